@@ -1,0 +1,21 @@
+"""The world's faults, one class each.
+
+A bad argument is the caller's mistake and raises `ValueError` or `TypeError`. What a caller cannot know beforehand,
+a file that does not decode or a server that does not answer, raises one of these; the cause is chained.
+"""
+
+
+class SmaltiError(Exception):
+    """Base of everything the world, not the caller, got wrong. Its text is one sentence fit for a terminal."""
+
+
+class AudioFileError(SmaltiError):
+    """A recording cannot be read, or a result cannot be written."""
+
+
+class ExampleError(SmaltiError):
+    """A named example recording cannot be fetched or is not what it should be."""
+
+
+class MissingExtraError(SmaltiError):
+    """A feature was asked for whose optional dependency is not installed."""
