@@ -1,3 +1,40 @@
 """smalti: audio mosaics, a target recording re-created out of the sounds of a source."""
 
+from smalti.activations import Step, activation_steps, solve_activations
+from smalti.constraints import LetItBee
+from smalti.dictionary import Dictionary, build_dictionary
+from smalti.divergence import beta_divergence, multiplicative_update
+from smalti.errors import AudioFileError, ExampleError, MissingExtraError, SmaltiError
+from smalti.mosaicing import PRESETS, Mosaic, Settings, mosaic
+from smalti.phase import griffin_lim
+from smalti.sparse_coding import pursuit_steps, sparse_code
+from smalti.stft import StftParams, istft, stft
+from smalti.synthesis import synthesize
+
 __version__ = "0.1.0"
+
+__all__ = [
+    "PRESETS",
+    "AudioFileError",
+    "Dictionary",
+    "ExampleError",
+    "LetItBee",
+    "MissingExtraError",
+    "Mosaic",
+    "Settings",
+    "SmaltiError",
+    "Step",
+    "StftParams",
+    "activation_steps",
+    "beta_divergence",
+    "build_dictionary",
+    "griffin_lim",
+    "istft",
+    "mosaic",
+    "multiplicative_update",
+    "pursuit_steps",
+    "solve_activations",
+    "sparse_code",
+    "stft",
+    "synthesize",
+]

@@ -1,0 +1,163 @@
+"""Activations by multiplicative updates: the heart of the teaching notebook and of Let it Bee.
+
+`activation_steps` is a generator: whoever loops over it draws the progress, keeps the time budget, and stops by
+breaking out.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from smalti._checks import Floats, check_count, check_magnitudes, check_real, check_same_bins
+from smalti.constraints import LetItBee
+from smalti.divergence import GramFit, SpectralFit
+
+Seed = int | np.random.Generator | None
+
+
+class Fit(Protocol):
+    """What is minimised: see `SpectralFit` and `GramFit`."""
+
+    def product(self, H: Floats) -> Floats: ...
+    def divergence(self, H: Floats, product: Floats) -> float: ...
+    def update(self, H: Floats, product: Floats) -> Floats: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """The activations after one iteration.
+
+    Attributes
+    ----------
+    iteration : 1 for the first.
+    H : (K, N) activations, >= 0.
+    divergence : how far ``W @ H`` is from V; computed when first asked for, then remembered. Without restrictions it
+        costs next to nothing, since the next update needs the same product; with them it costs one product more.
+    """
+
+    iteration: int
+    H: Floats
+    fit: Fit
+
+    @cached_property
+    def product(self) -> Floats:
+        """What the divergence and the next update both need: ``W @ H``, or ``W'W @ H`` in the Gram form."""
+        return self.fit.product(self.H)
+
+    @cached_property
+    def divergence(self) -> float:
+        return self.fit.divergence(self.H, self.product)
+
+
+def activation_steps(
+    V: ArrayLike,
+    W: ArrayLike,
+    *,
+    n_iter: int,
+    beta: float = 1.0,
+    eps: float = 0.0,
+    constraints: LetItBee | None = None,
+    segments: ArrayLike | None = None,
+    init: ArrayLike | None = None,
+    rng: Seed = 0,
+) -> Iterator[Step]:
+    """Yield the activations after every iteration of multiplicative updates, `W` staying as it is.
+
+    Parameters
+    ----------
+    V : (F, N) float array, >= 0. Target magnitudes.
+    W : (F, K) float array, >= 0. Dictionary, one column per source frame in time order.
+    n_iter : int >= 1. Iterations, as many as are yielded; the restrictions anneal over all of them.
+    beta : 0 to 2. Euclidean (2), Kullback-Leibler (1, default), Itakura-Saito (0) or between.
+    eps : >= 0. Added to numerator and denominator of each update; the teaching notebook has 0.01.
+    constraints : restrictions before the updates, or None.
+    segments : (K,) integers or None. Source recording of each atom; diagonals end where it changes.
+    init : (K, N) float array, >= 0, or None for random in [0, 1).
+    rng : seed or generator of the random start.
+
+    Yields
+    ------
+    Step : with `H` (K, N), float32 if `V` and `W` are both float32, else float64.
+
+    Raises
+    ------
+    ValueError, TypeError : at the call, before the first step, if shapes disagree or values are out of range.
+
+    References
+    ----------
+    Lee & Seung (2001), NIPS 13; Driedger, Prätzlich & Müller (2015), ISMIR, algorithm of section 3.
+    """
+    V, W = check_magnitudes("V", V), check_magnitudes("W", W)
+    check_same_bins(V, W)
+    dtype = np.result_type(V, W)
+    V, W = V.astype(dtype, copy=False), W.astype(dtype, copy=False)
+    n_iter = check_count("n_iter", n_iter, least=1)
+    beta = check_real("beta", beta, least=0, most=2)
+    eps = check_real("eps", eps, least=0)
+    shape = (W.shape[1], V.shape[1])
+    labels = None if segments is None else np.asarray(segments)
+    if labels is not None and labels.shape != shape[:1]:
+        raise ValueError(f"segments has shape {labels.shape}; pass one number for each of the {shape[0]} atoms of W")
+    if init is None:
+        H = np.random.default_rng(rng).random(shape).astype(dtype, copy=False)
+    else:
+        H = check_magnitudes("init", init).astype(dtype, copy=False)
+        if H.shape != shape:
+            raise ValueError(f"init has shape {H.shape}; {shape[0]} atoms and {shape[1]} frames need {shape}")
+    fit = choose_fit(V, W, n_iter=n_iter, beta=beta, eps=eps)
+    # The checks above run at the call; a generator function would put them off to the first step.
+    return _steps(Step(0, H, fit), n_iter, constraints, labels, constraints.weights(W) if constraints else None)
+
+
+def solve_activations(
+    V: ArrayLike,
+    W: ArrayLike,
+    *,
+    n_iter: int,
+    beta: float = 1.0,
+    eps: float = 0.0,
+    constraints: LetItBee | None = None,
+    segments: ArrayLike | None = None,
+    init: ArrayLike | None = None,
+    rng: Seed = 0,
+) -> Step:
+    """The last of `activation_steps`, for those who do not watch; same arguments."""
+    steps = activation_steps(
+        V,
+        W,
+        n_iter=n_iter,
+        beta=beta,
+        eps=eps,
+        constraints=constraints,
+        segments=segments,
+        init=init,
+        rng=rng,
+    )
+    return deque(steps, maxlen=1).pop()
+
+
+def choose_fit(V: Floats, W: Floats, *, n_iter: int, beta: float, eps: float) -> Fit:
+    """The cheaper form of the same fit, by the multiplications it takes in all."""
+    n_bins, n_atoms = W.shape
+    n_frames = V.shape[1]
+    gram = n_bins * n_atoms * (n_atoms + n_frames) + n_iter * n_atoms * n_atoms * n_frames
+    spectral = (1 + 2 * n_iter) * n_bins * n_atoms * n_frames
+    if beta == 2 and gram < spectral:
+        return GramFit.of(V, W, eps=eps)
+    return SpectralFit.of(V, W, beta=beta, eps=eps)
+
+
+def _steps(
+    step: Step, n_iter: int, constraints: LetItBee | None, segments: Floats | None, weights: Floats | None
+) -> Iterator[Step]:
+    for iteration in range(n_iter):
+        if constraints is not None and iteration % constraints.every == 0:
+            H = constraints.apply(step.H, strength=(iteration + 1) / n_iter, segments=segments, weights=weights)
+            step = Step(iteration, H, step.fit)
+        step = Step(iteration + 1, step.fit.update(step.H, step.product), step.fit)
+        yield step

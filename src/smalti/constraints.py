@@ -1,0 +1,151 @@
+"""The three restrictions of Let it Bee, which keep the sound of the source in a mosaic.
+
+Driedger, Prätzlich & Müller (2015), "Let it Bee: towards NMF-inspired audio mosaicing", ISMIR, section 3. Each function
+is one of the paper's steps on activations H (K, N): rows are source frames in time order, columns target frames.
+`strength` anneals from nearly 0 to 1: what loses is scaled by ``1 - strength``.
+"""
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+
+from smalti._checks import Floats, check_choice, check_count
+
+RANKS = ("h", "contribution", "energy")
+
+
+@dataclass(frozen=True)
+class LetItBee:
+    """Which restrictions act, and how far they reach; None switches one off.
+
+    Attributes
+    ----------
+    repetition : int >= 1 or None. The paper's r: a source frame sounds at most once in 2r + 1 target frames.
+    polyphony : int >= 1 or None. The paper's p: exactly the p strongest source frames sound in a target frame.
+    continuity : int >= 1 or None. The paper's c: 2c + 1 diagonal neighbours are summed, so that runs of consecutive
+        source frames win.
+    every : int >= 1. Restrict in iterations 0, every, 2 every, ... only; the update itself runs always. 1 is the paper;
+        the authors' toolbox uses 5.
+    rank : what polyphony compares: "h", the activation (the paper); "contribution", h times the atom's norm, so that
+        near-silent source frames with huge gains do not win; "energy", h times its square (the authors' toolbox).
+    """
+
+    repetition: int | None = 3
+    polyphony: int | None = 10
+    continuity: int | None = 3
+    every: int = 1
+    rank: str = "h"
+
+    def __post_init__(self) -> None:
+        for name in ("repetition", "polyphony", "continuity"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), least=1)
+        check_count("every", self.every, least=1)
+        check_choice("rank", self.rank, RANKS)
+
+    def weights(self, W: Floats) -> Floats | None:
+        """What each activation is multiplied by, (K, 1), before polyphony compares them; None for 1."""
+        if self.rank == "h":
+            return None
+        norms: Floats = np.linalg.norm(W, axis=0)[:, None]
+        return norms if self.rank == "contribution" else norms**2
+
+    def apply(self, H: Floats, *, strength: float, segments: Floats | None, weights: Floats | None) -> Floats:
+        """The restrictions that are on, in the paper's order: repetition, polyphony, continuity."""
+        if self.repetition is not None:
+            H = limit_repetition(H, repetition=self.repetition, strength=strength)
+        if self.polyphony is not None:
+            H = limit_polyphony(H, polyphony=self.polyphony, strength=strength, weights=weights)
+        if self.continuity is not None:
+            H = enhance_continuity(H, continuity=self.continuity, segments=segments)
+        return H
+
+
+def limit_repetition(H: Floats, *, repetition: int, strength: float) -> Floats:
+    """Scale by ``1 - strength`` each activation that a larger one of its row outdoes within `repetition` frames.
+
+    Parameters
+    ----------
+    H : (K, N) float array, >= 0; not modified.
+    repetition : int >= 1, the paper's r; the neighbourhood is |t - s| <= r, 2r + 1 frames.
+    strength : 0 to 1.
+
+    Returns
+    -------
+    (K, N) array of H's dtype. Equal largest values all stay.
+    """
+    return np.where(_running_maximum(H, repetition) > H, H.dtype.type(1 - strength) * H, H)
+
+
+def _running_maximum(H: Floats, reach: int) -> Floats:
+    """The maximum over 2 * reach + 1 columns centred on each column."""
+    n = H.shape[1]
+    reach = min(reach, n - 1)
+    taps = 2 * reach + 1
+    # Activations are never negative, so a frame of zeros beyond both ends outdoes nothing.
+    padded = np.zeros((H.shape[0], n + 2 * reach), H.dtype)
+    padded[:, reach : reach + n] = H
+    # Doubling: a maximum over 2m columns is that of two over m, so 7 taps cost three passes and 101 cost seven.
+    width = 1
+    while 2 * width <= taps:
+        padded = np.maximum(padded[:, :-width], padded[:, width:])
+        width *= 2
+    rest = taps - width
+    return np.maximum(padded[:, :n], padded[:, rest : rest + n])
+
+
+def limit_polyphony(H: Floats, *, polyphony: int, strength: float, weights: Floats | None = None) -> Floats:
+    """Scale all but the `polyphony` strongest activations of every frame by ``1 - strength``.
+
+    Parameters
+    ----------
+    H : (K, N) float array, >= 0; not modified.
+    polyphony : int >= 1, the paper's p: exactly so many survive (all, if there are no more than that).
+    strength : 0 to 1.
+    weights : (K, 1) float array or None. Strength is ranked by ``weights * H``.
+
+    Returns
+    -------
+    (K, N) array of H's dtype.
+    """
+    if polyphony >= len(H):
+        return H.copy()
+    scores = H if weights is None else weights * H
+    # Indices, not a threshold: a threshold keeps every tie, so a uniform start would never thin out.
+    # Selection walks along memory, hence the copy with frames as rows.
+    keep = np.argpartition(np.ascontiguousarray(scores.T), -polyphony, axis=1)[:, -polyphony:].T
+    out = H.dtype.type(1 - strength) * H
+    np.put_along_axis(out, keep, np.take_along_axis(H, keep, axis=0), axis=0)
+    return out
+
+
+def enhance_continuity(H: Floats, *, continuity: int, segments: Floats | None = None) -> Floats:
+    """Sum each activation with its diagonal neighbours: ``out[k, t] = sum of H[k + i, t + i] for i = -c..c``.
+
+    Parameters
+    ----------
+    H : (K, N) float array, >= 0; not modified.
+    continuity : int >= 1, the paper's c; 2c + 1 taps.
+    segments : (K,) integers or None. Rows whose numbers differ come from different recordings (or transpositions of
+        one); a diagonal ends where one does. Rows of a segment stand together.
+
+    Returns
+    -------
+    (K, N) array of H's dtype.
+    """
+    out = H.copy()
+    for rows in segment_slices(len(H), segments):
+        inside, total = H[rows], out[rows]
+        for i in range(1, min(continuity, *(n - 1 for n in inside.shape)) + 1):
+            total[:-i, :-i] += inside[i:, i:]
+            total[i:, i:] += inside[:-i, :-i]
+    return out
+
+
+def segment_slices(n_atoms: int, segments: Floats | None) -> list[slice]:
+    """The runs of rows that share a segment number."""
+    if segments is None:
+        return [slice(0, n_atoms)]
+    borders = [0, *(np.flatnonzero(np.diff(segments)) + 1).tolist(), n_atoms]
+    return [slice(a, b) for a, b in pairwise(borders)]

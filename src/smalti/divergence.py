@@ -1,0 +1,195 @@
+"""Beta divergences and the multiplicative update of the activations that lowers them.
+
+beta 2 is the squared Euclidean distance, 1 the Kullback-Leibler divergence, 0 Itakura-Saito; what lies between goes
+smoothly from one to the next. V (F, N) is the target, W (F, K) the fixed dictionary, H (K, N) the activations.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from smalti._checks import Floats, check_magnitudes, check_real, check_same_bins
+
+
+def beta_divergence(V: Floats, Y: Floats, *, beta: float = 1.0) -> float:
+    """The divergence of a model `Y` from `V`, summed over all entries.
+
+    Parameters
+    ----------
+    V, Y : arrays of one shape, >= 0. Where V is 0 the term is its limit: 0 log 0 = 0.
+    beta : 0 (Itakura-Saito) to 2 (half the squared Euclidean distance).
+
+    Returns
+    -------
+    float >= 0, added up in double precision. Infinite if Y is 0 where V is not (beta <= 1), or V is 0 where Y is
+    not (beta 0).
+
+    References
+    ----------
+    Févotte & Idier (2011), "Algorithms for nonnegative matrix factorization with the beta-divergence", eq. 3.
+    """
+    if beta == 2:
+        difference = V - Y
+        return 0.5 * float(np.sum(difference * difference, dtype=np.float64))
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        if beta == 1:
+            # fmax turns the 0 and the 0 / 0 of a silent V into a number whose logarithm V then cancels.
+            terms = np.fmax(V / Y, np.finfo(Y.dtype).tiny)
+            np.log(terms, out=terms)
+            terms *= V
+            terms -= V
+            terms += Y
+        elif beta == 0:
+            ratio = V / Y
+            terms = np.where(V == Y, 0, ratio - np.log(ratio) - 1)
+        else:
+            terms = (V**beta + (beta - 1) * Y**beta - beta * V * Y ** (beta - 1)) / (beta * (beta - 1))
+            terms = np.where(V == Y, 0, np.where(V > 0, terms, Y**beta / beta))
+    # Rounding can leave a perfect fit a hair below zero.
+    return max(0.0, float(np.sum(terms, dtype=np.float64)))
+
+
+def multiplicative_update(H: Floats, V: Floats, W: Floats, *, beta: float = 1.0, eps: float = 0.0) -> Floats:
+    """One multiplicative update of `H`, after which ``V ≈ W @ H`` is no worse.
+
+    Parameters
+    ----------
+    H : (K, N) float array, >= 0. Current activations; not modified. Zeros stay zero.
+    V : (F, N) float array, >= 0. Target magnitudes (linear, not dB).
+    W : (F, K) float array, >= 0. Dictionary.
+    beta : 0 to 2.
+    eps : >= 0, added to numerator and denominator of the update's ratio. 0 sets the activations of an all-zero atom
+        to 0; more slows every activation down and leaves those of an all-zero atom as they are.
+
+    Returns
+    -------
+    (K, N) array. For beta 1, with no zero in `H` or `W`, each frame of ``W @ H`` sums to that frame of `V`.
+
+    Raises
+    ------
+    ValueError : if shapes disagree or values are negative or not finite.
+
+    References
+    ----------
+    Lee & Seung (2001), "Algorithms for non-negative matrix factorization", NIPS 13 (beta 1 and 2);
+    Févotte & Idier (2011), eq. 30 and its exponent for beta < 1.
+    """
+    V, W, H = check_magnitudes("V", V), check_magnitudes("W", W), check_magnitudes("H", H)
+    check_same_bins(V, W)
+    if H.shape != (W.shape[1], V.shape[1]):
+        raise ValueError(
+            f"H has shape {H.shape}; {W.shape[1]} atoms and {V.shape[1]} frames need that many rows, columns"
+        )
+    fit = SpectralFit.of(V, W, beta=beta, eps=check_real("eps", eps, least=0))
+    return fit.update(H, fit.product(H))
+
+
+def noise_floor(V: Floats) -> float:
+    """A constant to add to a model of `V` so that no division by it overflows: far below anything audible.
+
+    About -208 dB under the largest magnitude in float32, whose square (Itakura-Saito divides by it) still has a
+    reciprocal in that type. As a constant fixed component of the model it leaves every update's descent intact.
+    """
+    return float(np.finfo(V.dtype).eps ** 1.5 * V.max()) or float(np.finfo(V.dtype).tiny)
+
+
+@dataclass(frozen=True, eq=False)
+class SpectralFit:
+    """How well activations fit a target: any beta, by way of the model spectrogram ``Y = W @ H + floor``.
+
+    The costly product is computed by the caller once and handed to both `divergence` and `update`.
+    """
+
+    V: Floats
+    W: Floats
+    beta: float
+    eps: float
+    floor: float
+
+    @classmethod
+    def of(cls, V: Floats, W: Floats, *, beta: float, eps: float) -> "SpectralFit":
+        beta = check_real("beta", beta, least=0, most=2)
+        floor = noise_floor(V) if beta < 2 else 0.0
+        # Itakura-Saito compares ratios: a bin of silence would be infinitely far from any sound.
+        return cls(V + V.dtype.type(floor) if beta == 0 else V, W, beta, eps, floor)
+
+    @cached_property
+    def WtV(self) -> Floats:
+        WtV: Floats = self.W.T @ self.V
+        return WtV
+
+    @cached_property
+    def atom_sums(self) -> Floats:
+        """The Kullback-Leibler denominator ``W'(Y / Y)``, the same for every frame: (K, 1)."""
+        sums: Floats = self.W.sum(axis=0)[:, None]
+        return sums
+
+    def product(self, H: Floats) -> Floats:
+        Y: Floats = self.W @ H
+        if self.floor:
+            Y += Y.dtype.type(self.floor)
+        return Y
+
+    def divergence(self, H: Floats, Y: Floats) -> float:
+        return beta_divergence(self.V, Y, beta=self.beta)
+
+    def update(self, H: Floats, Y: Floats) -> Floats:
+        V, W, beta = self.V, self.W, self.beta
+        if beta == 2:
+            return scale_by_ratio(H, self.WtV, W.T @ Y, self.eps)
+        if beta == 1:
+            return scale_by_ratio(H, W.T @ (V / Y), self.atom_sums, self.eps)
+        weights = Y ** (beta - 2)
+        return scale_by_ratio(H, W.T @ (V * weights), W.T @ (Y * weights), self.eps, power=majorising_power(beta))
+
+
+@dataclass(frozen=True, eq=False)
+class GramFit:
+    """The Euclidean fit by way of the Gram matrix: ``W'V`` and ``W'W`` once, then only K x N and K x K.
+
+    Equal to `SpectralFit` with beta 2; cheaper while the dictionary has fewer atoms than twice its bins.
+    """
+
+    WtV: Floats
+    WtW: Floats
+    energy: float
+    eps: float
+
+    @classmethod
+    def of(cls, V: Floats, W: Floats, *, eps: float) -> "GramFit":
+        return cls(W.T @ V, W.T @ W, float(np.sum(V * V, dtype=np.float64)), eps)
+
+    def product(self, H: Floats) -> Floats:
+        P: Floats = self.WtW @ H
+        return P
+
+    def divergence(self, H: Floats, P: Floats) -> float:
+        # ||V - WH||² = ||V||² - 2 <H, W'V> + <H, W'W H>: the spectrogram W @ H itself is never formed.
+        cross = np.sum(H * (P - 2 * self.WtV), dtype=np.float64)
+        return max(0.0, 0.5 * (self.energy + float(cross)))
+
+    def update(self, H: Floats, P: Floats) -> Floats:
+        return scale_by_ratio(H, self.WtV, P, self.eps)
+
+
+def scale_by_ratio(H: Floats, numerator: Floats, denominator: Floats, eps: float, *, power: float = 1.0) -> Floats:
+    """``H * ((numerator + eps) / (denominator + eps)) ** power``, and 0 where that denominator is 0."""
+    ratio: Floats
+    if eps:
+        ratio = (numerator + numerator.dtype.type(eps)) / (denominator + denominator.dtype.type(eps))
+    else:
+        # An atom of silence, or one that no longer sounds, has nothing to divide by and nothing to give.
+        sounds = denominator >= np.finfo(denominator.dtype).tiny
+        ratio = numerator * np.divide(1, denominator, out=np.zeros_like(denominator), where=sounds)
+    if power != 1:
+        ratio **= power
+    ratio *= H
+    # Activations shrink without end; the numbers they end as (denormals) slow every product down tenfold and more.
+    ratio *= ratio >= np.sqrt(np.finfo(ratio.dtype).tiny) * ratio.max()
+    return ratio
+
+
+def majorising_power(beta: float) -> float:
+    """The exponent with which the update is proven to descend (Févotte & Idier 2011, table 2, beta <= 2)."""
+    return 1 / (2 - beta) if beta < 1 else 1.0

@@ -1,0 +1,158 @@
+"""The time-frequency grid: centred short-time Fourier transform and its least-squares inverse.
+
+Frame n is centred on sample n * hop, the signal being zero outside itself, as in librosa. Spectra are (F, N), time
+last; in memory each frame is contiguous (they are transposed views), which is what the transform and BLAS both like.
+"""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.fft
+from numpy.typing import NDArray
+
+from smalti._checks import Floats, check_choice, check_count
+
+Complexes = NDArray[np.complexfloating[Any, Any]]
+
+# Cosine-sum windows: w[n] = a0 - a1 cos(2 pi n / n_fft) + a2 cos(4 pi n / n_fft), periodic.
+_COSINE_SUMS = {"hann": (0.5, 0.5, 0.0), "hamming": (0.54, 0.46, 0.0), "blackman": (0.42, 0.5, 0.08)}
+WINDOWS = tuple(_COSINE_SUMS)
+
+
+@dataclass(frozen=True)
+class StftParams:
+    """The grid on which target and dictionary meet.
+
+    Attributes
+    ----------
+    n_fft : even int >= 4. Window and transform length in samples; F = n_fft // 2 + 1 bins.
+    hop : int, 1 to n_fft // 2. Samples from one frame to the next. A longer hop cannot be inverted: samples between
+        two windows would weigh next to nothing.
+    window : "hann" (default), "hamming" or "blackman", periodic.
+
+    Raises
+    ------
+    ValueError, TypeError : if a value is out of these ranges.
+    """
+
+    n_fft: int = 2048
+    hop: int = 512
+    window: str = "hann"
+
+    def __post_init__(self) -> None:
+        check_count("n_fft", self.n_fft, least=4)
+        check_count("hop", self.hop, least=1)
+        check_choice("window", self.window, WINDOWS)
+        if self.n_fft % 2:
+            raise ValueError(f"n_fft is {self.n_fft}; pass an even number of samples")
+        if self.hop > self.n_fft // 2:
+            raise ValueError(
+                f"hop is {self.hop} samples, more than half the window of {self.n_fft}; it cannot be inverted: "
+                f"pass a hop of at most {self.n_fft // 2}"
+            )
+
+    @classmethod
+    def from_seconds(cls, window_s: float, hop_s: float, sr: int) -> "StftParams":
+        """The grid nearest to a window and hop in seconds, with lengths that transform fast.
+
+        The window stays a whole number of hops, so that 2048/512 at 22 050 Hz becomes 4096/1024 at 44 100 Hz.
+        """
+        hop = scipy.fft.next_fast_len(max(1, round(hop_s * sr)), real=True)
+        hops = max(2, round(window_s / hop_s))
+        n_fft = hops * hop
+        return cls(n_fft=n_fft + n_fft % 2, hop=hop)
+
+    @property
+    def n_bins(self) -> int:
+        return self.n_fft // 2 + 1
+
+    def n_frames(self, length: int) -> int:
+        """Frames of a signal of `length` samples: 1 + length // hop wherever the hop is at most a quarter window.
+
+        With longer hops one more may be needed: the last samples must not lie where the last window has all but
+        ended, since the inverse divides by that window.
+        """
+        return 1 + max(length // self.hop, -(-(length - self.n_fft // 4) // self.hop))
+
+
+@functools.lru_cache(maxsize=32)
+def _window(params: StftParams, dtype: str) -> Floats:
+    a0, a1, a2 = _COSINE_SUMS[params.window]
+    phase = 2 * np.pi * np.arange(params.n_fft) / params.n_fft
+    window = (a0 - a1 * np.cos(phase) + a2 * np.cos(2 * phase)).astype(dtype)
+    window.setflags(write=False)
+    return window
+
+
+def stft(samples: Floats, params: StftParams) -> Complexes:
+    """Short-time Fourier transform.
+
+    Parameters
+    ----------
+    samples : (L,) float32 or float64, any L >= 0; zero outside.
+    params : the grid.
+
+    Returns
+    -------
+    (F, N) complex64 for float32, complex128 for float64; N = ``params.n_frames(L)``. Frame n is the transform of the
+    windowed samples n * hop - n_fft / 2 to n * hop + n_fft / 2.
+    """
+    n_frames = params.n_frames(len(samples))
+    half = params.n_fft // 2
+    padded = np.zeros((n_frames - 1) * params.hop + params.n_fft, samples.dtype)
+    padded[half : half + len(samples)] = samples[: len(padded) - half]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, params.n_fft)[:: params.hop]
+    spectra: Complexes = scipy.fft.rfft(frames * _window(params, samples.dtype.str), axis=1, overwrite_x=True)
+    return spectra.T
+
+
+def istft(spectrum: Complexes, params: StftParams, *, length: int) -> Floats:
+    """The signal whose STFT is nearest to `spectrum` in the least-squares sense.
+
+    Parameters
+    ----------
+    spectrum : (F, N) complex64 or complex128; need not be the STFT of anything.
+    params : the grid it lives on.
+    length : samples wanted; ``params.n_frames(length)`` may be at most N.
+
+    Returns
+    -------
+    (length,) float32 or float64. ``istft(stft(y, params), params, length=len(y))`` is y.
+
+    Raises
+    ------
+    ValueError : if `spectrum` has another number of bins, or too few frames for `length`.
+
+    References
+    ----------
+    Griffin & Lim (1984), "Signal estimation from modified short-time Fourier transform", IEEE TASSP 32(2), eq. 6.
+    """
+    n_bins, n_frames = spectrum.shape
+    if n_bins != params.n_bins:
+        raise ValueError(f"spectrum has {n_bins} bins but a window of {params.n_fft} has {params.n_bins}")
+    if params.n_frames(length) > n_frames:
+        raise ValueError(
+            f"{length} samples need {params.n_frames(length)} frames at hop {params.hop}, but spectrum has {n_frames}"
+        )
+    frames: Floats = scipy.fft.irfft(spectrum.T, n=params.n_fft, axis=1)
+    window = _window(params, frames.dtype.str)
+    frames *= window
+    weights = np.broadcast_to(window * window, frames.shape)
+    middle = slice(params.n_fft // 2, params.n_fft // 2 + length)
+    # Blocks of frames repeat the same sum of squared windows; only its head and tail differ, but an overlap-add of
+    # the broadcast squares costs a few per cent of the transforms and needs no cases.
+    return overlap_add(frames, params.hop)[middle] / overlap_add(weights, params.hop)[middle]
+
+
+def overlap_add(frames: Floats, hop: int) -> Floats:
+    """Sum frames (N, n), frame i starting at sample i * hop, into one signal of (N - 1) * hop + n samples."""
+    n_frames, n = frames.shape
+    blocks = -(-n // hop)
+    out = np.zeros((n_frames + blocks - 1, hop), frames.dtype)
+    # One addition per hop-long slice of all frames at once, instead of one per frame.
+    for block in range(blocks):
+        part = frames[:, block * hop : (block + 1) * hop]
+        out[block : block + n_frames, : part.shape[1]] += part
+    return out.reshape(-1)[: (n_frames - 1) * hop + n]
