@@ -1,6 +1,7 @@
 """smalti: audio mosaics, a target recording re-created out of the sounds of a source."""
 
 from smalti.activations import Step, activation_steps, solve_activations
+from smalti.audio import Recording, read_audio, write_audio
 from smalti.constraints import LetItBee
 from smalti.dictionary import Dictionary, build_dictionary
 from smalti.divergence import beta_divergence, multiplicative_update
@@ -21,6 +22,7 @@ __all__ = [
     "LetItBee",
     "MissingExtraError",
     "Mosaic",
+    "Recording",
     "Settings",
     "SmaltiError",
     "Step",
@@ -33,8 +35,10 @@ __all__ = [
     "mosaic",
     "multiplicative_update",
     "pursuit_steps",
+    "read_audio",
     "solve_activations",
     "sparse_code",
     "stft",
     "synthesize",
+    "write_audio",
 ]

@@ -1,0 +1,615 @@
+"""Recordings in and out: the one room that opens sound files, and the only one that imports soundfile and soxr.
+
+Everything further in works on float32 mono arrays in [-1, 1]. What a file can be wrong about (cut short, not audio,
+full of NaN) is told here, in one sentence that names the file; what a result can be wrong about (too loud for its
+format, an existing file in its place) is refused here, before a byte of it stands on the disk.
+"""
+
+import errno
+import hashlib
+import io
+import os
+import re
+import stat
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from smalti._checks import LARGEST, check_rate, check_real, check_signal
+from smalti.errors import AudioFileError
+
+StrPath = str | os.PathLike[str]
+Samples = NDArray[np.float32]
+
+# fmt: off
+AUDIO_ENDINGS = frozenset({
+    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga",
+    ".ogg", ".opus", ".rf64", ".snd", ".voc", ".w64", ".wav", ".wave",
+})
+# fmt: on
+
+# Frames per call into libsndfile. Reading, no more than one block is lost to a damage; writing, libvorbis puts a
+# whole call's samples on the stack, and a minute in one call overflows it.
+_BLOCK = 4096
+
+# Programs that write into a pipe cannot come back to fill in the size: they leave one of the largest there are.
+_SIZE_LEFT_OPEN = 0x7FFFF000
+_SIZE_IN_LOG = re.compile(r"^\s*(data|SSND|BODY|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.M)
+_OGG_WITHOUT_END = re.compile(r"without an End-Of-Stream|lacks an end-of-stream")
+_UNKNOWN_FORMAT = {1, 7}  # libsndfile's "format not recognised", and what it says when libmpg123 finds no MP3
+
+
+# Reading
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One recording, or an excerpt of one, as mono samples.
+
+    Attributes
+    ----------
+    samples : (L,) float32 array, finite, L >= 1. Nominally in [-1, 1]; a float file may go beyond.
+    sr : int. Sample rate in Hz, the file's own.
+    path : the file, as it was named.
+    channels : int, >= 1. Channels of the file, before they were averaged to one.
+    sha256 : hex digest of the whole file, also when only an excerpt was read.
+    warnings : sentences about what was not as expected but could be read all the same.
+    """
+
+    samples: Samples
+    sr: int
+    path: Path
+    channels: int
+    sha256: str
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if check_signal("samples", self.samples).dtype != np.float32:
+            raise TypeError(f"samples has dtype {self.samples.dtype}; pass float32")
+        check_rate("sr", self.sr)
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return len(self.samples) / self.sr
+
+
+def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | None = None) -> Recording:
+    """Read a sound file, or an excerpt of it, as mono float32.
+
+    Every format libsndfile knows is read: WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, CAF and more. Channels are
+    averaged. A truncated or damaged file is read as far as it goes, and `Recording.warnings` says so.
+
+    Parameters
+    ----------
+    path : a regular file (or a link to one); devices, pipes and folders are refused unopened.
+    start_s, end_s : excerpt in seconds of the file, ``0 <= start_s < end_s``; None is the file's beginning or end.
+        An `end_s` beyond the end is clipped, with a warning.
+
+    Returns
+    -------
+    Recording
+
+    Raises
+    ------
+    AudioFileError : if there is no such file, if it cannot be opened or decoded, holds no samples or samples that
+        are NaN, infinite or beyond 1e12, has a sample rate outside 1000 to 768000 Hz, or if the excerpt lies
+        outside it.
+    ValueError : if no file could have such an excerpt.
+    """
+    _check_excerpt(start_s, end_s)
+    path = Path(path)
+    _check_readable(path)
+    try:
+        with path.open("rb") as file:
+            decoded = _decode(path, start_s, end_s)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise AudioFileError(f"cannot read {path}: {_reason(error)}; check its permissions and disk") from error
+    samples = decoded.samples
+
+    bad = np.flatnonzero(~(np.abs(samples) <= LARGEST))  # NaN fails every comparison
+    if bad.size:
+        at_s = (decoded.first + bad[0]) / decoded.sr
+        raise AudioFileError(
+            f"cannot use {path}: {bad.size} of its samples are NaN, infinite or beyond {LARGEST:g}, the first at "
+            f"{at_s:.3f} s; export it again or cut that part out"
+        )
+    if start_s is not None and not samples.size and decoded.end:
+        raise AudioFileError(
+            f"cannot read {path} from {start_s:g} s: it ends at {decoded.end_s:.3f} s; choose an earlier start"
+        )
+    if not samples.size:
+        fault = "it is truncated or damaged and nothing of it can be decoded" if decoded.cut else "it holds no samples"
+        raise AudioFileError(f"cannot read {path}: {fault}; record, export or download it again")
+
+    warnings = []
+    if decoded.channels > 1:
+        warnings.append(f"mixed down from {decoded.channels} channels to mono")
+    if decoded.cut:
+        warnings.append(decoded.cut)
+    if end_s is not None and decoded.end < round(end_s * decoded.sr):
+        warnings.append(f"the excerpt should end at {end_s:g} s but the file ends at {decoded.end_s:.3f} s; using that")
+    return Recording(samples, decoded.sr, path, decoded.channels, sha256, tuple(warnings))
+
+
+class _Decoded(NamedTuple):
+    samples: Samples  # mono
+    sr: int
+    channels: int
+    first: int  # frame of the file samples[0] stands at
+    end: int  # frames decoded, those before `first` included
+    cut: str  # "", or what should be there and is not
+
+    @property
+    def end_s(self) -> float:
+        return self.end / self.sr
+
+
+class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile carries no types
+    """A sound file read strictly from its beginning.
+
+    soundfile seeks to the place it is at after each read of a file that can seek. In an MP3 that empties the bit
+    reservoir: frames that borrow from earlier ones then decode to garbage. Never seeking also frees the decoding
+    from the header's frame count, which may be a lie or missing.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
+    # An absolute name, as libsndfile takes "-" for standard input; bytes, as names need not be valid text.
+    name = str(path.absolute()) if os.name == "nt" else os.fsencode(path.absolute())
+    damaged = False
+    blocks = [np.zeros(0, np.float32)]
+    try:
+        with _without_decoder_chatter(), _Stream(name) as file:
+            sr, channels, log = file.samplerate, file.channels, file.extra_info
+            try:
+                check_rate("its sample rate", sr)
+            except ValueError as error:
+                raise AudioFileError(f"cannot use {path}: {error}") from error
+            promised = _promised_frames(file)
+            first = round((start_s or 0) * sr)
+            stop = sys.maxsize if end_s is None else round(end_s * sr)
+            if stop <= first:
+                raise AudioFileError(
+                    f"cannot read {path} from {start_s or 0:g} to {end_s:g} s: at {sr} Hz that is not one sample; "
+                    "choose a longer excerpt"
+                )
+            end = 0
+            try:
+                while end < stop:
+                    block = file.read(min(_BLOCK, stop - end), dtype="float32", always_2d=True)
+                    if not len(block):
+                        break
+                    if end + len(block) > first:
+                        blocks.append(_mono(block[max(first - end, 0) :]))
+                    end += len(block)
+            except soundfile.SoundFileError:
+                damaged = True
+    except soundfile.LibsndfileError as error:
+        if error.code in _UNKNOWN_FORMAT:
+            fault = "it is not audio of a known format; check the file, or convert it to WAV or FLAC first"
+        else:
+            fault = f"it is damaged or of an unknown kind ({error.error_string.rstrip('.')}); export it again"
+        raise AudioFileError(f"cannot read {path}: {fault}") from error
+
+    cut = ""
+    if end < stop and (damaged or end < promised or _OGG_WITHOUT_END.search(log)):
+        kind = "truncated or damaged" if damaged else "truncated"
+        promise = f"the header promises {promised / sr:.3f} s but " if promised > end else ""
+        cut = f"{kind}: {promise}only {end / sr:.3f} s can be read; using that"
+    return _Decoded(np.concatenate(blocks), sr, channels, first, end, cut)
+
+
+def _promised_frames(file: soundfile.SoundFile) -> int:
+    """How many frames the header speaks of; 0 if it does not say."""
+    frames: int = file.frames
+    if frames == np.iinfo(np.int64).max:
+        return 0
+    # libsndfile corrects a chunk's size to what is there, and says so only in its log.
+    if match := _SIZE_IN_LOG.search(file.extra_info):
+        # AIFF counts two fields of 4 bytes into the size of its samples.
+        fields = 8 if match[1] == "SSND" else 0
+        promised, present = int(match[2]) - fields, int(match[3]) - fields
+        if present < promised < _SIZE_LEFT_OPEN:
+            return round(frames * promised / present) if present > 0 else 1
+    return frames
+
+
+def _mono(block: Samples) -> Samples:
+    if block.shape[1] == 1:
+        return block[:, 0]
+    with np.errstate(invalid="ignore"):  # inf - inf: the NaN it gives is reported later, with its place
+        mean: Samples = block.mean(axis=1, dtype=np.float64).astype(np.float32)
+    return mean
+
+
+def _check_excerpt(start_s: float | None, end_s: float | None) -> None:
+    start_s = check_real("start_s", start_s or 0, least=0)
+    if end_s is not None and check_real("end_s", end_s, least=0) <= start_s:
+        raise ValueError(f"end_s is {end_s:g}; pass seconds greater than start_s, {start_s:g}")
+
+
+def _check_readable(path: Path) -> None:
+    status = _status(path, "read")
+    if status is None:
+        raise AudioFileError(f"cannot read {path}: there is no such file; check the name")
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioFileError(f"cannot read {path}: it is a folder; name a file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioFileError(f"cannot read {path}: it is a device or a pipe; save the sound to a file first")
+    if status.st_size == 0:
+        raise AudioFileError(f"cannot read {path}: it is empty (0 bytes); record, export or download it again")
+
+
+@contextmanager
+def _without_decoder_chatter() -> Iterator[None]:
+    """Keep what libmpg123 prints about odd MP3s off the terminal.
+
+    It writes to file descriptor 2 and cannot be told not to. The descriptor is the whole process's, so this steps
+    aside when there is another thread, whose words would be lost with the chatter.
+    """
+    try:
+        stderr = os.dup(2) if threading.active_count() == 1 else None
+    except OSError:  # descriptor 2 is closed: nothing can be printed
+        stderr = None
+    if stderr is None:
+        yield
+        return
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def find_audio(paths: Iterable[StrPath]) -> list[Path]:
+    """The sound files named by `paths`: files as they are, folders searched through.
+
+    Parameters
+    ----------
+    paths : files and folders. A file is kept whatever its ending. In a folder and the folders below it, names with
+        one of `AUDIO_ENDINGS` (in any case) are taken in sorted order; hidden names (beginning with a dot, so
+        ``._take.wav`` too) are skipped, links are followed, a folder reached twice is searched once.
+
+    Returns
+    -------
+    list of paths in that order, each file once even if it is reached under two names.
+
+    Raises
+    ------
+    AudioFileError : if a path does not exist, a folder cannot be searched, or a folder holds no sound file.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        raise TypeError(f"paths must be a list of paths, got the single path {os.fspath(paths)!r}; put it in a list")
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        status = _status(path, "read")
+        if status is None:
+            raise AudioFileError(f"cannot read {path}: there is no such file or folder; check the name")
+        if stat.S_ISDIR(status.st_mode):
+            try:
+                files = list(_walk(path, set()))
+            except OSError as error:
+                raise AudioFileError(f"cannot search {path}: {_reason(error)}; check its permissions") from error
+            if not files:
+                raise AudioFileError(
+                    f"no sound file in {path}: no name in it ends in {', '.join(sorted(AUDIO_ENDINGS))}; "
+                    "choose another folder"
+                )
+        else:
+            files = [path]
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def _walk(folder: Path, searched: set[Path]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in searched:  # a link to a folder above or beside
+        return
+    searched.add(real)
+    for child in sorted(folder.iterdir()):
+        if child.name.startswith("."):
+            continue
+        if child.is_dir():
+            yield from _walk(child, searched)
+        elif child.suffix.lower() in AUDIO_ENDINGS and child.is_file():
+            yield child
+
+
+# Resampling
+
+
+def resample(samples: Samples, sr: int, target_sr: int) -> Samples:
+    """Resample with soxr's very high quality filter.
+
+    Parameters
+    ----------
+    samples : (L,) float array, finite, L >= 1.
+    sr, target_sr : int. Sample rates in Hz.
+
+    Returns
+    -------
+    (M,) float32 array, ``M = floor(L * target_sr / sr + 1/2)``. With equal rates, `samples` itself if it is float32.
+
+    Raises
+    ------
+    ValueError : if `samples` is not 1-D, empty or not finite, or a rate is out of range.
+    TypeError : if `samples` are not floats or a rate is not an integer.
+    """
+    samples = check_signal("samples", samples).astype(np.float32, copy=False)
+    sr, target_sr = check_rate("sr", sr), check_rate("target_sr", target_sr)
+    if sr == target_sr:
+        return samples
+    resampled: Samples = soxr.resample(samples, sr, target_sr, quality="VHQ")
+    return resampled
+
+
+# Encoding
+
+
+class _Format(NamedTuple):
+    name: str  # libsndfile's
+    subtypes: tuple[str, ...]  # the first is the default
+    takes_rate: Callable[[int], bool]
+    rates: str
+
+
+_MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
+_FORMATS = {
+    ".wav": _Format("WAV", ("PCM_16", "PCM_24", "FLOAT"), lambda sr: True, "any"),
+    ".flac": _Format(
+        "FLAC",
+        ("PCM_16", "PCM_24"),
+        lambda sr: sr <= 65535 or (sr <= 655350 and sr % 10 == 0),
+        "up to 65535 Hz, and multiples of 10 up to 655350 Hz",
+    ),
+    # Beyond this rate libsndfile does not refuse, it crashes.
+    ".ogg": _Format("OGG", ("VORBIS",), lambda sr: sr <= 200_000, "up to 200000 Hz"),
+    ".mp3": _Format("MP3", ("MPEG_LAYER_III",), _MP3_RATES.__contains__, ", ".join(map(str, _MP3_RATES)) + " Hz"),
+}
+_BITS = {"PCM_16": 16, "PCM_24": 24}
+
+
+def check_format(ending: str, sr: int, *, subtype: str | None = None) -> str:
+    """The subtype `encode_audio` would write, after checking that it can: to be asked before a long computation.
+
+    Parameters
+    ----------
+    ending : ``.wav``, ``.flac``, ``.ogg`` or ``.mp3``, in any case.
+    sr : int. Sample rate in Hz.
+    subtype : ``PCM_16``, ``PCM_24``, ``FLOAT`` (.wav), ``PCM_16``, ``PCM_24`` (.flac), ``VORBIS`` (.ogg),
+        ``MPEG_LAYER_III`` (.mp3); None is the first of each.
+
+    Raises
+    ------
+    ValueError : if the ending is not one of these, or its format has no such subtype or rate.
+    TypeError : if `sr` is not an integer.
+    """
+    try:
+        format_ = _FORMATS[ending.lower()]
+    except KeyError:
+        got = repr(ending) if ending else "none"
+        raise ValueError(f"the name of a sound file must end in {', '.join(_FORMATS)}, got {got}") from None
+    if subtype is None:
+        subtype = format_.subtypes[0]
+    if subtype not in format_.subtypes:
+        raise ValueError(f"{ending} is written as {' or '.join(format_.subtypes)}, got subtype {subtype!r}")
+    if not format_.takes_rate(check_rate("sr", sr)):
+        raise ValueError(
+            f"{format_.name} cannot have a sample rate of {sr} Hz, only {format_.rates}; "
+            "choose one of these (--sr 44100) or another ending"
+        )
+    return subtype
+
+
+def encode_audio(samples: Samples, sr: int, *, ending: str, subtype: str | None = None) -> bytes:
+    """The bytes of a mono sound file.
+
+    Parameters
+    ----------
+    samples : (L,) float array, finite, L >= 1. In [-1, 1], except for subtype ``FLOAT``: nothing is ever clipped
+        or scaled here.
+    sr, ending, subtype : see `check_format`.
+
+    Returns
+    -------
+    bytes, the same for the same samples; only an .ogg carries a random stream number.
+
+    Raises
+    ------
+    ValueError : if the samples are empty, not 1-D, not finite or too loud, or see `check_format`.
+    TypeError : if the samples are not floats, or `sr` is not an integer.
+
+    Notes
+    -----
+    PCM codes are the nearest ones, ``rint(x * 2**(bits - 1))``, so that writing what was read from a file of the
+    same depth gives the same codes. Full scale, 1.0, has no code and becomes the largest one. Nothing is dithered.
+    """
+    subtype = check_format(ending, sr, subtype=subtype)
+    samples = check_signal("samples", samples).astype(np.float32, copy=False)
+    peak = float(np.abs(samples).max())
+    # A gain that aims at 1 may miss it by a rounding error, which no format can tell from 1.
+    if subtype != "FLOAT" and peak > 1 + np.finfo(np.float32).eps:
+        raise ValueError(
+            f"samples peak at {peak:.6g} but {subtype} holds no more than 1; "
+            "lower the gain, or write a .wav with subtype FLOAT"
+        )
+    if subtype in _BITS:
+        data: NDArray[Any] = _pcm(samples, _BITS[subtype])
+    else:
+        data = samples
+    # libsndfile hands its output to a Python callback, and an exception raised there is dropped: a Ctrl-C would go
+    # unheard and leave a hole in the file. It can only strike the main thread, so another one does the encoding.
+    with ThreadPoolExecutor(max_workers=1) as worker:
+        return worker.submit(_encode, data, sr, _FORMATS[ending.lower()].name, subtype).result()
+
+
+def _pcm(samples: Samples, bits: int) -> NDArray[np.int32]:
+    """Codes of `bits` bits in the upper part of int32, where libsndfile looks for them.
+
+    Rounded here since libsndfile rounds down when told to clip, as soundfile tells it: half a code of offset.
+    """
+    full = 2.0 ** (bits - 1)
+    codes = np.rint(samples * np.float64(full)).clip(-full, full - 1)
+    return codes.astype(np.int32) << (32 - bits)
+
+
+def _encode(data: NDArray[Any], sr: int, format_: str, subtype: str) -> bytes:
+    memory = io.BytesIO()
+    with soundfile.SoundFile(memory, "w", sr, channels=1, format=format_, subtype=subtype) as file:
+        for start in range(0, len(data), _BLOCK):
+            file.write(data[start : start + _BLOCK])
+    if subtype == "FLOAT":
+        # libsndfile notes the time of writing in the PEAK chunk (name, size, version, time: 4 bytes each).
+        at = memory.getvalue().find(b"PEAK", 0, 128)
+        if at >= 0:
+            memory.seek(at + 12)
+            memory.write(bytes(4))
+    return memory.getvalue()
+
+
+def write_audio(
+    path: StrPath, samples: Samples, sr: int, *, subtype: str | None = None, overwrite: bool = False
+) -> None:
+    """Write a mono sound file, in the format its name ends in; whole or not at all.
+
+    Parameters
+    ----------
+    path : file ending in .wav, .flac, .ogg or .mp3.
+    samples, sr, subtype : see `encode_audio`.
+    overwrite : replace an existing file.
+
+    Raises
+    ------
+    ValueError, TypeError : see `encode_audio`.
+    AudioFileError : see `write_atomic`.
+    """
+    check_format(Path(path).suffix, sr, subtype=subtype)
+    check_writable(path, overwrite=overwrite)
+    write_atomic(path, encode_audio(samples, sr, ending=Path(path).suffix, subtype=subtype), overwrite=overwrite)
+
+
+# Writing
+
+
+def check_writable(path: StrPath, *, overwrite: bool) -> None:
+    """Ask before a long computation whether `write_atomic` would refuse `path`; nothing is written.
+
+    Raises
+    ------
+    AudioFileError : if `path` is a folder, a device or a pipe, if it exists and `overwrite` is false or it is
+        write-protected, if its folder does not exist or cannot be written to.
+    """
+    _destination(Path(path), overwrite)
+
+
+def write_atomic(path: StrPath, data: bytes, *, overwrite: bool = False) -> None:
+    """Write a file so that its name never stands for half of it.
+
+    The bytes go to a hidden file in the same folder, which takes the name in one step when all of them are on the
+    disk. Whatever happens before, Ctrl-C included, the hidden file is removed and an existing file is as it was.
+
+    Parameters
+    ----------
+    path : where to write. A link is followed: its target is written and the link stays.
+    data : the whole content.
+    overwrite : replace an existing file; its permissions are kept.
+
+    Raises
+    ------
+    AudioFileError : see `check_writable`; also if the disk is full or fails, or if another file has taken the name
+        in the meantime.
+    """
+    path = Path(path)
+    target = _destination(path, overwrite)
+    # Not by `tempfile`, whose files are private: this one gets the permissions of any new file.
+    part = target.with_name(f".smalti-{uuid.uuid4().hex}.part")
+    try:
+        try:
+            with part.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            replaced = _status(target, "write")
+            if replaced is not None:
+                part.chmod(stat.S_IMODE(replaced.st_mode))
+            _destination(path, overwrite)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        remedy = (
+            "free some space or choose another folder"
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+            else "choose another folder"
+        )
+        raise AudioFileError(f"cannot write {path}: {_reason(error)}; {remedy}") from error
+
+
+def same_file(a: StrPath, b: StrPath) -> bool:
+    """Whether two names stand for one file, by links or otherwise; the files need not exist."""
+    try:
+        return Path(a).samefile(b)
+    except OSError:
+        return os.path.realpath(a) == os.path.realpath(b)
+
+
+def _destination(path: Path, overwrite: bool) -> Path:
+    """The file that writing to `path` creates or replaces, links followed."""
+    target = Path(os.path.realpath(path))
+    status = _status(path, "write")  # not of `target`: links like /dev/stdout lead to names that do not exist
+    folder = _status(target.parent, "write")
+    if folder is None:
+        raise AudioFileError(f"cannot write {path}: there is no folder {target.parent}; create it first")
+    if not stat.S_ISDIR(folder.st_mode):
+        raise AudioFileError(f"cannot write {path}: {target.parent} is not a folder; choose another name")
+    if status is not None:
+        if stat.S_ISDIR(status.st_mode):
+            raise AudioFileError(f"cannot write {path}: it is a folder; name a file in it")
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioFileError(f"cannot write {path}: it is a device or a pipe; choose another name")
+        if not overwrite:
+            raise AudioFileError(
+                f"cannot write {path}: it already exists; add --overwrite (overwrite=True) or choose another name"
+            )
+        if not os.access(target, os.W_OK):
+            raise AudioFileError(f"cannot write {path}: it is write-protected; choose another name")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise AudioFileError(f"cannot write {path}: {target.parent} is write-protected; choose another folder")
+    return target
+
+
+# Checks used above
+
+
+def _status(path: Path, verb: str) -> os.stat_result | None:
+    """What the file system says of `path`, links followed; None if there is nothing of that name."""
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise AudioFileError(f"cannot {verb} {path}: {_reason(error)}; choose another name") from error
+
+
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

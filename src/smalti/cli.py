@@ -1,0 +1,455 @@
+"""The command line: parses, calls, reports. Every failure is one sentence on stderr and an exit code.
+
+0 done; 1 the world's fault (a file, a disk, a network); 2 a usage error; 130 Ctrl-C.
+"""
+
+import io
+import signal
+import sys
+import time
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+import smalti
+from smalti.audio import check_writable, write_audio
+from smalti.errors import SmaltiError
+from smalti.examples import EXAMPLES, example_name, fetch_example
+from smalti.making import (
+    Outputs,
+    check_memory,
+    check_outputs,
+    describe,
+    make_folder,
+    read_inputs,
+    report_json,
+    write_outputs,
+    write_report,
+)
+from smalti.mosaicing import DEFAULT_PRESET, PRESETS, Settings, configure, finish, prepare, solve_steps
+from smalti.stft import StftParams
+from smalti.synthesis import PHASES
+
+app = typer.Typer(
+    name="smalti",
+    help="Audio mosaics: re-create a TARGET recording out of the sounds of a SOURCE.\n\n"
+    "Start with:  smalti demo\n\n"
+    "Then:  smalti make TARGET SOURCE -o mosaic.wav",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _one_of(names: Iterable[str], help: str) -> Any:
+    """An option that takes one of `names`: shown in the help, completed by the shell, checked by the library."""
+    return typer.Option(metavar="|".join(names), autocompletion=lambda: list(names), help=help)
+
+
+SUBTYPES = ("PCM_16", "PCM_24", "FLOAT")
+Preset = Annotated[str, _one_of(PRESETS, "How to build it; see 'smalti presets'.")]
+
+# What the terminal calls the knobs whose Python names carry a unit.
+_KNOBS = {
+    "grain_length_s": "--grain-length",
+    "no_repeat_s": "--no-repeat",
+    "iterations": "--iterations",
+    "beta": "--beta",
+}
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command line and exit."""
+    signal.signal(signal.SIGTERM, _stop)
+    for stream in (sys.stdout, sys.stderr):
+        # A file name may hold bytes that are no text; saying it must not fail after the work is done.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        code = app(args=arguments, prog_name="smalti", standalone_mode=False)
+    except (SmaltiError, ValueError, TypeError) as error:
+        # Arguments reach the checks of the library, whose mistakes are usage errors here.
+        _fail(str(error), 1 if isinstance(error, SmaltiError) else 2)
+    except MemoryError:
+        _fail("not enough memory; take a shorter target (--start, --end) or less source", 1)
+    except KeyboardInterrupt:
+        _fail("stopped", 130)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
+    except Exception as error:
+        # Typer's own usage errors know their sentence and code; their classes have moved between its versions.
+        if type(error).__name__ == "Abort":
+            _fail("stopped", 130)
+        if not hasattr(error, "format_message"):
+            _fail(f"{type(error).__name__}: {error}; this is a fault of smalti's, please report it", 1)
+        hint = getattr(getattr(error, "ctx", None), "command_path", "smalti")
+        _fail(f"{error.format_message()} Try '{hint} --help'.", getattr(error, "exit_code", 2))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    # As an exception, so that files half-written beside their names are removed on the way out.
+    raise SystemExit(128 + number)
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    for knob, option in _KNOBS.items():
+        sentence = sentence.replace(knob, option)
+    print(f"smalti: {sentence}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _warn(sentence: str) -> None:
+    print(f"smalti: warning: {sentence}", file=sys.stderr)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"smalti {smalti.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def make(
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="The recording to re-create: a sound file, or example:NAME.")
+    ],
+    source: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="What to build it from: sound files, folders of them, example:NAME."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="OUT", help="The mosaic: a name ending in .wav, .flac, .ogg or .mp3."),
+    ],
+    preset: Preset = DEFAULT_PRESET,
+    layers: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Source moments sounding at once. Fewer: purer; more: closer."),
+    ] = None,
+    grain_length: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="MS", help="Length of source stretches kept whole. Longer: more of the source."),
+    ] = None,
+    no_repeat: Annotated[
+        float | None,
+        typer.Option(min=0, metavar="MS", help="A source moment stays silent this long before it returns."),
+    ] = None,
+    iterations: Annotated[int | None, typer.Option(min=1, metavar="N", help="Rounds of refinement.")] = None,
+    beta: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=2,
+            metavar="X",
+            help="What counts as near: 2 favours the loud, 1 balances, 0 hears the quiet too.",
+        ),
+    ] = None,
+    phase: Annotated[
+        str | None, _one_of(PHASES, "source: grains as recorded. griffin-lim: smoother. target: blends the target in.")
+    ] = None,
+    n_fft: Annotated[
+        int | None, typer.Option("--n-fft", min=4, metavar="N", help="Window in samples, instead of the preset's.")
+    ] = None,
+    hop: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Samples from window to window; a quarter of one if left out."),
+    ] = None,
+    sr: Annotated[
+        int | None,
+        typer.Option(min=1000, max=768000, metavar="HZ", help="Working sample rate; the target's own if left out."),
+    ] = None,
+    start: Annotated[float | None, typer.Option(min=0, metavar="S", help="Begin of the target's excerpt.")] = None,
+    end: Annotated[float | None, typer.Option(min=0, metavar="S", help="End of the target's excerpt.")] = None,
+    seed: Annotated[
+        int, typer.Option(min=0, metavar="N", help="Of the random start: the same seed gives the same samples.")
+    ] = 0,
+    subtype: Annotated[str | None, _one_of(SUBTYPES, "Sample format of WAV and FLAC.")] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Draw spectrograms, activations, similarity and divergence there."),
+    ] = None,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write down what was made, of what and how.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print the report instead of a sentence.")] = False,
+) -> None:
+    """Re-create TARGET out of the sounds of SOURCE.
+
+    [bold]Examples[/bold]
+
+    smalti make song.wav bees.wav -o bees_sing.wav
+
+    smalti make speech.wav rain/ wind/ -o storm.flac --layers 4 --grain-length 300
+
+    smalti make example:trumpet example:humpback -o whale.wav --figures pictures
+    """
+    settings = configure(
+        preset,
+        layers=layers,
+        grain_length_s=None if grain_length is None else grain_length / 1000,
+        no_repeat_s=None if no_repeat is None else no_repeat / 1000,
+        iterations=iterations,
+        beta=beta,
+        phase=phase,
+        sr=sr,
+    )
+    outputs = Outputs(output, subtype, figures, report, overwrite)
+    made = _make(
+        _locate(target, quiet),
+        [_locate(name, quiet) for name in source],
+        outputs,
+        settings=settings,
+        preset=preset,
+        params=_grid(n_fft, hop),
+        start_s=start,
+        end_s=end,
+        seed=seed,
+        quiet=quiet or json,
+    )
+    if json:
+        print(report_json(made), end="")
+    elif not quiet:
+        print(_sentence(made))
+
+
+def _grid(n_fft: int | None, hop: int | None) -> StftParams | None:
+    """The grid of --n-fft and --hop; where one is left out, four hops a window."""
+    if n_fft is None and hop is None:
+        return None
+    if n_fft is None:
+        n_fft = 4 * (hop or 1)
+    return StftParams(n_fft=n_fft, hop=hop if hop is not None else max(1, n_fft // 4))
+
+
+def _locate(name: str, quiet: bool) -> Path:
+    """The file or folder that a name on the command line stands for, fetching an example if need be."""
+    example = example_name(name)
+    if example is None:
+        return Path(name)
+    with _bar(quiet, DownloadColumn()) as bar:
+        path = fetch_example(example, progress=_Download(bar, name))
+    if not quiet:
+        about = EXAMPLES[example]
+        print(f"{name}: {about.title} by {about.author}, {about.licence}", file=sys.stderr)
+    return path
+
+
+class _Download:
+    """A bar in the form that pooch turns: it sets `total`, then counts."""
+
+    def __init__(self, bar: Progress, name: str) -> None:
+        self._bar, self._task = bar, bar.add_task(f"fetching {name}", total=None, visible=False)
+        self._total = 0
+
+    @property
+    def total(self) -> int:
+        return self._total
+
+    @total.setter
+    def total(self, n: int) -> None:
+        self._total = n
+        self._bar.update(self._task, total=n, visible=True)
+
+    def update(self, n: int) -> None:
+        self._bar.update(self._task, advance=n)
+
+    def close(self) -> None:
+        self._bar.update(self._task, visible=False)
+
+
+def _bar(quiet: bool, *columns: Any) -> Progress:
+    """A progress bar on stderr, shown on a terminal only and gone when done."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *columns,
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+        disable=quiet or not console.is_terminal,
+    )
+
+
+class _Clock:
+    """Seconds spent in each named stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._begin = self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.seconds[stage] = round(now - self._last, 4)
+        self.seconds["total"] = round(now - self._begin, 4)
+        self._last = now
+
+
+@contextmanager
+def _collecting(said: list[str]) -> Iterator[None]:
+    """Print the library's warnings as sentences, and keep them for the report."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        said.append(str(warning.message))
+        _warn(said[-1])
+
+
+def _make(
+    target: Path,
+    sources: list[Path],
+    outputs: Outputs,
+    *,
+    settings: Settings,
+    preset: str,
+    params: StftParams | None = None,
+    start_s: float | None = None,
+    end_s: float | None = None,
+    seed: int = 0,
+    quiet: bool = False,
+) -> dict[str, Any]:
+    """Read, build, write; the report."""
+    clock, said = _Clock(), list[str]()
+    check_outputs(outputs, [target, *sources])
+    inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s, sr=settings.sr)
+    check_outputs(outputs, [inputs.target.path, *(source.path for source in inputs.sources)])
+    for sentence in inputs.warnings:
+        said.append(sentence)
+        _warn(sentence)
+    clock.lap("read")
+    with _collecting(said):
+        job = prepare(
+            inputs.target_samples,
+            list(inputs.source_samples),
+            inputs.sr,
+            settings,
+            params=params,
+            names=[str(source.path) for source in inputs.sources],
+        )
+    check_memory(job)
+    clock.lap("analyse")
+    steps = settings.iterations if settings.method == "updates" else settings.layers
+    divergences = []
+    with _bar(quiet, TextColumn("divergence {task.fields[divergence]}")) as bar:
+        task = bar.add_task("building", total=steps, divergence="")
+        for step in solve_steps(job, rng=seed):
+            divergences.append(step.divergence)
+            bar.update(task, advance=1, divergence=f"{step.divergence:.4g}")
+    clock.lap("solve")
+    mosaic = finish(job, step, divergences)
+    clock.lap("synthesise")
+    write_outputs(outputs, inputs, job, mosaic)
+    clock.lap("write")
+    report = describe(
+        inputs,
+        outputs,
+        mosaic,
+        preset=preset,
+        seed=seed,
+        start_s=start_s,
+        end_s=end_s,
+        seconds=clock.seconds,
+        warnings=said,
+    )
+    write_report(outputs, report)
+    return report
+
+
+def _sentence(report: dict[str, Any]) -> str:
+    """What was made, how long it took, how well it fits."""
+    output, sources = report["output"], len(report["sources"])
+    of = report["sources"][0]["path"] if sources == 1 else f"{sources} recordings"
+    gain = report["peak_gain_db"]
+    lowered = f", turned down {-gain:.1f} dB to keep peaks safe" if gain < -0.05 else ""
+    return (
+        f"{output['path']}: {output['duration_s']:.1f} s of {report['target']['path']} made of {of} "
+        f"({report['preset']}) in {report['seconds']['total']:.1f} s, spectral overlap {report['fit']:.0%}{lowered}"
+    )
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to put it all.")] = Path(
+        "smalti-demo"
+    ),
+    preset: Preset = DEFAULT_PRESET,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the random start.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors.")] = False,
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures (needs matplotlib).")] = True,
+) -> None:
+    """Hear a mosaic with nothing to bring: a swarm of bees plays a plucked tune.
+
+    Writes target.wav, source.wav, mosaic.wav, report.json and the folder figures.
+    """
+    from smalti.demo import demo_source, demo_target
+
+    target, source = output / "target.wav", output / "source.wav"
+    outputs = Outputs(
+        audio=output / "mosaic.wav",
+        figures=output / "figures" if plots else None,
+        report=output / "report.json",
+        overwrite=overwrite,
+    )
+    make_folder(output)
+    check_outputs(outputs, [target, source])
+    for file in (target, source):
+        check_writable(file, overwrite=overwrite)
+    sr = 22050
+    write_audio(target, demo_target(sr), sr, overwrite=overwrite)
+    write_audio(source, demo_source(sr), sr, overwrite=overwrite)
+    made = _make(target, [source], outputs, settings=PRESETS[preset], preset=preset, seed=seed, quiet=quiet)
+    if not quiet:
+        print(_sentence(made))
+        print(f"listen to {target.name}, {source.name} and {outputs.audio.name} in {output}")
+
+
+@app.command()
+def examples() -> None:
+    """List the real recordings that example:NAME stands for."""
+    table = Table("name", "what", "length", "author", "licence", box=None, pad_edge=False)
+    for example in EXAMPLES.values():
+        table.add_row(
+            f"example:{example.name}", example.title, f"{example.seconds:.1f} s", example.author, example.licence
+        )
+    _show(table)
+
+
+@app.command()
+def presets() -> None:
+    """List the presets: ready ways to build a mosaic."""
+    table = Table("preset", "what it does", box=None, pad_edge=False)
+    for name, settings in PRESETS.items():
+        table.add_row(name + (" (default)" if name == DEFAULT_PRESET else ""), settings.summary)
+    _show(table)
+
+
+def _show(table: Table) -> None:
+    console = Console()
+    # In a pipe, lines stay whole for whatever reads them.
+    console.print(table, width=None if console.is_terminal else 200, soft_wrap=not console.is_terminal)

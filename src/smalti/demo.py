@@ -1,0 +1,330 @@
+"""Demo recordings made of arithmetic: a swarm of bees (source) and a plucked melody with chords (target).
+
+Both are synthesised once, at `RATE`, and then carried to the wanted sampling rate by trimming or padding
+their Fourier series. So a rate changes the bandwidth and nothing else: every random decision, every note and
+every length is the same at all rates, and nothing can alias.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import scipy.fft
+
+Floats = npt.NDArray[np.float64]
+Number = TypeVar("Number", float, Floats)
+
+# Bees and strings have next to nothing above 16 kHz.
+RATE = 32_000
+PEAK = 0.7
+
+# The swarm's fundamentals and the melody share two octaves: A2 (110 Hz) to A4 (440 Hz), as MIDI numbers.
+LOWEST, HIGHEST = 45, 69
+
+
+def demo_source(
+    sr: int = 22050, *, seconds: float = 20.0, rng: int | np.random.Generator = 0
+) -> npt.NDArray[np.float32]:
+    """A swarm of bees: single bees passing by, then many, then few, then many, then a last one.
+
+    Bumblebees (wing beats from about 110 Hz), honey bees (230 to 250 Hz) and the smallest solitary bees (to
+    440 Hz) fly past. Their pitches glide; together their fundamentals cover the two octaves without a gap.
+
+    Parameters
+    ----------
+    sr : int, 8000 to 192000. Sampling rate in Hz.
+    seconds : float, 10 to 120. Length; longer swarms have more bees.
+    rng : int or numpy Generator. The same seed gives the same swarm at every `sr`.
+
+    Returns
+    -------
+    (round(seconds * sr),) float32 array in [-1, 1], peak about 0.7, silent at both ends.
+
+    Raises
+    ------
+    TypeError : if `sr` is not an integer.
+    ValueError : if `sr` or `seconds` is out of range.
+
+    References
+    ----------
+    Sueur, Tuck & Robert (2005), "Sound radiation around a flying fly", JASA 118: the wing beat's fundamental
+    dominates ahead, its octave at the sides.
+    """
+    _check_rate(sr)
+    if not 10 <= seconds <= 120:
+        raise ValueError(f"seconds is {seconds}; choose 10 to 120, room enough to fly through two octaves")
+    rng = np.random.default_rng(rng)
+    swarm = np.zeros(round(seconds * RATE))
+    for flight in _plan_flights(seconds, rng):
+        _mix_into(swarm, _fly(flight, rng), flight.start_s)
+    return _at_rate(swarm, sr, seconds)
+
+
+def demo_target(sr: int = 22050, *, rng: int | np.random.Generator = 0) -> npt.NDArray[np.float32]:
+    """The "Ode to Joy" plucked on nylon strings: melody, chords and bass, from A2 to A4.
+
+    The tune is Beethoven's (1824, in the public domain), the setting and the sound are made here.
+
+    Parameters
+    ----------
+    sr : int, 8000 to 192000. Sampling rate in Hz.
+    rng : int or numpy Generator. Sways timing and force of the notes; the same seed plays the same way at
+        every `sr`. The tuning is always equal temperament, A4 = 440 Hz.
+
+    Returns
+    -------
+    (round(TARGET_SECONDS * sr),) float32 array in [-1, 1], peak about 0.7, silent at both ends.
+
+    Raises
+    ------
+    TypeError : if `sr` is not an integer.
+    ValueError : if `sr` is out of range.
+    """
+    _check_rate(sr)
+    rng = np.random.default_rng(rng)
+    music = np.zeros(round(TARGET_SECONDS * RATE))
+    for voice, line in SCORE.items():
+        for note in read_voice(line):
+            # A player leans on the downbeat and is some milliseconds early or late.
+            stress = 1 + 0.12 * np.cos(np.pi / 2 * note.beat)
+            start_s = FIRST_BEAT_S + note.beat * SECONDS_PER_BEAT + rng.uniform(-0.012, 0.012)
+            for midi in note.midi:
+                force = FORCE[voice] * stress * rng.uniform(0.88, 1.12)
+                _mix_into(music, _pluck(_hz(midi), force, note.beats * SECONDS_PER_BEAT, rng), start_s)
+                # A thumb and three fingers never pluck a chord's strings all at once.
+                start_s += rng.uniform(0.004, 0.014)
+    return _at_rate(music, sr, TARGET_SECONDS)
+
+
+# --- the swarm
+
+# Points of one wing beat: so many that reading without interpolation errs 80 dB below the tone.
+TABLE = 2**16
+
+
+@dataclass(frozen=True)
+class _Flight:
+    """One bee's passage: where its pitch goes, how near it comes, how fast it flies."""
+
+    start_s: float
+    length_s: float
+    midi: float
+    glide: float
+    nearest_m: float
+    speed: float
+
+
+def _plan_flights(seconds: float, rng: np.random.Generator) -> list[_Flight]:
+    """Spread flights over time (two gatherings, lone bees around them) and over the two octaves (no gap)."""
+    n = max(16, round(1.1 * seconds))
+    # One flight per equal share of the crowd, placed anywhere within its share: random, but never a hole.
+    time = np.linspace(0, 1, 1001)
+    crowd = np.cumsum(0.05 + np.sin(2 * np.pi * time) ** 2)
+    when = np.interp(np.arange(n) + rng.uniform(0.2, 0.8, n), n * crowd / crowd[-1], time)
+    when = (when - when[0]) / (when[-1] - when[0])
+    # The golden ratio's multiples, ranked: a permutation that keeps neighbours in time apart in pitch.
+    rank = np.argsort(np.argsort((np.arange(n) * (np.sqrt(5) - 1) / 2 + rng.uniform()) % 1))
+    # A semitone beyond the top: there the deeper bees' harmonics are the strongest rivals.
+    share = (HIGHEST + 1 - LOWEST) / (n - 1)
+    midi = LOWEST + share * rank
+    flights = []
+    for u, pitch in zip(when, midi, strict=True):
+        length_s = rng.uniform(2.5, 4.5)
+        flights.append(
+            _Flight(
+                start_s=u * (seconds - length_s),
+                length_s=length_s,
+                midi=pitch,
+                glide=rng.choice([-1, 1]) * max(rng.uniform(2.5, 5), 3 * share),
+                nearest_m=0.3 * 2.5 ** rng.uniform(0, 1),
+                speed=0.5 * 5 ** rng.uniform(0, 1),
+            )
+        )
+    return flights
+
+
+def _fly(flight: _Flight, rng: np.random.Generator) -> Floats:
+    """The sound of one passage at the listener's ear."""
+    n = round(flight.length_s * RATE)
+    t = (np.arange(n) - n / 2) / RATE
+
+    # Straight past the listener, hesitating: speed and direction stay a bee's own affair.
+    along = flight.speed * t + 0.25 * _noise(n, _below(0.6), rng)
+    distance = np.hypot(along, flight.nearest_m)
+    doppler = 1 / (1 + np.gradient(distance) * RATE / 343)
+    broadside = (flight.nearest_m / distance) ** 2
+
+    semitones = flight.midi + flight.glide * t / flight.length_s + 0.25 * _noise(n, _below(1.5), rng)
+    jitter = 1 + 0.005 * _noise(n, _below(25), rng)
+    phase = np.cumsum(_hz(semitones) * jitter * doppler) / RATE
+
+    odd, even = _wing_strokes(_hz(flight.midi), rng)[:, (phase * TABLE).astype(int) % TABLE]
+    tone = (1 - 0.5 * broadside) * odd + (0.4 + 0.6 * broadside) * even
+    # Two strokes a beat, one of them stronger, each with its gust.
+    gusts = 1 + 0.6 * np.cos(2 * np.pi * (2 * phase + rng.uniform())) + 0.4 * np.cos(2 * np.pi * phase)
+    air = 0.05 * gusts * _noise(n, _around(1500), rng)
+
+    flutter = np.exp(0.2 * _noise(n, _below(9), rng) + 0.06 * _noise(n, _below(40), rng))
+    fade = np.minimum(1, (1 - np.abs(t) * 2 / flight.length_s) / 0.3)
+    heard: Floats = np.sin(np.pi / 2 * fade) ** 2 * flutter * (tone + air) / distance
+    return heard
+
+
+def _wing_strokes(hz: float, rng: np.random.Generator) -> Floats:
+    """One wing beat as two wave tables (rows), its odd and its even harmonics.
+
+    Two equal strokes would repeat every half beat, with even harmonics only; their difference makes the odd.
+    """
+    # Five semitones above `hz` are more than glide, wander and Doppler ever add: nothing aliases.
+    k = np.arange(1, int(RATE / 2 / (hz * 2 ** (5 / 12))))
+    f = k * hz
+    amplitude = k**-1.0 / (1 + (f / 2500) ** 2)
+    # Thorax and wings resonate; larger, deeper bees lower.
+    size = (hz / 230) ** 0.4
+    for centre, width, gain in ((750 * size, 0.35, 1.5), (2300 * size, 0.3, 2.5)):
+        amplitude *= 1 + gain * np.exp(-((np.log(f / centre) / width) ** 2))
+    amplitude *= np.exp(0.25 * rng.standard_normal(len(k)))
+    spectrum = np.zeros((2, TABLE // 2 + 1), complex)
+    spectrum[1 - k % 2, k] = TABLE / 2 * amplitude * np.exp(1j * rng.uniform(-np.pi, np.pi, len(k)))
+    tables: Floats = scipy.fft.irfft(spectrum)
+    return tables
+
+
+# --- the melody
+
+# One line a voice: pitches (those of a chord joined by +), :beats unless one; - is a rest, | ends a bar.
+SCORE = {
+    "melody": "F#4 F#4 G4 A4   | A4 G4 F#4 E4    | D4 D4 E4 F#4         | E4:1.5 D4:0.5 D4:4.5",
+    "chords": "- F#3+A3 - A3+D4 | - G3+B3 - G3+C#4 | - F#3+B3 A3 F#3+A3 | - G3+C#4 F#3+A3:4.5",
+    "bass": "D3:2 A2:2        | D3:2 A2:2         | B2:2 C#3 D3        | A2:2 D3:4.5",
+}
+NOTE_NAMES = ("C", "C#", "D", "D#", "E", "F", "F#", "G", "G#", "A", "A#", "B")
+# The player's balance: the melody sings, the bass carries, the chords keep back.
+FORCE = {"melody": 1.0, "chords": 0.4, "bass": 0.6}
+FIRST_BEAT_S = 0.1
+SECONDS_PER_BEAT = 0.55
+TARGET_SECONDS = 11.0
+# How long a finger takes to still a string.
+DAMPING_S = 0.3
+
+
+class Note(NamedTuple):
+    """One note, or a chord's notes together: start and length in beats, pitches as MIDI numbers."""
+
+    beat: float
+    beats: float
+    midi: tuple[int, ...]
+
+
+def read_voice(line: str) -> tuple[Note, ...]:
+    """Read one voice of `SCORE`: ``"D3:2 - F#3+A3"`` is a half note, a rest and a chord."""
+    notes = []
+    beat = 0.0
+    for word in line.replace("|", " ").split():
+        pitches, _, length = word.partition(":")
+        beats = float(length or 1)
+        if pitches != "-":
+            notes.append(Note(beat, beats, tuple(_midi(name) for name in pitches.split("+"))))
+        beat += beats
+    return tuple(notes)
+
+
+def _midi(name: str) -> int:
+    """``"A4"`` is 69, ``"C#4"`` 61."""
+    return NOTE_NAMES.index(name[:-1]) + 12 * (int(name[-1]) + 1)
+
+
+def _pluck(hz: float, force: float, seconds: float, rng: np.random.Generator) -> Floats:
+    """A nylon string plucked a fifth of the way along it, damped after `seconds`."""
+    n = round((seconds + DAMPING_S) * RATE)
+    t = np.arange(n) / RATE
+
+    # Stiffness stretches the partials; the first one is the tempered pitch itself.
+    stiffness = 4e-5
+    k = np.arange(1, int(0.45 * RATE / hz))
+    f = hz * k * np.sqrt((1 + stiffness * k**2) / (1 + stiffness))
+    f = f[f < 0.48 * RATE]
+    k = k[: len(f)]
+    # A harder pluck is brighter, not only louder.
+    amplitude = force * np.sin(np.pi * k / 5.2) / k / (1 + (f / (900 + 2200 * force)) ** 2)
+    decay = 1.2 * np.sqrt(hz / 220) + 1.5 * (f / 1000) ** 2
+    string = _damped_sines(amplitude, f, decay, n)
+
+    finger = 0.03 * force * np.exp(-t / 0.005) * _noise(n, _around(1200), rng)
+    attack = np.minimum(1, t / 0.002)
+    damping = np.clip((n / RATE - t) / DAMPING_S, 0, 1)
+    heard: Floats = np.sin(np.pi / 2 * attack) ** 2 * np.sin(np.pi / 2 * damping) ** 2 * (string + finger)
+    return heard
+
+
+def _damped_sines(amplitude: Floats, f: Floats, decay: Floats, n: int) -> Floats:
+    """Sum of ``amplitude[k] * exp(-decay[k] * t) * sin(2 * pi * f[k] * t)`` over k, `n` samples at `RATE`.
+
+    Each sine is the imaginary part of z**i, and with i = block * q + r, z**i = z**(block * q) * z**r: all
+    sines together are one small matrix product.
+    """
+    block = 256
+    log_z = (2j * np.pi * f - decay) / RATE
+    coarse = np.exp(np.outer(block * np.arange(n // block + 1), log_z))
+    fine = np.exp(np.outer(log_z, np.arange(block)))
+    waves: Floats = (coarse * amplitude @ fine).imag.ravel()[:n]
+    return waves
+
+
+# --- shared
+
+
+def _hz(midi: Number) -> Number:
+    return 440 * 2 ** ((midi - 69) / 12)
+
+
+def _below(hz: float) -> Callable[[Floats], Floats]:
+    """A smooth low-pass shape for `_noise`."""
+    return lambda f: np.exp(-((f / hz) ** 2))
+
+
+def _around(hz: float) -> Callable[[Floats], Floats]:
+    """A wide band-pass shape for `_noise`, 12 dB an octave to both sides."""
+    return lambda f: (f / hz) ** 2 / (1 + (f / hz) ** 4)
+
+
+def _noise(n: int, shape: Callable[[Floats], Floats], rng: np.random.Generator) -> Floats:
+    """`n` samples of Gaussian noise of RMS 1 whose magnitude spectrum follows ``shape(f_hz)``."""
+    size = scipy.fft.next_fast_len(n, real=True)
+    gain = shape(np.arange(1, size // 2) * (RATE / size))
+    # The bins without gain would cost draws and say nothing.
+    gain = gain[: np.flatnonzero(gain > 1e-6 * gain.max())[-1] + 1]
+    spectrum = np.zeros(size // 2 + 1, complex)
+    spectrum[1 : len(gain) + 1] = gain * rng.standard_normal(2 * len(gain)).view(complex)
+    noise: Floats = scipy.fft.irfft(spectrum, size)[:n]
+    noise /= np.sqrt(np.mean(noise**2))
+    return noise
+
+
+def _mix_into(mix: Floats, sound: Floats, start_s: float) -> None:
+    """Add `sound` to `mix` in place from `start_s` on; what reaches beyond the end is cut."""
+    start = round(start_s * RATE)
+    room = mix[start : start + len(sound)]
+    room += sound[: len(room)]
+
+
+def _at_rate(y: Floats, sr: int, seconds: float) -> npt.NDArray[np.float32]:
+    """Carry `y` from `RATE` to `sr` and its peak to `PEAK`."""
+    # Whole seconds have a whole number of samples at every rate, so the Fourier series is the same at all.
+    whole = int(np.ceil(seconds))
+    spectrum = scipy.fft.rfft(PEAK * y / np.abs(y).max(), whole * RATE)
+    spectrum = spectrum[: whole * min(sr, RATE) // 2 + 1]
+    # A soft edge, lest a low rate rings before every attack.
+    edge = np.linspace(0, np.pi, len(spectrum) // 20)
+    spectrum[-len(edge) :] *= 0.5 + 0.5 * np.cos(edge)
+    out: Floats = scipy.fft.irfft(spectrum, whole * sr) * (sr / RATE)
+    return out[: round(seconds * sr)].astype(np.float32)
+
+
+def _check_rate(sr: int) -> None:
+    if not isinstance(sr, (int, np.integer)):
+        raise TypeError(f"sr is {sr!r}; it must be a whole number of Hz, such as 22050")
+    if not 8000 <= sr <= 192_000:
+        raise ValueError(f"sr is {sr} Hz; choose 8000 to 192000, such as 22050")

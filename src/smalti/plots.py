@@ -1,0 +1,583 @@
+"""Pictures of a mosaic: spectrograms, activations, similarity, divergence. Needs the extra ``smalti[plots]``.
+
+Every ``plot_*`` function takes the axes to draw on as `ax`, makes a figure of its own where that is None, and
+returns the axes. Such figures do not pass through pyplot, so nothing needs a screen or stays open: keep one
+with ``figure_png(ax.figure)`` or ``ax.figure.savefig(file)``, show it in a notebook by ending a cell with
+``ax.figure``. Make your own figures with ``layout="constrained"``: colour bars need room that other layouts
+do not leave.
+"""
+
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import scipy.fft
+import scipy.ndimage
+import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
+
+from smalti._checks import Floats, check_count, check_magnitudes, check_rate, check_real, check_signal
+from smalti.errors import MissingExtraError
+from smalti.stft import StftParams, stft
+
+try:
+    from matplotlib.axes import Axes
+    from matplotlib.backend_bases import RendererBase
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+    from matplotlib.transforms import Affine2D
+except ImportError as error:
+    raise MissingExtraError("pictures need matplotlib: pip install 'smalti[plots]'") from error
+
+# More cells than any screen has pixels for: what pooling to these takes away, nobody would have seen.
+MAX_COLUMNS = 2000
+MAX_CELLS = 1000
+LOG_ROWS = 512
+
+# Perceptually uniform, and black where there is nothing.
+COLOURS = "magma"
+
+# Points: the width matplotlib gives a line.
+PEN = 1.5
+
+# Frames transformed at once: bounds the memory of a spectrogram whatever the length of the recording.
+BLOCK_FRAMES = 512
+
+# Digital silence has no level; this one is below the rounding errors of any recording that holds a loud
+# sample.
+SILENCE_DB = -200.0
+
+FREQUENCY_TICKS = [digit * 10.0**power for power in range(6) for digit in (1, 2, 5)]
+
+
+class _NotebookFigure(Figure):
+    """A figure that notebooks can show without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return figure_png(self, dpi=self.dpi)
+
+
+class _PeakImage(AxesImage):
+    """An image of which every pixel shows the largest of the cells under it.
+
+    Where cells outnumber pixels, drawing the nearest skips most of them and drawing their mean dims them; a
+    single grain would vanish either way. The choice is made anew for every size, resolution and zoom. Cells
+    smaller than `pen` points grow to that size, since a lone pixel is drawn but hardly seen.
+    """
+
+    pen = 0.0
+
+    def make_image(
+        self, renderer: RendererBase, magnification: float = 1.0, unsampled: bool = False
+    ) -> tuple[Any, float, float, Affine2D]:
+        x0, y0, x1, y1 = np.multiply(self.get_window_extent().extents, magnification)
+        left, bottom, right, top = np.multiply(self.axes.bbox.extents, magnification)
+        cells = np.asarray(self.get_array())
+        columns, x = _peaks_per_pixel(cells.T, x0, x1, left, right)
+        pixels, y = _peaks_per_pixel(columns.T, y0, y1, bottom, top)
+        pen = np.multiply(renderer.points_to_pixels(self.pen), magnification)
+        missing = pen - np.abs([y1 - y0, x1 - x0]) / cells.shape
+        pixels = scipy.ndimage.maximum_filter(pixels, size=1 + np.maximum(missing, 0).round().astype(int))
+        # A backend takes None for an image that was panned out of sight.
+        rgba = self.to_rgba(pixels, bytes=True) if pixels.size else None
+        return rgba, x / magnification, y / magnification, Affine2D()
+
+
+def _peaks_per_pixel(
+    cells: NDArray[Any], start: float, stop: float, low: float, high: float
+) -> tuple[NDArray[Any], int]:
+    """Largest of the `cells` (n, m) in each of the pixels from `low` to `high` that they reach.
+
+    The cells stretch from pixel position `start` to `stop`. Returns the maxima, (pixels, m), and the first
+    pixel.
+    """
+    if start > stop:
+        cells, start, stop = cells[::-1], stop, start
+    first, last = math.floor(max(start, low)), math.ceil(min(stop, high))
+    if first >= last:
+        return cells[:0], first
+    n = len(cells)
+    # The nudge keeps rounding errors from moving an edge that falls between two cells back into the former.
+    edges = np.clip((np.arange(first, last + 1) - start) / (stop - start) * n + 1e-6, 0, n)
+    # `reduceat` takes the maximum from one index to before the next, or the cell at the index where the next
+    # is the same: the peak where cells are smaller than pixels, the nearest cell where they are larger.
+    indices = np.minimum(edges[:-1].astype(int), n - 1)
+    return np.maximum.reduceat(cells[: math.ceil(edges[-1])], indices, axis=0), first
+
+
+def _draw_cells(
+    ax: Axes,
+    cells: NDArray[Any],
+    *,
+    extent: tuple[float, float, float, float],
+    limits: tuple[float, float],
+    label: str,
+    pen: float = 0.0,
+) -> None:
+    """Add an image and its colour bar; `extent` counts in the scale of the axes, log10 on a log axis."""
+    image = _PeakImage(ax, cmap=COLOURS, interpolation="nearest", origin="lower", extent=extent)
+    image.pen = pen
+    image.set_data(cells)
+    image.set_clim(*limits)
+    # An image cannot be bent, so it enters after transScale, the bending part of the axes' transforms: rows
+    # even in log frequency then sit truly on a logarithmic axis, also when that is panned or zoomed.
+    image.set_transform(ax.transLimits + ax.transAxes)
+    image.set_clip_path(ax.patch)
+    ax.add_image(image)
+    ax.figure.colorbar(image, ax=ax, label=label, pad=0.02, aspect=30)
+
+
+def _axes(ax: Axes | None, size: tuple[float, float]) -> Axes:
+    return _NotebookFigure(figsize=size, layout="constrained").subplots() if ax is None else ax
+
+
+@dataclass(frozen=True)
+class _Levels:
+    """A spectrogram on log-frequency rows: dB (rows, columns), the frequencies it spans and its seconds."""
+
+    db: Floats
+    f_min: float
+    f_max: float
+    hop_s: float
+    column_s: float
+    duration_s: float
+
+
+def _loudest(*levels: _Levels) -> float:
+    """Level of the brightest colour: that of the loudest sound, or full scale where there is none."""
+    loudest = max(float(each.db.max()) for each in levels)
+    return loudest if loudest > SILENCE_DB else 0.0
+
+
+def _levels(name: str, samples: ArrayLike, sr: int, *, window_s: float = 0.093, f_min: float = 40.0) -> _Levels:
+    signal = check_signal(name, samples)
+    check_rate("sr", sr)
+    check_real("f_min", f_min, least=1, most=sr / 4)
+    check_real("window_s", window_s, least=0.001, most=10)
+    n_fft = 2 * scipy.fft.next_fast_len(max(2, round(window_s * sr / 2)))
+    hop = int(np.clip(len(signal) // MAX_COLUMNS, max(1, n_fft // 32), n_fft // 2))
+    params = StftParams(n_fft=n_fft, hop=hop)
+    # A column reaches half a hop to either side of its frame: this many leave no gap at the end.
+    n_frames = -(-(2 * len(signal) + hop) // (2 * hop))
+    pooled = -(-n_frames // MAX_COLUMNS)
+    edges = np.geomspace(f_min, sr / 2, LOG_ROWS + 1) * n_fft / sr
+
+    peaks = np.empty((LOG_ROWS, -(-n_frames // pooled)), np.float32)
+    step = max(1, BLOCK_FRAMES // pooled)
+    for first in range(0, peaks.shape[1], step):
+        frames = range(first * pooled, min((first + step) * pooled, n_frames))
+        rows = _log_rows(_magnitudes(signal, params, frames), edges)
+        peaks[:, first : first + step] = np.maximum.reduceat(rows, range(0, len(frames), pooled), axis=1)
+
+    # A sine of amplitude 1 reaches half the window's sum, and a Hann window sums to half its length.
+    amplitudes = np.maximum(peaks * (4 / n_fft), 1e-30)
+    return _Levels(
+        db=np.maximum(20 * np.log10(amplitudes), SILENCE_DB),
+        f_min=f_min,
+        f_max=sr / 2,
+        hop_s=hop / sr,
+        column_s=pooled * hop / sr,
+        duration_s=len(signal) / sr,
+    )
+
+
+def _magnitudes(signal: Floats, params: StftParams, frames: range) -> Floats:
+    """Magnitudes (F, len(frames)) of some frames of the signal, float32, without transforming the others."""
+    margin = -(-params.n_fft // (2 * params.hop))
+    start = max(0, frames.start - margin)
+    part = np.zeros((frames.stop + margin - start) * params.hop, np.float32)
+    known = signal[start * params.hop :][: len(part)]
+    part[: len(known)] = known
+    magnitudes: Floats = np.abs(stft(part, params)[:, frames.start - start : frames.stop - start])
+    return magnitudes
+
+
+def _log_rows(magnitudes: Floats, edges: Floats) -> Floats:
+    """Redraw bins (F, N) on rows (R, N) bounded by `edges` (R + 1,), which are in bins and end at F - 1.
+
+    A row with bins in it shows the largest, so that no partial falls between rows; a row between two bins, as
+    in the bass, is interpolated.
+    """
+    first = np.ceil(edges[:-1]).astype(int)
+    rows: Floats = np.maximum.reduceat(magnitudes, first, axis=0)
+    empty = np.flatnonzero(first >= edges[1:])
+    below, between = np.divmod((edges[empty] + edges[empty + 1]) / 2, 1)
+    below = below.astype(int)
+    weights = between[:, np.newaxis].astype(magnitudes.dtype)
+    rows[empty] = (1 - weights) * magnitudes[below] + weights * magnitudes[below + 1]
+    return rows
+
+
+def plot_spectrogram(
+    samples: ArrayLike,
+    sr: int,
+    *,
+    ax: Axes | None = None,
+    title: str | None = None,
+    window_s: float = 0.093,
+    db_range: float = 80.0,
+    vmax_db: float | None = None,
+    f_min: float = 40.0,
+) -> Axes:
+    """Draw the spectrogram of a recording: seconds across, Hz upwards on a logarithmic axis, dB as colour.
+
+    The level is that of a sine: one of amplitude 1 shows at 0 dBFS. Long recordings are pooled by maximum to
+    at most 2000 columns, so that short sounds stay visible and memory does not grow with the recording.
+
+    Parameters
+    ----------
+    samples : (L,) float array in [-1, 1], mono, L >= 1.
+    sr : int, 1000 to 768000. Sample rate in Hz.
+    ax : axes to draw on; None makes a figure.
+    title : text above the picture.
+    window_s : float, 0.001 to 10. Length of the analysis window (Hann) in seconds: a longer one tells pitches
+        apart, a shorter one moments.
+    db_range : float, 1 to 400. Decibels from the darkest to the brightest colour.
+    vmax_db : float, -400 to 400. Level of the brightest colour; None takes the loudest of this picture.
+    f_min : float, 1 to sr / 4. Lowest frequency shown, in Hz; the highest is sr / 2.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    ValueError, TypeError : if the samples are empty, not mono, not finite or not floats, or a value is out of
+        range.
+    """
+    levels = _levels("samples", samples, sr, window_s=window_s, f_min=f_min)
+    vmax_db = _loudest(levels) if vmax_db is None else check_real("vmax_db", vmax_db, least=-400, most=400)
+    check_real("db_range", db_range, least=1, most=400)
+    ax = _axes(ax, (10, 4.5))
+    _draw_levels(ax, levels, title=title, db_range=db_range, vmax_db=vmax_db)
+    return ax
+
+
+def _draw_levels(ax: Axes, levels: _Levels, *, title: str | None, db_range: float, vmax_db: float) -> None:
+    ax.set_yscale("log")
+    # Frame n is centred on n * hop, so the first column begins half a hop before the recording.
+    start = -levels.hop_s / 2
+    stop = start + levels.db.shape[1] * levels.column_s
+    _draw_cells(
+        ax,
+        levels.db,
+        extent=(start, stop, math.log10(levels.f_min), math.log10(levels.f_max)),
+        limits=(vmax_db - db_range, vmax_db),
+        label="Level (dBFS)",
+    )
+    ax.set(
+        xlim=(0, levels.duration_s),
+        ylim=(levels.f_min, levels.f_max),
+        xlabel="Time (s)",
+        ylabel="Frequency (Hz)",
+    )
+    ax.yaxis.set_major_locator(FixedLocator(FREQUENCY_TICKS))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda hz, _: f"{hz / 1000:g}k" if hz >= 1000 else f"{hz:g}"))
+    ax.yaxis.set_minor_locator(NullLocator())
+    if title is not None:
+        ax.set_title(title)
+
+
+def _check_activations(H: Any) -> Any:
+    """Return H as a float array or a sparse array without duplicate entries, (K, N), finite and >= 0."""
+    if not scipy.sparse.issparse(H):
+        return check_magnitudes("H", H)
+    H = scipy.sparse.csc_array(H, copy=True)
+    H.sum_duplicates()
+    if 0 in H.shape:
+        raise ValueError(f"H has shape {H.shape}; pass at least one row and one column")
+    if H.nnz:
+        H.data = check_magnitudes("H", H.data[np.newaxis])[0]
+    return H
+
+
+def plot_activations(
+    H: Any,
+    *,
+    hop_s: float,
+    ax: Axes | None = None,
+    title: str | None = None,
+    db_range: float = 60.0,
+    boundaries: Sequence[int] | None = None,
+) -> Axes:
+    """Draw which moment of the source sounds at which moment of the target.
+
+    A diagonal is a stretch of the source played as it is, a horizontal line a moment repeated, a lone dot a
+    single grain. Matrices of more than 1000 rows or columns are pooled by maximum, as is everything that
+    shares a pixel, so that the smallest picture still shows every grain within `db_range`.
+
+    Parameters
+    ----------
+    H : (K, N) array or scipy.sparse array, >= 0. Activations: row k is a moment of the source, column n one
+        of the target. A sparse H is never made dense.
+    hop_s : float, at least 1e-6. Seconds from one column to the next, and from one row to the next.
+    ax : axes to draw on; None makes a figure.
+    title : text above the picture.
+    db_range : float, 1 to 400. Decibels from the largest activation, the brightest colour, to the darkest.
+    boundaries : rows, 0 to K, at which further source files begin; each gets a thin line.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    ValueError, TypeError : if H is empty, negative or not finite, or a value is out of range.
+    """
+    H = _check_activations(H)
+    check_real("hop_s", hop_s, least=1e-6)
+    check_real("db_range", db_range, least=1, most=400)
+    n_rows, n_columns = H.shape
+    starts = [check_count("boundaries", row, least=0) for row in ([] if boundaries is None else boundaries)]
+    if starts and max(starts) > n_rows:
+        raise ValueError(f"boundaries has row {max(starts)} but H has {n_rows} rows; pass rows of H")
+
+    block = (-(-n_rows // MAX_CELLS), -(-n_columns // MAX_CELLS))
+    peaks = _block_maxima(H, block)
+    amplitudes = np.maximum(peaks / (peaks.max() or 1.0), 10 ** (-db_range / 20))
+
+    ax = _axes(ax, (9, 6))
+    # Row and column n stand for the moment n * hop_s and are centred there.
+    half = hop_s / 2
+    _draw_cells(
+        ax,
+        20 * np.log10(amplitudes),
+        extent=(
+            -half,
+            peaks.shape[1] * block[1] * hop_s - half,
+            -half,
+            peaks.shape[0] * block[0] * hop_s - half,
+        ),
+        limits=(-db_range, 0),
+        label="Activation (dB, largest = 0)",
+        pen=PEN,
+    )
+    xlim, ylim = (-half, n_columns * hop_s - half), (-half, n_rows * hop_s - half)
+    ax.hlines([row * hop_s - half for row in starts], *xlim, colors="white", linewidths=0.6, alpha=0.5)
+    ax.set(xlim=xlim, ylim=ylim, xlabel="Target time (s)", ylabel="Source time (s)")
+    if title is not None:
+        ax.set_title(title)
+    return ax
+
+
+def _block_maxima(H: Any, block: tuple[int, int]) -> NDArray[np.float64]:
+    """Largest entry of every block of H, dense or sparse; the last blocks may be smaller."""
+    if not scipy.sparse.issparse(H):
+        rows = np.maximum.reduceat(H, range(0, H.shape[0], block[0]), axis=0)
+        return np.maximum.reduceat(rows, range(0, H.shape[1], block[1]), axis=1).astype(np.float64)
+    entries = H.tocoo()
+    peaks = np.zeros((-(-H.shape[0] // block[0]), -(-H.shape[1] // block[1])))
+    np.maximum.at(peaks, (entries.row // block[0], entries.col // block[1]), entries.data)
+    return peaks
+
+
+def plot_similarity(
+    H: Any, *, hop_s: float, ax: Axes | None = None, title: str | None = None, normalize: bool = True
+) -> Axes:
+    """Draw which moments of the target are made of the same moments of the source: the matrix ``H' H``.
+
+    A bright spot off the main diagonal is a pair of moments that share their source frames, a bright diagonal
+    a passage of the target re-created from the same stretch of the source as another. Targets of more than
+    1000 frames are pooled before the product: neighbouring columns of H are summed in blocks of equal length,
+    at most 1000 of them, and each moment of the picture stands for a block.
+
+    Parameters
+    ----------
+    H : (K, N) array or scipy.sparse array, >= 0. Activations. A sparse H is never made dense.
+    hop_s : float, at least 1e-6. Seconds from one column to the next.
+    ax : axes to draw on; None makes a figure.
+    title : text above the picture.
+    normalize : True scales every (pooled) column to unit length, so that quiet moments show as well and 1
+        means the same mixture of source frames; False draws plain ``H' H``.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    ValueError, TypeError : if H is empty, negative or not finite, or a value is out of range.
+    """
+    H = _check_activations(H)
+    check_real("hop_s", hop_s, least=1e-6)
+    n_columns = H.shape[1]
+    block = -(-n_columns // MAX_CELLS)
+    similarity = _similarity(H, block)
+    if normalize:
+        lengths = np.sqrt(similarity.diagonal())
+        lengths = np.where(lengths > 0, lengths, 1.0)
+        similarity /= np.outer(lengths, lengths)
+
+    ax = _axes(ax, (6.8, 6))
+    half = hop_s / 2
+    stop = len(similarity) * block * hop_s - half
+    _draw_cells(
+        ax,
+        similarity,
+        extent=(-half, stop, -half, stop),
+        limits=(0.0, 1.0 if normalize else similarity.max() or 1.0),
+        label="Similarity (cosine)" if normalize else "Similarity (H'H)",
+        pen=PEN,
+    )
+    limits = (-half, n_columns * hop_s - half)
+    ax.set(xlim=limits, ylim=limits, xlabel="Target time (s)", ylabel="Target time (s)")
+    if title is not None:
+        ax.set_title(title)
+    return ax
+
+
+def _similarity(H: Any, block: int) -> NDArray[np.float64]:
+    """``P' P`` of the sums P over blocks of H's columns."""
+    columns = np.arange(H.shape[1])
+    ones = np.ones(len(columns))
+    pooled = H @ scipy.sparse.csc_array((ones, (columns, columns // block)))
+    product = pooled.T @ pooled
+    return np.asarray(product.toarray() if scipy.sparse.issparse(product) else product)
+
+
+def plot_divergence(
+    divergences: ArrayLike, *, ax: Axes | None = None, title: str | None = None, label: str | None = None
+) -> Axes:
+    """Draw the divergence between target and mosaic over the iterations 1 to n.
+
+    Draw several runs on one `ax` to compare them. The divergence axis is logarithmic once what is on it spans
+    more than a factor of ten.
+
+    Parameters
+    ----------
+    divergences : (n,) array, >= 0, n >= 1. The divergence after each iteration.
+    ax : axes to draw on; None makes a figure.
+    title : text above the picture.
+    label : name of this curve in the legend; None leaves it out.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    ValueError, TypeError : if `divergences` is empty, negative or not finite.
+    """
+    values = np.asarray(divergences)
+    if values.ndim != 1:
+        raise ValueError(f"divergences has shape {values.shape}; pass one number per iteration, shape (iterations,)")
+    values = check_magnitudes("divergences", values[np.newaxis])[0]
+    ax = _axes(ax, (7, 4))
+    # A run of a few iterations is all points; a dot on each of hundreds would only thicken the line.
+    ax.plot(
+        np.arange(1, len(values) + 1),
+        values,
+        marker="o" if len(values) <= 20 else None,
+        markersize=4,
+        label=label,
+    )
+    drawn = np.concatenate([np.asarray(line.get_ydata(), float) for line in ax.lines])
+    positive = drawn[drawn > 0]
+    if positive.size and positive.max() > 10 * positive.min():
+        ax.set_yscale("log")
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 2, 5, 10]))
+    ax.grid(visible=True, alpha=0.3)
+    ax.set(xlabel="Iteration", ylabel="Divergence")
+    if label is not None:
+        ax.legend()
+    if title is not None:
+        ax.set_title(title)
+    return ax
+
+
+def spectrogram_figure(source: ArrayLike, target: ArrayLike, mosaic: ArrayLike, sr: int) -> Figure:
+    """Source, target and mosaic as three spectrograms on one colour scale.
+
+    Target and mosaic share their time axis. The source joins it where its length is within a factor of two of
+    theirs, so that a second is equally wide everywhere; a much longer or shorter source keeps its own.
+
+    Parameters
+    ----------
+    source, target, mosaic : (L,) float arrays in [-1, 1], mono; each of its own length.
+    sr : int, 1000 to 768000. Sample rate of all three in Hz.
+
+    Returns
+    -------
+    The figure; ``figure.axes[:3]`` are the panels from top to bottom.
+
+    Raises
+    ------
+    ValueError, TypeError : if a recording is empty, not mono, not finite or not made of floats, or `sr` is
+        out of range.
+    """
+    recordings = {"source": source, "target": target, "mosaic": mosaic}
+    levels = {name: _levels(name, samples, sr) for name, samples in recordings.items()}
+    vmax_db = _loudest(*levels.values())
+
+    figure = _NotebookFigure(figsize=(10, 9), layout="constrained")
+    panels = dict(zip(levels, figure.subplots(3), strict=True))
+    for name, panel in panels.items():
+        _draw_levels(panel, levels[name], title=name.capitalize(), db_range=80.0, vmax_db=vmax_db)
+
+    shared = ["target", "mosaic"]
+    longest = max(levels[name].duration_s for name in shared)
+    if longest / 2 <= levels["source"].duration_s <= longest * 2:
+        shared.insert(0, "source")
+    for name in shared[:-1]:
+        panels[name].sharex(panels["mosaic"])
+        panels[name].tick_params(labelbottom=False)
+        panels[name].set_xlabel("")
+    panels["mosaic"].set_xlim(0, max(levels[name].duration_s for name in shared))
+    return figure
+
+
+def mosaic_figures(
+    *,
+    source: ArrayLike,
+    target: ArrayLike,
+    mosaic: ArrayLike,
+    sr: int,
+    H: Any,
+    hop_s: float,
+    divergences: ArrayLike,
+    boundaries: Sequence[int] | None = None,
+) -> dict[str, Figure]:
+    """All pictures of one mosaic.
+
+    Parameters
+    ----------
+    source, target, mosaic : (L,) float arrays in [-1, 1], mono.
+    sr : int, 1000 to 768000. Their sample rate in Hz.
+    H : (K, N) array or scipy.sparse array, >= 0. Activations.
+    hop_s : float, at least 1e-6. Seconds per row and per column of H.
+    divergences : (n,) array, >= 0, n >= 1. The divergence after each iteration.
+    boundaries : rows of H at which further source files begin.
+
+    Returns
+    -------
+    Figures named "spectrograms", "activations", "similarity" and "divergence".
+
+    Raises
+    ------
+    ValueError, TypeError : as the single functions do.
+    """
+    axes = {
+        "activations": plot_activations(H, hop_s=hop_s, boundaries=boundaries, title="Activations"),
+        "similarity": plot_similarity(H, hop_s=hop_s, title="Target moments that share source moments"),
+        "divergence": plot_divergence(divergences, title="Divergence between target and mosaic"),
+    }
+    figures = {"spectrograms": spectrogram_figure(source, target, mosaic, sr)}
+    return figures | {name: cast(Figure, ax.figure) for name, ax in axes.items()}
+
+
+def figure_png(figure: Figure, dpi: float = 120) -> bytes:
+    """The figure as the bytes of a PNG file; two figures made alike give the same bytes.
+
+    Parameters
+    ----------
+    figure : any matplotlib figure.
+    dpi : pixels per inch.
+    """
+    file = io.BytesIO()
+    # Matplotlib would sign the file with its version, and every upgrade would change it.
+    figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
+    return file.getvalue()
