@@ -118,10 +118,10 @@ class _Flight:
 
 def _plan_flights(seconds: float, rng: np.random.Generator) -> list[_Flight]:
     """Spread flights over time (two gatherings, lone bees around them) and over the two octaves (no gap)."""
-    n = max(16, round(1.1 * seconds))
+    n = max(16, round(0.8 * seconds))
     # One flight per equal share of the crowd, placed anywhere within its share: random, but never a hole.
     time = np.linspace(0, 1, 1001)
-    crowd = np.cumsum(0.05 + np.sin(2 * np.pi * time) ** 2)
+    crowd = np.cumsum(0.3 + np.sin(2 * np.pi * time) ** 2)
     when = np.interp(np.arange(n) + rng.uniform(0.2, 0.8, n), n * crowd / crowd[-1], time)
     when = (when - when[0]) / (when[-1] - when[0])
     # The golden ratio's multiples, ranked: a permutation that keeps neighbours in time apart in pitch.

@@ -200,7 +200,7 @@ def _log_rows(magnitudes: Floats, edges: Floats) -> Floats:
     """Redraw bins (F, N) on rows (R, N) bounded by `edges` (R + 1,), which are in bins and end at F - 1.
 
     A row with bins in it shows the largest, so that no partial falls between rows; a row between two bins, as
-    in the bass, is interpolated.
+    in the bass, is interpolated geometrically: evenly in dB, the scale of the colours.
     """
     first = np.ceil(edges[:-1]).astype(int)
     rows: Floats = np.maximum.reduceat(magnitudes, first, axis=0)
@@ -208,7 +208,7 @@ def _log_rows(magnitudes: Floats, edges: Floats) -> Floats:
     below, between = np.divmod((edges[empty] + edges[empty + 1]) / 2, 1)
     below = below.astype(int)
     weights = between[:, np.newaxis].astype(magnitudes.dtype)
-    rows[empty] = (1 - weights) * magnitudes[below] + weights * magnitudes[below + 1]
+    rows[empty] = magnitudes[below] ** (1 - weights) * magnitudes[below + 1] ** weights
     return rows
 
 
