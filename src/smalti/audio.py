@@ -45,7 +45,7 @@ _BLOCK = 4096
 
 # Programs that write into a pipe cannot come back to fill in the size: they leave one of the largest there are.
 _SIZE_LEFT_OPEN = 0x7FFFF000
-_SIZE_IN_LOG = re.compile(r"^\s*(data|SSND|BODY|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.M)
+_SIZE_IN_LOG = re.compile(r"^\s*(?:data|SSND|BODY|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.M)
 _OGG_WITHOUT_END = re.compile(r"without an End-Of-Stream|lacks an end-of-stream")
 _UNKNOWN_FORMAT = {1, 7}  # libsndfile's "format not recognised", and what it says when libmpg123 finds no MP3
 
@@ -107,6 +107,11 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
         are NaN, infinite or beyond 1e12, has a sample rate outside 1000 to 768000 Hz, or if the excerpt lies
         outside it.
     ValueError : if no file could have such an excerpt.
+
+    Notes
+    -----
+    The length of an MP3 of variable bit rate without a length tag (encoders have written one for decades) is
+    libsndfile's guess: a guess too long is reported as a truncation, after one too short the rest is not read.
     """
     _check_excerpt(start_s, end_s)
     path = Path(path)
@@ -139,7 +144,7 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
         warnings.append(f"mixed down from {decoded.channels} channels to mono")
     if decoded.cut:
         warnings.append(decoded.cut)
-    if end_s is not None and decoded.end < round(end_s * decoded.sr):
+    if end_s is not None and decoded.short:
         warnings.append(f"the excerpt should end at {end_s:g} s but the file ends at {decoded.end_s:.3f} s; using that")
     return Recording(samples, decoded.sr, path, decoded.channels, sha256, tuple(warnings))
 
@@ -150,6 +155,7 @@ class _Decoded(NamedTuple):
     channels: int
     first: int  # frame of the file samples[0] stands at
     end: int  # frames decoded, those before `first` included
+    short: bool  # the file ends before the frame asked for
     cut: str  # "", or what should be there and is not
 
     @property
@@ -181,9 +187,10 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
                 check_rate("its sample rate", sr)
             except ValueError as error:
                 raise AudioFileError(f"cannot use {path}: {error}") from error
-            promised = _promised_frames(file)
-            first = round((start_s or 0) * sr)
-            stop = sys.maxsize if end_s is None else round(end_s * sr)
+            promised, is_mp3 = _promised_frames(file), file.format == "MP3"
+            # Limits no file reaches, for times so large that they are infinite in frames.
+            first = round(min((start_s or 0) * sr, sys.maxsize // 2))
+            stop = sys.maxsize if end_s is None else round(min(end_s * sr, sys.maxsize))
             if stop <= first:
                 raise AudioFileError(
                     f"cannot read {path} from {start_s or 0:g} to {end_s:g} s: at {sr} Hz that is not one sample; "
@@ -208,11 +215,13 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
         raise AudioFileError(f"cannot read {path}: {fault}") from error
 
     cut = ""
-    if end < stop and (damaged or end < promised or _OGG_WITHOUT_END.search(log)):
+    # An MP3 need not tell its length; libsndfile then guesses it from the size of the file, tags and all.
+    slack = round(0.25 * sr + 0.02 * promised) if is_mp3 else 0
+    if end < stop and (damaged or end < promised - slack or _OGG_WITHOUT_END.search(log)):
         kind = "truncated or damaged" if damaged else "truncated"
         promise = f"the header promises {promised / sr:.3f} s but " if promised > end else ""
         cut = f"{kind}: {promise}only {end / sr:.3f} s can be read; using that"
-    return _Decoded(np.concatenate(blocks), sr, channels, first, end, cut)
+    return _Decoded(np.concatenate(blocks), sr, channels, first, end, end < stop, cut)
 
 
 def _promised_frames(file: soundfile.SoundFile) -> int:
@@ -222,11 +231,9 @@ def _promised_frames(file: soundfile.SoundFile) -> int:
         return 0
     # libsndfile corrects a chunk's size to what is there, and says so only in its log.
     if match := _SIZE_IN_LOG.search(file.extra_info):
-        # AIFF counts two fields of 4 bytes into the size of its samples.
-        fields = 8 if match[1] == "SSND" else 0
-        promised, present = int(match[2]) - fields, int(match[3]) - fields
+        promised, present = int(match[1]), int(match[2])
         if present < promised < _SIZE_LEFT_OPEN:
-            return round(frames * promised / present) if present > 0 else 1
+            return max(1, round(frames * promised / max(1, present)))
     return frames
 
 
