@@ -103,6 +103,8 @@ def activation_steps(
     labels = None if segments is None else np.asarray(segments)
     if labels is not None and labels.shape != shape[:1]:
         raise ValueError(f"segments has shape {labels.shape}; pass one number for each of the {shape[0]} atoms of W")
+    if labels is not None and labels.dtype.kind not in "iu":
+        raise TypeError(f"segments has dtype {labels.dtype}; pass integers, one for each atom of W")
     if init is None:
         H = np.random.default_rng(rng).random(shape).astype(dtype, copy=False)
     else:

@@ -4,12 +4,15 @@
 """
 
 import io
+import os
+import re
 import signal
 import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -58,34 +61,42 @@ def _one_of(names: Iterable[str], help: str) -> Any:
 SUBTYPES = ("PCM_16", "PCM_24", "FLOAT")
 Preset = Annotated[str, _one_of(PRESETS, "How to build it; see 'smalti presets'.")]
 
-# What the terminal calls the knobs whose Python names carry a unit.
-_KNOBS = {
-    "grain_length_s": "--grain-length",
-    "no_repeat_s": "--no-repeat",
-    "iterations": "--iterations",
-    "beta": "--beta",
-}
+# Longer windows are no spectra any more, and the first thing they do is to fill the memory.
+LONGEST_WINDOW = 2**17
+
+# Names that open the library's sentences and are options here: start_s is --start. Nothing else in a sentence is
+# touched, since a file may be called beta.wav.
+_KNOBS = "preset|layers|grain_length_s|no_repeat_s|iterations|beta|phase|n_fft|hop|start_s|end_s"
+_KNOB = re.compile(rf"^({_KNOBS})(?= )|(?<=than )start_s(?=,)")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit."""
-    signal.signal(signal.SIGTERM, _stop)
-    for stream in (sys.stdout, sys.stderr):
-        # A file name may hold bytes that are no text; saying it must not fail after the work is done.
-        if isinstance(stream, io.TextIOWrapper):
+    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            # Closed by whoever called; left at that, what is for a closed stderr would be printed on stdout.
+            setattr(sys, name, io.StringIO())
+        elif isinstance(stream, io.TextIOWrapper):
+            # A file name may hold bytes that are no text; saying it must not fail after the work is done.
             stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=arguments, prog_name="smalti", standalone_mode=False)
-    except (SmaltiError, ValueError, TypeError) as error:
+        # Typer catches Ctrl-C itself and, in this version or that, returns or raises.
+        if code == 130:
+            raise KeyboardInterrupt
+    except SmaltiError as error:
+        _fail(str(error), 1)
+    except (ValueError, TypeError) as error:
         # Arguments reach the checks of the library, whose mistakes are usage errors here.
-        _fail(str(error), 1 if isinstance(error, SmaltiError) else 2)
+        _fail(_KNOB.sub(_option, str(error)), 2)
     except MemoryError:
         _fail("not enough memory; take a shorter target (--start, --end) or less source", 1)
     except KeyboardInterrupt:
         _fail("stopped", 130)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+    except _Terminated:
+        _fail("stopped", 128 + signal.SIGTERM)
     except OSError as error:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
     except Exception as error:
@@ -94,25 +105,53 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             _fail("stopped", 130)
         if not hasattr(error, "format_message"):
             _fail(f"{type(error).__name__}: {error}; this is a fault of smalti's, please report it", 1)
-        hint = getattr(getattr(error, "ctx", None), "command_path", "smalti")
-        _fail(f"{error.format_message()} Try '{hint} --help'.", getattr(error, "exit_code", 2))
-    sys.exit(code if isinstance(code, int) else 0)
+        code = getattr(error, "exit_code", 2)
+        # Without arguments the help has been shown, and there is no more to say.
+        if not (sentence := error.format_message().rstrip(".")):
+            _exit(code)
+        command = getattr(getattr(error, "ctx", None), "command_path", "smalti")
+        _fail(f"{sentence}; try '{command} --help'", code)
+    _exit(code if isinstance(code, int) else 0)
 
 
-def _stop(number: int, frame: FrameType | None) -> NoReturn:
-    # As an exception, so that files half-written beside their names are removed on the way out.
-    raise SystemExit(128 + number)
+class _Terminated(BaseException):
+    """SIGTERM as an exception, so that files half-written beside their names are removed on the way out."""
 
 
-def _fail(sentence: str, code: int) -> NoReturn:
-    for knob, option in _KNOBS.items():
-        sentence = sentence.replace(knob, option)
-    print(f"smalti: {sentence}", file=sys.stderr)
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise _Terminated
+
+
+def _exit(code: int) -> NoReturn:
+    """Exit once all that was printed is out: later a failure could be neither told nor turned into an exit code."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        # What is left would be tried again at the very end, and fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # One sentence is enough, and of a pipe that was closed at will ("| head") nobody has to be told.
+        if not code and not isinstance(error, BrokenPipeError):
+            print(f"smalti: cannot print: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+        code = code or 1
     sys.exit(code)
 
 
+def _option(knob: re.Match[str]) -> str:
+    return "--" + knob[0].removesuffix("_s").replace("_", "-")
+
+
+def _fail(sentence: str, code: int) -> NoReturn:
+    print(_line(f"smalti: {sentence}"), file=sys.stderr)
+    _exit(code)
+
+
 def _warn(sentence: str) -> None:
-    print(f"smalti: warning: {sentence}", file=sys.stderr)
+    print(_line(f"smalti: warning: {sentence}"), file=sys.stderr)
+
+
+def _line(sentence: str) -> str:
+    """One line, whatever control characters the name of a file may hold."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda control: ascii(control[0])[1:-1], sentence)
 
 
 def _version(wanted: bool) -> None:
@@ -137,7 +176,7 @@ def make(
     ],
     source: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="What to build it from: sound files, folders of them, example:NAME."),
+        typer.Argument(metavar="SOURCE", help="What to build it from: sound files, folders of them, example:NAME."),
     ],
     output: Annotated[
         Path,
@@ -170,11 +209,19 @@ def make(
         str | None, _one_of(PHASES, "source: grains as recorded. griffin-lim: smoother. target: blends the target in.")
     ] = None,
     n_fft: Annotated[
-        int | None, typer.Option("--n-fft", min=4, metavar="N", help="Window in samples, instead of the preset's.")
+        int | None,
+        typer.Option(
+            "--n-fft", min=4, max=LONGEST_WINDOW, metavar="N", help="Window in samples, instead of the preset's."
+        ),
     ] = None,
     hop: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Samples from window to window; a quarter of one if left out."),
+        typer.Option(
+            min=1,
+            max=LONGEST_WINDOW // 4,
+            metavar="N",
+            help="Samples from window to window; a quarter of one if left out.",
+        ),
     ] = None,
     sr: Annotated[
         int | None,
@@ -217,6 +264,7 @@ def make(
         phase=phase,
         sr=sr,
     )
+    params = _grid(n_fft, hop)
     outputs = Outputs(output, subtype, figures, report, overwrite)
     made = _make(
         _locate(target, quiet),
@@ -224,7 +272,7 @@ def make(
         outputs,
         settings=settings,
         preset=preset,
-        params=_grid(n_fft, hop),
+        params=params,
         start_s=start,
         end_s=end,
         seed=seed,
@@ -233,7 +281,7 @@ def make(
     if json:
         print(report_json(made), end="")
     elif not quiet:
-        print(_sentence(made))
+        print(_line(_sentence(made)))
 
 
 def _grid(n_fft: int | None, hop: int | None) -> StftParams | None:
@@ -247,6 +295,9 @@ def _grid(n_fft: int | None, hop: int | None) -> StftParams | None:
 
 def _locate(name: str, quiet: bool) -> Path:
     """The file or folder that a name on the command line stands for, fetching an example if need be."""
+    if not name:
+        # As a path it would be the current folder, and all that is in it.
+        raise ValueError("the name of a recording is empty; name a file, a folder or example:NAME")
     example = example_name(name)
     if example is None:
         return Path(name)
@@ -283,15 +334,15 @@ class _Download:
 
 def _bar(quiet: bool, *columns: Any) -> Progress:
     """A progress bar on stderr, shown on a terminal only and gone when done."""
-    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         *columns,
         TimeRemainingColumn(),
-        console=console,
+        console=Console(stderr=True),
         transient=True,
-        disable=quiet or not console.is_terminal,
+        # Rich takes a pipe for a terminal where colours are forced upon it.
+        disable=quiet or not sys.stderr.isatty(),
     )
 
 
@@ -337,11 +388,13 @@ def _make(
     clock, said = _Clock(), list[str]()
     check_outputs(outputs, [target, *sources])
     inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s, sr=settings.sr)
-    check_outputs(outputs, [inputs.target.path, *(source.path for source in inputs.sources)])
+    check_outputs(outputs, inputs.files, sr=inputs.sr)
     for sentence in inputs.warnings:
         said.append(sentence)
         _warn(sentence)
     clock.lap("read")
+    params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, inputs.sr)
+    check_memory(inputs, settings, params)
     with _collecting(said):
         job = prepare(
             inputs.target_samples,
@@ -351,9 +404,10 @@ def _make(
             params=params,
             names=[str(source.path) for source in inputs.sources],
         )
-    check_memory(job)
     clock.lap("analyse")
-    steps = settings.iterations if settings.method == "updates" else settings.layers
+    steps = settings.iterations
+    if settings.method == "pursuit":
+        steps = min(settings.layers or job.dictionary.n_atoms, job.dictionary.n_atoms)
     divergences = []
     with _bar(quiet, TextColumn("divergence {task.fields[divergence]}")) as bar:
         task = bar.add_task("building", total=steps, divergence="")
@@ -401,7 +455,10 @@ def demo(
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the random start.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors.")] = False,
-    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Draw the figures (needs matplotlib).")] = True,
+    plots: Annotated[
+        bool | None,
+        typer.Option("--plots/--no-plots", help="Draw the figures; if left out, wherever matplotlib is installed."),
+    ] = None,
 ) -> None:
     """Hear a mosaic with nothing to bring: a swarm of bees plays a plucked tune.
 
@@ -409,6 +466,9 @@ def demo(
     """
     from smalti.demo import demo_source, demo_target
 
+    settings = configure(preset)
+    if plots is None:
+        plots = find_spec("matplotlib") is not None
     target, source = output / "target.wav", output / "source.wav"
     outputs = Outputs(
         audio=output / "mosaic.wav",
@@ -423,16 +483,16 @@ def demo(
     sr = 22050
     write_audio(target, demo_target(sr), sr, overwrite=overwrite)
     write_audio(source, demo_source(sr), sr, overwrite=overwrite)
-    made = _make(target, [source], outputs, settings=PRESETS[preset], preset=preset, seed=seed, quiet=quiet)
+    made = _make(target, [source], outputs, settings=settings, preset=preset, seed=seed, quiet=quiet)
     if not quiet:
-        print(_sentence(made))
-        print(f"listen to {target.name}, {source.name} and {outputs.audio.name} in {output}")
+        print(_line(_sentence(made)))
+        print(_line(f"listen to {target.name}, {source.name} and {outputs.audio.name} in {output}"))
 
 
 @app.command()
 def examples() -> None:
     """List the real recordings that example:NAME stands for."""
-    table = Table("name", "what", "length", "author", "licence", box=None, pad_edge=False)
+    table = _table("name", "what", "length", "author", "licence")
     for example in EXAMPLES.values():
         table.add_row(
             f"example:{example.name}", example.title, f"{example.seconds:.1f} s", example.author, example.licence
@@ -443,13 +503,21 @@ def examples() -> None:
 @app.command()
 def presets() -> None:
     """List the presets: ready ways to build a mosaic."""
-    table = Table("preset", "what it does", box=None, pad_edge=False)
+    table = _table("preset", "what it does")
     for name, settings in PRESETS.items():
         table.add_row(name + (" (default)" if name == DEFAULT_PRESET else ""), settings.summary)
     _show(table)
 
 
+def _table(name: str, *columns: str) -> Table:
+    """A plain table whose first column, which is there to be copied, is never broken."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(name, no_wrap=True)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
 def _show(table: Table) -> None:
-    console = Console()
     # In a pipe, lines stay whole for whatever reads them.
-    console.print(table, width=None if console.is_terminal else 200, soft_wrap=not console.is_terminal)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)

@@ -45,10 +45,12 @@ class Dictionary:
 
     @property
     def n_atoms(self) -> int:
+        """K, the frames of all recordings."""
         return int(self.spectra.shape[1])
 
     @property
     def hop_s(self) -> float:
+        """Seconds from one atom to the next."""
         return self.params.hop / self.sr
 
     @property
@@ -114,5 +116,5 @@ def as_recordings(sources: ArrayLike | Sequence[ArrayLike]) -> list[Floats]:
     if not sources:
         raise ValueError("source is empty; pass at least one recording")
     if np.isscalar(sources[0]):
-        return [check_signal("source", np.asarray(sources, dtype=np.float64))]
+        return [check_signal("source", sources)]
     return [check_signal(f"source {i + 1}", recording) for i, recording in enumerate(sources)]

@@ -43,12 +43,12 @@ def beta_divergence(V: Floats, Y: Floats, *, beta: float = 1.0) -> float:
             terms += Y
         elif beta == 0:
             ratio = V / Y
-            terms = np.where(V == Y, 0, ratio - np.log(ratio) - 1)
+            terms = np.where(V == Y, 0, np.where(Y > 0, ratio - np.log(ratio) - 1, np.inf))
         else:
             terms = (V**beta + (beta - 1) * Y**beta - beta * V * Y ** (beta - 1)) / (beta * (beta - 1))
-            terms = np.where(V == Y, 0, np.where(V > 0, terms, Y**beta / beta))
-    # Rounding can leave a perfect fit a hair below zero.
-    return max(0.0, float(np.sum(terms, dtype=np.float64)))
+            terms = np.where(V == Y, 0, terms)
+    # Rounding can leave a perfect fit a hair below zero. In this order max passes NaN on instead of calling it 0.
+    return max(float(np.sum(terms, dtype=np.float64)), 0.0)
 
 
 def multiplicative_update(H: Floats, V: Floats, W: Floats, *, beta: float = 1.0, eps: float = 0.0) -> Floats:
@@ -65,7 +65,8 @@ def multiplicative_update(H: Floats, V: Floats, W: Floats, *, beta: float = 1.0,
 
     Returns
     -------
-    (K, N) array. For beta 1, with no zero in `H` or `W`, each frame of ``W @ H`` sums to that frame of `V`.
+    (K, N) array. For beta 1, with no zero in `H` or `W`, each frame of the new ``W @ H`` sums to that frame of `V`, as
+    far as the old one stands out of `noise_floor`.
 
     Raises
     ------
@@ -89,10 +90,11 @@ def multiplicative_update(H: Floats, V: Floats, W: Floats, *, beta: float = 1.0,
 def noise_floor(V: Floats) -> float:
     """A constant to add to a model of `V` so that no division by it overflows: far below anything audible.
 
-    About -208 dB under the largest magnitude in float32, whose square (Itakura-Saito divides by it) still has a
-    reciprocal in that type. As a constant fixed component of the model it leaves every update's descent intact.
+    About -208 dB under the largest magnitude in float32, and never so small that dividing by it twice, as
+    Itakura-Saito does, overflows. As a constant fixed component of the model it leaves every update's descent intact.
     """
-    return float(np.finfo(V.dtype).eps ** 1.5 * V.max()) or float(np.finfo(V.dtype).tiny)
+    limits = np.finfo(V.dtype)
+    return max(float(limits.eps**1.5 * V.max()), float(limits.eps * np.sqrt(limits.tiny)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,8 +147,9 @@ class SpectralFit:
         if beta == 1:
             correlation = W.T @ (V / Y)
             return scale_by_ratio(H, correlation, self.atom_sums, self.eps, out=correlation)
-        weights = Y ** (beta - 2)
-        return scale_by_ratio(H, W.T @ (V * weights), W.T @ (Y * weights), self.eps, power=majorising_power(beta))
+        # Not Y ** (beta - 2): the square of a silent bin's model has no reciprocal in float32.
+        weights = Y ** (beta - 1)
+        return scale_by_ratio(H, W.T @ (V / Y * weights), W.T @ weights, self.eps, power=majorising_power(beta))
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,7 +166,13 @@ class GramFit:
 
     @classmethod
     def of(cls, V: Floats, W: Floats, *, eps: float) -> "GramFit":
-        return cls(W.T @ V, W.T @ W, float(np.sum(V * V, dtype=np.float64)), eps)
+        energy = np.vecdot(V.T, V.T).sum(dtype=np.float64)
+        return cls(W.T @ V, W.T @ W, float(energy), eps)
+
+    @cached_property
+    def twice_WtV(self) -> Floats:
+        twice: Floats = 2 * self.WtV
+        return twice
 
     def product(self, H: Floats) -> Floats:
         P: Floats = self.WtW @ H
@@ -171,8 +180,12 @@ class GramFit:
 
     def divergence(self, H: Floats, P: Floats) -> float:
         # ||V - WH||² = ||V||² - 2 <H, W'V> + <H, W'W H>: the spectrogram W @ H itself is never formed.
-        cross = np.sum(H * (P - 2 * self.WtV), dtype=np.float64)
-        return max(0.0, 0.5 * (self.energy + float(cross)))
+        terms = P - self.twice_WtV
+        terms *= H
+        # Rows add up pairwise, erring no more than their entries do; only the rows' sums, large numbers that all but
+        # cancel the energy, need double.
+        cross = terms.sum(axis=1).sum(dtype=np.float64)
+        return max(0.5 * (self.energy + float(cross)), 0.0)
 
     def update(self, H: Floats, P: Floats) -> Floats:
         return scale_by_ratio(H, self.WtV, P, self.eps)
@@ -192,9 +205,11 @@ def scale_by_ratio(
     `out` may be `numerator`: fresh arrays as large as all activations cost more than what is computed in them.
     """
     ratio: Floats
-    if eps:
-        ratio = np.add(numerator, numerator.dtype.type(eps), out=out)
-        ratio /= denominator + denominator.dtype.type(eps)
+    # Cast first: what is above 0 as a Python float may be 0 in float32.
+    shift = denominator.dtype.type(eps)
+    if shift:
+        ratio = np.add(numerator, shift, out=out)
+        ratio /= denominator + shift
     else:
         # An atom of silence, or one that no longer sounds, has nothing to divide by and nothing to give.
         sounds = denominator >= np.finfo(denominator.dtype).tiny
@@ -204,7 +219,9 @@ def scale_by_ratio(
         ratio **= power
     ratio *= H
     # Activations shrink without end; the numbers they end as (denormals) slow every product down tenfold and more.
-    ratio *= ratio >= np.sqrt(np.finfo(ratio.dtype).tiny) * ratio.max()
+    # The border follows the largest activation down but not up: a nearly silent atom's huge gain must not silence
+    # all others.
+    ratio *= ratio >= np.sqrt(np.finfo(ratio.dtype).tiny) * min(1, ratio.max())
     return ratio
 
 

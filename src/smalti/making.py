@@ -29,10 +29,15 @@ from smalti.audio import (
     write_atomic,
 )
 from smalti.errors import AudioFileError, SmaltiError
-from smalti.mosaicing import Job, Mosaic
+from smalti.mosaicing import Job, Mosaic, Settings
 from smalti.stft import StftParams
 
 FIGURES = ("spectrograms", "activations", "similarity", "divergence")
+
+# Peaks of recordings, full scale being 1. Beyond the loudest, the sums of a long window are too large for single
+# precision; below the quietest, the squares of a spectrum vanish in it.
+LOUDEST = 1e7
+QUIETEST = 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +61,11 @@ class Inputs:
     skipped: Mapping[str, str]
     warnings: tuple[str, ...]
 
+    @property
+    def files(self) -> list[Path]:
+        """Every file that was named or found, used or not."""
+        return [self.target.path, *(source.path for source in self.sources), *map(Path, self.skipped)]
+
 
 def read_inputs(
     target: Path,
@@ -74,39 +84,59 @@ def read_inputs(
     """
     recording = read_audio(target, start_s=start_s, end_s=end_s)
     rate = sr or recording.sr
-    files = find_audio(sources)
-    readable, skipped = _read_all(files)
-    if not any(source.samples.any() for source in readable):
+    target_samples = _at_rate(recording, rate)
+    readable, source_samples, skipped = _read_all(find_audio(sources), rate)
+    if not any(np.abs(samples).max() > QUIETEST for samples in source_samples):
         names = ", ".join(str(source.path) for source in readable[:3]) + (", ..." if len(readable) > 3 else "")
         raise AudioFileError(f"the source is silent: there is no sound in {names}; choose a source that sounds")
     warnings = [f"{read.path}: {said}" for read in (recording, *readable) for said in read.warnings]
     warnings += [f"skipped: {reason}" for reason in skipped.values()]
+    if rate != recording.sr:
+        warnings.append(f"working at {rate} Hz, not at the {recording.sr} Hz of {target}")
     if any(same_file(target, source.path) for source in readable):
         warnings.append(f"{target} is target and source at once: the mosaic will be little else than the target")
     return Inputs(
         target=recording,
         sources=readable,
-        target_samples=resample(recording.samples, recording.sr, rate),
-        source_samples=tuple(resample(source.samples, source.sr, rate) for source in readable),
+        target_samples=target_samples,
+        source_samples=source_samples,
         sr=rate,
         skipped=skipped,
         warnings=tuple(warnings),
     )
 
 
-def _read_all(files: Iterable[Path]) -> tuple[tuple[Recording, ...], dict[str, str]]:
-    readable, skipped = [], {}
+def _read_all(files: Iterable[Path], sr: int) -> tuple[tuple[Recording, ...], tuple[Floats, ...], dict[str, str]]:
+    readable, samples, skipped = list[Recording](), list[Floats](), {}
     fault: AudioFileError | None = None
     for file in files:
         try:
-            readable.append(read_audio(file))
+            recording = read_audio(file)
+            samples.append(_at_rate(recording, sr))
+            readable.append(recording)
         except AudioFileError as error:
             fault, skipped[str(file)] = error, str(error)
     if fault and not readable:
         if len(skipped) == 1:
             raise fault
         raise AudioFileError(f"none of the {len(skipped)} source files can be used; the last: {fault}") from fault
-    return tuple(readable), skipped
+    return tuple(readable), tuple(samples), skipped
+
+
+def _at_rate(recording: Recording, sr: int) -> Floats:
+    """The samples of a recording at `sr`, after refusing what has no spectrum."""
+    peak = float(np.abs(recording.samples).max())
+    if peak > LOUDEST:
+        raise AudioFileError(
+            f"cannot use {recording.path}: it peaks at {peak:.3g} where 1 is full scale; export it again"
+        )
+    samples = resample(recording.samples, recording.sr, sr)
+    if not len(samples):
+        raise AudioFileError(
+            f"cannot use {recording.path}: its {recording.duration_s:.2g} s are less than one sample at {sr} Hz; "
+            "choose a longer recording or a higher --sr"
+        )
+    return samples
 
 
 @dataclass(frozen=True)
@@ -130,18 +160,24 @@ class Outputs:
         return [self.audio, *figures, *([self.report] if self.report else [])]
 
 
-def check_outputs(outputs: Outputs, inputs: Iterable[Path]) -> None:
+def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100) -> None:
     """Refuse, before any work, what could not or must not be written.
+
+    Parameters
+    ----------
+    outputs : where the results are to go.
+    inputs : files that they must not replace.
+    sr : sample rate of the sound in Hz; until it is known, 44.1 kHz, which suits every format.
 
     Raises
     ------
-    ValueError : if a result would replace one of `inputs` or another result, or the sound's name has no known ending.
+    ValueError : if a result would replace one of `inputs` or another result, or the sound's name has no known ending,
+        or its format no such subtype or sample rate.
     AudioFileError : if a file exists and may not be overwritten, or its folder is missing or not writable.
     MissingExtraError : if figures are wanted and matplotlib is not installed.
     """
     files = outputs.files()
-    # 44.1 kHz suits every format; whether the working rate does is known once the target is read.
-    check_format(outputs.audio.suffix, 44100, subtype=outputs.subtype)
+    check_format(outputs.audio.suffix, sr, subtype=outputs.subtype)
     inputs = list(inputs)
     for i, file in enumerate(files):
         for source in inputs:
@@ -151,11 +187,9 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path]) -> None:
             raise ValueError(f"{file} is named for two results; choose another name for one of them")
     if outputs.figures is not None:
         if not outputs.figures.exists():
-            if not outputs.figures.parent.is_dir():
-                raise AudioFileError(
-                    f"cannot make the folder {outputs.figures}: there is no folder {outputs.figures.parent}; create it"
-                )
-            files = [file for file in files if file.parent != outputs.figures]
+            # It will be made; nothing but the figures may count on that, as they come last.
+            figures = [outputs.figure(name) for name in FIGURES]
+            files = [outputs.figures, *(file for file in files if file not in figures)]
         elif not outputs.figures.is_dir():
             raise AudioFileError(f"cannot write figures into {outputs.figures}: it is not a folder; name another")
         # Asked for now, so that a missing matplotlib is found before the work and not after it.
@@ -164,17 +198,36 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path]) -> None:
         check_writable(file, overwrite=outputs.overwrite)
 
 
-def check_memory(job: Job) -> None:
-    """Refuse a job whose activations cannot fit, rather than bring the machine to its knees.
+def memory_needed(n_atoms: int, n_frames: int, settings: Settings, params: StftParams) -> int:
+    """Bytes that a job takes where it takes most, estimated from above.
+
+    Parameters
+    ----------
+    n_atoms, n_frames : source and target frames.
+    settings, params : of the job.
+    """
+    # How many float32 arrays of each shape are alive at once where a job needs most, as measured. Activations that no
+    # rule thins out need most at the end, in becoming a sparse matrix that is not sparse.
+    numbers = params.n_bins * (5 * n_atoms + (18 if settings.phase == "griffin-lim" else 12) * n_frames)
+    if settings.method == "pursuit":
+        # Blocks of 256 frames are solved together, each with atoms of its own, in double precision.
+        numbers += 5 * params.n_bins * min(256, n_frames) * min(settings.layers or n_atoms, n_atoms)
+        numbers += 4 * n_atoms * n_frames
+    else:
+        numbers += (7 if settings.layers else 12) * n_atoms * n_frames
+    return 4 * numbers
+
+
+def check_memory(inputs: Inputs, settings: Settings, params: StftParams) -> None:
+    """Refuse a job that cannot fit, rather than bring the machine to its knees.
 
     Raises
     ------
-    SmaltiError : if the solver would need more than the machine has.
+    SmaltiError : if it would need more memory than the machine has.
     """
-    n_bins, n_frames = job.spectrum.shape
-    n_atoms = job.dictionary.n_atoms
-    # The activations before and after an update and what passes between; the spectrograms and their ratio.
-    needed = job.target.itemsize * (4 * n_atoms * n_frames + 3 * n_bins * (n_atoms + n_frames))
+    n_frames = params.n_frames(len(inputs.target_samples))
+    n_atoms = sum(params.n_frames(len(samples)) for samples in inputs.source_samples)
+    needed = memory_needed(n_atoms, n_frames, settings, params)
     try:
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not every system tells
@@ -199,7 +252,7 @@ def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) ->
             target=job.target,
             mosaic=mosaic.audio,
             sr=mosaic.sr,
-            H=mosaic.activations,
+            H=mosaic.contributions,
             hop_s=mosaic.dictionary.hop_s,
             divergences=mosaic.divergences,
             boundaries=mosaic.dictionary.borders,
@@ -211,9 +264,7 @@ def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) ->
 def write_report(outputs: Outputs, report: Mapping[str, Any]) -> None:
     """Write the report, if one is wanted."""
     if outputs.report is not None:
-        # A file name that is no text (stray bytes) becomes an escape, which JSON can read back.
-        text = report_json(report).encode("utf-8", "backslashreplace")
-        write_atomic(outputs.report, text, overwrite=outputs.overwrite)
+        write_atomic(outputs.report, report_json(report).encode(), overwrite=outputs.overwrite)
 
 
 def make_folder(folder: Path) -> None:
@@ -221,7 +272,9 @@ def make_folder(folder: Path) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise AudioFileError(f"cannot make the folder {folder}: {error.strerror}; choose another") from error
+        raise AudioFileError(
+            f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}; choose another"
+        ) from error
 
 
 def describe(
@@ -281,5 +334,8 @@ def _provenance(recording: Recording) -> dict[str, Any]:
 
 
 def report_json(report: Mapping[str, Any]) -> str:
-    """The report as text; no NaN, which JSON does not know."""
-    return json.dumps(report, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    """The report as text; no NaN, which JSON does not know.
+
+    In ASCII: a terminal or pipe may know no other letters, and a file name may hold bytes that are none.
+    """
+    return json.dumps(report, indent=2, allow_nan=False) + "\n"

@@ -39,7 +39,8 @@ class Settings:
     beta : 2 Euclidean, 1 Kullback-Leibler, 0 Itakura-Saito, or between.
     eps : constant in numerator and denominator of each update.
     unit_norm : compare source frames at equal loudness rather than as recorded (pursuit always does).
-    layers : source frames sounding at once, or None for no limit.
+    layers : source frames kept at each moment, or None for no limit. Grains that reach in from the moments around it
+        (`grain_length_s`) come on top.
     no_repeat_s : a source frame sounds at most once within so many seconds before and after; 0 for no such rule.
     grain_length_s : length of the runs of consecutive source frames that are favoured; 0 for no such rule.
     restrict_every : apply the three rules in every n-th iteration only.
@@ -139,11 +140,13 @@ def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Any) -> Settings
     Raises
     ------
     ValueError : for an unknown preset, a value out of range, or a knob that the preset's method does not have.
-    TypeError : for an unknown knob.
+    TypeError : for an unknown knob, or a preset that is neither name nor `Settings`.
     """
     if isinstance(preset, str):
         check_choice("preset", preset, tuple(PRESETS))
         settings, name = PRESETS[preset], preset
+    elif not isinstance(preset, Settings):
+        raise TypeError(f"preset is {preset!r}; pass Settings or one of {', '.join(PRESETS)}")
     else:
         settings, name = preset, "given"
     turned = {knob: value for knob, value in knobs.items() if value is not None}
@@ -197,6 +200,14 @@ class Mosaic:
     fit: float
     settings: Settings
 
+    @property
+    def contributions(self) -> scipy.sparse.csc_array:
+        """(K, N): how loud each source frame sounds in each target frame, its gain times its own norm.
+
+        What to look at: near-silent source frames can have enormous gains and still not be heard.
+        """
+        return scipy.sparse.csc_array(self.activations.multiply(self.dictionary.norms[:, None]))
+
 
 def mosaic(
     target: ArrayLike,
@@ -224,7 +235,8 @@ def mosaic(
     preset : a name in `PRESETS`, or `Settings` of your own.
     layers, grain_length_s, no_repeat_s, iterations, beta, phase : knobs that override the preset; see `Settings`.
     params : the grid in samples; by default the preset's in seconds.
-    init : (K, N) activations to start from, or None for random ones.
+    init : (K, N) activations to start from, those of atoms at unit norm if the settings have it so, or None for random
+        ones. Pursuit starts from silence and takes none.
     rng : seed or generator of that random start. The same inputs, settings and seed give the same samples.
 
     Returns
@@ -288,11 +300,12 @@ def prepare(
         params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, sr)
         recordings = as_recordings(source)
         dtype = np.result_type(samples, *recordings)
-        samples = samples.astype(dtype, copy=False)
         recordings = [recording.astype(dtype, copy=False) for recording in recordings]
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
         for name, recording in zip(dictionary.names, recordings, strict=True):
             _warn_if_short(name, recording, params)
+    # A ready dictionary may be float64 where the target is not; the mosaic is float32 only if both are.
+    samples = samples.astype(np.result_type(samples, dictionary.norms), copy=False)
     if not dictionary.norms.any():
         raise ValueError("source is silent: there is no sound to build a mosaic from; pass a source that sounds")
     _warn_if_short("target", samples, dictionary.params)
@@ -324,6 +337,8 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
     settings, dictionary = job.settings, job.dictionary
     V, W = np.abs(job.spectrum), solver_atoms(dictionary, settings)
     if settings.method == "pursuit":
+        if init is not None:
+            raise ValueError("init means nothing to pursuit, which starts from silence; leave it out")
         layers = dictionary.n_atoms if settings.layers is None else settings.layers
         return pursuit_steps(V, W, n_atoms=layers, nonnegative=settings.nonnegative)
     return activation_steps(
@@ -389,4 +404,6 @@ def overlap(audio: Floats, job: Job) -> float:
     wanted, got = float(V.sum(dtype=np.float64)), float(Y.sum(dtype=np.float64))
     if wanted == 0:
         return 1.0
-    return float(np.sqrt(V * Y).sum(dtype=np.float64)) / float(np.sqrt(wanted * got)) if got else 0.0
+    shared = float(np.sqrt(V * Y).sum(dtype=np.float64))
+    # By Cauchy and Schwarz at most 1, but for rounding.
+    return min(shared / float(np.sqrt(wanted * got)), 1.0) if got else 0.0

@@ -24,8 +24,8 @@ def griffin_lim(
     params : the grid.
     length : samples wanted.
     n_iter : int >= 0. 0 keeps the phase of `start`.
-    momentum : 0 (Griffin & Lim's own, each iteration at least as consistent as the last) to 1; 0.99 gets further in
-        10 iterations than 0 in 30.
+    momentum : 0 (Griffin & Lim's own, each iteration at least as consistent as the last) to 1; 0.99 gets about as far
+        in 10 iterations as 0 in 30.
 
     Returns
     -------
@@ -38,6 +38,10 @@ def griffin_lim(
     """
     check_count("n_iter", n_iter, least=0)
     check_real("momentum", momentum, least=0, most=1)
+    shape = (params.n_bins, params.n_frames(length))
+    for name, array in (("magnitudes", magnitudes), ("start", start)):
+        if array.shape != shape:
+            raise ValueError(f"{name} has shape {array.shape}; {length} samples on this grid need {shape}")
     guess = previous = start
     for iteration in range(n_iter):
         consistent = stft(istft(with_phase(magnitudes, guess), params, length=length), params)
@@ -49,6 +53,7 @@ def griffin_lim(
 def with_phase(magnitudes: Floats, spectrum: Complexes) -> Complexes:
     """`magnitudes` (F, N) with the phase of `spectrum`; where that is 0 it has none, and the result is 0."""
     size = np.abs(spectrum)
-    scale = np.divide(magnitudes, size, out=np.zeros_like(size), where=size > 0)
+    # Denormal spectra, as fading recordings leave them, count as 0: their reciprocal would overflow.
+    scale = np.divide(magnitudes, size, out=np.zeros_like(size), where=size > magnitudes * np.finfo(size.dtype).tiny)
     turned: Complexes = spectrum * scale
     return turned

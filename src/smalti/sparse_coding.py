@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
-import scipy.optimize
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_count, check_magnitudes, check_same_bins
@@ -104,10 +103,21 @@ def _fit_gains(
         found = np.linalg.solve(gram, (targets[:, None, :] @ atoms).transpose(0, 2, 1))[:, :, 0]
         if nonnegative:
             for frame in np.flatnonzero((found < 0).any(axis=1)):
-                found[frame] = scipy.optimize.nnls(atoms[frame], targets[frame])[0]
+                found[frame] = _nonnegative_gains(atoms[frame], targets[frame])
+                # An atom without a gain must leave, or those that depend on it could never come in.
+                supports[start + frame, found[frame] == 0] = -1
         gains[rows] = found
         residual[:, rows] = (targets - (atoms @ found[:, :, None])[:, :, 0]).T
     return gains, residual
+
+
+def _nonnegative_gains(atoms: NDArray[np.float64], target: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Least-squares gains >= 0 of the atoms (F, n) of one frame."""
+    # Loaded when needed: it would make up a quarter of the time that `import smalti` takes.
+    from scipy.optimize import nnls
+
+    gains: NDArray[np.float64] = nnls(atoms, target)[0]
+    return gains
 
 
 def _gather(unit: Floats, supports: NDArray[np.intp]) -> NDArray[np.float64]:

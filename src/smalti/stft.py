@@ -12,7 +12,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from smalti._checks import Floats, check_choice, check_count
+from smalti._checks import Floats, check_choice, check_count, check_rate, check_real
 
 Complexes = NDArray[np.complexfloating[Any, Any]]
 
@@ -58,11 +58,19 @@ class StftParams:
         """The grid nearest to a window and hop in seconds, with lengths that transform fast.
 
         The window stays a whole number of hops, so that 2048/512 at 22 050 Hz becomes 4096/1024 at 44 100 Hz.
+
+        Raises
+        ------
+        ValueError, TypeError : if `window_s` or `hop_s` is under 0.1 ms or `sr` is no sample rate.
         """
-        hop = scipy.fft.next_fast_len(max(1, round(hop_s * sr)), real=True)
+        check_real("window_s", window_s, least=1e-4)
+        check_real("hop_s", hop_s, least=1e-4)
+        check_rate("sr", sr)
         hops = max(2, round(window_s / hop_s))
-        n_fft = hops * hop
-        return cls(n_fft=n_fft + n_fft % 2, hop=hop)
+        # An odd number of hops makes an even window only of even hops.
+        unit = 1 + hops % 2
+        hop = unit * scipy.fft.next_fast_len(max(1, -(-round(hop_s * sr) // unit)), real=True)
+        return cls(n_fft=max(4, hops * hop), hop=hop)
 
     @property
     def n_bins(self) -> int:
@@ -98,11 +106,19 @@ def stft(samples: Floats, params: StftParams) -> Complexes:
     -------
     (F, N) complex64 for float32, complex128 for float64; N = ``params.n_frames(L)``. Frame n is the transform of the
     windowed samples n * hop - n_fft / 2 to n * hop + n_fft / 2.
+
+    Raises
+    ------
+    ValueError, TypeError : if `samples` has several channels or another dtype.
     """
+    if samples.dtype not in (np.float32, np.float64):
+        raise TypeError(f"samples has dtype {samples.dtype}; pass float32 or float64")
+    if samples.ndim != 1:
+        raise ValueError(f"samples has shape {samples.shape}; pass one channel, shape (samples,): mix it down first")
     n_frames = params.n_frames(len(samples))
     half = params.n_fft // 2
     padded = np.zeros((n_frames - 1) * params.hop + params.n_fft, samples.dtype)
-    padded[half : half + len(samples)] = samples[: len(padded) - half]
+    padded[half : half + len(samples)] = samples
     frames = np.lib.stride_tricks.sliding_window_view(padded, params.n_fft)[:: params.hop]
     spectra: Complexes = scipy.fft.rfft(frames * _window(params, samples.dtype.str), axis=1, overwrite_x=True)
     return spectra.T
@@ -129,6 +145,7 @@ def istft(spectrum: Complexes, params: StftParams, *, length: int) -> Floats:
     ----------
     Griffin & Lim (1984), "Signal estimation from modified short-time Fourier transform", IEEE TASSP 32(2), eq. 6.
     """
+    check_count("length", length, least=0)
     n_bins, n_frames = spectrum.shape
     if n_bins != params.n_bins:
         raise ValueError(f"spectrum has {n_bins} bins but a window of {params.n_fft} has {params.n_bins}")

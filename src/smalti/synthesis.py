@@ -48,7 +48,7 @@ def synthesize(
 
     Raises
     ------
-    ValueError : if shapes disagree, or phase "target" comes without one.
+    ValueError : if shapes disagree, if activations are not finite, or if phase "target" comes without one.
     """
     check_choice("phase", phase, PHASES)
     check_count("length", length, least=1)
@@ -59,6 +59,8 @@ def synthesize(
             f"activations have shape {H.shape}; {dictionary.n_atoms} atoms and {length} samples at hop {params.hop} "
             f"need {(dictionary.n_atoms, needed)}"
         )
+    if not np.isfinite(H.data).all():
+        raise ValueError("activations hold values that are NaN or infinite; pass finite gains")
     if phase == "target":
         if target is None:
             raise ValueError("phase 'target' needs the target's STFT: pass target=stft(samples, params)")
@@ -82,9 +84,10 @@ def mix(spectra: Any, activations: Any) -> Any:
 
 
 def peak_safe(samples: Floats, *, ceiling: float = CEILING) -> tuple[Floats, float]:
-    """`samples` turned down, if need be, until none exceeds `ceiling`; and the gain in dB (0 or less)."""
+    """`samples` turned down, if need be, until none exceeds `ceiling` (> 0); and the gain in dB (0 or less)."""
     peak = float(np.abs(samples).max(initial=0.0))
     if peak <= ceiling:
         return samples, 0.0
-    gain = ceiling / peak
+    # Rounding the gain and then the product may lift the peak by one part in 1 / eps; two are taken off.
+    gain = ceiling / peak * (1 - 2 * float(np.finfo(samples.dtype).eps))
     return samples * samples.dtype.type(gain), 20 * float(np.log10(gain))

@@ -1,0 +1,185 @@
+"""The papers' sums as literal loops: slow, plain, and written without a look at how the package computes them.
+
+Notation as everywhere: V (F, N) target, W (F, K) dictionary, H (K, N) activations. No noise floor here: sums skip the
+terms that are 0 by definition, and the floor of the package lies far below the tolerances of the tests.
+"""
+
+import math
+
+import numpy as np
+import scipy.optimize
+import scipy.signal
+
+
+def window(name, n_fft):
+    """The periodic window of scipy.signal."""
+    return scipy.signal.get_window(name, n_fft, fftbins=True)
+
+
+def stft(y, n_fft, hop, name, n_frames):
+    """Frame by frame, bin by bin: the sum over the windowed samples around sample n * hop, zeros outside the signal."""
+    w, bins = window(name, n_fft), n_fft // 2 + 1
+    X = np.zeros((bins, n_frames), complex)
+    for n in range(n_frames):
+        for k in range(bins):
+            for m in range(n_fft):
+                i = n * hop - n_fft // 2 + m
+                if 0 <= i < len(y):
+                    angle = -2 * math.pi * k * m / n_fft
+                    X[k, n] += float(y[i]) * w[m] * complex(math.cos(angle), math.sin(angle))
+    return X
+
+
+def istft(X, n_fft, hop, name, length):
+    """Griffin & Lim (1984), eq. 6: windowed inverse transforms added up, over the sum of squared windows."""
+    w = window(name, n_fft)
+    top, bottom = np.zeros(length), np.zeros(length)
+    for n in range(X.shape[1]):
+        frame = np.fft.irfft(X[:, n], n_fft)
+        for m in range(n_fft):
+            i = n * hop - n_fft // 2 + m
+            if 0 <= i < length:
+                top[i] += w[m] * frame[m]
+                bottom[i] += w[m] ** 2
+    return top / bottom
+
+
+def overlap_add(frames, hop):
+    n_frames, n = frames.shape
+    out = np.zeros((n_frames - 1) * hop + n, frames.dtype)
+    for i in range(n_frames):
+        for m in range(n):
+            out[i * hop + m] += frames[i, m]
+    return out
+
+
+def inconsistency(X, magnitudes):
+    """||(|X| - M)|| over all n_fft bins: those between the first and the last stand for two, being mirrored."""
+    weights = np.full(len(X), 2.0)
+    weights[[0, -1]] = 1
+    return math.sqrt(np.sum(weights[:, None] * (np.abs(X) - magnitudes) ** 2))
+
+
+def divergence(V, Y, beta):
+    """Févotte & Idier (2011), eqs. 3 to 5, entry by entry, with the limits where an entry is 0."""
+    total = 0.0
+    for v, y in zip(np.ravel(V).tolist(), np.ravel(Y).tolist(), strict=True):
+        total += _divergence_of_entry(v, y, beta)
+    return total
+
+
+def _divergence_of_entry(v, y, beta):
+    if beta == 1:
+        if v == 0:
+            return y
+        return math.inf if y == 0 else v * math.log(v / y) - v + y
+    if beta == 0:
+        if v == y:
+            return 0.0
+        return math.inf if v == 0 or y == 0 else v / y - math.log(v / y) - 1
+    if y == 0 and beta < 1:
+        return 0.0 if v == 0 else math.inf
+    return (v**beta + (beta - 1) * y**beta - beta * v * y ** (beta - 1)) / (beta * (beta - 1))
+
+
+def update(H, V, W, beta, eps=0.0):
+    """Févotte & Idier (2011), the multiplicative update of each entry, with its exponent for beta < 1.
+
+    0 / 0 (an atom of silence, or a frame that nothing sounds in) is 0.
+    """
+    n_bins, n_atoms = W.shape
+    n_frames = V.shape[1]
+    out = np.zeros((n_atoms, n_frames))
+    for n in range(n_frames):
+        y = [sum(W[f, j] * H[j, n] for j in range(n_atoms)) for f in range(n_bins)]
+        for k in range(n_atoms):
+            sounding = [f for f in range(n_bins) if W[f, k] > 0 and y[f] > 0]
+            top = eps + sum(W[f, k] * V[f, n] * y[f] ** (beta - 2) for f in sounding)
+            bottom = eps + sum(W[f, k] * y[f] ** (beta - 1) for f in sounding)
+            ratio = top / bottom if bottom > 0 else 0.0
+            out[k, n] = H[k, n] * ratio ** (1 / (2 - beta) if beta < 1 else 1)
+    return out
+
+
+def notebook(V, W, H, n_iter=100, eps=0.01):
+    """The teaching notebook's loop."""
+    for _ in range(n_iter):
+        H = H * (W.T @ V + eps) / (W.T @ W @ H + eps)
+    return H
+
+
+def limit_repetition(H, r, strength):
+    """Driedger et al. (2015): H[k, t] stays if it is the maximum of H[k, s] over |t - s| <= r."""
+    n_atoms, n_frames = H.shape
+    out = H.copy()
+    for k in range(n_atoms):
+        for t in range(n_frames):
+            if H[k, t] < max(H[k, s] for s in range(n_frames) if abs(t - s) <= r):
+                out[k, t] = (1 - strength) * H[k, t]
+    return out
+
+
+def limit_polyphony(H, p, strength, weights=None):
+    """Driedger et al. (2015): of each column the p strongest stay."""
+    n_atoms, n_frames = H.shape
+    out = H.copy()
+    for t in range(n_frames):
+        scores = [H[k, t] * (1 if weights is None else weights[k]) for k in range(n_atoms)]
+        for k in sorted(range(n_atoms), key=lambda atom: scores[atom], reverse=True)[p:]:
+            out[k, t] = (1 - strength) * H[k, t]
+    return out
+
+
+def enhance_continuity(H, c, segments=None):
+    """Driedger et al. (2015): the sum of H[k + i, t + i] for i = -c..c, as far as the recording goes."""
+    n_atoms, n_frames = H.shape
+    out = np.zeros_like(H)
+    for k in range(n_atoms):
+        for t in range(n_frames):
+            for i in range(-c, c + 1):
+                inside = 0 <= k + i < n_atoms and 0 <= t + i < n_frames
+                if inside and (segments is None or segments[k] == segments[k + i]):
+                    out[k, t] += H[k + i, t + i]
+    return out
+
+
+def let_it_bee(V, W, H, n_iter, r, p, c, *, beta=1, eps=0.0, every=1, power=0, segments=None):
+    """The whole algorithm; polyphony compares ``H * norm ** power``. r, p and c may be None. Returns every H."""
+    norms = [math.sqrt(sum(W[f, k] ** 2 for f in range(len(W)))) for k in range(W.shape[1])]
+    history = []
+    for iteration in range(n_iter):
+        if iteration % every == 0:
+            strength = (iteration + 1) / n_iter
+            if r is not None:
+                H = limit_repetition(H, r, strength)
+            if p is not None:
+                H = limit_polyphony(H, p, strength, [norm**power for norm in norms])
+            if c is not None:
+                H = enhance_continuity(H, c, segments)
+        H = update(H, V, W, beta, eps)
+        history.append(H)
+    return history
+
+
+def pursuit(v, W, n_atoms, nonnegative):
+    """Orthogonal matching pursuit of one frame, as the textbook has it; gains of the atoms as given."""
+    norms = np.linalg.norm(W, axis=0)
+    support, gains, residual = [], np.zeros(W.shape[1]), v
+    for _ in range(n_atoms):
+        scores = [
+            -math.inf if norms[k] == 0 or k in support else float(W[:, k] @ residual) / norms[k]
+            for k in range(W.shape[1])
+        ]
+        scores = scores if nonnegative else [abs(s) if s > -math.inf else s for s in scores]
+        best = int(np.argmax(scores))
+        if not scores[best] > 1e-12 * np.linalg.norm(v):
+            break
+        support.append(best)
+        atoms = W[:, support]
+        found = scipy.optimize.nnls(atoms, v)[0] if nonnegative else np.linalg.lstsq(atoms, v)[0]
+        gains = np.zeros(W.shape[1])
+        gains[support] = found
+        residual = v - atoms @ found
+        if nonnegative:
+            support = [k for k in support if gains[k] > 0]
+    return gains

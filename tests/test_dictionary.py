@@ -1,0 +1,178 @@
+"""Every atom is the windowed transform of its recording at its centre: nothing lost, moved or mislabelled."""
+
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oracles import window
+from smalti import StftParams, build_dictionary
+from strategies import dtypes, grids, signals
+
+GRID = StftParams(64, 16)
+SR = 8000
+
+recordings = signals(dtype=np.float64).filter(len)
+
+
+def transform_at(recording, centre, params):
+    """The transform of the windowed samples around `centre`, gathered one by one; zeros outside the recording."""
+    w = window(params.window, params.n_fft)
+    frame = np.zeros(params.n_fft)
+    for m in range(params.n_fft):
+        i = centre - params.n_fft // 2 + m
+        if 0 <= i < len(recording):
+            frame[m] = w[m] * recording[i]
+    return np.fft.rfft(frame)
+
+
+@given(st.lists(recordings, min_size=1, max_size=3), grids())
+def test_each_atom_is_the_windowed_transform_of_its_recording_at_its_centre(sources, params):
+    dictionary = build_dictionary(sources, SR, params=params)
+    assert dictionary.spectra.shape == (params.n_bins, dictionary.n_atoms)
+    for k in range(dictionary.n_atoms):
+        expected = transform_at(sources[dictionary.segments[k]], dictionary.centres[k], params)
+        np.testing.assert_allclose(dictionary.spectra[:, k], expected, rtol=0, atol=1e-13 * params.n_fft)
+
+
+@given(st.lists(recordings, min_size=1, max_size=3), grids())
+def test_atoms_stand_in_time_order_recording_after_recording_a_hop_apart(sources, params):
+    dictionary = build_dictionary(sources, SR, params=params)
+    labels = [(i, n * params.hop) for i, y in enumerate(sources) for n in range(params.n_frames(len(y)))]
+    assert list(zip(dictionary.segments.tolist(), dictionary.centres.tolist(), strict=True)) == labels
+    assert dictionary.n_atoms == len(labels)
+    assert dictionary.borders == tuple(k for k in range(1, len(labels)) if labels[k][0] != labels[k - 1][0])
+
+
+@given(st.lists(recordings, min_size=1, max_size=3), grids())
+def test_every_sample_of_a_recording_sounds_in_some_atom(sources, params):
+    dictionary = build_dictionary(sources, SR, params=params)
+    half = params.n_fft // 2
+    for i, recording in enumerate(sources):
+        centres = dictionary.centres[dictionary.segments == i]
+        # The window is 0 at its first sample only.
+        assert all(np.abs(centres - sample).min() < half for sample in range(len(recording)))
+
+
+def test_several_recordings_are_the_single_ones_side_by_side(rng):
+    sources = [rng.standard_normal(n) for n in (100, 1, 333)]
+    together = build_dictionary(sources, SR, params=GRID)
+    alone = [build_dictionary(source, SR, params=GRID) for source in sources]
+    np.testing.assert_array_equal(together.spectra, np.hstack([one.spectra for one in alone]))
+    np.testing.assert_array_equal(together.segments, np.repeat([0, 1, 2], [one.n_atoms for one in alone]))
+    np.testing.assert_array_equal(together.centres, np.hstack([one.centres for one in alone]))
+    assert together.borders == (alone[0].n_atoms, alone[0].n_atoms + alone[1].n_atoms)
+    assert alone[0].borders == ()
+
+
+def test_names_tell_recordings_apart(rng):
+    sources = [rng.standard_normal(100), rng.standard_normal(50)]
+    assert build_dictionary(sources, SR, params=GRID).names == ("source 1", "source 2")
+    assert build_dictionary(sources[0], SR, params=GRID).names == ("source 1",)
+    named = build_dictionary(sources, SR, params=GRID, names=["bees", "whale"])
+    assert named.names == ("bees", "whale")
+    assert {named.names[i] for i in named.segments[: named.borders[0]]} == {"bees"}
+    assert {named.names[i] for i in named.segments[named.borders[0] :]} == {"whale"}
+
+
+@given(dtypes, dtypes)
+def test_precision_is_that_of_the_finest_recording(first, second):
+    sources = [np.ones(100, first), np.ones(50, second)]
+    dictionary = build_dictionary(sources, SR, params=GRID)
+    wanted = np.result_type(first, second)
+    assert dictionary.spectra.dtype == np.result_type(wanted, np.complex64)
+    assert dictionary.magnitudes.dtype == dictionary.norms.dtype == wanted
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_single_sample_is_padded_with_silence(dtype):
+    dictionary = build_dictionary(np.array([0.5], dtype), SR, params=GRID)
+    assert dictionary.n_atoms == 1
+    # An impulse in the middle of the window, where that is 1: the same magnitude in every bin.
+    np.testing.assert_allclose(dictionary.magnitudes, 0.5, rtol=4 * np.finfo(dtype).eps)
+
+
+def test_magnitudes_and_norms_are_those_of_the_frames_as_recorded(rng):
+    recording = rng.standard_normal(200)
+    quiet, loud = (build_dictionary(gain * recording, SR, params=GRID) for gain in (0.25, 1.0))
+    np.testing.assert_array_equal(loud.magnitudes, np.abs(loud.spectra))
+    np.testing.assert_allclose(loud.norms**2, (np.abs(loud.spectra) ** 2).sum(axis=0), rtol=1e-13)
+    np.testing.assert_array_equal(quiet.magnitudes, 0.25 * loud.magnitudes)
+    np.testing.assert_array_equal(quiet.norms, 0.25 * loud.norms)
+
+
+def test_the_grid_and_its_time_step_are_kept():
+    dictionary = build_dictionary(np.ones(100), SR, params=GRID)
+    assert (dictionary.params, dictionary.sr) == (GRID, SR)
+    assert dictionary.hop_s == 16 / 8000
+    assert build_dictionary(np.ones(100), SR).params == StftParams(2048, 512)
+
+
+@pytest.mark.parametrize("sources", [1, 2])
+def test_atoms_are_contiguous_in_memory(sources):
+    spectra = build_dictionary([np.ones(100)] * sources, SR, params=GRID).spectra
+    assert spectra.T.flags.c_contiguous
+
+
+def test_lists_and_tuples_of_numbers_and_of_recordings_are_understood(rng):
+    recording = rng.standard_normal(100)
+    expected = build_dictionary(recording, SR, params=GRID).spectra
+    for given_as in (recording.tolist(), tuple(recording.tolist()), [recording], (recording,), [recording.tolist()]):
+        np.testing.assert_array_equal(build_dictionary(given_as, SR, params=GRID).spectra, expected)
+
+
+def test_a_dictionary_neither_changes_nor_follows_its_recordings(rng):
+    recording = rng.standard_normal(100)
+    kept = recording.copy()
+    dictionary = build_dictionary(recording, SR, params=GRID)
+    before = dictionary.spectra.copy()
+    np.testing.assert_array_equal(recording, kept)
+    recording[:] = 0
+    np.testing.assert_array_equal(dictionary.spectra, before)
+    with pytest.raises(FrozenInstanceError):
+        dictionary.sr = 1
+
+
+GOOD = np.ones(100)
+
+
+@pytest.mark.parametrize(
+    ("sources", "error", "message"),
+    [
+        ([], ValueError, "source is empty; pass at least one recording"),
+        (np.zeros(0), ValueError, "source has 0 samples"),
+        ([GOOD, np.zeros(0)], ValueError, "source 2 has 0 samples"),
+        (np.ones(9, np.int16), TypeError, "source holds int16 samples; pass floats.*divide by 32768"),
+        ([0, 1, 2], TypeError, "source holds int64 samples; pass floats"),
+        ([GOOD, np.ones(9, np.int32)], TypeError, "source 2 holds int32 samples"),
+        (np.ones(9, complex), TypeError, "source has dtype complex128; pass float32 or float64"),
+        (np.ones((2, 9)), ValueError, r"source has shape \(2, 9\); pass one channel"),
+        ([GOOD, np.ones((9, 2))], ValueError, r"source 2 has shape \(9, 2\); pass one channel"),
+        (np.array([0.0, np.nan, np.inf]), ValueError, "source holds 2 values that are NaN or infinite"),
+        ([np.array([np.nan]), GOOD], ValueError, "source 1 holds 1 values that are NaN or infinite"),
+        ("bees.wav", TypeError, "source is a str; pass an array of samples"),
+        (["bees.wav"], TypeError, "source has dtype <U8; pass float32 or float64"),
+        ({"bees": GOOD}, TypeError, "source is a dict; pass an array of samples"),
+        (None, TypeError, "source is a NoneType"),
+        (0.5, TypeError, "source is a float"),
+    ],
+)
+def test_what_is_no_recording_is_refused_by_name(sources, error, message):
+    with pytest.raises(error, match=message):
+        build_dictionary(sources, SR, params=GRID)
+
+
+@pytest.mark.parametrize("names", [[], ["one"], ["one", "two", "three"]])
+def test_names_must_be_as_many_as_recordings(names):
+    with pytest.raises(ValueError, match=f"names has {len(names)} entries for 2 recordings; pass one for each"):
+        build_dictionary([GOOD, GOOD], SR, params=GRID, names=names)
+
+
+@pytest.mark.parametrize(
+    ("sr", "error"), [(0, ValueError), (999, ValueError), (22050.0, TypeError), ("8000", TypeError)]
+)
+def test_a_sample_rate_that_is_none_is_refused(sr, error):
+    with pytest.raises(error, match="sr is"):
+        build_dictionary(GOOD, sr, params=GRID)

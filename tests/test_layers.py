@@ -1,0 +1,172 @@
+"""Imports point inward, and nothing below the edges reaches for the world: read from the syntax trees of the code."""
+
+import ast
+from functools import cache
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import smalti
+
+PACKAGE = Path(smalti.__file__).parent
+
+
+def dotted(file):
+    parts = file.relative_to(PACKAGE).with_suffix("").parts
+    # A package inside the package is called by its folder's name.
+    return ".".join(parts[:-1] if len(parts) > 1 and parts[-1] == "__init__" else parts)
+
+
+PLACES = {dotted(file): file for file in sorted(PACKAGE.rglob("*.py"))}
+MODULES = sorted(PLACES.keys() - {"__init__"})
+
+# From the ground up; a module imports its own floor or a lower one. A folder is one entry.
+FLOORS = {
+    "ground": {"errors", "_checks"},
+    "kernels": {"stft", "divergence", "constraints", "activations", "sparse_coding", "phase"},
+    "things": {"dictionary", "synthesis", "metrics"},
+    "job": {"mosaicing"},
+    "edges": {"audio", "examples", "plots", "demo", "making"},
+    "faces": {"cli", "__main__"},
+}
+FLOOR_OF = {entry: floor for floor, entries in FLOORS.items() for entry in entries}
+
+
+def floor(module):
+    entry = module.partition(".")[0]
+    assert entry in FLOOR_OF, f"{entry} has no floor; give it one here and in docs/architecture.md"
+    return FLOOR_OF[entry]
+
+
+def height(module):
+    return list(FLOORS).index(floor(module))
+
+
+BELOW_THE_EDGES = [module for module in MODULES if FLOOR_OF.get(module.partition(".")[0]) not in ("edges", "faces")]
+
+# Libraries with one place each.
+OWNERS = {
+    "soundfile": {"audio"},
+    "soxr": {"audio"},
+    "matplotlib": {"plots"},
+    "pooch": {"examples"},
+    "requests": {"examples"},
+    "typer": {"cli"},
+    "rich": {"cli"},
+}
+# Libraries that are loaded when they are first needed.
+LAZY = {"pooch", "requests"}
+
+# What arrays do not need: files, clocks, threads, processes, the interpreter, the world's randomness.
+WORLD = {
+    "asyncio", "atexit", "concurrent", "datetime", "glob", "http", "io", "locale", "logging", "multiprocessing", "os",
+    "pathlib", "pickle", "platform", "queue", "random", "secrets", "shutil", "signal", "socket", "subprocess", "sys",
+    "tempfile", "threading", "time", "urllib", "uuid",
+}  # fmt: skip
+SPOKEN = {"open", "print", "input", "exec", "eval", "__import__"}
+
+
+class Import(NamedTuple):
+    """One imported module, dotted; `at_top` where importing the importer imports it."""
+
+    module: str
+    at_top: bool
+
+
+@cache
+def tree(module):
+    return ast.parse(PLACES[module].read_text(encoding="utf-8"))
+
+
+@cache
+def imports(module):
+    """Everything `module` imports, in whatever form and wherever in it."""
+    inside_functions = {
+        id(inner)
+        for outer in ast.walk(tree(module))
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for inner in ast.walk(outer)
+    }
+    found = []
+    for node in ast.walk(tree(module)):
+        at_top = id(node) not in inside_functions
+        if isinstance(node, ast.Import):
+            found += [Import(alias.name, at_top) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} has a relative import in line {node.lineno}; write the full name"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_module = node.module == "smalti" or inner.removeprefix("smalti.") in PLACES
+                found.append(Import(inner if is_module else node.module, at_top))
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith("import_module"):
+            found.append(Import(ast.literal_eval(node.args[0]), at_top))
+    return found
+
+
+def siblings(module):
+    """The modules of the package that `module` imports."""
+    names = [name.removeprefix("smalti.") for name, _ in imports(module) if name.startswith("smalti.")]
+    return sorted({name for name in names if name in PLACES})
+
+
+def roots(module):
+    return {name.partition(".")[0] for name, _ in imports(module)}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_inward(module):
+    own = height(module)
+    upward = [name for name in siblings(module) if height(name) > own]
+    assert not upward, f"{module} imports {upward} from a floor above its own, {floor(module)}"
+
+
+@pytest.mark.parametrize("module", [module for module in MODULES if module not in FLOORS["faces"]])
+def test_only_faces_import_the_package_as_a_whole(module):
+    # Its root imports everything, so to import it is to import every floor.
+    names = {name for name, _ in imports(module) if name == "smalti" or name.startswith("smalti.")}
+    assert names == {f"smalti.{name}" for name in siblings(module)}
+
+
+def test_no_circle_of_imports():
+    order = list(TopologicalSorter({module: siblings(module) for module in MODULES}).static_order())
+    assert sorted(order) == MODULES
+    # The walk sees what it should: one import of each kind that is known to be there.
+    assert order.index("divergence") < order.index("activations") < order.index("sparse_coding")
+    assert Import("smalti.plots", False) in imports("making")
+
+
+@pytest.mark.parametrize(("library", "owners"), OWNERS.items())
+def test_a_library_of_the_world_has_one_place(library, owners):
+    assert {module for module in PLACES if library in roots(module)} == owners
+
+
+@pytest.mark.parametrize("library", sorted(LAZY))
+def test_the_network_is_loaded_when_first_needed(library):
+    assert not [name for name in imports("examples") if name.module.partition(".")[0] == library and name.at_top]
+
+
+@pytest.mark.parametrize("module", BELOW_THE_EDGES)
+def test_nothing_below_the_edges_imports_the_world(module):
+    assert not roots(module) & WORLD
+    assert roots(module) & OWNERS.keys() == set()
+
+
+@pytest.mark.parametrize("module", BELOW_THE_EDGES)
+def test_nothing_below_the_edges_opens_or_prints(module):
+    calls = [node.func.id for node in ast.walk(tree(module)) if isinstance(node, ast.Call) and hasattr(node.func, "id")]
+    assert not SPOKEN & set(calls)
+    numpys_files = {"np.load", "np.save", "np.savez", "np.loadtxt", "np.savetxt", "np.fromfile", "np.memmap"}
+    assert not numpys_files & {ast.unparse(node) for node in ast.walk(tree(module)) if isinstance(node, ast.Attribute)}
+
+
+@pytest.mark.parametrize("module", sorted(PLACES))
+def test_randomness_comes_from_generators_that_are_passed_in(module):
+    assert "random" not in roots(module)
+    assert not [name for name, _ in imports(module) if name.startswith("numpy.random")]
+    for node in ast.walk(tree(module)):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np.random", "numpy.random"):
+            assert node.attr in ("default_rng", "Generator"), f"{module} line {node.lineno}"
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("default_rng"):
+            assert node.args, f"{module} line {node.lineno} draws a generator without a seed"

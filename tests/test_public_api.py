@@ -1,0 +1,216 @@
+"""What `import smalti` gives: pinned names, each documented, and no more of the world loaded than arrays need."""
+
+import dataclasses
+import doctest
+import importlib
+import importlib.metadata
+import importlib.resources
+import inspect
+import subprocess
+import sys
+
+import pytest
+
+import smalti
+
+PUBLIC = [
+    "PRESETS",
+    "AudioFileError",
+    "Dictionary",
+    "ExampleError",
+    "LetItBee",
+    "MissingExtraError",
+    "Mosaic",
+    "Recording",
+    "Settings",
+    "SmaltiError",
+    "Step",
+    "StftParams",
+    "activation_steps",
+    "beta_divergence",
+    "build_dictionary",
+    "griffin_lim",
+    "istft",
+    "mosaic",
+    "multiplicative_update",
+    "pursuit_steps",
+    "read_audio",
+    "solve_activations",
+    "sparse_code",
+    "stft",
+    "synthesize",
+    "write_audio",
+]
+FUNCTIONS = [name for name in PUBLIC if inspect.isfunction(getattr(smalti, name))]
+CLASSES = [name for name in PUBLIC if inspect.isclass(getattr(smalti, name))]
+RECORDS = [name for name in CLASSES if dataclasses.is_dataclass(getattr(smalti, name))]
+
+# Modules that `import smalti` loads: the floors up to the job, and reading and writing sound. Faces, figures, examples
+# and what only they need come when they are asked for.
+LOADED = [
+    "smalti",
+    "smalti._checks",
+    "smalti.activations",
+    "smalti.audio",
+    "smalti.constraints",
+    "smalti.dictionary",
+    "smalti.divergence",
+    "smalti.errors",
+    "smalti.mosaicing",
+    "smalti.phase",
+    "smalti.sparse_coding",
+    "smalti.stft",
+    "smalti.synthesis",
+]
+UNLOADED = {
+    "IPython",
+    "PIL",
+    "click",
+    "matplotlib",
+    "pooch",
+    "requests",
+    "rich",
+    "typer",
+    "urllib3",
+    # The parts of scipy that take longest to load.
+    "scipy.interpolate",
+    "scipy.io",
+    "scipy.ndimage",
+    "scipy.optimize",
+    "scipy.signal",
+    "scipy.stats",
+}
+
+
+def test_exported_names_are_these():
+    assert smalti.__all__ == PUBLIC
+    assert sorted(set(PUBLIC)) == sorted(PUBLIC)
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_every_name_is_there(name):
+    assert getattr(smalti, name) is not None
+
+
+def test_a_star_import_gives_the_public_names_and_no_others():
+    namespace = {}
+    exec("from smalti import *", namespace)
+    assert sorted(namespace.keys() - {"__builtins__"}) == sorted(PUBLIC)
+
+
+def test_everything_is_a_function_a_class_or_the_presets():
+    assert sorted([*FUNCTIONS, *CLASSES, "PRESETS"]) == sorted(PUBLIC)
+
+
+def sections(doc):
+    """The sections of a numpydoc docstring, by name; what comes before the first under ""."""
+    found, heading = {"": []}, ""
+    lines = inspect.cleandoc(doc).splitlines()
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
+        if line and below and set(below) == {"-"}:
+            heading = line
+            found[heading] = []
+        elif not (line and set(line) == {"-"}):
+            found[heading].append(line)
+    return found
+
+
+def described(lines):
+    """Names at the start of a line, before its colon; several may share a line: ``params, sr : the grid and rate``."""
+    names = set()
+    for line in lines:
+        head, colon, _ = line.partition(" :")
+        if colon and not line.startswith(" "):
+            names |= {name.strip("*` ") for name in head.split(",")}
+        # Short attributes may share a line: ``target : (L,) samples. spectrum : (F, N) their STFT.``
+        names |= {part.rpartition(" ")[2] for part in line.split(" : ")[:-1]}
+    return names
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_a_function_documents_its_parameters_and_what_it_gives(name):
+    function = getattr(smalti, name)
+    parts = sections(function.__doc__)
+    parameters = inspect.signature(function).parameters
+    assert "\n".join(parts[""]).strip()
+    if "same arguments" in function.__doc__:
+        # A short form refers to its long one, and must keep to it.
+        long_form = getattr(smalti, {"solve_activations": "activation_steps", "sparse_code": "pursuit_steps"}[name])
+        assert inspect.signature(long_form).parameters == parameters
+        return
+    assert not set(parameters) - described(parts["Parameters"])
+    assert not described(parts["Parameters"]) - set(parameters)
+    assert "Returns" in parts or "Yields" in parts or inspect.signature(function).return_annotation is None
+
+
+@pytest.mark.parametrize("name", RECORDS)
+def test_a_record_documents_its_fields_and_is_frozen(name):
+    record = getattr(smalti, name)
+    documented = described(sections(record.__doc__)["Attributes"])
+    # What a step measures itself by is the solver's own.
+    private = {"fit"} if name == "Step" else set()
+    assert {field.name for field in dataclasses.fields(record)} - private <= documented
+    assert record.__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize("name", CLASSES)
+def test_a_class_is_documented(name):
+    doc = getattr(smalti, name).__doc__
+    # A dataclass without a docstring gets its signature for one.
+    assert doc
+    assert not doc.startswith(f"{name}(")
+
+
+def test_errors_of_the_world_have_one_base_and_are_not_mistaken_for_the_callers():
+    for name in ("AudioFileError", "ExampleError", "MissingExtraError"):
+        assert issubclass(getattr(smalti, name), smalti.SmaltiError)
+    assert not issubclass(smalti.SmaltiError, ValueError | TypeError | OSError)
+
+
+def test_every_preset_says_in_a_sentence_what_it_is():
+    assert {"classic", "notebook", "sparse"} <= set(smalti.PRESETS)
+    for settings in smalti.PRESETS.values():
+        assert isinstance(settings, smalti.Settings)
+        assert len(settings.summary.split()) > 5
+
+
+def test_the_examples_in_docstrings_work():
+    results = [
+        doctest.DocTestRunner().run(example)
+        for name in PUBLIC
+        if name != "PRESETS"
+        for example in doctest.DocTestFinder().find(getattr(smalti, name), name)
+    ]
+    assert sum(result.failed for result in results) == 0
+    assert sum(result.attempted for result in results) > 0
+
+
+def test_types_are_shipped():
+    assert (importlib.resources.files("smalti") / "py.typed").is_file()
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert smalti.__version__ == importlib.metadata.version("smalti")
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """The modules in a fresh interpreter after `import smalti`, which says nothing."""
+    code = "import sys, smalti; print(*sys.modules, sep='\\n')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return set(done.stdout.split())
+
+
+def test_importing_loads_these_modules_of_the_package(loaded):
+    assert sorted(name for name in loaded if name.partition(".")[0] == "smalti") == LOADED
+
+
+def test_importing_loads_nothing_heavy(loaded):
+    assert not loaded & UNLOADED
+
+
+@pytest.mark.parametrize("room", ["cli", "demo", "examples", "making", "plots"])
+def test_the_other_rooms_are_opened_by_name(room):
+    assert importlib.import_module(f"smalti.{room}").__doc__
