@@ -207,6 +207,19 @@ def test_frames_stop_when_they_are_explained():
     assert counts == [[1, 1], [1, 2], [1, 3], [1, 3]]
 
 
+@given(seeds, dtypes, st.booleans(), st.integers(2, 9))
+def test_source_frames_that_hardly_differ_do_not_add_up_to_nonsense(seed, dtype, nonnegative, digits):
+    # A held note: source frames that are one spectrum but for a little noise, more of them than bins.
+    V, W = random_problem(seed, n_bins=5, n_atoms=12)
+    V, W = V.astype(dtype), (W[:, :1] + 10.0**-digits * W).astype(dtype)
+    H = sparse_code(V, W, n_atoms=12, nonnegative=nonnegative).H
+    assert ((H != 0).sum(axis=0) <= 5).all()
+    # What an atom has of its own is at least a millionth of it, and that bounds its gain: by a million for each frame
+    # of norm 1, times the few atoms that may lean on each other.
+    loudness = np.linalg.norm(W, axis=0)[:, None] * np.abs(H)
+    assert (loudness <= 1e7 * np.linalg.norm(V, axis=0)).all()
+
+
 @pytest.mark.parametrize("nonnegative", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_rounding_gets_no_atoms(nonnegative, dtype):

@@ -13,7 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.floating[Any]]
 
 # Squares of magnitudes, summed over a thousand bins, must stay far from the largest float32 (3e38).
-LARGEST = 1e12
+LARGEST = 1e15
+# A spectrum sums up to half a million samples.
+LOUDEST = 1e9
 
 
 def check_signal(name: str, samples: ArrayLike) -> Floats:
@@ -30,7 +32,7 @@ def check_signal(name: str, samples: ArrayLike) -> Floats:
         raise ValueError(f"{name} has shape {signal.shape}; pass one channel, shape (samples,): mix it down first")
     if signal.size == 0:
         raise ValueError(f"{name} has 0 samples; pass at least one")
-    _check_finite(name, signal)
+    _check_finite(name, signal, most=LOUDEST)
     return signal
 
 
@@ -45,7 +47,7 @@ def check_magnitudes(name: str, values: ArrayLike) -> Floats:
         raise ValueError(f"{name} has shape {matrix.shape}; pass a matrix")
     if matrix.size == 0:
         raise ValueError(f"{name} has shape {matrix.shape}; pass at least one row and one column")
-    _check_finite(name, matrix)
+    _check_finite(name, matrix, most=LARGEST)
     if matrix.min() < 0:
         raise ValueError(f"{name} holds negative values (smallest {matrix.min():g}); pass magnitudes, >= 0")
     return matrix
@@ -94,11 +96,11 @@ def check_rate(name: str, sr: int) -> int:
     return rate
 
 
-def _check_finite(name: str, values: Floats) -> None:
+def _check_finite(name: str, values: Floats, *, most: float) -> None:
     # NaN and infinity survive both extremes, so two reductions replace an array of booleans the size of the input.
     low, high = float(values.min()), float(values.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int(values.size - np.count_nonzero(np.isfinite(values)))
         raise ValueError(f"{name} holds {bad} values that are NaN or infinite; repair or cut them out first")
-    if max(-low, high) > LARGEST:
-        raise ValueError(f"{name} holds values as large as {max(-low, high):.3g}; scale it to at most {LARGEST:g}")
+    if max(-low, high) > most:
+        raise ValueError(f"{name} holds values as large as {max(-low, high):.3g}; scale it to at most {most:g}")

@@ -26,7 +26,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from smalti._checks import LARGEST, check_rate, check_real, check_signal
+from smalti._checks import LOUDEST, check_rate, check_real, check_signal
 from smalti.errors import AudioFileError
 
 StrPath = str | os.PathLike[str]
@@ -124,11 +124,11 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
         raise AudioFileError(f"cannot read {path}: {_reason(error)}; check its permissions and disk") from error
     samples = decoded.samples
 
-    bad = np.flatnonzero(~(np.abs(samples) <= LARGEST))  # NaN fails every comparison
+    bad = np.flatnonzero(~(np.abs(samples) <= LOUDEST))  # NaN fails every comparison
     if bad.size:
         at_s = (decoded.first + bad[0]) / decoded.sr
         raise AudioFileError(
-            f"cannot use {path}: {bad.size} of its samples are NaN, infinite or beyond {LARGEST:g}, the first at "
+            f"cannot use {path}: {bad.size} of its samples are NaN, infinite or beyond {LOUDEST:g}, the first at "
             f"{at_s:.3f} s; export it again or cut that part out"
         )
     if start_s is not None and not samples.size and decoded.end:

@@ -156,7 +156,8 @@ class SpectralFit:
 class GramFit:
     """The Euclidean fit by way of the Gram matrix: ``W'V`` and ``W'W`` once, then only K x N and K x K.
 
-    Equal to `SpectralFit` with beta 2; cheaper while the dictionary has fewer atoms than twice its bins.
+    Equal to `SpectralFit` with beta 2; cheaper while the dictionary has fewer atoms than twice its bins. Only the
+    divergence is coarser, a difference of energies: in float32 it is good to about 1e-7 of the target's energy.
     """
 
     WtV: Floats

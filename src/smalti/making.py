@@ -212,7 +212,7 @@ def memory_needed(n_atoms: int, n_frames: int, settings: Settings, params: StftP
     if settings.method == "pursuit":
         # Blocks of 256 frames are solved together, each with atoms of its own, in double precision.
         numbers += 5 * params.n_bins * min(256, n_frames) * min(settings.layers or n_atoms, n_atoms)
-        numbers += 4 * n_atoms * n_frames
+        numbers += 5 * n_atoms * n_frames
     else:
         numbers += (7 if settings.layers else 12) * n_atoms * n_frames
     return 4 * numbers

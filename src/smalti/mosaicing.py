@@ -82,6 +82,11 @@ class Settings:
         check_count("phase_iterations", self.phase_iterations, least=0)
         check_real("window_s", self.window_s, least=0.001, most=2)
         check_real("hop_s", self.hop_s, least=0.0001, most=1)
+        if self.hop_s > self.window_s / 2:
+            raise ValueError(
+                f"hop_s is {self.hop_s:g}, more than half of window_s, {self.window_s:g}; it cannot be inverted: "
+                f"pass at most {self.window_s / 2:g}"
+            )
         check_real("beta", self.beta, least=0, most=2)
         check_real("momentum", self.momentum, least=0, most=1)
         for name in ("eps", "no_repeat_s", "grain_length_s"):

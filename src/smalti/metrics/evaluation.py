@@ -1,0 +1,436 @@
+"""All measures of a mosaic at once, and the two numbers they come down to.
+
+What only target and source decide is computed once, in `reference`; `measure` then compares any number of mosaics
+with it. `evaluate` does both.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import ArrayLike
+
+from smalti._checks import Floats, check_rate, check_signal
+from smalti.dictionary import Dictionary, as_recordings
+from smalti.metrics import artefacts, fidelity, grains
+from smalti.metrics.features import (
+    FINE_GRID,
+    GRID,
+    RATE,
+    SHORT_GRID,
+    a_weights,
+    audible,
+    cepstra,
+    chroma_filters,
+    decibels,
+    fine_structure,
+    mel_filters,
+    modulation_spectra,
+    onset_strength,
+    patches,
+    pick_onsets,
+    resampled,
+    without_rumble,
+)
+from smalti.metrics.timbre import Scale
+from smalti.stft import Complexes, StftParams, stft
+from smalti.synthesis import mix
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a number of `evaluate` means.
+
+    Attributes
+    ----------
+    group : "composite", "cheating", "fidelity", "timbre", "grains" or "artefacts".
+    better : "higher", "lower", or "" where it is a matter of taste.
+    limit : what a good mosaic keeps to, or None.
+    summary : one line for tables.
+    """
+
+    group: str
+    better: str
+    limit: float | None
+    summary: str
+
+
+MEASURES: Mapping[str, Measure] = MappingProxyType(
+    {
+        "FID": Measure("composite", "higher", None, "follows the target, 0 to 1; read it with leak"),
+        "TIM": Measure("composite", "higher", None, "sounds like the source, 0 to 1; read it with FID"),
+        "leak": Measure("cheating", "lower", 0.05, "the target itself heard in the mosaic, 0 to 1"),
+        "kl": Measure("fidelity", "lower", None, "Kullback-Leibler divergence of the spectrograms"),
+        "sc": Measure("fidelity", "lower", None, "spectral convergence"),
+        "lmd": Measure("fidelity", "lower", None, "difference of the mel levels, dB"),
+        "chroma_z": Measure("fidelity", "higher", None, "harmony above chance, up to 1"),
+        "onset_r": Measure("fidelity", "higher", None, "correlation of the onset envelopes"),
+        "onset_F": Measure("fidelity", "higher", None, "onsets met within 50 ms, F-measure"),
+        "loud_r": Measure("fidelity", "higher", None, "correlation of the loudness in dB"),
+        "rpa": Measure("fidelity", "higher", None, "melody within 50 cents, share of voiced frames"),
+        "rca": Measure("fidelity", "higher", None, "the same, octave errors forgiven"),
+        "tim_nn": Measure("timbre", "higher", None, "cepstra: 1 the source's, 0 the target's"),
+        "tex_nn": Measure("timbre", "higher", None, "190 ms patches: 1 the source's, 0 the target's"),
+        "fine_nn": Measure("timbre", "higher", None, "fine spectrum: 1 the source's, 0 the target's"),
+        "fd": Measure("timbre", "lower", None, "distribution of cepstra: 0 the source's, 1 as far as the target"),
+        "mod": Measure("timbre", "lower", None, "modulation: 0 the source's, 1 as far as the target"),
+        "run_ms": Measure("grains", "", None, "length of the runs of source frames, ms"),
+        "long": Measure("grains", "", None, "share of energy in runs of 150 ms and more"),
+        "rep": Measure("grains", "lower", None, "share of energy that stutters"),
+        "poly": Measure("grains", "", None, "source frames sounding at once"),
+        "incons": Measure("artefacts", "lower", 0.15, "overlapping grains disagree, 0 to 1"),
+        "model_err": Measure("artefacts", "lower", 0.15, "sound against W H, 0 to 1"),
+        "hopbuzz": Measure("artefacts", "lower", 1.0, "buzz at the hop rate, dB over its surroundings"),
+        "pre_x": Measure("artefacts", "lower", 2.0, "pre-echo at the target's attacks, dB over the target's"),
+        "clicks": Measure("artefacts", "lower", 0.1, "clicks a second that the target has not"),
+        "dc": Measure("artefacts", "lower", 0.01, "mean over RMS"),
+        "clipping": Measure("artefacts", "lower", 0.0, "share of samples in flat tops"),
+    }
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Blueprint:
+    """What is known of how a mosaic was made; whatever is None is not measured.
+
+    Attributes
+    ----------
+    params, sr : the grid it was made on; its hop is where `hop_buzz_db` listens.
+    activations : (K, N) array or scipy.sparse matrix, or None.
+    norms, segments : (K,) Euclidean lengths of the atoms, and the recording each comes from; with `activations` only.
+    model : (F, N) magnitudes ``W @ H`` that the mosaic was to have, or None.
+    spectrum : (F, N) complex frames whose consistency is asked, or None.
+    """
+
+    params: StftParams
+    sr: int
+    activations: Any = None
+    norms: ArrayLike | None = None
+    segments: ArrayLike | None = None
+    model: Floats | None = None
+    spectrum: Complexes | None = None
+
+    def __post_init__(self) -> None:
+        check_rate("sr", self.sr)
+        if self.activations is not None and self.norms is None:
+            raise ValueError("norms is None but activations are given; pass the Euclidean length of each atom")
+
+    @classmethod
+    def of(cls, activations: Any, dictionary: Dictionary) -> "Blueprint":
+        """Everything that follows from the activations of a `Mosaic` and its dictionary.
+
+        The `spectrum` is that of the source frames added up, from which Griffin-Lim may have gone on.
+        """
+        H = scipy.sparse.csc_array(activations)
+        return cls(
+            params=dictionary.params,
+            sr=dictionary.sr,
+            activations=H,
+            norms=dictionary.norms,
+            segments=dictionary.segments,
+            model=mix(dictionary.magnitudes, H),
+            spectrum=mix(dictionary.spectra, H),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """One recording, and what the measures look at; each is computed when first asked for.
+
+    Attributes
+    ----------
+    samples : (L,) float32 at `RATE`, without rumble, RMS 1 (or silent): so nothing that follows depends on the
+        recording's gain, or on DC, which has a measure of its own.
+    """
+
+    samples: Floats
+
+    @classmethod
+    def of(cls, samples: Floats, sr: int) -> "Analysis":
+        peak = float(np.abs(samples).max())
+        if peak == 0:
+            return cls(resampled(samples.astype(np.float32), sr))
+        # By way of the peak, so that no square underflows.
+        doubles = without_rumble(resampled(samples.astype(np.float64) / peak, sr), RATE)
+        return cls((doubles / np.sqrt(np.mean(np.square(doubles)))).astype(np.float32))
+
+    @cached_property
+    def spectrum(self) -> Complexes:
+        return stft(self.samples, GRID)
+
+    @cached_property
+    def magnitudes(self) -> Floats:
+        magnitudes: Floats = np.abs(self.spectrum)
+        return magnitudes
+
+    @cached_property
+    def power(self) -> Floats:
+        return np.square(self.magnitudes)
+
+    @cached_property
+    def mel(self) -> Floats:
+        """(64, N) powers"""
+        return self._in_mel_bands(64)
+
+    @cached_property
+    def levels(self) -> Floats:
+        """(128, N) dB over 80 dB: what onsets and cepstra are usually taken from."""
+        return decibels(self._in_mel_bands(128), span_db=80)
+
+    def _in_mel_bands(self, n_mels: int) -> Floats:
+        bands: Floats = mel_filters(n_mels, GRID.n_fft, RATE) @ self.power
+        return bands
+
+    @cached_property
+    def fine(self) -> Floats:
+        """(F, N) magnitudes of the long window"""
+        magnitudes: Floats = np.abs(stft(self.samples, FINE_GRID))
+        return magnitudes
+
+    @cached_property
+    def chroma(self) -> Floats:
+        chroma: Floats = chroma_filters(FINE_GRID.n_fft, RATE) @ np.square(self.fine)
+        return chroma
+
+    @cached_property
+    def onset_envelope(self) -> Floats:
+        return onset_strength(self.levels, delay=GRID.n_fft // (2 * GRID.hop))
+
+    @cached_property
+    def onsets(self) -> Floats:
+        return pick_onsets(self.onset_envelope, GRID.hop / RATE)
+
+    @cached_property
+    def loudness(self) -> Floats:
+        """(N,) A-weighted powers"""
+        hz = np.arange(GRID.n_bins) * (RATE / GRID.n_fft)
+        loudness: Floats = a_weights(hz).astype(np.float32) @ self.power
+        return loudness
+
+    @cached_property
+    def clicks(self) -> Floats:
+        return artefacts.click_times(self.samples, RATE)
+
+    @cached_property
+    def clouds(self) -> Mapping[str, Floats]:
+        """What is heard of it, as points (n, D) of each timbre measure."""
+        energies = self.power.sum(axis=0, dtype=np.float64)
+        stretches = np.convolve(energies, np.ones(min(_PATCH, len(energies))), mode="valid")
+        long = np.square(self.fine).sum(axis=0, dtype=np.float64)
+        levels = decibels(self.mel, span_db=fidelity.LEVEL_SPAN_DB)
+        short = mel_filters(20, SHORT_GRID.n_fft, RATE) @ np.square(np.abs(stft(self.samples, SHORT_GRID)))
+        return {
+            "tim_nn": cepstra(self.levels)[audible(energies)],
+            "tex_nn": patches(levels, frames=_PATCH)[audible(stretches)],
+            "fine_nn": fine_structure(self.fine, FINE_GRID.n_fft, RATE)[audible(long)],
+            "mod": modulation_spectra(short, RATE / SHORT_GRID.hop),
+        }
+
+
+# Frames in a patch: 190 ms.
+_PATCH = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A target and a source, ready to compare mosaics with; made by `reference`.
+
+    Attributes
+    ----------
+    sr : sample rate in Hz. length : samples of the target.
+    target : its analysis. scales : "tim_nn", "tex_nn", "fine_nn" and "mod", each a `smalti.metrics.timbre.Scale`.
+    attacks_s : (A,) seconds, the target's attacks.
+    """
+
+    sr: int
+    length: int
+    target: Analysis
+    scales: Mapping[str, Scale]
+    attacks_s: Floats
+
+
+def reference(target: ArrayLike, source: ArrayLike | Sequence[ArrayLike], sr: int) -> Reference:
+    """Analyse what all mosaics of one target and source are measured against.
+
+    Parameters
+    ----------
+    target : (L,) float32 or float64, mono, not silent.
+    source : one mono recording or a list of them, not all silent. For a mosaic of transposed grains, pass the
+        transposed recordings too: their timbre is what it can have.
+    sr : sample rate of all in Hz; analysed at 22 050 Hz.
+
+    Returns
+    -------
+    Reference : half a second's work for 10 s of target and 65 s of source; a measurement then takes a tenth.
+
+    Raises
+    ------
+    ValueError, TypeError : for signals that are empty, integer, not finite, not mono, or silent: there is nothing to
+        compare with.
+    """
+    sr = check_rate("sr", sr)
+    samples = check_signal("target", target)
+    recordings = [recording for recording in as_recordings(source) if recording.any()]
+    if not samples.any():
+        raise ValueError("target is silent: a mosaic cannot be compared with it; pass a target that sounds")
+    if not recordings:
+        raise ValueError("source is silent: a mosaic cannot be compared with it; pass a source that sounds")
+    analysis = Analysis.of(samples, sr)
+    sources = [Analysis.of(recording, sr).clouds for recording in recordings]
+    scales = {
+        name: Scale(
+            cloud,
+            np.concatenate([clouds[name] for clouds in sources]),
+            standardise=name in ("tim_nn", "mod"),
+            diagonal=name == "mod",
+        )
+        for name, cloud in analysis.clouds.items()
+    }
+    return Reference(sr, len(samples), analysis, scales, artefacts.attack_times(analysis.samples, RATE))
+
+
+def measure(
+    y: ArrayLike,
+    against: Reference,
+    *,
+    blueprint: Blueprint | None = None,
+    f0: tuple[ArrayLike, ArrayLike] | None = None,
+) -> dict[str, float]:
+    """Measure one mosaic against its target and source; see `evaluate` for the arguments and what comes out."""
+    samples = check_signal("y", y)
+    numbers: dict[str, float] = {}
+    ours, target = Analysis.of(_of_length(samples, against.length), against.sr), against.target
+    numbers["kl"] = fidelity.kl_divergence(target.magnitudes, ours.magnitudes)
+    numbers["sc"] = fidelity.spectral_convergence(target.magnitudes, ours.magnitudes)
+    numbers["lmd"] = fidelity.log_mel_distance(target.mel, ours.mel)
+    numbers["chroma_z"] = fidelity.chroma_agreement(target.chroma, ours.chroma)
+    numbers["onset_r"] = fidelity.correlation(target.onset_envelope, ours.onset_envelope)
+    numbers["onset_F"] = fidelity.onset_f_measure(target.onsets, ours.onsets)
+    loudest = float(target.loudness.max())
+    numbers["loud_r"] = fidelity.correlation(
+        *(decibels(one.loudness, span_db=fidelity.LEVEL_SPAN_DB, loudest=loudest) for one in (target, ours))
+    )
+    if f0 is not None:
+        numbers["rpa"] = fidelity.raw_pitch_accuracy(*f0)
+        numbers["rca"] = fidelity.raw_chroma_accuracy(*f0)
+    for name in ("tim_nn", "tex_nn", "fine_nn"):
+        numbers[name] = against.scales[name].nearness(ours.clouds[name])
+    numbers["fd"] = against.scales["tim_nn"].frechet_ratio(ours.clouds["tim_nn"])
+    numbers["mod"] = against.scales["mod"].frechet_ratio(ours.clouds["mod"])
+    if blueprint is not None:
+        numbers |= _of_blueprint(blueprint, samples, ours, against.sr)
+    numbers["pre_x"] = artefacts.pre_echo_excess_db(ours.samples, target.samples, RATE, against.attacks_s)
+    numbers["clicks"] = artefacts.click_rate(ours.samples, target.clicks, RATE)
+    numbers["dc"] = artefacts.dc_share(samples)
+    numbers["clipping"] = artefacts.clipped_share(samples)
+    leak = fidelity.leak(target.spectrum, ours.spectrum)
+    return {"FID": composite_fidelity(numbers), "TIM": composite_timbre(numbers), "leak": leak} | numbers
+
+
+def evaluate(
+    y: ArrayLike,
+    target: ArrayLike,
+    source: ArrayLike | Sequence[ArrayLike],
+    sr: int,
+    *,
+    blueprint: Blueprint | None = None,
+    f0: tuple[ArrayLike, ArrayLike] | None = None,
+) -> dict[str, float]:
+    """Every measure of how good a mosaic is, by name; `MEASURES` says what each means.
+
+    Parameters
+    ----------
+    y : (L,) float32 or float64, mono: the mosaic, aligned with the target. Cut or padded with silence to the target's
+        length, since other tools round up to whole windows. Its gain does not matter.
+    target, source, sr : see `reference`.
+    blueprint : how it was made, for ``run_ms``, ``long``, ``rep``, ``poly``, ``incons``, ``model_err`` and ``hopbuzz``.
+    f0 : pitch tracks of target and mosaic, in this order, for ``rpa`` and ``rca``: (N,) Hz each, 0 where unvoiced.
+
+    Returns
+    -------
+    dict of floats, all finite: in the order of `MEASURES`. A silent mosaic has FID under 0.1, TIM 0 and no
+        artefacts. Signals
+    of less than a few windows are measured too, but say little: envelopes of one frame correlate with nothing, leak
+    and hopbuzz are 0.
+
+    Raises
+    ------
+    ValueError, TypeError : for signals that are empty, integer, not finite or not mono, for a silent target or source,
+        and for a blueprint of another rate or length than `y`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from smalti.metrics import evaluate
+    >>> t = np.arange(22050) / 22050
+    >>> target, source = np.sin(2 * np.pi * 440 * t * t), np.sin(2 * np.pi * 3000 * t)
+    >>> round(evaluate(target, target, source, 22050)["FID"], 3)
+    1.0
+    """
+    return measure(y, reference(target, source, sr), blueprint=blueprint, f0=f0)
+
+
+def composite_fidelity(numbers: Mapping[str, float]) -> float:
+    """``FID``: how well a mosaic follows its target, 0 to 1.
+
+    The mean of 1 - sc, 1 - kl / 1.5, chroma_z, onset_r, loud_r and 1 - lmd / 20, each cut off at 0 and 1. A plain mix
+    of target and source has about 0.6: read it with ``leak``.
+    """
+    return _mean_of_clipped(
+        1 - numbers["sc"],
+        1 - numbers["kl"] / 1.5,
+        numbers["chroma_z"],
+        numbers["onset_r"],
+        numbers["loud_r"],
+        1 - numbers["lmd"] / 20,
+    )
+
+
+def composite_timbre(numbers: Mapping[str, float]) -> float:
+    """``TIM``: how much a mosaic sounds like its source, 0 to 1.
+
+    The mean of tim_nn, tex_nn, fine_nn, 1 - fd and 1 - mod, each cut off at 0 and 1. White noise can reach 0.5: read it
+    with ``FID``.
+    """
+    return _mean_of_clipped(
+        numbers["tim_nn"], numbers["tex_nn"], numbers["fine_nn"], 1 - numbers["fd"], 1 - numbers["mod"]
+    )
+
+
+def _mean_of_clipped(*terms: float) -> float:
+    return float(np.clip(terms, 0, 1).mean())
+
+
+def _of_blueprint(blueprint: Blueprint, samples: Floats, ours: Analysis, sr: int) -> dict[str, float]:
+    if blueprint.sr != sr:
+        raise ValueError(f"blueprint is at {blueprint.sr} Hz but y at {sr} Hz; measure a mosaic at its own rate")
+    params, hop_s = blueprint.params, blueprint.params.hop / sr
+    n_frames = params.n_frames(len(samples))
+    for name in ("activations", "model", "spectrum"):
+        given = getattr(blueprint, name)
+        if given is not None and np.shape(given)[-1] != n_frames:
+            raise ValueError(
+                f"blueprint.{name} has {np.shape(given)[-1]} frames but y of {len(samples)} samples {n_frames} at hop "
+                f"{params.hop}; pass the blueprint of this mosaic"
+            )
+    numbers: dict[str, float] = {}
+    if blueprint.activations is not None and blueprint.norms is not None:
+        heard = grains.sounding(blueprint.activations, blueprint.norms, blueprint.segments)
+        numbers["run_ms"] = grains.run_ms(heard, hop_s)
+        numbers["long"] = grains.long_share(heard, hop_s)
+        numbers["rep"] = grains.stutter_share(heard, hop_s)
+        numbers["poly"] = grains.polyphony(heard)
+    if blueprint.spectrum is not None:
+        numbers["incons"] = artefacts.inconsistency(blueprint.spectrum, params, length=len(samples))
+    if blueprint.model is not None:
+        numbers["model_err"] = artefacts.model_error(samples, blueprint.model, params)
+    numbers["hopbuzz"] = artefacts.hop_buzz_db(ours.samples, RATE, hop_s)
+    return numbers
+
+
+def _of_length(samples: Floats, length: int) -> Floats:
+    return samples[:length] if len(samples) >= length else np.pad(samples, (0, length - len(samples)))

@@ -1,0 +1,1037 @@
+"""The command line as its users and their enemies meet it: exit codes, sentences, files, signals.
+
+Most calls happen inside this process; what needs a process of its own (signals, terminals, closed pipes, full disks)
+gets one.
+"""
+
+import errno
+import hashlib
+import io
+import json
+import os
+import re
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from threadpoolctl import threadpool_limits
+
+from smalti import __version__, cli, demo, examples
+from smalti.examples import Example
+from smalti.making import FIGURES
+from smalti.mosaicing import PRESETS
+from smalti.synthesis import PHASES
+
+SR = 8000
+N = 3000
+
+on_posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
+as_user = pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() == 0, reason="permissions do not stop the superuser"
+)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Test workers that each ask for every core wait for one another."""
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def signals():
+    """The command line takes over SIGTERM, which is the test runner's."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def tone(n=N, sr=SR, hz=440.0, level=0.5):
+    return (level * np.sin(2 * np.pi * hz * np.arange(n) / sr)).astype(np.float32)
+
+
+def put(path, samples, sr=SR, **kind):
+    soundfile.write(path, samples, sr, **kind)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, rng):
+    """Where the commands run: a target and a source that sounds at every frequency."""
+    put(tmp_path / "target.wav", tone())
+    put(tmp_path / "source.wav", (0.1 * rng.standard_normal(N)).astype(np.float32))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@dataclass
+class Result:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys):
+    """Run a command in this process."""
+
+    def call(*arguments):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return Result(stopped.value.code, said.out, said.err)
+
+    return call
+
+
+@pytest.fixture
+def make(run, folder):
+    """Run ``smalti make`` with two iterations, out of the files in `folder`."""
+
+    def call(*options, target="target.wav", source="source.wav", output="out.wav"):
+        steps = () if {"--iterations", "sparse"} & set(options) else ("--iterations", "2")
+        sources = [source] if isinstance(source, str | os.PathLike) else source
+        return run("make", "-o", output, *steps, *options, "--", target, *sources)
+
+    return call
+
+
+def contents(folder):
+    """Everything in a folder, to see that nothing was added or changed."""
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def refused(result, code, sentence):
+    """One sentence on stderr, nothing on stdout."""
+    assert result.code == code
+    assert result.out == ""
+    lines = result.err.splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("smalti: ")
+    assert re.search(sentence, lines[0]), lines[0]
+    return True
+
+
+# What is made
+
+
+def test_make_says_in_one_line_what_it_made(folder, make):
+    result = make()
+    assert result.code == 0
+    assert result.err == ""
+    assert re.fullmatch(
+        r"out\.wav: 0\.4 s of target\.wav made of source\.wav \(classic\) in \d+\.\d s, spectral overlap \d+%\n",
+        result.out,
+    )
+    samples, sr = soundfile.read("out.wav")
+    assert (len(samples), sr) == (N, SR)
+    assert np.abs(samples).max() > 0.01
+    assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize(
+    ("output", "subtype", "format_"),
+    [
+        ("out.wav", None, ("WAV", "PCM_16")),
+        ("out.WAV", "PCM_24", ("WAV", "PCM_24")),
+        ("out.wav", "FLOAT", ("WAV", "FLOAT")),
+        ("out.flac", None, ("FLAC", "PCM_16")),
+        ("out.flac", "PCM_24", ("FLAC", "PCM_24")),
+        ("out.ogg", None, ("OGG", "VORBIS")),
+        ("out.mp3", None, ("MP3", "MPEG_LAYER_III")),
+    ],
+)
+def test_the_ending_of_the_name_chooses_the_format(make, output, subtype, format_):
+    assert make(*(() if subtype is None else ("--subtype", subtype)), output=output).code == 0
+    made = soundfile.info(output)
+    assert (made.format, made.subtype) == format_
+    assert (made.frames, made.samplerate, made.channels) == (N, SR, 1)
+
+
+@pytest.mark.parametrize("name", ["in.flac", "in.ogg", "in.mp3", "in.aiff"])
+def test_every_common_format_is_read(folder, make, name):
+    put(folder / name, tone())
+    assert make(target=name).code == 0
+    assert make("--overwrite", source=name).code == 0
+
+
+def test_depths_levels_and_channels_of_files_do_not_matter(folder, make):
+    put(folder / "8.wav", tone(), subtype="PCM_U8")
+    put(folder / "24.wav", tone(), subtype="PCM_24")
+    put(folder / "loud.wav", tone(level=20), subtype="FLOAT")
+    put(folder / "six.wav", np.stack([tone(hz=100 * i) for i in range(1, 7)], axis=1))
+    for name in ("8.wav", "24.wav"):
+        result = make("--overwrite", target=name)
+        assert (result.code, result.err) == (0, "")
+    result = make("--overwrite", target="loud.wav", source="target.wav")
+    assert re.search(r", turned down \d+\.\d dB to keep peaks safe\n", result.out)
+    # -1 dB of full scale, to a code of 16 bits.
+    assert np.abs(soundfile.read("out.wav")[0]).max() == pytest.approx(10 ** (-1 / 20), abs=2**-15)
+    result = make("--overwrite", target="six.wav", source=["six.wav", "source.wav"])
+    assert "six.wav: mixed down from 6 channels to mono" in result.err
+
+
+def test_the_target_s_rate_is_kept_unless_asked_otherwise(folder, make):
+    put(folder / "fast.wav", tone(9600, sr=96000), sr=96000)
+    assert make(target="fast.wav").err == ""
+    assert soundfile.info("out.wav").samplerate == 96000
+    assert make("--overwrite", source="fast.wav").err == ""
+    assert soundfile.info("out.wav").samplerate == SR
+    result = make("--overwrite", "--sr", "12000")
+    assert result.err == f"smalti: warning: working at 12000 Hz, not at the {SR} Hz of target.wav\n"
+    assert soundfile.info("out.wav").samplerate == 12000
+    assert soundfile.info("out.wav").frames == N * 12000 // SR
+
+
+def test_the_notebook_s_rate_is_said_and_can_be_overridden(make):
+    result = make("--preset", "notebook")
+    assert result.err == f"smalti: warning: working at 22050 Hz, not at the {SR} Hz of target.wav\n"
+    assert soundfile.info("out.wav").samplerate == 22050
+    result = make("--preset", "notebook", "--sr", SR, "--overwrite")
+    assert result.err == ""
+    assert soundfile.info("out.wav").samplerate == SR
+
+
+def test_an_excerpt_is_a_mosaic_of_just_that(folder, make):
+    put(folder / "excerpt.wav", soundfile.read("target.wav", dtype="float32")[0][800:2000])
+    assert make("--start", "0.1", "--end", "0.25").code == 0
+    assert make(target="excerpt.wav", output="same.wav").code == 0
+    assert (folder / "out.wav").read_bytes() == (folder / "same.wav").read_bytes()
+    result = make("--start", "0.1", "--end", "9", "--overwrite")
+    assert "should end at 9 s but the file ends at 0.375 s" in result.err
+    assert soundfile.info("out.wav").frames == N - 800
+
+
+@pytest.mark.parametrize("output", ["out.wav", "out.flac", "out.mp3"])
+def test_the_same_seed_gives_the_same_bytes_and_another_does_not(folder, make, output):
+    # The report has times in it; of the rest it says the same.
+    path = folder / output
+    for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
+        make("--seed", seed, "--report", f"{name}.json", output=output)
+        path.rename(folder / f"{name}.sound")
+    a, b, c = ((folder / f"{name}.sound").read_bytes() for name in "abc")
+    assert a == b != c
+    reports = [json.loads((folder / f"{name}.json").read_text()) for name in "ab"]
+    for report in reports:
+        del report["seconds"]
+    assert reports[0] == reports[1]
+
+
+def test_knobs_reach_the_mosaic(make):
+    report = json.loads(
+        make(
+            *("--layers", "3", "--grain-length", "120", "--no-repeat", "250", "--iterations", "4", "--beta", "0.5"),
+            *("--phase", "griffin-lim", "--n-fft", "256", "--hop", "32", "--seed", "5", "--json"),
+        ).out
+    )
+    settings = report["settings"]
+    assert (settings["layers"], settings["grain_length_s"], settings["no_repeat_s"]) == (3, 0.12, 0.25)
+    assert (settings["iterations"], settings["beta"], settings["phase"]) == (4, 0.5, "griffin-lim")
+    assert (report["grid"]["n_fft"], report["grid"]["hop"], report["seed"]) == (256, 32, 5)
+
+
+def test_one_of_window_and_hop_brings_the_other(make):
+    grids = [
+        json.loads(make(*option, "--json", "--overwrite").out)["grid"] for option in (("--n-fft", 256), ("--hop", 64))
+    ]
+    assert [(grid["n_fft"], grid["hop"]) for grid in grids] == [(256, 64), (256, 64)]
+
+
+def test_figures_and_report_come_with_the_sound(folder, make):
+    result = make("--figures", "figures", "--report", "report.json", "--iterations", "5")
+    assert (result.code, result.err) == (0, "")
+    assert {path.name for path in (folder / "figures").iterdir()} == {f"{name}.png" for name in FIGURES}
+    for path in (folder / "figures").iterdir():
+        assert path.read_bytes().startswith(b"\x89PNG")
+    assert json.loads((folder / "report.json").read_text())["frames"] > 1
+
+
+def test_the_report_tells_what_was_made_of_what_and_how(folder, make):
+    put(folder / "long.wav", np.tile(tone(hz=300), 2))
+    result = make(
+        *("--report", "report.json", "--json", "--seed", "3", "--start", "0.1", "--iterations", "6"),
+        source=["source.wav", "long.wav"],
+    )
+    report = json.loads(result.out)
+    assert json.loads((folder / "report.json").read_text()) == report
+    assert report["smalti"] == __version__
+    assert {"python", "numpy", "scipy", "soundfile", "soxr"} <= set(report["versions"])
+    assert (report["preset"], report["seed"], report["sr"]) == ("classic", 3, SR)
+    assert (report["target"]["start_s"], report["target"]["end_s"]) == (0.1, None)
+    assert report["target"]["duration_s"] == (N - 800) / SR
+    assert [source["path"] for source in report["sources"]] == ["source.wav", "long.wav"]
+    assert [source["duration_s"] for source in report["sources"]] == [N / SR, 2 * N / SR]
+    for recording in (report["target"], *report["sources"]):
+        assert recording["sha256"] == hashlib.sha256((folder / recording["path"]).read_bytes()).hexdigest()
+    assert report["output"] == {
+        "path": "out.wav",
+        "subtype": "PCM_16",
+        "samples": N - 800,
+        "duration_s": (N - 800) / SR,
+    }
+    assert report["settings"].keys() >= {"layers", "grain_length_s", "no_repeat_s", "beta", "iterations", "phase"}
+    assert len(report["divergence"]) == 6
+    assert 0 < report["fit"] <= 1
+    assert report["peak_gain_db"] <= 0
+    stages = dict(report["seconds"])
+    assert stages.keys() == {"read", "analyse", "solve", "synthesise", "write", "total"}
+    # Each is rounded to a tenth of a millisecond.
+    assert stages.pop("total") == pytest.approx(sum(stages.values()), abs=1e-3)
+
+
+def test_without_restrictions_the_divergence_falls(make):
+    report = json.loads(make("--preset", "notebook", "--sr", SR, "--iterations", "20", "--json").out)
+    assert len(report["divergence"]) == 20
+    assert (np.diff(report["divergence"]) < 0).all()
+
+
+def test_quiet_says_nothing_and_json_nothing_else(make):
+    result = make("--quiet")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    result = make("-q", "--json", "--overwrite")
+    assert json.loads(result.out)["output"]["path"] == "out.wav"
+    assert result.err == ""
+
+
+# Sources
+
+
+def test_folders_are_searched_and_what_is_unreadable_is_named_and_skipped(folder, make):
+    (folder / "takes" / "deep er").mkdir(parents=True)
+    for name in ("a.wav", "deep er/b.flac", "._a.wav", ".hidden.wav"):
+        put(folder / "takes" / name, tone(hz=300), format=name[-4:].strip(".").upper())
+    (folder / "takes" / "notes.txt").write_text("take a")
+    (folder / "takes" / "broken.wav").write_text("no sound")
+    (folder / "takes" / "empty.wav").touch()
+    result = make("--report", "report.json", source=["takes", "source.wav"])
+    assert result.code == 0
+    assert "made of 3 recordings" in result.out
+    assert len(result.err.splitlines()) == 2
+    assert re.search(r"^smalti: warning: skipped: cannot read takes.broken\.wav", result.err, re.M)
+    assert re.search(r"^smalti: warning: skipped: cannot read takes.empty\.wav", result.err, re.M)
+    report = json.loads((folder / "report.json").read_text())
+    assert [source["path"] for source in report["sources"]] == [
+        str(Path("takes/a.wav")),
+        str(Path("takes/deep er/b.flac")),
+        "source.wav",
+    ]
+    assert len(report["skipped"]) == 2
+    assert len(report["warnings"]) == 2
+
+
+def test_a_skipped_source_is_not_overwritten(folder, make):
+    (folder / "broken.wav").write_text("no sound")
+    before = contents(folder)
+    result = make("--overwrite", source=[".", "source.wav"], output="./broken.wav")
+    assert refused(result, 2, r"broken\.wav is an input of this mosaic")
+    assert contents(folder) == before
+
+
+def test_target_and_source_in_one_are_allowed_and_said(make):
+    result = make(source="target.wav")
+    assert result.code == 0
+    assert "target.wav is target and source at once" in result.err
+
+
+# Odd recordings
+
+
+@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("preset", PRESETS)
+def test_one_sample_of_one_sample(folder, make, preset, phase):
+    put(folder / "one.wav", np.array([0.5]), sr=22050)
+    result = make("--preset", preset, "--phase", phase, target="one.wav", source="one.wav")
+    assert result.code == 0
+    assert "one.wav has 1 samples, fewer than one window" in result.err
+    samples, _ = soundfile.read("out.wav")
+    assert len(samples) == 1
+    # A single source frame can be nothing but the target; eps slows the notebook down.
+    assert samples[0] == pytest.approx(0.5, rel=0.6)
+
+
+def test_what_is_shorter_than_a_window_is_padded_and_said(folder, make):
+    put(folder / "short.wav", tone(50))
+    result = make(target="short.wav")
+    assert (result.code, soundfile.info("out.wav").frames) == (0, 50)
+    assert "target has 50 samples" in result.err
+    result = make("--overwrite", source="short.wav")
+    assert (result.code, soundfile.info("out.wav").frames) == (0, N)
+    assert "smalti: warning: short.wav has 50 samples, fewer than one window" in result.err
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_silent_target_gives_silence_and_a_warning(folder, make, preset):
+    put(folder / "silent.wav", np.zeros(N), sr=22050)
+    result = make("--preset", preset, target="silent.wav")
+    assert result.code == 0
+    assert "target is silent" in result.err
+    samples, _ = soundfile.read("out.wav")
+    assert len(samples) == N
+    assert not samples.any()
+
+
+def test_a_truncated_recording_is_used_as_far_as_it_goes(folder, make):
+    whole = (folder / "target.wav").read_bytes()
+    (folder / "cut.wav").write_bytes(whole[: 44 + 2 * 1000])
+    result = make(target="cut.wav")
+    assert (result.code, soundfile.info("out.wav").frames) == (0, 1000)
+    assert re.search(r"cut\.wav: truncated: the header promises 0\.375 s", result.err)
+
+
+ODD = {
+    "constant": np.full(N, 0.7),
+    "denormal": np.full(N, 1e-40),
+    "at the Nyquist frequency": 0.5 * (-1.0) ** np.arange(N),
+    "an impulse": np.eye(1, N, N // 2)[0],
+    "from far too loud to far too quiet": np.concatenate([tone(level=5e6), tone(level=1e-12)]),
+}
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize("name", ODD)
+def test_odd_samples_never_become_nan(folder, make, name, preset):
+    put(folder / "odd.wav", ODD[name], subtype="FLOAT")
+    for target, source in (("odd.wav", "source.wav"), ("target.wav", "odd.wav"), ("odd.wav", "odd.wav")):
+        result = make("--overwrite", "--json", "--preset", preset, "--sr", SR, target=target, source=source)
+        if (name, source) == ("denormal", "odd.wav"):
+            assert result.code == 1
+            assert re.search(r"source is silent: there is no sound in odd\.wav", result.err)
+            continue
+        assert result.code == 0
+        report = json.loads(result.out)
+        assert np.isfinite(report["divergence"]).all()
+        samples, _ = soundfile.read("out.wav")
+        assert len(samples) == soundfile.info(target).frames
+        assert np.isfinite(samples).all()
+
+
+# Bad files
+
+
+def spoil(folder):
+    """Recordings that cannot be used, by name."""
+    (folder / "empty.wav").touch()
+    (folder / "text.wav").write_text("no sound\n" * 100)
+    (folder / "header.wav").write_bytes((folder / "target.wav").read_bytes()[:30])
+    put(folder / "nothing.wav", np.zeros(0))
+    for name, value in (("nan", np.nan), ("inf", np.inf), ("1e30", 1e30), ("1e9", 1e9)):
+        samples = tone()
+        samples[80] = value
+        put(folder / f"{name}.wav", samples, subtype="FLOAT")
+
+
+BAD_FILES = {
+    "missing.wav": "there is no such file",
+    "empty.wav": "it is empty",
+    "text.wav": "not audio of a known format",
+    "header.wav": "damaged",
+    "nothing.wav": "no samples",
+    "nan.wav": r"1 of its samples are NaN.* the first at 0\.010 s",
+    "inf.wav": "1 of its samples are NaN, infinite",
+    "1e30.wav": "beyond",
+    "1e9.wav": "peaks at 1e\\+09 where 1 is full scale",
+}
+
+
+@pytest.mark.parametrize("role", ["target", "source"])
+@pytest.mark.parametrize("name", BAD_FILES)
+def test_bad_recordings_are_named(folder, make, name, role):
+    spoil(folder)
+    before = contents(folder)
+    assert refused(make(**{role: name}), 1, f"{re.escape(name)}: .*{BAD_FILES[name]}")
+    assert contents(folder) == before
+
+
+def test_more_recordings_that_are_none(folder, make):
+    (folder / "texts").mkdir()
+    (folder / "texts" / "a.txt").touch()
+    put(folder / "silent.wav", np.zeros(N))
+    put(folder / "short.wav", np.array([0.5]), sr=96000)
+    before = contents(folder)
+    assert refused(make(target="texts"), 1, "texts: it is a folder")
+    assert refused(make(source="texts"), 1, "no sound file in texts")
+    assert refused(make(source="nowhere"), 1, "nowhere: there is no such file or folder")
+    assert refused(make(source="silent.wav"), 1, r"source is silent: there is no sound in silent\.wav")
+    assert refused(make(source="short.wav"), 1, r"short\.wav: .* less than one sample at 8000 Hz")
+    assert refused(make("--start", "9"), 1, r"target\.wav from 9 s: it ends at 0\.375 s")
+    assert refused(make("--start", "0.1", "--end", "0.10001"), 1, "not one sample")
+    assert contents(folder) == before
+
+
+@on_posix
+def test_devices_and_pipes_are_refused_unopened(folder, make):
+    os.mkfifo(folder / "pipe.wav")
+    for name in ("pipe.wav", "/dev/zero"):
+        assert refused(make(target=name), 1, f"{name}: it is a device or a pipe")
+        assert refused(make(source=name), 1, f"{name}: it is a device or a pipe")
+    assert refused(make("--overwrite", output="pipe.wav"), 1, r"pipe\.wav: it is a device or a pipe")
+    assert refused(make("--overwrite", "--report", "/dev/null"), 1, "/dev/null: it is a device or a pipe")
+    assert not (folder / "out.wav").exists()
+
+
+@as_user
+def test_locked_files_and_folders_are_named(folder, make):
+    put(folder / "locked.wav", tone()).chmod(0)
+    (folder / "read-only").mkdir(mode=0o555)
+    assert refused(make(target="locked.wav"), 1, r"locked\.wav: permission denied")
+    assert refused(make(output="read-only/out.wav"), 1, "read-only is write-protected")
+    assert refused(make("--figures", "read-only/figures"), 1, "read-only is write-protected")
+    assert not (folder / "out.wav").exists()
+
+
+# Bad results
+
+
+@pytest.mark.parametrize(
+    ("options", "output", "code", "sentence"),
+    [
+        ((), "no/out.wav", 1, "no.out.wav: there is no folder .*no; create it first"),
+        ((), "target.wav/out.wav", 1, "not a folder"),
+        ((), "taken.wav", 1, r"taken\.wav: it already exists; add --overwrite"),
+        (("--overwrite",), "full", 2, "must end in .*got none"),
+        (("--overwrite",), "full.wav", 1, r"full\.wav: it is a folder"),
+        ((), "out.doc", 2, r"must end in .*'\.doc'"),
+        ((), "", 2, "must end in"),
+        ((), "target.wav", 2, r"target\.wav is an input"),
+        (("--overwrite",), "source.wav", 2, r"source\.wav is an input"),
+        (("--overwrite",), "link.wav", 2, r"link\.wav is an input"),
+        (("--overwrite",), "twin.wav", 2, r"twin\.wav is an input"),
+        (("--report", "out.wav"), "out.wav", 2, r"out\.wav is named for two results"),
+        (("--report", "target.wav", "--overwrite"), "out.wav", 2, r"target\.wav is an input"),
+        (("--report", "no/r.json"), "out.wav", 1, "no folder .*no; create it first"),
+        (("--report", "full.wav"), "out.wav", 1, r"full\.wav: it is a folder"),
+        (("--figures", "taken.wav"), "out.wav", 1, r"into taken\.wav: it is not a folder"),
+        (("--figures", "no/figures"), "out.wav", 1, "no folder .*no; create it first"),
+        (("--figures", "new"), "new/out.wav", 1, "new.out.wav: there is no folder"),
+        (("--subtype", "FLOAT"), "out.flac", 2, r"\.flac is written as PCM_16 or PCM_24, got subtype 'FLOAT'"),
+        (("--subtype", "PCM_8"), "out.wav", 2, "PCM_8"),
+        (("--sr", "96000"), "out.mp3", 2, "MP3 cannot have a sample rate of 96000 Hz"),
+    ],
+)
+def test_bad_names_for_results_are_refused_before_the_work(folder, make, monkeypatch, options, output, code, sentence):
+    def work(*_, **__):
+        raise AssertionError("worked before it checked")
+
+    monkeypatch.setattr(cli, "prepare", work)
+    (folder / "taken.wav").write_text("precious")
+    (folder / "full.wav").mkdir()
+    (folder / "link.wav").symlink_to("target.wav")
+    (folder / "twin.wav").hardlink_to(folder / "target.wav")
+    before = contents(folder)
+    assert refused(make(*options, output=output), code, sentence)
+    assert contents(folder) == before
+
+
+def test_overwriting_is_done_when_asked_for(folder, make):
+    (folder / "out.wav").write_text("an earlier take")
+    assert make("--overwrite").code == 0
+    assert soundfile.info("out.wav").frames == N
+
+
+def test_a_link_stays_a_link(folder, make):
+    (folder / "elsewhere").mkdir()
+    (folder / "out.wav").symlink_to(folder / "elsewhere" / "real.wav")
+    assert make().code == 0
+    assert (folder / "out.wav").is_symlink()
+    assert soundfile.info("elsewhere/real.wav").frames == N
+
+
+def test_results_may_go_elsewhere_and_folders_hold_the_last_results(folder, make, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("else where")
+    assert make("--report", elsewhere / "r.json", output=elsewhere / "out.wav").code == 0
+    assert {path.name for path in elsewhere.iterdir()} == {"out.wav", "r.json"}
+
+
+# Bad arguments
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--preset", "nope"), "--preset is 'nope'; pass one of classic, notebook, sparse"),
+        (("--phase", "nope"), "--phase is 'nope'; pass one of"),
+        (("--layers", "0"), "'--layers'"),
+        (("--layers", "-3"), "'--layers'"),
+        (("--layers", "1e3"), "'--layers'"),
+        (("--layers", "9" * 5000), "'--layers'"),
+        (("--iterations", "0"), "'--iterations'"),
+        (("--beta", "nan"), "--beta"),
+        (("--beta", "3"), "'--beta'"),
+        (("--beta", "-1"), "'--beta'"),
+        (("--grain-length", "nan"), "--grain-length"),
+        (("--grain-length", "inf"), "--grain-length is inf; pass a number of at least 0"),
+        (("--grain-length", "-5"), "'--grain-length'"),
+        (("--no-repeat", "inf"), "--no-repeat is inf"),
+        (("--n-fft", "5"), "--n-fft is 5; pass an even number"),
+        (("--n-fft", "3"), "'--n-fft'"),
+        (("--n-fft", "100000000"), "'--n-fft'"),
+        (("--hop", "0"), "'--hop'"),
+        (("--hop", "100000000"), "'--hop'"),
+        (("--hop", "4096", "--n-fft", "2048"), "--hop is 4096 samples, more than half the window of 2048"),
+        (("--sr", "1"), "'--sr'"),
+        (("--sr", "999999999999"), "'--sr'"),
+        (("--sr", "nan"), "'--sr'"),
+        (("--start", "2", "--end", "1"), "--end is 1; pass seconds greater than --start, 2"),
+        (("--start", "0.1", "--end", "0.1"), "--end is 0.1"),
+        (("--start", "-1"), "'--start'"),
+        (("--start", "nan"), "--start"),
+        (("--start", "inf"), "--start is inf"),
+        (("--end", "nan"), "--end"),
+        (("--end", "inf"), "--end is inf"),
+        (("--seed", "-1"), "'--seed'"),
+        (("--seed", "x"), "'--seed'"),
+        (("--preset", "sparse", "--beta", "1"), "--beta means nothing to the preset sparse"),
+        (("--preset", "sparse", "--grain-length", "9"), "--grain-length means nothing to the preset sparse"),
+        (("--nope",), "--nope"),
+    ],
+)
+def test_bad_options_are_named_as_they_were_typed(folder, make, options, sentence):
+    before = contents(folder)
+    result = make(*options)
+    assert refused(result, 2, sentence)
+    # Neither twice dashed nor by the library's name.
+    assert not re.search(r"----|_s\b|n_fft", result.err)
+    assert contents(folder) == before
+
+
+def test_bad_commands_are_refused_with_a_way_out(run, folder):
+    assert refused(run("nope"), 2, "'nope'; try 'smalti --help'$")
+    assert refused(run("make"), 2, "'TARGET'; try 'smalti make --help'$")
+    assert refused(run("make", "target.wav"), 2, "'SOURCE")
+    assert refused(run("make", "target.wav", "source.wav"), 2, "'--output'")
+    assert refused(run("--nope"), 2, "--nope")
+    assert refused(run("demo", "--preset", "nope"), 2, "--preset is 'nope'")
+    assert not (folder / "smalti-demo").exists()
+
+
+def test_an_empty_name_is_not_the_current_folder(make):
+    """As it would be if a script's variable were unset."""
+    assert refused(make(source=""), 2, "name of a recording is empty")
+    assert refused(make(target=""), 2, "name of a recording is empty")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--layers", "999999999999"),
+        ("--grain-length", "1e300"),
+        ("--no-repeat", "1e300"),
+        ("--no-repeat", "1e-320"),
+        ("--beta", "1e-300"),
+        ("--seed", "99999999999999999999999"),
+        ("--end", "1e300"),
+        ("--preset", "sparse", "--layers", "999999999999", "--end", "0.05"),
+        ("--n-fft", "4", "--end", "0.02"),
+        ("--n-fft", "131072"),
+    ],
+)
+def test_absurd_numbers_that_mean_something_are_taken(make, options):
+    result = make(*options)
+    assert result.code == 0
+    assert np.isfinite(soundfile.read("out.wav")[0]).all()
+
+
+def test_a_knob_s_name_in_a_file_s_name_is_left_alone(make):
+    assert refused(make(target="beta.wav"), 1, r"cannot read beta\.wav: ")
+    assert refused(make(target="start_s, iterations"), 1, "cannot read start_s, iterations: ")
+
+
+def test_a_job_beyond_the_machine_is_refused_before_it_starts(folder, make):
+    put(folder / "long.wav", np.zeros(2_000_000) + 0.1)
+    result = make("--n-fft", "4", target="long.wav", source="long.wav")
+    assert result.code == 1
+    assert re.search(r"smalti: 2000001 source frames by 2000001 .* need about \d{6} GB", result.err)
+    assert not (folder / "out.wav").exists()
+
+
+# Names
+
+
+@pytest.mark.parametrize(
+    "name", ["a b.wav", "grüße 🎻👩‍🎤.wav", "-a.wav", "--layers.wav", "a%s{x}[bold].wav", "'\"$x`.wav"]
+)
+def test_any_name_will_do(folder, make, name):
+    put(folder / name, tone())
+    result = make("--report", f"{name}.json", target=name, source=f"./{name}", output=f"out {name}")
+    assert result.code == 0
+    assert f"out {name}: 0.4 s of {name} made of {name} " in result.out
+    assert json.loads((folder / f"{name}.json").read_text())["target"]["path"] == name
+    assert refused(make(target=f"no {name}"), 1, re.escape(f"no {name}"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only here are names any bytes")
+def test_names_need_not_be_text(folder, make):
+    name = os.fsdecode(b"caf\xe9.wav")
+    put(folder / "target.wav", tone())
+    (folder / "target.wav").rename(folder / name)
+    result = make("--report", "r.json", target=name, output=os.fsdecode(b"\xff.wav"))
+    assert result.code == 0
+    assert r"\udcff.wav: 0.4 s of caf\udce9.wav made" in result.out
+    assert json.loads((folder / "r.json").read_text())["target"]["path"] == name
+    assert json.loads(make("--json", target=name).out)["target"]["path"] == name
+
+
+def test_names_cannot_write_on_the_terminal(make):
+    result = make(target="a\nb\x1b[31m\x9b.wav")
+    assert refused(result, 1, re.escape(r"cannot read a\nb\x1b[31m\x9b.wav: "))
+
+
+def test_json_suits_a_terminal_of_ascii(folder, make, monkeypatch):
+    put(folder / "é🎻.wav", tone())
+    ascii_only = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(sys, "stdout", ascii_only)
+    assert make("--json", target="é🎻.wav").code == 0
+    assert json.loads(ascii_only.buffer.getvalue())["target"]["path"] == "é🎻.wav"
+
+
+# Examples
+
+
+@pytest.fixture
+def example(tmp_path_factory, monkeypatch):
+    """A made example on a server of this machine."""
+    served = tmp_path_factory.mktemp("served")
+    put(served / "bell.wav", tone(hz=300))
+    content = (served / "bell.wav").read_bytes()
+    bell = Example(
+        "bell", "bell.wav", "a bell", "nobody", "CC0", 0.4, 1, len(content), hashlib.sha256(content).hexdigest()
+    )
+    for module in (examples, cli):
+        monkeypatch.setattr(module, "EXAMPLES", {"bell": bell})
+    monkeypatch.setenv("SMALTI_EXAMPLES_DIR", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=served)) as server:
+        monkeypatch.setenv("SMALTI_EXAMPLES_URL", f"http://127.0.0.1:{server.server_port}/")
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield served / "bell.wav"
+        server.shutdown()
+        thread.join()
+
+
+def test_an_example_stands_for_a_file(example, make):
+    result = make(target="example:bell", source=["source.wav", "example:bell"])
+    assert result.code == 0
+    # Whose it is has to be said, each time it is used.
+    assert result.err.splitlines()[:2] == ["example:bell: a bell by nobody, CC0"] * 2
+    assert soundfile.info("out.wav").frames == N
+    result = make("-q", "--overwrite", source="example:bell")
+    assert (result.code, result.out, result.err) == (0, "", "")
+
+
+def test_an_example_that_cannot_be_fetched_is_the_world_s_fault(example, make, monkeypatch, tmp_path):
+    assert refused(make(target="example:nope"), 2, "there is no example 'nope', only bell")
+    example.unlink()
+    assert refused(make(target="example:bell"), 1, "cannot fetch example:bell from http.*404")
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SMALTI_EXAMPLES_DIR", str(tmp_path / "file" / "cache"))
+    assert make(target="example:bell").code == 1
+
+
+def test_lists_name_everything_on_lines_of_their_own(run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    listed = run("examples")
+    assert [line.split()[0] for line in listed.out.splitlines()[1:]] == [
+        f"example:{name}" for name in examples.EXAMPLES
+    ]
+    listed = run("presets")
+    for line, (name, settings) in zip(listed.out.splitlines()[1:], PRESETS.items(), strict=True):
+        assert line.startswith(name)
+        assert settings.summary in line
+    assert listed.code == 0
+
+
+# Demo
+
+
+@pytest.fixture
+def short_demo(monkeypatch, rng):
+    """The demo with sounds that last but a moment."""
+    monkeypatch.setattr(demo, "demo_target", lambda sr: tone(4000, sr=sr))
+    noise = (0.1 * rng.standard_normal(4000)).astype(np.float32)
+    monkeypatch.setattr(demo, "demo_source", lambda sr: noise)
+
+
+def test_the_demo_writes_all_it_speaks_of_and_nothing_twice(run, folder, short_demo):
+    result = run("demo", "-o", "demo", "--plots")
+    assert result.code == 0
+    assert result.out.endswith("listen to target.wav, source.wav and mosaic.wav in demo\n")
+    names = {"target.wav", "source.wav", "mosaic.wav", "report.json", "figures"}
+    assert {path.name for path in (folder / "demo").iterdir()} == names
+    before = contents(folder)
+    assert refused(run("demo", "-o", "demo"), 1, r"demo.mosaic\.wav: it already exists; add --overwrite")
+    assert contents(folder) == before
+    result = run("demo", "-o", "demo", "--overwrite", "--no-plots", "--seed", "1", "-q")
+    assert (result.code, result.out, result.err) == (0, "", "")
+    assert contents(folder)[folder / "demo" / "mosaic.wav"] != before[folder / "demo" / "mosaic.wav"]
+
+
+def test_the_demo_goes_where_there_is_room(run, folder):
+    assert refused(run("demo", "-o", "target.wav"), 1, r"cannot make the folder target\.wav")
+    assert refused(run("demo", "-o", "a/b"), 1, r"cannot make the folder a.b")
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch):
+    for name in {"matplotlib", *sys.modules}:
+        if name.split(".")[0] == "matplotlib":
+            monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "smalti.plots", raising=False)
+
+
+def test_without_matplotlib_figures_are_refused_but_the_demo_plays(run, make, folder, short_demo, without_matplotlib):
+    before = contents(folder)
+    assert refused(make("--figures", "figures"), 1, r"need matplotlib: pip install 'smalti\[plots\]'")
+    assert contents(folder) == before
+    assert run("demo", "--plots").code == 1
+    assert run("demo", "--overwrite").code == 0
+    assert not (folder / "smalti-demo" / "figures").exists()
+
+
+# Help
+
+
+def test_help_and_version(run):
+    version = run("--version")
+    assert (version.code, version.out) == (0, f"smalti {__version__}\n")
+    for command in ((), ("make",), ("demo",), ("examples",), ("presets",)):
+        for flag in ("--help", "-h"):
+            result = run(*command, flag)
+            assert (result.code, result.err) == (0, "")
+            assert "Usage: smalti" in result.out
+    # No command at all is a question, but no success.
+    result = run()
+    assert (result.code, result.err) == (2, "")
+    assert "make" in result.out
+
+
+def test_both_ways_to_start_are_one():
+    (script,) = entry_points(group="console_scripts", name="smalti")
+    assert script.load() is cli.main
+    started = subprocess.run([sys.executable, "-m", "smalti", "--version"], capture_output=True, text=True, check=True)
+    assert started.stdout == f"smalti {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "offers"),
+    [
+        ("smalti make --preset ", ["classic", "notebook", "sparse"]),
+        ("smalti make --preset s", ["sparse"]),
+        ("smalti demo --preset c", ["classic"]),
+        ("smalti make --phase g", ["griffin-lim"]),
+        ("smalti pre", ["presets"]),
+    ],
+)
+def test_the_shell_completes(run, monkeypatch, words, offers):
+    monkeypatch.setenv("_SMALTI_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(len(words.split(" ")) - 1))
+    assert run().out.split() == offers
+
+
+def test_completion_can_be_shown(run, monkeypatch):
+    monkeypatch.setattr("shellingham.detect_shell", lambda *_: ("bash", "/bin/bash"))
+    shown = run("--show-completion")
+    assert shown.code == 0
+    assert "_SMALTI_COMPLETE=complete_bash" in shown.out
+
+
+# Interruptions
+
+
+def interrupted(*_, **__):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("moment", ["prepare", "solve_steps", "finish", "write_outputs", "write_report"])
+def test_ctrl_c_stops_at_any_moment_without_a_trace(folder, make, monkeypatch, moment):
+    before = contents(folder)
+    monkeypatch.setattr(cli, moment, interrupted)
+    assert refused(make("--report", "report.json"), 130, "^smalti: stopped$")
+    left = contents(folder)
+    # Interrupted at the report, the sound is whole already.
+    if moment == "write_report":
+        assert soundfile.info("out.wav").frames == N
+        del left[folder / "out.wav"]
+    assert left == before
+
+
+def test_ctrl_c_while_writing_keeps_the_earlier_file(folder, make, monkeypatch):
+    (folder / "out.wav").write_text("an earlier take")
+    before = contents(folder)
+    monkeypatch.setattr(os, "fsync", interrupted)
+    assert refused(make("--overwrite"), 130, "stopped")
+    assert contents(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("fault", "code", "sentence"),
+    [
+        (MemoryError(), 1, "not enough memory; take a shorter target"),
+        (OSError(errno.EIO, "Input/output error", "disk.wav"), 1, "disk.wav: Input/output error"),
+        (RuntimeError("odd"), 1, "RuntimeError: odd; this is a fault of smalti's, please report it"),
+    ],
+)
+def test_whatever_happens_is_told_in_a_sentence(folder, make, monkeypatch, fault, code, sentence):
+    def fail(*_, **__):
+        raise fault
+
+    monkeypatch.setattr(cli, "prepare", fail)
+    assert refused(make(), code, sentence)
+    assert not (folder / "out.wav").exists()
+
+
+def test_streams_that_are_closed_fall_on_no_other(folder, make, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", None)
+        result = make("--json", source="target.wav")
+        assert (result.code, json.loads(result.out)["sr"]) == (0, SR)
+        assert (make().code, make().out) == (1, "")
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", None)
+        assert make("--overwrite").code == 0
+
+
+# Processes
+
+
+ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "100"}
+# What is printed is to stay in the buffer until the end, as it does for most users.
+ENVIRONMENT.pop("PYTHONUNBUFFERED", None)
+SMALTI = (sys.executable, "-m", "smalti")
+MAKE = (*SMALTI, "make", "target.wav", "source.wav", "-o", "out.wav")
+
+
+def start(arguments, **kind):
+    return subprocess.Popen(arguments, env=ENVIRONMENT, **kind)
+
+
+def on_terminal(arguments, until=b"", then=None):
+    """Run on a terminal 100 wide; when `until` has appeared, send the signal `then`. Returns exit code and text."""
+    ours, theirs = os.openpty()
+    process = start(arguments, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
+    os.close(theirs)
+    text = b""
+    try:
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:  # Linux: nobody is left to write
+                piece = b""
+            if not piece:
+                break
+            text += piece
+            if then is not None and re.search(until, text):
+                process.send_signal(then)
+                then = None
+        return process.wait(timeout=60), text
+    finally:
+        os.close(ours)
+        process.kill()
+        process.wait()
+
+
+FALLING = rb"divergence (\d[\d.e+]*)"
+
+
+@on_posix
+def test_on_a_terminal_a_bar_shows_the_divergence_fall_and_is_gone_in_the_end(folder):
+    options = ("--preset", "notebook", "--sr", "8000", "--iterations", "300", "--report", "report.json")
+    code, text = on_terminal([*MAKE, *options])
+    assert code == 0
+    divergences = json.loads((folder / "report.json").read_text())["divergence"]
+    # How often it is drawn depends on the clock, but in the end always.
+    shown = [number.decode() for number in re.findall(FALLING, text)]
+    assert shown[-1] == f"{divergences[-1]:.4g}"
+    assert set(shown) <= {f"{divergence:.4g}" for divergence in divergences}
+    assert [float(number) for number in shown] == sorted(map(float, shown), reverse=True)
+    # The last line is erased, and the cursor back.
+    assert b"\x1b[2K" in text.rpartition(b"divergence")[2]
+    assert text.rindex(b"\x1b[?25h") > text.rindex(b"\x1b[?25l")
+    assert re.search(rb"out\.wav: 0\.4 s of target\.wav made of source\.wav", text)
+
+
+@on_posix
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_stop_the_work_and_leave_nothing_behind(folder, number, code):
+    before = contents(folder)
+    got, text = on_terminal([*MAKE, "--iterations", str(10**9)], until=FALLING, then=number)
+    assert got == code
+    assert text.endswith(b"smalti: stopped\r\n")
+    assert b"Traceback" not in text
+    assert text.rindex(b"\x1b[?25h") > text.rindex(b"\x1b[?25l")
+    assert contents(folder) == before
+
+
+def test_in_a_pipe_there_is_no_bar_even_if_colours_are_forced(folder, make, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    result = make()
+    assert (result.code, result.err) == (0, "")
+    assert "\x1b" not in result.out
+
+
+@on_posix
+@pytest.mark.parametrize("arguments", [(*SMALTI, "presets"), (*MAKE, "--json")], ids=["presets", "make"])
+def test_a_pipe_that_nobody_reads_is_no_success_and_no_traceback(folder, arguments):
+    theirs, ours = os.pipe()
+    os.close(theirs)
+    process = start(arguments, stdout=ours, stderr=subprocess.PIPE)
+    os.close(ours)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (1, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_what_cannot_be_printed_is_no_success(folder):
+    with Path("/dev/full").open("wb") as full:
+        process = start(MAKE, stdout=full, stderr=subprocess.PIPE)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert re.fullmatch(rb"smalti: .*no space left on device\n", err)
+
+
+@on_posix
+def test_a_full_disk_leaves_nothing_behind(folder):
+    """A limit on the size of files stands in for it."""
+    before = contents(folder)
+    limited = (
+        "import resource, sys; from smalti.cli import main;"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)); main(sys.argv[1:])"
+    )
+    process = start([sys.executable, "-c", limited, *MAKE[3:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, out) == (1, b"")
+    assert re.fullmatch(rb"smalti: cannot write out\.wav: .*free some space or choose another folder\n", err)
+    assert contents(folder) == before
+
+
+@on_posix
+def test_no_home_is_no_hindrance(folder):
+    process = subprocess.run(
+        MAKE, env={"OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+
+
+def test_new_files_have_the_permissions_of_any_new_file(folder, make):
+    make("--report", "report.json")
+    (folder / "other").touch()
+    wanted = stat.S_IMODE((folder / "other").stat().st_mode)
+    for name in ("out.wav", "report.json"):
+        assert stat.S_IMODE((folder / name).stat().st_mode) == wanted

@@ -1,0 +1,353 @@
+"""From files to files: what is read, what is refused before any work, and how much memory a job is said to take."""
+
+import json
+import os
+import sys
+import tracemalloc
+import warnings
+
+import numpy as np
+import pytest
+import soundfile
+from threadpoolctl import threadpool_limits
+
+from smalti.errors import AudioFileError, MissingExtraError, SmaltiError
+from smalti.making import (
+    FIGURES,
+    LOUDEST,
+    QUIETEST,
+    Inputs,
+    Outputs,
+    check_memory,
+    check_outputs,
+    make_folder,
+    memory_needed,
+    read_inputs,
+    report_json,
+    write_report,
+)
+from smalti.mosaicing import PRESETS, configure, finish, prepare, solve_steps
+from smalti.stft import StftParams
+
+SR = 8000
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Test workers that each ask for every core wait for one another."""
+    with threadpool_limits(1):
+        yield
+
+
+def tone(n, sr=SR, hz=440.0, level=0.5):
+    return (level * np.sin(2 * np.pi * hz * np.arange(n) / sr)).astype(np.float32)
+
+
+def put(path, samples, sr=SR, **kind):
+    soundfile.write(path, samples, sr, **kind)
+    return path
+
+
+@pytest.fixture
+def target(tmp_path):
+    return put(tmp_path / "target.wav", tone(4000))
+
+
+@pytest.fixture
+def source(tmp_path):
+    return put(tmp_path / "source.wav", tone(4000, hz=300))
+
+
+@pytest.fixture
+def without_matplotlib(monkeypatch):
+    for name in {"matplotlib", *sys.modules}:
+        if name.split(".")[0] == "matplotlib":
+            monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.delitem(sys.modules, "smalti.plots", raising=False)
+
+
+# Inputs
+
+
+def test_everything_is_brought_to_the_rate_of_the_target(tmp_path, target):
+    fast = put(tmp_path / "fast.wav", tone(24000, sr=24000, hz=1000), sr=24000)
+    inputs = read_inputs(target, [fast])
+    assert (inputs.sr, len(inputs.target_samples), len(inputs.source_samples[0])) == (SR, 4000, 8000)
+    # A second of 1 kHz stays a second of 1 kHz.
+    spectrum = np.abs(np.fft.rfft(inputs.source_samples[0]))
+    assert spectrum.argmax() == 1000
+    assert (inputs.target.sr, inputs.sources[0].sr) == (SR, 24000)
+    assert inputs.warnings == ()
+
+
+def test_another_rate_than_the_target_s_is_said(target, source):
+    inputs = read_inputs(target, [source], sr=16000)
+    assert (inputs.sr, len(inputs.target_samples), len(inputs.source_samples[0])) == (16000, 8000, 8000)
+    assert inputs.warnings == (f"working at 16000 Hz, not at the {SR} Hz of {target}",)
+
+
+def test_only_the_target_is_cut_to_the_excerpt(target, source):
+    inputs = read_inputs(target, [source], start_s=0.1, end_s=0.3)
+    assert (len(inputs.target_samples), len(inputs.source_samples[0])) == (1600, 4000)
+
+
+def test_what_cannot_be_used_is_skipped_and_said(tmp_path, target, source):
+    folder = tmp_path / "takes"
+    folder.mkdir()
+    (folder / "text.wav").write_text("no sound")
+    put(folder / "loud.wav", tone(100, level=20 * LOUDEST), subtype="FLOAT")
+    good = put(folder / "good.wav", tone(100))
+    inputs = read_inputs(target, [folder, source])
+    assert [recording.path for recording in inputs.sources] == [good, source]
+    assert [len(samples) for samples in inputs.source_samples] == [100, 4000]
+    assert set(inputs.skipped) == {str(folder / "text.wav"), str(folder / "loud.wav")}
+    assert len(inputs.warnings) == 2
+    assert set(inputs.files) == {target, source, good, folder / "text.wav", folder / "loud.wav"}
+
+
+def test_if_nothing_can_be_used_the_fault_is_told(tmp_path, target):
+    for name in ("a.wav", "b.wav"):
+        (tmp_path / name).write_text("no sound")
+    with pytest.raises(AudioFileError, match=r"none of the 2 source files can be used; the last: cannot read .*b\.wav"):
+        read_inputs(target, [tmp_path / "a.wav", tmp_path / "b.wav"])
+    with pytest.raises(AudioFileError, match=r"^cannot read .*a\.wav"):
+        read_inputs(target, [tmp_path / "a.wav"])
+
+
+@pytest.mark.parametrize("level", [0, QUIETEST / 10, 1e-40], ids=["zero", "next to nothing", "denormal"])
+def test_a_source_without_sound_is_refused(tmp_path, target, level):
+    silent = put(tmp_path / "silent.wav", np.full(100, level, np.float32), subtype="FLOAT")
+    with pytest.raises(AudioFileError, match=r"source is silent.*silent\.wav"):
+        read_inputs(target, [silent])
+    assert len(read_inputs(target, [silent, target]).sources) == 2
+
+
+def test_the_loudest_and_the_quietest_that_are_taken_can_be_worked_with(tmp_path):
+    loud = put(tmp_path / "loud.wav", tone(2000, level=LOUDEST), subtype="FLOAT")
+    quiet = put(tmp_path / "quiet.wav", tone(2000, level=3 * QUIETEST), subtype="FLOAT")
+    for target, source in ((loud, quiet), (quiet, loud)):
+        inputs = read_inputs(target, [source])
+        for name in PRESETS:
+            settings = configure(name, iterations=None if name == "sparse" else 3)
+            # The longest window that the command line takes.
+            for n_fft in (512, 2**17):
+                with warnings.catch_warnings():
+                    warnings.filterwarnings("ignore", "(target|source).* fewer than one window")
+                    job = prepare(
+                        inputs.target_samples,
+                        list(inputs.source_samples),
+                        inputs.sr,
+                        settings,
+                        params=StftParams(n_fft, n_fft // 4),
+                    )
+                steps = list(solve_steps(job))
+                mosaic = finish(job, steps[-1], [step.divergence for step in steps])
+                assert np.isfinite(mosaic.audio).all()
+                assert np.isfinite(mosaic.divergences).all()
+
+
+def test_too_loud_and_too_short_recordings_are_the_world_s_fault(tmp_path, target, source):
+    loud = put(tmp_path / "loud.wav", tone(100, level=20 * LOUDEST), subtype="FLOAT")
+    with pytest.raises(AudioFileError, match=r"cannot use .*loud\.wav: it peaks at .* where 1 is full scale"):
+        read_inputs(loud, [source])
+    # One sample at 96 kHz is a twelfth of one at 8 kHz.
+    short = put(tmp_path / "short.wav", tone(1, sr=96000) + 0.5, sr=96000)
+    with pytest.raises(AudioFileError, match=r"cannot use .*short\.wav: .* less than one sample at 8000 Hz"):
+        read_inputs(target, [short])
+    with pytest.raises(AudioFileError, match=r"short\.wav"):
+        read_inputs(short, [source], sr=8000)
+
+
+def test_target_and_source_in_one_are_allowed_and_said(target):
+    assert "target and source at once" in read_inputs(target, [target]).warnings[0]
+
+
+# Outputs
+
+
+def test_all_files_that_will_be_written_are_known(tmp_path):
+    outputs = Outputs(tmp_path / "a.wav", figures=tmp_path / "f", report=tmp_path / "r.json")
+    drawn = [tmp_path / "f" / f"{name}.png" for name in FIGURES]
+    assert outputs.files() == [tmp_path / "a.wav", *drawn, tmp_path / "r.json"]
+    assert Outputs(tmp_path / "a.wav").files() == [tmp_path / "a.wav"]
+
+
+def test_a_check_writes_nothing(tmp_path, target, source):
+    before = sorted(tmp_path.rglob("*"))
+    outputs = Outputs(tmp_path / "a.wav", figures=tmp_path / "f", report=tmp_path / "r.json")
+    check_outputs(outputs, [target, source])
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("way", ["name", "dots", "symbolic link", "hard link"])
+def test_no_result_replaces_an_input(tmp_path, target, way):
+    alias = tmp_path / "alias.wav"
+    if way == "name":
+        alias = target
+    elif way == "dots":
+        (tmp_path / "x").mkdir()
+        alias = tmp_path / "x" / ".." / target.name
+    elif way == "symbolic link":
+        alias.symlink_to(target)
+    else:
+        alias.hardlink_to(target)
+    for outputs in (Outputs(alias, overwrite=True), Outputs(tmp_path / "a.wav", report=alias, overwrite=True)):
+        with pytest.raises(ValueError, match="is an input of this mosaic"):
+            check_outputs(outputs, [target])
+
+
+def test_a_figure_may_not_replace_an_input_either(tmp_path):
+    (tmp_path / "f").mkdir()
+    picture = tmp_path / "f" / "similarity.png"
+    with pytest.raises(ValueError, match=r"similarity\.png is an input"):
+        check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path / "f"), [picture])
+
+
+def test_two_results_need_two_names(tmp_path):
+    with pytest.raises(ValueError, match=r"a\.wav is named for two results"):
+        check_outputs(Outputs(tmp_path / "a.wav", report=tmp_path / "." / "a.wav"), [])
+    with pytest.raises(ValueError, match=r"divergence\.png is named for two results"):
+        check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path / "f", report=tmp_path / "f" / "divergence.png"), [])
+
+
+def test_a_folder_for_figures_is_not_yet_one_for_the_sound(tmp_path):
+    """Figures come last: the sound would be computed and then have nowhere to go."""
+    with pytest.raises(AudioFileError, match=r"new.a\.wav: there is no folder"):
+        check_outputs(Outputs(tmp_path / "new" / "a.wav", figures=tmp_path / "new"), [])
+    with pytest.raises(AudioFileError, match=r"r\.json: there is no folder"):
+        check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path / "new", report=tmp_path / "new" / "r.json"), [])
+
+
+def test_figures_need_a_folder_or_room_for_one(tmp_path, target):
+    with pytest.raises(AudioFileError, match="it is not a folder"):
+        check_outputs(Outputs(tmp_path / "a.wav", figures=target), [])
+    with pytest.raises(AudioFileError, match=r"no folder .*no; create it"):
+        check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path / "no" / "f"), [])
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "divergence.png").touch()
+    with pytest.raises(AudioFileError, match=r"divergence\.png: it already exists"):
+        check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path / "f"), [])
+    check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path / "f", overwrite=True), [])
+
+
+def test_the_format_is_asked_about_the_rate(tmp_path):
+    check_outputs(Outputs(tmp_path / "a.mp3"), [])
+    with pytest.raises(ValueError, match="MP3 cannot have a sample rate of 96000 Hz"):
+        check_outputs(Outputs(tmp_path / "a.mp3"), [], sr=96000)
+    with pytest.raises(ValueError, match="FLOAT"):
+        check_outputs(Outputs(tmp_path / "a.flac", subtype="FLOAT"), [])
+
+
+def test_missing_matplotlib_is_found_before_the_work(tmp_path, without_matplotlib):
+    with pytest.raises(MissingExtraError, match=r"smalti\[plots\]"):
+        check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path / "f"), [])
+    check_outputs(Outputs(tmp_path / "a.wav"), [])
+
+
+def test_a_folder_is_made_once_and_only_where_there_is_room(tmp_path, target):
+    make_folder(tmp_path / "f")
+    make_folder(tmp_path / "f")
+    assert (tmp_path / "f").is_dir()
+    with pytest.raises(AudioFileError, match=r"cannot make the folder .*target\.wav: .*exists"):
+        make_folder(target)
+    with pytest.raises(AudioFileError, match="no such file"):
+        make_folder(tmp_path / "a" / "b")
+
+
+# Memory
+
+
+def inputs_of(n_target, *n_sources):
+    """As from files; only lengths matter to the memory."""
+    return Inputs(
+        target=None,
+        sources=(),
+        target_samples=np.zeros(n_target, np.float32),
+        source_samples=tuple(np.zeros(n, np.float32) for n in n_sources),
+        sr=SR,
+        skipped={},
+        warnings=(),
+    )
+
+
+# Many atoms by many frames; a long target; a long source.
+@pytest.mark.parametrize(
+    ("n_target", "n_source", "n_fft"), [(16000, 16000, 64), (60000, 4000, 1024), (4000, 60000, 1024)]
+)
+@pytest.mark.parametrize(
+    ("preset", "phase", "layers"),
+    [
+        ("classic", "source", None),
+        ("classic", "griffin-lim", None),
+        ("notebook", "target", None),
+        ("notebook", "griffin-lim", None),
+        ("sparse", "target", None),
+        ("sparse", "source", 20),
+    ],
+)
+def test_memory_is_estimated_from_above_but_not_far(rng, preset, phase, layers, n_target, n_source, n_fft):
+    settings = configure(preset, phase=phase, layers=layers, iterations=None if preset == "sparse" else 2)
+    params = StftParams(n_fft, n_fft // 4)
+    target = rng.standard_normal(n_target).astype(np.float32)
+    source = rng.standard_normal(n_source).astype(np.float32)
+    tracemalloc.start()
+    try:
+        # Two recordings, since joining them takes memory as well.
+        job = prepare(target, [source[: n_source // 2], source[n_source // 2 :]], SR, settings, params=params)
+        divergences = []
+        for step in solve_steps(job):
+            # Read as the command line reads it, which keeps a product alive.
+            divergences.append(step.divergence)
+        finish(job, step, divergences)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    needed = memory_needed(job.dictionary.n_atoms, job.spectrum.shape[1], settings, params)
+    assert peak < needed < 2.5 * peak
+
+
+def test_a_job_beyond_the_machine_is_refused(monkeypatch):
+    settings, params = PRESETS["classic"], StftParams(64, 16)
+    inputs = inputs_of(16000, 8000, 8000)
+    n_frames, n_atoms = params.n_frames(16000), 2 * params.n_frames(8000)
+    needed = memory_needed(n_atoms, n_frames, settings, params)
+
+    def machine_of(n_bytes):
+        monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": n_bytes}.__getitem__, raising=False)
+
+    machine_of(2 * needed)
+    check_memory(inputs, settings, params)
+    machine_of(needed)
+    with pytest.raises(SmaltiError, match=f"{n_atoms} source frames by {n_frames} target frames .* shorter target"):
+        check_memory(inputs, settings, params)
+
+
+def test_a_machine_that_does_not_tell_its_memory_is_trusted(monkeypatch):
+    def sysconf(name):
+        raise ValueError("unrecognized configuration name")
+
+    monkeypatch.setattr(os, "sysconf", sysconf, raising=False)
+    check_memory(inputs_of(10**6, 10**6), PRESETS["classic"], StftParams(4, 1))
+
+
+# Report
+
+
+def test_a_report_is_ascii_and_keeps_every_name():
+    name = os.fsdecode("grüße 🎻 \x1b".encode() + b"\xff")
+    text = report_json({"path": name, "divergence": [1.5, 2.0]})
+    assert text.isascii()
+    assert json.loads(text) == {"path": name, "divergence": [1.5, 2.0]}
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf])
+def test_a_report_never_holds_what_json_does_not_know(number):
+    with pytest.raises(ValueError, match="JSON"):
+        report_json({"fit": number})
+
+
+def test_a_report_is_written_where_one_is_wanted(tmp_path):
+    write_report(Outputs(tmp_path / "a.wav"), {"fit": 0.5})
+    assert list(tmp_path.iterdir()) == []
+    write_report(Outputs(tmp_path / "a.wav", report=tmp_path / "r.json"), {"fit": 0.5})
+    assert json.loads((tmp_path / "r.json").read_text()) == {"fit": 0.5}
