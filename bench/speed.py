@@ -297,10 +297,12 @@ def table(results: list[Result]) -> Table:
 
 def verdicts(results: list[Result]) -> Iterator[str]:
     """Whether the two promises hold: of the Gram form at the notebook's size, of Kullback-Leibler at the others."""
-    gram = results[0]
+    bare = results[0]
+    both = next(result for result in results if result.race.what == "notebook, with error")
     yield (
-        f"{judge(gram.gain >= LEAST_GRAM_GAIN)}: Euclidean updates, {gram.race.problem.size}, divergences read, "
-        f"are {gram.gain:.1f} times faster than the notebook's loop; at least {LEAST_GRAM_GAIN} wanted"
+        f"{judge(both.gain >= LEAST_GRAM_GAIN)}: Euclidean updates, {both.race.problem.size}, are {both.gain:.1f} times "
+        f"faster than the notebook's loop where both compute the error of every iteration; at least {LEAST_GRAM_GAIN} "
+        f"wanted ({bare.gain:.1f} times where the plain loop is spared its error and ours is read)"
     )
     for result in results:
         if result.products and result.race.what == "Kullback-Leibler":

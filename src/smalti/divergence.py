@@ -181,11 +181,8 @@ class GramFit:
 
     def divergence(self, H: Floats, P: Floats) -> float:
         # ||V - WH||² = ||V||² - 2 <H, W'V> + <H, W'W H>: the spectrogram W @ H itself is never formed.
-        terms = P - self.twice_WtV
-        terms *= H
-        # Rows add up pairwise, erring no more than their entries do; only the rows' sums, large numbers that all but
-        # cancel the energy, need double.
-        cross = terms.sum(axis=1).sum(dtype=np.float64)
+        # Only the sums of rows, large numbers that all but cancel the energy, need double.
+        cross = np.vecdot(H, P - self.twice_WtV).sum(dtype=np.float64)
         return max(0.5 * (self.energy + float(cross)), 0.0)
 
     def update(self, H: Floats, P: Floats) -> Floats:
@@ -222,7 +219,7 @@ def scale_by_ratio(
     # Activations shrink without end; the numbers they end as (denormals) slow every product down tenfold and more.
     # The border follows the largest activation down but not up: a nearly silent atom's huge gain must not silence
     # all others.
-    ratio *= ratio >= np.sqrt(np.finfo(ratio.dtype).tiny) * min(1, ratio.max())
+    ratio[ratio < np.sqrt(np.finfo(ratio.dtype).tiny) * min(1, ratio.max())] = 0
     return ratio
 
 
