@@ -301,8 +301,8 @@ def verdicts(results: list[Result]) -> Iterator[str]:
     both = next(result for result in results if result.race.what == "notebook, with error")
     yield (
         f"{judge(both.gain >= LEAST_GRAM_GAIN)}: Euclidean updates, {both.race.problem.size}, are {both.gain:.1f} "
-        f"times faster than the notebook's loop where both compute the error of every iteration; at least {LEAST_GRAM_GAIN} "
-        f"wanted ({bare.gain:.1f} times where the plain loop is spared its error and ours is read)"
+        f"times faster than the notebook's loop where both compute the error of every iteration; at least "
+        f"{LEAST_GRAM_GAIN} wanted ({bare.gain:.1f} times where the plain loop is spared its error and ours is read)"
     )
     for result in results:
         if result.products and result.race.what == "Kullback-Leibler":
