@@ -25,7 +25,7 @@ MODULES = sorted(PLACES.keys() - {"__init__"})
 # From the ground up; a module imports its own floor or a lower one. A folder is one entry.
 FLOORS = {
     "ground": {"errors", "_checks"},
-    "kernels": {"stft", "divergence", "constraints", "activations", "sparse_coding", "phase"},
+    "kernels": {"stft", "bands", "divergence", "constraints", "grains", "activations", "sparse_coding", "phase"},
     "things": {"dictionary", "synthesis", "metrics"},
     "job": {"mosaicing"},
     "edges": {"audio", "examples", "plots", "demo", "making"},

@@ -10,6 +10,9 @@ import scipy.sparse
 import oracles
 from smalti import PRESETS, LetItBee, Settings, StftParams, activation_steps, build_dictionary, istft, mosaic, stft
 from smalti.activations import Step
+from smalti.bands import band_edges, pool
+from smalti.constraints import limit_polyphony
+from smalti.grains import choose_runs, find_runs, keep_runs
 from smalti.mosaicing import configure, finish, prepare, solve_steps, solver_atoms
 from smalti.synthesis import CEILING, PHASES, synthesize
 
@@ -20,6 +23,11 @@ EVERY_PRESET = pytest.mark.parametrize("preset", sorted(PRESETS))
 EVERY_PHASE = pytest.mark.parametrize("phase", PHASES)
 EVERY_TYPE = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 # What only multiplicative updates have: a random start, rules, iterations.
+# Those that end as the updates end, without choosing grains.
+PLAIN = pytest.mark.parametrize(
+    "preset", sorted(name for name, of in PRESETS.items() if of.method == "updates" and of.choose is None)
+)
+CHOOSING = pytest.mark.parametrize("preset", sorted(name for name, of in PRESETS.items() if of.choose))
 UPDATING = pytest.mark.parametrize("preset", sorted(name for name in PRESETS if PRESETS[name].method == "updates"))
 
 
@@ -129,7 +137,7 @@ def test_a_silent_target_makes_silence_and_says_so(preset, phase):
 @EVERY_PHASE
 @pytest.mark.parametrize("length", [1, 63, 255])
 def test_a_target_shorter_than_a_window_keeps_its_length(preset, phase, length):
-    with pytest.warns(UserWarning, match=f"target has {length} samples, fewer than one window of 256; it is padded"):
+    with pytest.warns(UserWarning, match=rf"target has {length} samples?, fewer than one window of 256; it is padded"):
         made = make(TARGET[100 : 100 + length], preset=preset, phase=phase)
     assert made.audio.shape == (length,)
     assert np.isfinite(made.audio).all()
@@ -152,7 +160,16 @@ def test_peaks_stay_below_the_ceiling_whatever_the_level(preset, phase):
     made = make(30 * TARGET, SOURCE, preset=preset, phase=phase)
     assert made.gain_db < 0
     assert 0.9999 * CEILING < np.abs(made.audio).max() <= CEILING
-    loud = synthesize(made.activations, made.dictionary, length=LENGTH, phase=phase, target=stft(30 * TARGET, GRID))
+    loud = synthesize(
+        made.activations,
+        made.dictionary,
+        length=LENGTH,
+        phase=phase,
+        target=stft(30 * TARGET, GRID),
+        n_iter=made.settings.phase_iterations,
+        momentum=made.settings.momentum,
+        aim=made.settings.aim,
+    )
     np.testing.assert_allclose(made.audio, 10 ** (made.gain_db / 20) * loud, rtol=1e-9, atol=1e-12)
 
 
@@ -292,7 +309,7 @@ def test_notebook_never_gets_worse():
     assert made.divergences[-1] < 0.9 * made.divergences[0]
 
 
-@UPDATING
+@PLAIN
 @pytest.mark.parametrize("iterations", [1, 7])
 def test_there_is_one_divergence_an_iteration(preset, iterations):
     assert make(preset=preset, iterations=iterations).divergences.shape == (iterations,)
@@ -359,7 +376,7 @@ def test_a_knob_overrides_the_preset_and_none_leaves_it(preset):
     assert make(preset=preset, layers=2).settings == replace(PRESETS[preset], layers=2)
 
 
-@UPDATING
+@PLAIN
 def test_every_knob_of_the_updates_reaches_the_solver(preset):
     knobs = {"layers": 4, "grain_length_s": 0.05, "no_repeat_s": 0.03, "iterations": 9, "beta": 1.5}
     made = make(preset=preset, phase="source", **knobs)
@@ -552,8 +569,12 @@ def test_signals_that_cannot_be_used_are_refused_by_name(target, source, error, 
 @pytest.mark.parametrize(
     ("options", "error", "message"),
     [
-        ({"preset": "clasic"}, ValueError, "preset is 'clasic'; pass one of classic, notebook, sparse"),
-        ({"preset": None}, TypeError, "preset is None; pass Settings or one of classic, notebook, sparse"),
+        (
+            {"preset": "clasic"},
+            ValueError,
+            "preset is 'clasic'; pass one of classic, balanced, faithful",
+        ),
+        ({"preset": None}, TypeError, "preset is None; pass Settings or one of classic, balanced, "),
         ({"preset": ["classic"]}, TypeError, "preset is .'classic'.; pass Settings or one of"),
         ({"phase": "random"}, ValueError, "phase is 'random'; pass one of source, target, griffin-lim"),
         ({"layers": 0}, ValueError, "layers is 0; pass a whole number of at least 1"),
@@ -618,3 +639,42 @@ def test_useful_sounds_pass_without_a_word():
         warnings.simplefilter("always")
         make(iterations=2)
     assert caught == []
+
+
+@CHOOSING
+def test_a_choosing_preset_is_its_steps_composed(preset):
+    made = make(preset=preset, iterations=6, phase="source")
+    settings, dictionary = made.settings, made.dictionary
+    edges = band_edges(dictionary.params, SR)
+    V, W = pool(np.abs(stft(TARGET, GRID)), edges), pool(dictionary.magnitudes, edges)
+    *_, last = activation_steps(
+        V, W, n_iter=6, constraints=settings.constraints(dictionary.hop_s), segments=dictionary.segments
+    )
+    norms = np.linalg.norm(W, axis=0)[:, None]
+    if settings.choose == "grains":
+        runs = find_runs(last.H * norms, dictionary.segments)
+        shortest = max(1, round(settings.shortest_grain_s / dictionary.hop_s))
+        H = keep_runs(last.H, runs, choose_runs(runs, layers=settings.layers, shortest=shortest))
+    else:
+        H = limit_polyphony(last.H, polyphony=settings.layers, strength=1, weights=norms)
+        assert ((H > 0).sum(axis=0) <= settings.layers).all()
+    assert (H > 0).sum() < (last.H > 0).sum()
+    *_, refined = activation_steps(V, W, n_iter=settings.refine, init=H)
+    np.testing.assert_allclose(made.activations.toarray(), refined.H, rtol=1e-12)
+    # The choice stands, and every refinement brings the mosaic nearer.
+    assert not ((made.activations.toarray() > 0) & (H == 0)).any()
+    assert made.divergences.shape == (6 + 1 + settings.refine,)
+    refinements = made.divergences[6:]
+    assert (np.diff(refinements) <= 1e-12 * refinements[0]).all()
+
+
+def test_choosing_needs_to_know_how_many():
+    with pytest.raises(ValueError, match="choose is 'grains' but layers is None; pass how many layers to choose"):
+        Settings(choose="grains")
+
+
+def test_an_offset_of_the_source_is_no_sound():
+    offset = SOURCE + 0.7
+    np.testing.assert_allclose(make(source=offset - offset.mean()).audio, make(source=offset).audio, atol=1e-9)
+    # The notebook is left as it is taught.
+    assert make(source=offset, preset="notebook").dictionary.norms[4] > 10 * make(preset="notebook").dictionary.norms[4]

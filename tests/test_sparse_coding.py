@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from sklearn.decomposition import SparseCoder
 
 import oracles
-from smalti import beta_divergence, pursuit_steps, sparse_code
+from smalti import StftParams, beta_divergence, pursuit_steps, sparse_code, stft
+from smalti.demo import demo_source, demo_target
 from strategies import DTYPES, dtypes, positive, problems, seeds
 
 
@@ -277,3 +278,23 @@ def test_bad_arguments_are_refused_at_the_call(arguments, error, words):
     good = {"V": np.ones((3, 2)), "W": np.ones((3, 4)), "n_atoms": 1}
     with pytest.raises(error, match=words):
         pursuit_steps(**(good | arguments))
+
+
+def test_unnormalised_atoms_played_at_unit_norm_explain_next_to_nothing():
+    # A trap of the field: code with atoms as loud as recorded, reconstruct with normalised ones.
+    sr, params = 22050, StftParams()
+    V = np.abs(stft(demo_target(sr)[: 4 * sr].astype(np.float64), params))
+    raw = np.abs(stft(demo_source(sr)[: 6 * sr].astype(np.float64), params))
+    raw = raw[:, np.linalg.norm(raw, axis=0) > 0]
+    unit = raw / np.linalg.norm(raw, axis=0)
+
+    def explained(model):
+        return 1 - np.linalg.norm(V - model) ** 2 / np.linalg.norm(V) ** 2
+
+    loudest = np.argmax(raw.T @ V, axis=0)
+    frames = np.arange(V.shape[1])
+    gains = (raw[:, loudest] * V).sum(axis=0) / (raw[:, loudest] ** 2).sum(axis=0)
+    trap = np.zeros((raw.shape[1], V.shape[1]))
+    trap[loudest, frames] = gains
+    assert explained(unit @ trap) < 0.02
+    assert explained(unit @ sparse_code(V, unit).H) > 0.4

@@ -36,8 +36,8 @@ def check_signal(name: str, samples: ArrayLike) -> Floats:
     return signal
 
 
-def check_magnitudes(name: str, values: ArrayLike) -> Floats:
-    """Return `values` as a finite, non-negative matrix, float32 or float64, at least 1 x 1."""
+def check_magnitudes(name: str, values: ArrayLike, *, most: float = LARGEST) -> Floats:
+    """Return `values` as a finite, non-negative matrix, float32 or float64, at least 1 x 1 and none above `most`."""
     matrix = np.asarray(values)
     if matrix.dtype.kind in "biu" or matrix.dtype == np.float16:
         matrix = matrix.astype(np.float64)
@@ -47,7 +47,7 @@ def check_magnitudes(name: str, values: ArrayLike) -> Floats:
         raise ValueError(f"{name} has shape {matrix.shape}; pass a matrix")
     if matrix.size == 0:
         raise ValueError(f"{name} has shape {matrix.shape}; pass at least one row and one column")
-    _check_finite(name, matrix, most=LARGEST)
+    _check_finite(name, matrix, most=most)
     if matrix.min() < 0:
         raise ValueError(f"{name} holds negative values (smallest {matrix.min():g}); pass magnitudes, >= 0")
     return matrix

@@ -109,8 +109,10 @@ def activation_steps(
         raise TypeError(f"segments has dtype {labels.dtype}; pass integers, one for each atom of W")
     if init is None:
         H = np.random.default_rng(rng).random(shape).astype(dtype, copy=False)
+        # In single precision the last numbers below 1 round up to it.
+        np.minimum(H, np.nextafter(dtype.type(1), dtype.type(0)), out=H)
     else:
-        H = check_magnitudes("init", init).astype(dtype, copy=False)
+        H = check_magnitudes("init", init, most=np.inf).astype(dtype, copy=False)
         if H.shape != shape:
             raise ValueError(f"init has shape {H.shape}; {shape[0]} atoms and {shape[1]} frames need {shape}")
     fit = choose_fit(V, W, n_iter=n_iter, beta=beta, eps=eps)

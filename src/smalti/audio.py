@@ -104,7 +104,7 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
     Raises
     ------
     AudioFileError : if there is no such file, if it cannot be opened or decoded, holds no samples or samples that
-        are NaN, infinite or beyond 1e12, has a sample rate outside 1000 to 768000 Hz, or if the excerpt lies
+        are NaN, infinite or beyond 1e9, has a sample rate outside 1000 to 768000 Hz, or if the excerpt lies
         outside it.
     ValueError : if no file could have such an excerpt.
 

@@ -403,9 +403,10 @@ def _make(
             settings,
             params=params,
             names=[str(source.path) for source in inputs.sources],
+            target_name=str(inputs.target.path),
         )
     clock.lap("analyse")
-    steps = settings.iterations
+    steps = settings.iterations + (settings.refine + 1 if settings.choose else 0)
     if settings.method == "pursuit":
         steps = min(settings.layers or job.dictionary.n_atoms, job.dictionary.n_atoms)
     divergences = []

@@ -21,8 +21,9 @@ class LetItBee:
 
     Attributes
     ----------
-    repetition : int >= 1 or None. The paper's r: a source frame sounds at most once in 2r + 1 target frames.
-    polyphony : int >= 1 or None. The paper's p: exactly the p strongest source frames sound in a target frame.
+    repetition : int >= 1 or None. The paper's r: a source frame stands out at most once in 2r + 1 target frames.
+    polyphony : int >= 1 or None. The paper's p: exactly the p strongest source frames of a target frame stand out.
+        Continuity comes last and lets their diagonal neighbours in again, so that somewhat more sound in the end.
     continuity : int >= 1 or None. The paper's c: 2c + 1 diagonal neighbours are summed, so that runs of consecutive
         source frames win.
     every : int >= 1. Restrict in iterations 0, every, 2 every, ... only; the update itself runs always. 1 is the paper;

@@ -77,7 +77,7 @@ def multiplicative_update(H: Floats, V: Floats, W: Floats, *, beta: float = 1.0,
     Lee & Seung (2001), "Algorithms for non-negative matrix factorization", NIPS 13 (beta 1 and 2);
     Févotte & Idier (2011), eq. 30 and its exponent for beta < 1.
     """
-    V, W, H = check_magnitudes("V", V), check_magnitudes("W", W), check_magnitudes("H", H)
+    V, W, H = check_magnitudes("V", V), check_magnitudes("W", W), check_magnitudes("H", H, most=np.inf)
     check_same_bins(V, W)
     if H.shape != (W.shape[1], V.shape[1]):
         raise ValueError(

@@ -16,13 +16,16 @@ from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_choice, check_count, check_rate, check_real, check_signal
 from smalti.activations import Seed, Step, activation_steps
-from smalti.constraints import RANKS, LetItBee
+from smalti.bands import band_edges, pool
+from smalti.constraints import RANKS, LetItBee, limit_polyphony
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
+from smalti.grains import choose_runs, find_runs, keep_runs
 from smalti.sparse_coding import pursuit_steps
 from smalti.stft import Complexes, StftParams, stft
-from smalti.synthesis import PHASES, peak_safe, synthesize
+from smalti.synthesis import AIMS, PHASES, peak_safe, synthesize
 
 METHODS = ("updates", "pursuit")
+CHOICES = ("grains", "frames")
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,25 @@ class Settings:
     iterations : of the updates; pursuit has none.
     beta : 2 Euclidean, 1 Kullback-Leibler, 0 Itakura-Saito, or between.
     eps : constant in numerator and denominator of each update.
+    remove_offset : take a source's constant offset (a fault of the recording) out first, where it is a twentieth of its
+        deviation or more: no ear hears it, but as a grain it thumps.
     unit_norm : compare source frames at equal loudness rather than as recorded (pursuit always does).
     layers : source frames kept at each moment, or None for no limit. Grains that reach in from the moments around it
         (`grain_length_s`) come on top.
-    no_repeat_s : a source frame sounds at most once within so many seconds before and after; 0 for no such rule.
+    no_repeat_s : a source frame stands out at most once within so many seconds before and after; 0 for no such rule.
     grain_length_s : length of the runs of consecutive source frames that are favoured; 0 for no such rule.
     restrict_every : apply the three rules in every n-th iteration only.
     rank : what `layers` compares; see `LetItBee`.
+    pooled : solve on auditory bands instead of bins; see `smalti.bands`.
+    choose : None leaves the activations as the updates end. "grains" keeps whole stretches of source, `layers` of them
+        at once, and "frames" the `layers` strongest source frames of each moment; then the gains alone are refined.
+    candidates : with "grains", how many source frames compete at each moment while the stretches form.
+    shortest_grain_s : with "grains", shorter stretches sound only where nothing else would.
+    refine : iterations of that last refinement.
     nonnegative : pursuit with gains >= 0.
     phase : "source", "target" or "griffin-lim"; see `synthesize`.
     phase_iterations, momentum : of Griffin-Lim.
+    aim : the magnitudes it aims at, "amplitude" or "geometric"; see `synthesize`.
     """
 
     summary: str = ""
@@ -58,21 +70,35 @@ class Settings:
     iterations: int = 50
     beta: float = 1.0
     eps: float = 0.0
+    remove_offset: bool = True
     unit_norm: bool = False
     layers: int | None = None
     no_repeat_s: float = 0.0
     grain_length_s: float = 0.0
     restrict_every: int = 1
     rank: str = "h"
+    pooled: bool = False
+    choose: str | None = None
+    candidates: int = 10
+    shortest_grain_s: float = 0.0
+    refine: int = 0
     nonnegative: bool = True
     phase: str = "source"
     phase_iterations: int = 30
     momentum: float = 0.99
+    aim: str = "amplitude"
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
         check_choice("rank", self.rank, RANKS)
         check_choice("phase", self.phase, PHASES)
+        check_choice("aim", self.aim, AIMS)
+        if self.choose is not None:
+            check_choice("choose", self.choose, CHOICES)
+            if self.layers is None:
+                raise ValueError(f"choose is {self.choose!r} but layers is None; pass how many layers to choose")
+        check_count("candidates", self.candidates, least=1)
+        check_count("refine", self.refine, least=0)
         for name in ("iterations", "restrict_every"):
             check_count(name, getattr(self, name), least=1)
         if self.layers is not None:
@@ -89,14 +115,15 @@ class Settings:
             )
         check_real("beta", self.beta, least=0, most=2)
         check_real("momentum", self.momentum, least=0, most=1)
-        for name in ("eps", "no_repeat_s", "grain_length_s"):
+        for name in ("eps", "no_repeat_s", "grain_length_s", "shortest_grain_s"):
             check_real(name, getattr(self, name), least=0)
 
     def constraints(self, hop_s: float) -> LetItBee | None:
         """The paper's restrictions on a grid of `hop_s` seconds; None where no rule is on."""
         rules = LetItBee(
             repetition=round(self.no_repeat_s / hop_s) or None,
-            polyphony=self.layers,
+            # Whole grains are thinned out to `layers` when all stand; until then more may compete.
+            polyphony=max(self.candidates, self.layers) if self.choose == "grains" and self.layers else self.layers,
             # 2c + 1 diagonal neighbours span as many hops.
             continuity=max(0, round((self.grain_length_s / hop_s - 1) / 2)) or None,
             every=self.restrict_every,
@@ -107,6 +134,17 @@ class Settings:
 
 _HOP_S = Settings().hop_s
 
+# What the presets beyond the papers share: bands, contribution, whole grains, refined gains, ten rounds of Griffin-Lim.
+_WHOLE_GRAINS: dict[str, Any] = {
+    "rank": "contribution",
+    "pooled": True,
+    "choose": "grains",
+    "refine": 30,
+    "phase": "griffin-lim",
+    "phase_iterations": 10,
+    "aim": "geometric",
+}
+
 PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
         "classic": Settings(
@@ -115,18 +153,57 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             no_repeat_s=3 * _HOP_S,
             grain_length_s=7 * _HOP_S,
         ),
+        "balanced": Settings(
+            summary="Let it Bee, then whole grains: four layers of unbroken source, smooth, close to the target",
+            iterations=30,
+            layers=4,
+            no_repeat_s=7 * _HOP_S,
+            grain_length_s=7 * _HOP_S,
+            **_WHOLE_GRAINS,
+        ),
+        "faithful": Settings(
+            summary="nearest to the target: ten layers of short grains",
+            iterations=30,
+            layers=10,
+            no_repeat_s=7 * _HOP_S,
+            grain_length_s=3 * _HOP_S,
+            restrict_every=5,
+            **(_WHOLE_GRAINS | {"choose": "frames"}),
+        ),
+        "source-like": Settings(
+            summary="nearest to the source: three layers of long grains, in a longer window",
+            iterations=30,
+            window_s=4096 / 22050,
+            layers=3,
+            no_repeat_s=7 * _HOP_S,
+            grain_length_s=7 * _HOP_S,
+            shortest_grain_s=8 * _HOP_S,
+            **_WHOLE_GRAINS,
+        ),
+        "percussive": Settings(
+            summary="for drums: a short window that keeps attacks sharp",
+            iterations=30,
+            window_s=1024 / 22050,
+            hop_s=256 / 22050,
+            layers=4,
+            no_repeat_s=7 * _HOP_S,
+            grain_length_s=13 * _HOP_S / 2,
+            **_WHOLE_GRAINS,
+        ),
         "notebook": Settings(
             summary="the teaching notebook: Euclidean updates without rules, the target's phase, at 22 050 Hz",
             sr=22050,
             iterations=100,
             beta=2.0,
             eps=0.01,
+            remove_offset=False,
             unit_norm=True,
             phase="target",
         ),
         "sparse": Settings(
             summary="sparse coding: the one best source frame at each moment, the target's phase",
             method="pursuit",
+            remove_offset=False,
             unit_norm=True,
             layers=1,
             phase="target",
@@ -290,8 +367,12 @@ def prepare(
     *,
     params: StftParams | None = None,
     names: Sequence[str] | None = None,
+    target_name: str = "target",
 ) -> Job:
-    """Check and analyse both recordings; arguments as for `mosaic`, `names` as for `build_dictionary`."""
+    """Check and analyse both recordings; arguments as for `mosaic`, `names` as for `build_dictionary`.
+
+    `target_name` is what warnings call the target.
+    """
     samples, sr = check_signal("target", target), check_rate("sr", sr)
     if isinstance(source, Dictionary):
         dictionary = source
@@ -306,6 +387,8 @@ def prepare(
         recordings = as_recordings(source)
         dtype = np.result_type(samples, *recordings)
         recordings = [recording.astype(dtype, copy=False) for recording in recordings]
+        if settings.remove_offset:
+            recordings = [_without_offset(recording) for recording in recordings]
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
         for name, recording in zip(dictionary.names, recordings, strict=True):
             _warn_if_short(name, recording, params)
@@ -313,16 +396,26 @@ def prepare(
     samples = samples.astype(np.result_type(samples, dictionary.norms), copy=False)
     if not dictionary.norms.any():
         raise ValueError("source is silent: there is no sound to build a mosaic from; pass a source that sounds")
-    _warn_if_short("target", samples, dictionary.params)
+    _warn_if_short(target_name, samples, dictionary.params)
     if not samples.any():
-        warnings.warn("target is silent, and so is its mosaic", stacklevel=3)
+        warnings.warn(f"{target_name} is silent, and so is its mosaic", stacklevel=3)
     return Job(samples, stft(samples, dictionary.params), dictionary, settings)
+
+
+def _without_offset(samples: Floats) -> Floats:
+    mean = samples.mean(dtype=np.float64)
+    deviation = samples.std(dtype=np.float64)
+    # A recording of nothing but an offset is left for what it is.
+    if deviation == 0 or abs(mean) < 0.05 * deviation:
+        return samples
+    return samples - samples.dtype.type(mean)
 
 
 def _warn_if_short(name: str, samples: Floats, params: StftParams) -> None:
     if len(samples) < params.n_fft:
+        count = "1 sample" if len(samples) == 1 else f"{len(samples)} samples"
         warnings.warn(
-            f"{name} has {len(samples)} samples, fewer than one window of {params.n_fft}; it is padded with silence",
+            f"{name} has {count}, fewer than one window of {params.n_fft}; it is padded with silence",
             stacklevel=4,
         )
 
@@ -346,7 +439,10 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
             raise ValueError("init means nothing to pursuit, which starts from silence; leave it out")
         layers = dictionary.n_atoms if settings.layers is None else settings.layers
         return pursuit_steps(V, W, n_atoms=layers, nonnegative=settings.nonnegative)
-    return activation_steps(
+    if settings.pooled:
+        edges = band_edges(dictionary.params, dictionary.sr)
+        V, W = pool(V, edges), pool(W, edges)
+    steps = activation_steps(
         V,
         W,
         n_iter=settings.iterations,
@@ -357,6 +453,28 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
         init=init,
         rng=rng,
     )
+    return _refined(steps, V, W, job) if settings.choose else steps
+
+
+def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[Step]:
+    """`steps`, then those of the gains alone, when what sounds has been chosen from the last of them."""
+    settings, dictionary = job.settings, job.dictionary
+    for step in steps:
+        yield step
+    norms = np.linalg.norm(W, axis=0)[:, None]
+    layers = settings.layers or 1
+    if settings.choose == "grains":
+        runs = find_runs(step.H * norms, dictionary.segments)
+        shortest = max(1, round(settings.shortest_grain_s / dictionary.hop_s))
+        H = keep_runs(step.H, runs, choose_runs(runs, layers=layers, shortest=shortest))
+    else:
+        H = limit_polyphony(step.H, polyphony=layers, strength=1.0, weights=norms)
+    step = Step(step.iteration + 1, H, step.fit)
+    yield step
+    if settings.refine:
+        # What is 0 stays 0 under the updates, so only gains move and the choice stands.
+        for gains in activation_steps(V, W, n_iter=settings.refine, beta=settings.beta, eps=settings.eps, init=H):
+            yield replace(gains, iteration=step.iteration + gains.iteration)
 
 
 def solver_atoms(dictionary: Dictionary, settings: Settings) -> Floats:
@@ -377,6 +495,7 @@ def finish(job: Job, step: Step, divergences: Sequence[float]) -> Mosaic:
         target=job.spectrum,
         n_iter=settings.phase_iterations,
         momentum=settings.momentum,
+        aim=settings.aim,
     )
     safe, gain_db = peak_safe(audio)
     return Mosaic(

@@ -11,6 +11,7 @@ from smalti.phase import griffin_lim, with_phase
 from smalti.stft import Complexes, istft
 
 PHASES = ("source", "target", "griffin-lim")
+AIMS = ("amplitude", "geometric")
 
 # The loudest sample a mosaic may have: -1 dB of full scale, so that lossy coding and the curve between two samples
 # stay below it too.
@@ -26,6 +27,7 @@ def synthesize(
     target: Complexes | None = None,
     n_iter: int = 30,
     momentum: float = 0.99,
+    aim: str = "amplitude",
 ) -> Floats:
     """The sound of `activations`: sample i of it belongs to sample i of the target.
 
@@ -41,6 +43,9 @@ def synthesize(
         "griffin-lim": the magnitudes ``W @ H``, with a phase refined from that of "source".
     target : (F, N) complex STFT of the target; only for phase "target".
     n_iter, momentum : see `smalti.phase.griffin_lim`.
+    aim : for "griffin-lim", the magnitudes to reach. "amplitude": ``W @ H``, as if all grains met in phase.
+        "geometric": the geometric mean of that and of ``sqrt(W**2 @ H**2)``, what grains of unrelated phase come to;
+        the amplitude sum alone overfills the noise between partials.
 
     Returns
     -------
@@ -51,6 +56,7 @@ def synthesize(
     ValueError : if shapes disagree, if activations are not finite, or if phase "target" comes without one.
     """
     check_choice("phase", phase, PHASES)
+    check_choice("aim", aim, AIMS)
     check_count("length", length, least=1)
     H = scipy.sparse.csc_array(activations)
     params, needed = dictionary.params, dictionary.params.n_frames(length)
@@ -71,7 +77,19 @@ def synthesize(
     if phase == "source":
         return istft(grains, params, length=length)
     magnitudes = mix(dictionary.magnitudes, H)
+    if aim == "geometric":
+        magnitudes = np.sqrt(magnitudes * power_sum(dictionary, H))
     return griffin_lim(magnitudes, grains, params, length=length, n_iter=n_iter, momentum=momentum)
+
+
+def power_sum(dictionary: Dictionary, activations: Any) -> Floats:
+    """``sqrt(W**2 @ H**2)``, (F, N): the magnitudes that grains of unrelated phase add up to."""
+    W, norms = dictionary.magnitudes, dictionary.norms
+    # By way of unit atoms, whose squares neither overflow nor vanish however loud or quiet the source is.
+    unit = np.divide(W, norms, out=np.zeros_like(W), where=norms > 0)
+    loudness = scipy.sparse.csc_array(scipy.sparse.csc_array(activations).multiply(norms[:, None]))
+    total: Floats = np.sqrt(mix(unit**2, loudness.power(2)))
+    return total
 
 
 def mix(spectra: Any, activations: Any) -> Any:

@@ -1,0 +1,111 @@
+"""Whole grains: diagonals of the activations read as stretches of the source, and the best of them chosen.
+
+The restrictions of Let it Bee favour diagonals entry by entry, and leave crumbs. Here a diagonal stretch is kept or
+dropped as a whole, so that what sounds is a piece of the source with its own beginning and end.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smalti._checks import Floats, check_count
+
+# What a grain may lie under the loudest of its frame, and of the whole mosaic, and still count as sounding, in dB.
+UNDER_FRAME_DB = 30.0
+UNDER_ALL_DB = 60.0
+# Frames that a stretch may pause without falling in two.
+GAP = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Runs:
+    """Diagonal stretches of activations, one entry each.
+
+    Attributes
+    ----------
+    atoms, frames : (R,) int arrays. The stretch goes from atom ``atoms[i]`` in frame ``frames[i]`` diagonally down.
+    lengths : (R,) int array, frames.
+    energies : (R,) float64 array, summed squares of the contributions.
+    """
+
+    atoms: NDArray[np.intp]
+    frames: NDArray[np.intp]
+    lengths: NDArray[np.intp]
+    energies: NDArray[np.float64]
+
+
+def find_runs(contributions: Floats, segments: NDArray[np.intp] | None = None) -> Runs:
+    """Read the diagonals.
+
+    Parameters
+    ----------
+    contributions : (K, N) float array, >= 0: activations times the norms of their atoms.
+    segments : (K,) ints or None, the recording of each atom; no stretch runs from one into the next.
+
+    Returns
+    -------
+    Runs : of entries within `UNDER_FRAME_DB` of their frame's largest and `UNDER_ALL_DB` of the largest of all, gaps of
+        up to `GAP` frames closed.
+    """
+    least = np.maximum(
+        contributions.max(axis=0) * 10 ** (-UNDER_FRAME_DB / 20), contributions.max() * 10 ** (-UNDER_ALL_DB / 20)
+    )
+    atoms, frames = np.nonzero((contributions > 0) & (contributions >= least))
+    recordings = np.zeros(len(atoms), np.intp) if segments is None else np.asarray(segments)[atoms]
+    diagonals = frames - atoms
+    order = np.lexsort((frames, diagonals, recordings))
+    atoms, frames, recordings, diagonals = atoms[order], frames[order], recordings[order], diagonals[order]
+    breaks = (np.diff(diagonals) != 0) | (np.diff(recordings) != 0) | (np.diff(frames) > GAP + 1)
+    first = np.flatnonzero(np.concatenate([np.ones(min(1, len(atoms)), bool), breaks]))
+    last = np.append(first[1:], len(atoms))[: len(first)] - 1
+    energies = contributions[atoms, frames].astype(np.float64) ** 2
+    return Runs(
+        atoms=atoms[first],
+        frames=frames[first],
+        lengths=frames[last] - frames[first] + 1,
+        energies=np.add.reduceat(energies, first) if len(first) else np.zeros(0),
+    )
+
+
+def choose_runs(runs: Runs, *, layers: int, shortest: int = 1) -> NDArray[np.intp]:
+    """The stretches to keep: the strongest first, each if at least half of its frames still have room.
+
+    Parameters
+    ----------
+    runs : from `find_runs`.
+    layers : int >= 1. A frame has room while fewer than so many stretches sound in it.
+    shortest : int >= 1. Shorter stretches come last, each if nothing else sounds in at least half of its frames.
+
+    Returns
+    -------
+    int array of indices into `runs`, in the order they were taken: strongest first, equal ones in their order.
+    """
+    check_count("layers", layers, least=1)
+    check_count("shortest", shortest, least=1)
+    ends = runs.frames + runs.lengths
+    sounding = np.zeros(int(ends.max(initial=0)), np.intp)
+    chosen = []
+    short = runs.lengths < shortest
+    for i in np.lexsort((-runs.energies, short)):
+        frames = slice(runs.frames[i], ends[i])
+        room = np.count_nonzero(sounding[frames] < (1 if short[i] else layers))
+        if 2 * room >= runs.lengths[i]:
+            sounding[frames] += 1
+            chosen.append(i)
+    return np.array(chosen, np.intp)
+
+
+def keep_runs(H: Floats, runs: Runs, chosen: NDArray[np.intp]) -> Floats:
+    """`H` (K, N) with nothing left but the chosen stretches.
+
+    Where a stretch pauses it gets a thousandth of its frame's largest activation: updates can lower that or raise it,
+    while from 0 they could do neither.
+    """
+    out = np.zeros_like(H)
+    quiet = H.dtype.type(1e-3) * H.max(axis=0)
+    for i in chosen:
+        steps = np.arange(runs.lengths[i])
+        atoms, frames = runs.atoms[i] + steps, runs.frames[i] + steps
+        out[atoms, frames] = np.maximum(H[atoms, frames], quiet[frames])
+    return out

@@ -1,0 +1,91 @@
+"""Whole grains: diagonals are found, the strongest fit, and what is kept is kept as it was."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
+
+from smalti.grains import GAP, Runs, choose_runs, find_runs, keep_runs
+
+
+def planted(K: int, N: int, *stretches: tuple[int, int, int, float]) -> NDArray[np.float64]:
+    """Diagonals (atom, frame, length, height)."""
+    C = np.zeros((K, N))
+    for atom, frame, length, height in stretches:
+        steps = np.arange(length)
+        C[atom + steps, frame + steps] = height
+    return C
+
+
+def as_tuples(runs: Runs) -> list[tuple[int, int, int]]:
+    return sorted(zip(runs.atoms.tolist(), runs.frames.tolist(), runs.lengths.tolist(), strict=True))
+
+
+def test_planted_diagonals_are_found_with_their_energy() -> None:
+    runs = find_runs(planted(20, 20, (3, 1, 5, 1.0), (10, 9, 4, 2.0)))
+    assert as_tuples(runs) == [(3, 1, 5), (10, 9, 4)]
+    np.testing.assert_allclose(runs.energies[np.argsort(runs.atoms)], [5.0, 16.0])
+
+
+def test_short_pauses_are_closed_and_long_ones_are_not() -> None:
+    steps = np.arange(3)
+    C = np.zeros((30, 30))
+    C[steps, steps] = 1
+    C[steps + 3 + GAP, steps + 3 + GAP] = 1
+    assert as_tuples(find_runs(C)) == [(0, 0, 6 + GAP)]
+    C = np.zeros((30, 30))
+    C[steps, steps] = 1
+    C[steps + 4 + GAP, steps + 4 + GAP] = 1
+    assert as_tuples(find_runs(C)) == [(0, 0, 3), (4 + GAP, 4 + GAP, 3)]
+
+
+def test_a_stretch_ends_where_its_recording_does() -> None:
+    segments = np.repeat([0, 1], 5)
+    assert as_tuples(find_runs(planted(10, 10, (2, 2, 6, 1.0)), segments)) == [(2, 2, 3), (5, 5, 3)]
+
+
+def test_what_is_30_db_under_its_frame_or_60_under_all_does_not_sound() -> None:
+    C = planted(9, 4, (0, 0, 4, 1.0), (5, 0, 4, 10 ** (-31 / 20)))
+    assert as_tuples(find_runs(C)) == [(0, 0, 4)]
+    C = planted(9, 9, (0, 0, 4, 1.0), (0, 5, 4, 10 ** (-61 / 20)))
+    assert as_tuples(find_runs(C)) == [(0, 0, 4)]
+
+
+def test_silence_has_no_stretches() -> None:
+    runs = find_runs(np.zeros((4, 5)))
+    chosen = choose_runs(runs, layers=2)
+    assert len(chosen) == 0
+    np.testing.assert_array_equal(keep_runs(np.zeros((4, 5)), runs, chosen), np.zeros((4, 5)))
+
+
+def test_the_strongest_come_first_and_full_frames_take_no_more() -> None:
+    runs = Runs(
+        atoms=np.array([0, 10, 20, 30]),
+        frames=np.array([0, 0, 2, 4]),
+        lengths=np.array([4, 4, 4, 4]),
+        energies=np.array([4.0, 3.0, 2.0, 1.0]),
+    )
+    # The second finds all its frames taken; the third half of them, which is room enough; the last likewise.
+    assert choose_runs(runs, layers=1).tolist() == [0, 2, 3]
+    assert choose_runs(runs, layers=2).tolist() == [0, 1, 2, 3]
+    # None is long enough: each may only fill silence.
+    assert choose_runs(runs, layers=2, shortest=5).tolist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize("knob", ["layers", "shortest"])
+def test_nothing_fits_into_no_layers(knob: str) -> None:
+    with pytest.raises(ValueError, match=f"{knob} is 0; pass a whole number of at least 1"):
+        choose_runs(find_runs(np.eye(3)), **({"layers": 1} | {knob: 0}))
+
+
+@given(arrays(np.float64, (8, 12), elements=st.sampled_from([0.0, 0.01, 0.5, 1.0])), st.integers(1, 4))
+def test_what_is_kept_is_as_it_was_and_a_single_layer_loses_no_strongest(H: NDArray[np.float64], layers: int) -> None:
+    runs = find_runs(H)
+    chosen = choose_runs(runs, layers=layers)
+    out = keep_runs(H, runs, chosen)
+    kept = out > 0
+    assert ((out == H) | (1e-3 * H.max(axis=0) > H))[kept].all()
+    if len(chosen):
+        assert runs.energies[chosen[0]] == runs.energies.max()
