@@ -23,6 +23,13 @@ def notebook(V: Matrix, W: Matrix, H: Matrix, *, eps: float) -> Iterator[Matrix]
         yield H
 
 
+def notebook_by_model(V: Matrix, W: Matrix, H: Matrix, *, eps: float) -> Iterator[Matrix]:
+    """The same update with its denominator by way of the model, W'(W H), as NMF is mostly written."""
+    while True:
+        H = H * ((W.T @ V + eps) / (W.T @ (W @ H) + eps))
+        yield H
+
+
 def notebook_with_error(V: Matrix, W: Matrix, H: Matrix, *, eps: float) -> Iterator[Matrix]:
     """The same, with the error that the update lowers, as one would plot it."""
     for updated in notebook(V, W, H, eps=eps):

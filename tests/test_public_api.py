@@ -6,6 +6,7 @@ import importlib
 import importlib.metadata
 import importlib.resources
 import inspect
+import math
 import subprocess
 import sys
 
@@ -216,3 +217,16 @@ def test_importing_loads_nothing_heavy(loaded):
 @pytest.mark.parametrize("room", ["cli", "demo", "examples", "making", "plots"])
 def test_the_other_rooms_are_opened_by_name(room):
     assert importlib.import_module(f"smalti.{room}").__doc__
+
+
+def test_importing_takes_less_than_half_a_second():
+    # The one promise of the suite that is a time. Processor time, best of several, so that a busy machine does not
+    # count; what is left is what the modules above cost to load.
+    code = "import time; t = time.process_time(); import smalti; print(time.process_time() - t)"
+    seconds = math.inf
+    for _ in range(6):
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        seconds = min(seconds, float(run.stdout))
+        if seconds < 0.5:
+            break
+    assert seconds < 0.5

@@ -219,7 +219,7 @@ def scale_by_ratio(
     # Activations shrink without end; the numbers they end as (denormals) slow every product down tenfold and more.
     # The border follows the largest activation down but not up: a nearly silent atom's huge gain must not silence
     # all others.
-    ratio[ratio < np.sqrt(np.finfo(ratio.dtype).tiny) * min(1, ratio.max())] = 0
+    np.copyto(ratio, 0, where=ratio < np.sqrt(np.finfo(ratio.dtype).tiny) * min(1, ratio.max()))
     return ratio
 
 
