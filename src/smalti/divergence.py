@@ -185,8 +185,20 @@ class GramFit:
         cross = np.vecdot(H, P - self.twice_WtV).sum(dtype=np.float64)
         return max(0.5 * (self.energy + float(cross)), 0.0)
 
+    @cached_property
+    def numerator(self) -> Floats:
+        """``W'V + eps``, the same in every update."""
+        shifted: Floats = self.WtV + self.WtV.dtype.type(self.eps)
+        return shifted
+
     def update(self, H: Floats, P: Floats) -> Floats:
-        return scale_by_ratio(H, self.WtV, P, self.eps)
+        shift = P.dtype.type(self.eps)
+        if not shift:
+            return scale_by_ratio(H, self.WtV, P, 0.0)
+        ratio: Floats = P + shift
+        np.divide(self.numerator, ratio, out=ratio)
+        ratio *= H
+        return without_denormals(ratio)
 
 
 def scale_by_ratio(
@@ -216,11 +228,17 @@ def scale_by_ratio(
     if power != 1:
         ratio **= power
     ratio *= H
-    # Activations shrink without end; the numbers they end as (denormals) slow every product down tenfold and more.
-    # The border follows the largest activation down but not up: a nearly silent atom's huge gain must not silence
-    # all others.
-    np.copyto(ratio, 0, where=ratio < np.sqrt(np.finfo(ratio.dtype).tiny) * min(1, ratio.max()))
-    return ratio
+    return without_denormals(ratio)
+
+
+def without_denormals(H: Floats) -> Floats:
+    """`H` itself, its smallest values set to 0 in place.
+
+    Activations shrink without end; the numbers they end as (denormals) slow every product down tenfold and more. The
+    border follows the largest activation down but not up: a nearly silent atom's huge gain must not silence all others.
+    """
+    np.copyto(H, 0, where=np.sqrt(np.finfo(H.dtype).tiny) * min(1, H.max()) > H)
+    return H
 
 
 def majorising_power(beta: float) -> float:
