@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.floating[Any]]
+Integers = NDArray[np.integer[Any]]
 
 # Squares of magnitudes, summed over a thousand bins, must stay far from the largest float32 (3e38).
 LARGEST = 1e15

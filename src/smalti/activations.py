@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike
 
-from smalti._checks import Floats, check_count, check_magnitudes, check_real, check_same_bins
+from smalti._checks import Floats, Integers, check_count, check_magnitudes, check_real, check_same_bins
 from smalti.constraints import LetItBee
 from smalti.divergence import GramFit, SpectralFit
 
@@ -159,7 +159,7 @@ def choose_fit(V: Floats, W: Floats, *, n_iter: int, beta: float, eps: float) ->
 
 
 def _steps(
-    step: Step, n_iter: int, constraints: LetItBee | None, segments: Floats | None, weights: Floats | None
+    step: Step, n_iter: int, constraints: LetItBee | None, segments: Integers | None, weights: Floats | None
 ) -> Iterator[Step]:
     for iteration in range(n_iter):
         if constraints is not None and iteration % constraints.every == 0:

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from smalti._checks import Floats, check_choice, check_count
+from smalti._checks import Floats, Integers, check_choice, check_count
 
 RANKS = ("h", "contribution", "energy")
 
@@ -52,7 +52,7 @@ class LetItBee:
         norms: Floats = np.linalg.norm(W, axis=0)[:, None]
         return norms if self.rank == "contribution" else norms**2
 
-    def apply(self, H: Floats, *, strength: float, segments: Floats | None, weights: Floats | None) -> Floats:
+    def apply(self, H: Floats, *, strength: float, segments: Integers | None, weights: Floats | None) -> Floats:
         """The restrictions that are on, in the paper's order: repetition, polyphony, continuity."""
         if self.repetition is not None:
             H = limit_repetition(H, repetition=self.repetition, strength=strength)
@@ -121,7 +121,7 @@ def limit_polyphony(H: Floats, *, polyphony: int, strength: float, weights: Floa
     return out
 
 
-def enhance_continuity(H: Floats, *, continuity: int, segments: Floats | None = None) -> Floats:
+def enhance_continuity(H: Floats, *, continuity: int, segments: Integers | None = None) -> Floats:
     """Sum each activation with its diagonal neighbours: ``out[k, t] = sum of H[k + i, t + i] for i = -c..c``.
 
     Parameters
@@ -144,7 +144,7 @@ def enhance_continuity(H: Floats, *, continuity: int, segments: Floats | None = 
     return out
 
 
-def segment_slices(n_atoms: int, segments: Floats | None) -> list[slice]:
+def segment_slices(n_atoms: int, segments: Integers | None) -> list[slice]:
     """The runs of rows that share a segment number."""
     if segments is None:
         return [slice(0, n_atoms)]

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_rate, check_signal
+from smalti.constraints import segment_slices
+from smalti.sparse_coding import unit_columns
 from smalti.stft import Complexes, StftParams, stft
 
 
@@ -43,6 +45,11 @@ class Dictionary:
         norms: Floats = np.linalg.norm(self.magnitudes, axis=0)
         return norms
 
+    @cached_property
+    def unit_magnitudes(self) -> Floats:
+        """(F, K): the magnitudes with columns of unit norm; those of silent atoms stay 0."""
+        return unit_columns(self.magnitudes, self.norms)
+
     @property
     def n_atoms(self) -> int:
         """K, the frames of all recordings."""
@@ -56,7 +63,7 @@ class Dictionary:
     @property
     def borders(self) -> tuple[int, ...]:
         """The first atom of every recording but the first."""
-        return tuple((np.flatnonzero(np.diff(self.segments)) + 1).tolist())
+        return tuple(rows.start for rows in segment_slices(self.n_atoms, self.segments)[1:])
 
 
 def build_dictionary(

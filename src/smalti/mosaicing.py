@@ -479,8 +479,7 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
 
 def solver_atoms(dictionary: Dictionary, settings: Settings) -> Floats:
     """The W of the solver: the source's magnitudes, (F, K), at unit norm if the settings ask for it."""
-    W, norms = dictionary.magnitudes, dictionary.norms
-    return np.divide(W, norms, out=np.zeros_like(W), where=norms > 0) if settings.unit_norm else W
+    return dictionary.unit_magnitudes if settings.unit_norm else dictionary.magnitudes
 
 
 def finish(job: Job, step: Step, divergences: Sequence[float]) -> Mosaic:

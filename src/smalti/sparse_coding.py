@@ -64,13 +64,18 @@ def sparse_code(V: ArrayLike, W: ArrayLike, *, n_atoms: int = 1, nonnegative: bo
 def _steps(V: Floats, W: Floats, n_atoms: int, nonnegative: bool) -> Iterator[Step]:
     fit = SpectralFit.of(V, W, beta=2.0, eps=0.0)
     norms = np.linalg.norm(W, axis=0)
-    unit = np.divide(W, norms, out=np.zeros_like(W), where=norms > 0)
+    unit = unit_columns(W, norms)
     supports = np.zeros((V.shape[1], 0), np.intp)
     residual = V
     for n in range(1, n_atoms + 1):
         supports = np.column_stack([supports, _best_atoms(unit, residual, supports, V, nonnegative)])
         gains, residual = _fit_gains(V, unit, supports, nonnegative)
         yield Step(n, _scatter(gains, supports, norms), fit)
+
+
+def unit_columns(W: Floats, norms: Floats) -> Floats:
+    """`W` (F, K) with each column divided by its norm, (K,); a column of silence stays silent."""
+    return np.divide(W, norms, out=np.zeros_like(W), where=norms > 0)
 
 
 def _best_atoms(

@@ -84,11 +84,9 @@ def synthesize(
 
 def power_sum(dictionary: Dictionary, activations: Any) -> Floats:
     """``sqrt(W**2 @ H**2)``, (F, N): the magnitudes that grains of unrelated phase add up to."""
-    W, norms = dictionary.magnitudes, dictionary.norms
     # By way of unit atoms, whose squares neither overflow nor vanish however loud or quiet the source is.
-    unit = np.divide(W, norms, out=np.zeros_like(W), where=norms > 0)
-    loudness = scipy.sparse.csc_array(scipy.sparse.csc_array(activations).multiply(norms[:, None]))
-    total: Floats = np.sqrt(mix(unit**2, loudness.power(2)))
+    loudness = scipy.sparse.csc_array(scipy.sparse.csc_array(activations).multiply(dictionary.norms[:, None]))
+    total: Floats = np.sqrt(mix(dictionary.unit_magnitudes**2, loudness.power(2)))
     return total
 
 
