@@ -29,6 +29,7 @@ from threadpoolctl import threadpool_limits
 from smalti import __version__, cli, demo, examples
 from smalti.examples import Example
 from smalti.making import FIGURES
+from smalti.metrics import MEASURES
 from smalti.mosaicing import PRESETS
 from smalti.synthesis import PHASES
 
@@ -282,11 +283,45 @@ def test_the_report_tells_what_was_made_of_what_and_how(folder, make):
     assert report["settings"].keys() >= {"layers", "grain_length_s", "no_repeat_s", "beta", "iterations", "phase"}
     assert len(report["divergence"]) == 6
     assert 0 < report["fit"] <= 1
+    assert list(report["measures"]) == [name for name in MEASURES if name not in ("rpa", "rca")]
     assert report["peak_gain_db"] <= 0
     stages = dict(report["seconds"])
-    assert stages.keys() == {"read", "analyse", "solve", "synthesise", "write", "total"}
+    assert stages.keys() == {"read", "analyse", "solve", "synthesise", "write", "measure", "total"}
     # Each is rounded to a tenth of a millisecond.
     assert stages.pop("total") == pytest.approx(sum(stages.values()), abs=1e-3)
+
+
+def test_nothing_is_measured_unless_it_is_reported(folder, make, monkeypatch):
+    def fail(*_):
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(cli, "measure_made", fail)
+    assert make().code == 0
+    assert make("--overwrite", "--json").code == 1
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_odd_recordings_are_reported_too(folder, make, preset):
+    for name, samples in ODD.items():
+        put(folder / f"{name}.wav", samples, sr=22050, subtype="FLOAT")
+        for names in ({"target": f"{name}.wav"}, {"source": f"{name}.wav"}):
+            if name == "denormal" and "source" in names:  # too quiet to be a source
+                continue
+            result = make("--preset", preset, "--json", "--overwrite", **names)
+            assert result.code == 0, name
+            measures = json.loads(result.out)["measures"]
+            assert (measures is None) == (name == "denormal")
+
+
+def test_a_silent_target_is_reported_without_measures(folder, make):
+    put(folder / "silent.wav", np.zeros(N))
+    result = make("--report", "report.json", target="silent.wav")
+    assert result.code == 0
+    sentence = "no measures: silent.wav is silent, and nothing can be compared with silence"
+    assert f"smalti: warning: {sentence}\n" in result.err
+    report = json.loads((folder / "report.json").read_text())
+    assert report["measures"] is None
+    assert sentence in report["warnings"]
 
 
 def test_without_restrictions_the_divergence_falls(make):
@@ -760,6 +795,168 @@ def test_lists_name_everything_on_lines_of_their_own(run, monkeypatch):
     assert listed.code == 0
 
 
+# Judging
+
+
+@pytest.fixture
+def judge(run, folder, rng):
+    """Run ``smalti judge`` on the files in `folder`, to which three mosaics are added."""
+    for name in ("a_first_mosaic", "a_second", "third"):
+        put(folder / f"{name}.wav", (tone(hz=440 * rng.uniform(0.9, 1.1)) + 0.1 * rng.standard_normal(N)) / 4)
+    put(folder / "clipped.wav", np.clip(5 * tone(), -0.5, 0.5))
+
+    def call(*arguments, target="target.wav", source="source.wav"):
+        return run("judge", target, source, *(arguments or ("a_first_mosaic.wav", "a_second.wav", "third.wav")))
+
+    return call
+
+
+SHORT = "smalti: warning: target.wav lasts 0.38 s only: the measures of so short a sound say little\n"
+JUDGED = [
+    name for name in MEASURES if name not in ("rpa", "rca", "run_ms", "long", "rep", "poly", "incons", "model_err")
+]
+
+
+def test_judge_prints_a_column_a_mosaic_and_a_row_a_measure(judge):
+    result = judge()
+    assert (result.code, result.err) == (0, SHORT)
+    target, source, _, header, *rows, _, legend, guide = result.out.splitlines()
+    assert target == "target: target.wav (0.4 s)"
+    assert source == "source: source.wav"
+    assert header.split() == ["better", "limit", "a_first_mosaic", "a_second", "third", "what", "it", "hears"]
+    assert [row.split()[0] for row in rows if row.startswith("  ")] == JUDGED
+    groups = [row.strip() for row in rows if not row.startswith("  ")]
+    assert groups == ["composite", "cheating", "fidelity", "timbre", "artefacts"]
+    assert "* best of its row" in legend
+    assert "! beyond its limit" in legend
+    assert re.fullmatch(r"Read FID only with leak .*, TIM only with FID .*\.", guide)
+    for row in rows:
+        name, *words = row.split()
+        if name in MEASURES:
+            unit = words.pop(0) if MEASURES[name].unit else ""
+            assert unit == (f"({MEASURES[name].unit})" if unit else "")
+            assert words[0] == MEASURES[name].better
+            assert row.rstrip().endswith(MEASURES[name].summary)
+            if MEASURES[name].limit is not None:
+                assert float(words[1]) == MEASURES[name].limit
+
+
+def rows_of(result):
+    return {row.split()[0]: row for row in result.out.splitlines() if re.match("  [a-zA-Z]", row)}
+
+
+def test_the_best_and_what_breaks_its_limit_are_marked(judge):
+    rows = rows_of(judge("target.wav", "clipped.wav"))
+    assert re.search(r" \* 1\.000 +0\.\d{3} ", rows["FID"])
+    assert re.search(r" 0\.05 +! 1\.000 +! 1\.000 ", rows["leak"])
+    assert re.search(r" 0 +\* 0\.000 +! 0\.\d{3} ", rows["clipping"])
+    # Of equals none is best, nor is there one of a single mosaic.
+    for result in (judge("clipped.wav", "clipped.wav"), judge("clipped.wav")):
+        assert "*" not in "".join(rows_of(result).values())
+    assert "*" not in result.out
+
+
+def test_next_to_nothing_is_not_nothing_where_the_limit_is_0(folder, judge):
+    clipped = np.tile(tone(), 4)
+    clipped[99:102] = 0.6
+    put(folder / "once.wav", clipped)
+    put(folder / "target.wav", tone(4 * N))
+    assert re.search(r" 0 +! <0\.001 +0\.000 ", rows_of(judge("once.wav", "target.wav"))["clipping"])
+
+
+def test_judge_s_json_has_what_the_table_has(judge):
+    result = judge("a_first_mosaic.wav", "third.wav", "--json", "--hop", "10", "--end", "0.3")
+    report = json.loads(result.out)
+    assert report.keys() >= {"target", "sources", "excerpt", "mosaics", "warnings"}
+    assert report["excerpt"] == {"start_s": 0.0, "end_s": 0.3}
+    assert [one["path"] for one in report["mosaics"]] == ["a_first_mosaic.wav", "third.wav"]
+    assert [source["path"] for source in report["sources"]] == ["source.wav"]
+    for one in report["mosaics"]:
+        assert list(one["measures"]) == JUDGED
+        assert one["hop_s"] == 0.01
+    assert [f"smalti: warning: {said}" for said in report["warnings"]] == result.err.splitlines()
+
+
+def test_more_sources_are_named_with_also(folder, judge):
+    (folder / "takes").mkdir()
+    put(folder / "takes" / "b.wav", tone(hz=300))
+    put(folder / "c.wav", tone(hz=200))
+    result = judge("third.wav", "--also", "takes", "--json", "--also", "c.wav")
+    sources = [source["path"] for source in json.loads(result.out)["sources"]]
+    assert sources == ["source.wav", str(Path("takes/b.wav")), "c.wav"]
+    assert "source: 3 recordings\n" in judge("third.wav", "--also", "takes", "--also", "c.wav").out
+
+
+def test_files_of_one_name_are_told_apart(folder, judge):
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        put(folder / name / "take.wav", tone(hz=300))
+    put(folder / "take.flac", tone(hz=300))
+    header = judge("one/take.wav", "two/take.wav").out.splitlines()[3].split()
+    assert header[2:4] == ["one/take.wav", "two/take.wav"]
+    assert judge("one/take.wav", "take.flac").out.splitlines()[3].split()[2:4] == ["take.wav", "take.flac"]
+
+
+@on_posix
+@pytest.mark.parametrize(("width", "tables"), [(80, 1), (60, 1), (50, 2), (40, 3)])
+def test_three_mosaics_fit_on_a_terminal(judge, monkeypatch, width, tables):
+    monkeypatch.setitem(ENVIRONMENT, "COLUMNS", str(width))
+    judge()
+    names = ("a_first_mosaic.wav", "a_second.wav", "third.wav")
+    code, text = on_terminal([*SMALTI, "judge", "target.wav", "source.wav", *names])
+    assert code == 0
+    # After the bar has gone; without colours.
+    printed = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", text.rpartition(b"\x1b[2K")[2]).decode()
+    lines = printed.replace("\r", "").splitlines()
+    assert sum(line.strip() == "composite" for line in lines) == tables
+    numbers = [line for line in lines if re.match("  [a-zA-Z_]+ ", line)]
+    assert len(numbers) == tables * len(JUDGED)
+    assert max(map(len, numbers)) <= width
+    for name in JUDGED:
+        cells = " ".join(line[22:] for line in numbers if line.split()[0] == name)
+        limit = [] if MEASURES[name].limit is None else [f"{MEASURES[name].limit:g}"] * tables
+        assert len(re.findall(r"-?\d[\d.]*", cells)) == 3 + len(limit), cells
+
+
+@pytest.mark.parametrize("name", ["a [bold]name", "-dash", "ünï 🎻", "line\nbreak", "x" * 200])
+def test_mosaics_may_have_any_name(folder, judge, name):
+    if os.name != "posix" and "\n" in name:
+        pytest.skip("no name here")
+    put(folder / f"{name}.wav", tone(hz=300))
+    result = judge("third.wav", "--", f"{name}.wav")
+    assert result.code == 0
+    assert name.replace("\n", "\\n") in result.out
+
+
+# How loud a mosaic is, however absurdly, changes nothing.
+@pytest.mark.parametrize("name", [name for name in BAD_FILES if name != "1e9.wav"])
+def test_mosaics_that_are_none_are_named(folder, judge, name):
+    spoil(folder)
+    assert refused(judge("third.wav", name), 1, BAD_FILES[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--hop", "nan"), "--hop is nan; pass a number from 2 to 1000"),
+        (("--hop", "1"), "--hop is 1; pass a number from 2 to 1000"),
+        (("--hop", "x"), "'--hop'"),
+        (("--start", "2", "--end", "1"), "--end is 1; pass seconds greater than --start, 2"),
+        (("--start", "-1"), "'--start'"),
+        (("--also", ""), "name of a recording is empty"),
+        (("--nope",), "--nope"),
+    ],
+)
+def test_bad_options_of_judge_are_named_as_they_were_typed(judge, options, sentence):
+    assert refused(judge("third.wav", *options), 2, sentence)
+
+
+def test_judge_without_all_it_needs_is_refused_with_a_way_out(run, folder):
+    assert refused(run("judge"), 2, "'TARGET'; try 'smalti judge --help'$")
+    assert refused(run("judge", "target.wav"), 2, "'SOURCE'")
+    assert refused(run("judge", "target.wav", "source.wav"), 2, "'MOSAIC'")
+
+
 # Demo
 
 
@@ -782,6 +979,7 @@ def test_the_demo_writes_all_it_speaks_of_and_nothing_twice(run, folder, short_d
     assert contents(folder) == before
     result = run("demo", "-o", "demo", "--overwrite", "--no-plots", "--seed", "1", "-q")
     assert (result.code, result.out, result.err) == (0, "", "")
+    assert json.loads((folder / "demo" / "report.json").read_text())["measures"]["FID"] > 0
     assert contents(folder)[folder / "demo" / "mosaic.wav"] != before[folder / "demo" / "mosaic.wav"]
 
 
@@ -813,7 +1011,7 @@ def test_without_matplotlib_figures_are_refused_but_the_demo_plays(run, make, fo
 def test_help_and_version(run):
     version = run("--version")
     assert (version.code, version.out) == (0, f"smalti {__version__}\n")
-    for command in ((), ("make",), ("demo",), ("examples",), ("presets",)):
+    for command in ((), ("make",), ("judge",), ("demo",), ("examples",), ("presets",)):
         for flag in ("--help", "-h"):
             result = run(*command, flag)
             assert (result.code, result.err) == (0, "")
@@ -862,14 +1060,16 @@ def interrupted(*_, **__):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("moment", ["prepare", "solve_steps", "finish", "write_outputs", "write_report"])
+@pytest.mark.parametrize(
+    "moment", ["prepare", "solve_steps", "finish", "write_outputs", "measure_made", "write_report"]
+)
 def test_ctrl_c_stops_at_any_moment_without_a_trace(folder, make, monkeypatch, moment):
     before = contents(folder)
     monkeypatch.setattr(cli, moment, interrupted)
     assert refused(make("--report", "report.json"), 130, "^smalti: stopped$")
     left = contents(folder)
     # Interrupted at the report, the sound is whole already.
-    if moment == "write_report":
+    if moment in ("measure_made", "write_report"):
         assert soundfile.info("out.wav").frames == N
         del left[folder / "out.wav"]
     assert left == before

@@ -28,7 +28,7 @@ FLOORS = {
     "kernels": {"stft", "bands", "divergence", "constraints", "grains", "activations", "sparse_coding", "phase"},
     "things": {"dictionary", "synthesis", "metrics"},
     "job": {"mosaicing"},
-    "edges": {"audio", "examples", "plots", "demo", "making"},
+    "edges": {"audio", "examples", "plots", "demo", "making", "judging"},
     "faces": {"cli", "__main__"},
 }
 FLOOR_OF = {entry: floor for floor, entries in FLOORS.items() for entry in entries}

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,11 +21,14 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 import smalti
+from smalti._checks import check_real
 from smalti.audio import check_writable, write_audio
 from smalti.errors import SmaltiError
 from smalti.examples import EXAMPLES, example_name, fetch_example
+from smalti.judging import describe_case, judge_steps, measure_made, read_case
 from smalti.making import (
     Outputs,
     check_memory,
@@ -37,6 +40,7 @@ from smalti.making import (
     write_outputs,
     write_report,
 )
+from smalti.metrics import MEASURES, Measure
 from smalti.mosaicing import DEFAULT_PRESET, PRESETS, Settings, configure, finish, prepare, solve_steps
 from smalti.stft import StftParams
 from smalti.synthesis import PHASES
@@ -238,7 +242,7 @@ def make(
         typer.Option(metavar="DIR", help="Draw spectrograms, activations, similarity and divergence there."),
     ] = None,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.json", help="Write down what was made, of what and how.")
+        Path | None, typer.Option(metavar="FILE.json", help="Write down what was made, of what, how, and how well.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors.")] = False,
@@ -277,6 +281,7 @@ def make(
         end_s=end,
         seed=seed,
         quiet=quiet or json,
+        measured=json or report is not None,
     )
     if json:
         print(report_json(made), end="")
@@ -383,8 +388,9 @@ def _make(
     end_s: float | None = None,
     seed: int = 0,
     quiet: bool = False,
+    measured: bool = False,
 ) -> dict[str, Any]:
-    """Read, build, write; the report."""
+    """Read, build, write, measure if that is wanted; the report."""
     clock, said = _Clock(), list[str]()
     check_outputs(outputs, [target, *sources])
     inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s, sr=settings.sr)
@@ -420,6 +426,13 @@ def _make(
     clock.lap("synthesise")
     write_outputs(outputs, inputs, job, mosaic)
     clock.lap("write")
+    measures = None
+    if measured:
+        measures, sentences = measure_made(inputs, mosaic)
+        for sentence in sentences:
+            said.append(sentence)
+            _warn(sentence)
+        clock.lap("measure")
     report = describe(
         inputs,
         outputs,
@@ -430,6 +443,7 @@ def _make(
         end_s=end_s,
         seconds=clock.seconds,
         warnings=said,
+        measures=measures,
     )
     write_report(outputs, report)
     return report
@@ -445,6 +459,137 @@ def _sentence(report: dict[str, Any]) -> str:
         f"{output['path']}: {output['duration_s']:.1f} s of {report['target']['path']} made of {of} "
         f"({report['preset']}) in {report['seconds']['total']:.1f} s, spectral overlap {report['fit']:.0%}{lowered}"
     )
+
+
+@app.command()
+def judge(
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="What the mosaics re-create: a sound file, or example:NAME.")
+    ],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="What they are made of: a sound file, a folder, or example:NAME.")
+    ],
+    mosaic: Annotated[list[str], typer.Argument(metavar="MOSAIC", help="The mosaics: sound files, from any tool.")],
+    also: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE", help="One more source; once for each that there is.")
+    ] = None,
+    start: Annotated[
+        float | None, typer.Option(min=0, metavar="S", help="Begin of the target's excerpt that they re-create.")
+    ] = None,
+    end: Annotated[float | None, typer.Option(min=0, metavar="S", help="End of that excerpt.")] = None,
+    hop: Annotated[
+        float | None,
+        typer.Option(metavar="MS", help="Their hop, at whose rate a buzz is listened for; about 23.2 if left out."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON instead of a table.")] = False,
+) -> None:
+    """Measure how good mosaics are, side by side, made with smalti or not.
+
+    docs/measures.md says what each number hears, and how it is fooled.
+
+    [bold]Examples[/bold]
+
+    smalti judge song.wav bees.wav bees_sing.wav
+
+    smalti judge speech.wav rain/ --also wind/ storm_1.wav storm_2.wav
+    """
+    hop_s = None if hop is None else check_real("hop", hop, least=2, most=1000) / 1000
+    case = read_case(
+        _locate(target, json),
+        [_locate(name, json) for name in (source, *(also or ()))],
+        [_locate(name, json) for name in mosaic],
+        start_s=start,
+        end_s=end,
+    )
+    for sentence in case.warnings:
+        _warn(sentence)
+    with _bar(json) as bar:
+        steps = judge_steps(case, hop_s=hop_s)
+        judged = list(bar.track(steps, total=len(case.mosaics), description="judging"))
+    for sentence in (said for one in judged for said in one.warnings):
+        _warn(sentence)
+    report = describe_case(case, judged)
+    if json:
+        print(report_json(report), end="")
+    else:
+        _show_judged(report)
+
+
+# Columns of the table: names and units, which way is better, the limit, and their gaps; then each mosaic's, of which
+# the least holds a number, both its marks and a gap.
+_BESIDE_MOSAICS, _LEAST_COLUMN = 29, 10
+_LONGEST_SUMMARY = 39
+# A pipe has no width; whatever is in a table is narrower.
+_NO_WIDTH = 1_000_000
+
+
+def _show_judged(report: Mapping[str, Any]) -> None:
+    """The numbers, a column a mosaic; on a terminal too narrow for all of them, several tables."""
+    console = Console(width=None if sys.stdout.isatty() else _NO_WIDTH)
+    target, sources, mosaics = report["target"], report["sources"], report["mosaics"]
+    print(_line(f"target: {target['path']} ({target['duration_s']:.1f} s)"))
+    print(_line(f"source: {sources[0]['path'] if len(sources) == 1 else f'{len(sources)} recordings'}"))
+    names = _told_apart([one["path"] for one in mosaics])
+    rows = {name: _cells(MEASURES[name], [one["measures"][name] for one in mosaics]) for name in mosaics[0]["measures"]}
+    n_tables = -(-len(mosaics) // max(1, (console.width - _BESIDE_MOSAICS) // _LEAST_COLUMN))
+    size = -(-len(mosaics) // n_tables)
+    for first in range(0, len(mosaics), size):
+        shown = slice(first, first + size)
+        print()
+        console.print(_judged_table(names[shown], {name: cells[shown] for name, cells in rows.items()}, console.width))
+    print()
+    print(("* best of its row, " if len(mosaics) > 1 else "") + "! beyond its limit; docs/measures.md explains each.")
+    print("Read FID only with leak (a copy has FID too), TIM only with FID (noise has TIM).")
+
+
+def _told_apart(paths: Sequence[str]) -> list[str]:
+    """What tells the files apart in the least space: names without endings, with them, or the paths."""
+    for short in ([Path(path).stem for path in paths], [Path(path).name for path in paths]):
+        if len(set(short)) == len(set(paths)):
+            return [_line(name) for name in short]
+    return [_line(path) for path in paths]
+
+
+def _judged_table(names: Sequence[str], rows: Mapping[str, Sequence[Text]], width: int) -> Table:
+    columns = [max(len(name) + 2, _LEAST_COLUMN) for name in names]
+    # One name alone may be broken for the sake of the words: it has been typed just now.
+    room = _LEAST_COLUMN if len(names) == 1 else sum(columns)
+    explained = _BESIDE_MOSAICS + room + 2 + _LONGEST_SUMMARY <= width
+    table = _table("", "better", "limit")
+    for column in table.columns:
+        column.no_wrap = True
+    for name in names:
+        # A long name goes on below rather than losing the end by which it differs.
+        table.add_column(Text(name), justify="right", overflow="fold", min_width=_LEAST_COLUMN - 2)
+    if explained:
+        table.add_column("what it hears", no_wrap=True)
+    group = ""
+    for name, cells in rows.items():
+        about = MEASURES[name]
+        if about.group != group:
+            group = about.group
+            table.add_row(Text(group, "bold"))
+        unit = f" ({about.unit})" if about.unit else ""
+        limit = "" if about.limit is None else f"{about.limit:g}"
+        table.add_row(f"  {name}{unit}", about.better, limit, *cells, *([about.summary] if explained else []))
+    return table
+
+
+def _cells(about: Measure, values: Sequence[float]) -> list[Text]:
+    """One row's numbers, marked: * the best, ! beyond the limit."""
+    decimals = 1 if about.unit == "dB" else 3
+    rounded = [round(value, decimals) + 0.0 for value in values]  # no -0.0
+    best = max(rounded) if about.better == "higher" else min(rounded)
+    # Of equals none is best.
+    differ = about.better != "" and min(rounded) < max(rounded)
+    cells = []
+    for value, number in zip(values, rounded, strict=True):
+        is_best, beyond = differ and number == best, about.limit is not None and value > about.limit
+        # What is next to nothing is not nothing where the limit is 0.
+        text = "<0.001" if number == 0 < value and decimals == 3 else f"{number:.{decimals}f}"
+        marks = "*" * is_best + "!" * beyond
+        cells.append(Text(f"{marks} {text}" if marks else text, "red" if beyond else "green" if is_best else ""))
+    return cells
 
 
 @app.command()
@@ -484,7 +629,7 @@ def demo(
     sr = 22050
     write_audio(target, demo_target(sr), sr, overwrite=overwrite)
     write_audio(source, demo_source(sr), sr, overwrite=overwrite)
-    made = _make(target, [source], outputs, settings=settings, preset=preset, seed=seed, quiet=quiet)
+    made = _make(target, [source], outputs, settings=settings, preset=preset, seed=seed, quiet=quiet, measured=True)
     if not quiet:
         print(_line(_sentence(made)))
         print(_line(f"listen to {target.name}, {source.name} and {outputs.audio.name} in {output}"))

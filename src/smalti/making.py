@@ -288,6 +288,7 @@ def describe(
     end_s: float | None,
     seconds: Mapping[str, float],
     warnings: Sequence[str],
+    measures: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The report: all it takes to know what was made of what, how, and how well; plain types, ready for JSON."""
     params: StftParams = mosaic.dictionary.params
@@ -303,8 +304,8 @@ def describe(
         "seed": seed,
         "sr": mosaic.sr,
         "grid": asdict(params),
-        "target": _provenance(target) | {"start_s": start_s or 0.0, "end_s": end_s},
-        "sources": [_provenance(source) for source in inputs.sources],
+        "target": provenance(target) | {"start_s": start_s or 0.0, "end_s": end_s},
+        "sources": [provenance(source) for source in inputs.sources],
         "skipped": dict(inputs.skipped),
         "output": {
             "path": str(outputs.audio),
@@ -318,12 +319,14 @@ def describe(
         "divergence": mosaic.divergences.tolist(),
         "fit": mosaic.fit,
         "peak_gain_db": mosaic.gain_db,
+        "measures": None if measures is None else dict(measures),
         "seconds": dict(seconds),
         "warnings": list(warnings),
     }
 
 
-def _provenance(recording: Recording) -> dict[str, Any]:
+def provenance(recording: Recording) -> dict[str, Any]:
+    """Which recording it was, for reports."""
     return {
         "path": str(recording.path),
         "sha256": recording.sha256,

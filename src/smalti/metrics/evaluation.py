@@ -50,43 +50,45 @@ class Measure:
     group : "composite", "cheating", "fidelity", "timbre", "grains" or "artefacts".
     better : "higher", "lower", or "" where it is a matter of taste.
     limit : what a good mosaic keeps to, or None.
-    summary : one line for tables.
+    summary : at most 39 letters for tables.
+    unit : "dB", "ms", "1/s", or "" for a bare number.
     """
 
     group: str
     better: str
     limit: float | None
     summary: str
+    unit: str = ""
 
 
 MEASURES: Mapping[str, Measure] = MappingProxyType(
     {
-        "FID": Measure("composite", "higher", None, "follows the target, 0 to 1; read it with leak"),
-        "TIM": Measure("composite", "higher", None, "sounds like the source, 0 to 1; read it with FID"),
-        "leak": Measure("cheating", "lower", 0.05, "the target itself heard in the mosaic, 0 to 1"),
-        "kl": Measure("fidelity", "lower", None, "Kullback-Leibler divergence of the spectrograms"),
-        "sc": Measure("fidelity", "lower", None, "spectral convergence"),
-        "lmd": Measure("fidelity", "lower", None, "difference of the mel levels, dB"),
+        "FID": Measure("composite", "higher", None, "follows the target; read with leak"),
+        "TIM": Measure("composite", "higher", None, "sounds like the source; read with FID"),
+        "leak": Measure("cheating", "lower", 0.05, "the target itself in the mosaic, 0 to 1"),
+        "kl": Measure("fidelity", "lower", None, "spectrum missing or in the wrong place"),
+        "sc": Measure("fidelity", "lower", None, "the same, of the loudest partials"),
+        "lmd": Measure("fidelity", "lower", None, "difference of the mel levels", "dB"),
         "chroma_z": Measure("fidelity", "higher", None, "harmony above chance, up to 1"),
         "onset_r": Measure("fidelity", "higher", None, "correlation of the onset envelopes"),
         "onset_F": Measure("fidelity", "higher", None, "onsets met within 50 ms, F-measure"),
         "loud_r": Measure("fidelity", "higher", None, "correlation of the loudness in dB"),
-        "rpa": Measure("fidelity", "higher", None, "melody within 50 cents, share of voiced frames"),
+        "rpa": Measure("fidelity", "higher", None, "melody within 50 cents, share of frames"),
         "rca": Measure("fidelity", "higher", None, "the same, octave errors forgiven"),
         "tim_nn": Measure("timbre", "higher", None, "cepstra: 1 the source's, 0 the target's"),
-        "tex_nn": Measure("timbre", "higher", None, "190 ms patches: 1 the source's, 0 the target's"),
-        "fine_nn": Measure("timbre", "higher", None, "fine spectrum: 1 the source's, 0 the target's"),
-        "fd": Measure("timbre", "lower", None, "distribution of cepstra: 0 the source's, 1 as far as the target"),
-        "mod": Measure("timbre", "lower", None, "modulation: 0 the source's, 1 as far as the target"),
-        "run_ms": Measure("grains", "", None, "length of the runs of source frames, ms"),
-        "long": Measure("grains", "", None, "share of energy in runs of 150 ms and more"),
+        "tex_nn": Measure("timbre", "higher", None, "190 ms textures: 1 the source's"),
+        "fine_nn": Measure("timbre", "higher", None, "fine spectrum: 1 the source's"),
+        "fd": Measure("timbre", "lower", None, "spread of cepstra: 0 the source's"),
+        "mod": Measure("timbre", "lower", None, "modulation: 0 the source's"),
+        "run_ms": Measure("grains", "", None, "length of the runs of source frames", "ms"),
+        "long": Measure("grains", "", None, "share of energy in runs from 150 ms"),
         "rep": Measure("grains", "lower", None, "share of energy that stutters"),
         "poly": Measure("grains", "", None, "source frames sounding at once"),
         "incons": Measure("artefacts", "lower", 0.15, "overlapping grains disagree, 0 to 1"),
         "model_err": Measure("artefacts", "lower", 0.15, "sound against W H, 0 to 1"),
-        "hopbuzz": Measure("artefacts", "lower", 1.0, "buzz at the hop rate, dB over its surroundings"),
-        "pre_x": Measure("artefacts", "lower", 2.0, "pre-echo at the target's attacks, dB over the target's"),
-        "clicks": Measure("artefacts", "lower", 0.1, "clicks a second that the target has not"),
+        "hopbuzz": Measure("artefacts", "lower", 1.0, "buzz at the hop rate over other rates", "dB"),
+        "pre_x": Measure("artefacts", "lower", 2.0, "pre-echo at attacks, over the target's", "dB"),
+        "clicks": Measure("artefacts", "lower", 0.1, "clicks that the target has not", "1/s"),
         "dc": Measure("artefacts", "lower", 0.01, "mean over RMS"),
         "clipping": Measure("artefacts", "lower", 0.0, "share of samples in flat tops"),
     }
@@ -298,6 +300,7 @@ def measure(
     against: Reference,
     *,
     blueprint: Blueprint | None = None,
+    hop_s: float | None = None,
     f0: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> dict[str, float]:
     """Measure one mosaic against its target and source; see `evaluate` for the arguments and what comes out."""
@@ -322,7 +325,10 @@ def measure(
     numbers["fd"] = against.scales["tim_nn"].frechet_ratio(ours.clouds["tim_nn"])
     numbers["mod"] = against.scales["mod"].frechet_ratio(ours.clouds["mod"])
     if blueprint is not None:
-        numbers |= _of_blueprint(blueprint, samples, ours, against.sr)
+        numbers |= _of_blueprint(blueprint, samples, against.sr)
+        hop_s = blueprint.params.hop / against.sr if hop_s is None else hop_s
+    if hop_s is not None:
+        numbers["hopbuzz"] = artefacts.hop_buzz_db(ours.samples, RATE, hop_s)
     numbers["pre_x"] = artefacts.pre_echo_excess_db(ours.samples, target.samples, RATE, against.attacks_s)
     numbers["clicks"] = artefacts.click_rate(ours.samples, target.clicks, RATE)
     numbers["dc"] = artefacts.dc_share(samples)
@@ -338,6 +344,7 @@ def evaluate(
     sr: int,
     *,
     blueprint: Blueprint | None = None,
+    hop_s: float | None = None,
     f0: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> dict[str, float]:
     """Every measure of how good a mosaic is, by name; `MEASURES` says what each means.
@@ -348,14 +355,15 @@ def evaluate(
         length, since other tools round up to whole windows. Its gain does not matter.
     target, source, sr : see `reference`.
     blueprint : how it was made, for ``run_ms``, ``long``, ``rep``, ``poly``, ``incons``, ``model_err`` and ``hopbuzz``.
+    hop_s : seconds from one frame of the mosaic to the next, for ``hopbuzz`` of a mosaic without a blueprint, 0.002 or
+        more; None is the blueprint's.
     f0 : pitch tracks of target and mosaic, in this order, for ``rpa`` and ``rca``: (N,) Hz each, 0 where unvoiced.
 
     Returns
     -------
-    dict of floats, all finite: in the order of `MEASURES`. A silent mosaic has FID under 0.1, TIM 0 and no
-        artefacts. Signals
-    of less than a few windows are measured too, but say little: envelopes of one frame correlate with nothing, leak
-    and hopbuzz are 0.
+    dict of floats, all finite, in the order of `MEASURES`. A silent mosaic has FID under 0.1, TIM 0 and no artefacts.
+    Signals of less than a few windows are measured too, but say little: envelopes of one frame correlate with nothing,
+    leak and hopbuzz are 0.
 
     Raises
     ------
@@ -371,7 +379,7 @@ def evaluate(
     >>> round(evaluate(target, target, source, 22050)["FID"], 3)
     1.0
     """
-    return measure(y, reference(target, source, sr), blueprint=blueprint, f0=f0)
+    return measure(y, reference(target, source, sr), blueprint=blueprint, hop_s=hop_s, f0=f0)
 
 
 def composite_fidelity(numbers: Mapping[str, float]) -> float:
@@ -405,7 +413,7 @@ def _mean_of_clipped(*terms: float) -> float:
     return float(np.clip(terms, 0, 1).mean())
 
 
-def _of_blueprint(blueprint: Blueprint, samples: Floats, ours: Analysis, sr: int) -> dict[str, float]:
+def _of_blueprint(blueprint: Blueprint, samples: Floats, sr: int) -> dict[str, float]:
     if blueprint.sr != sr:
         raise ValueError(f"blueprint is at {blueprint.sr} Hz but y at {sr} Hz; measure a mosaic at its own rate")
     params, hop_s = blueprint.params, blueprint.params.hop / sr
@@ -428,7 +436,6 @@ def _of_blueprint(blueprint: Blueprint, samples: Floats, ours: Analysis, sr: int
         numbers["incons"] = artefacts.inconsistency(blueprint.spectrum, params, length=len(samples))
     if blueprint.model is not None:
         numbers["model_err"] = artefacts.model_error(samples, blueprint.model, params)
-    numbers["hopbuzz"] = artefacts.hop_buzz_db(ours.samples, RATE, hop_s)
     return numbers
 
 

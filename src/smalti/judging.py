@@ -1,0 +1,185 @@
+"""From files to numbers: what `smalti judge` does, in parts, and the measures that `smalti make` reports.
+
+`read_case` reads and refuses, `judge_steps` yields the numbers of one mosaic after the other, `describe_case` makes the
+report of it all.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smalti.audio import Recording, read_audio, resample, same_file
+from smalti.errors import AudioFileError
+from smalti.making import QUIETEST, Inputs, provenance, read_inputs
+from smalti.metrics import Blueprint, measure, reference
+from smalti.metrics.artefacts import clipped_share
+from smalti.metrics.features import GRID, RATE
+from smalti.mosaicing import DEFAULT_PRESET, PRESETS, Mosaic
+from smalti.stft import StftParams
+
+# One analysis window; of less there is no spectrum to judge. Of less than a second there is, but one or two events
+# decide everything.
+SHORTEST_S, SHORT_S = GRID.n_fft / RATE, 1.0
+# Other tools round up to whole windows; what differs by more was made of something else.
+FAR_OFF_S = 0.5
+# At least so much of both has nothing but the target itself.
+SURELY_THE_TARGET = 0.99
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """What is to be judged.
+
+    Attributes
+    ----------
+    inputs : target and sources, at the target's rate. start_s, end_s : the target's excerpt, or None.
+    mosaics : as read from their files, at their own rates.
+    warnings : sentences for the user, those of `inputs` first.
+    """
+
+    inputs: Inputs
+    start_s: float | None
+    end_s: float | None
+    mosaics: tuple[Recording, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One mosaic's numbers.
+
+    Attributes
+    ----------
+    recording : the mosaic. hop_s : where `hopbuzz` listened.
+    measures : see `smalti.metrics.MEASURES`; without those that need activations or pitch tracks.
+    warnings : sentences for the user.
+    """
+
+    recording: Recording
+    hop_s: float
+    measures: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+def read_case(
+    target: Path,
+    sources: Sequence[Path],
+    mosaics: Sequence[Path],
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> Case:
+    """Read the target (or the excerpt of it that the mosaics were made of), every source, and the mosaics.
+
+    Raises
+    ------
+    AudioFileError : if the target, a mosaic, or every source cannot be used: what is silent or shorter than one window
+        (93 ms) cannot be judged.
+    ValueError : if the excerpt is no stretch of time.
+    """
+    inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s)
+    recordings = tuple(read_audio(mosaic) for mosaic in mosaics)
+    for recording in (inputs.target, *recordings):
+        _check_audible(recording)
+    if (lasts_s := sum(source.duration_s for source in inputs.sources)) < SHORTEST_S:
+        raise AudioFileError(f"the source lasts {_short(lasts_s)}; choose a longer one")
+    warnings = list(inputs.warnings)
+    if inputs.target.duration_s < SHORT_S:
+        warnings.append(
+            f"{target} lasts {inputs.target.duration_s:.2f} s only: the measures of so short a sound say little"
+        )
+    for recording in recordings:
+        warnings += [f"{recording.path}: {said}" for said in recording.warnings]
+        warnings += _suspicions(recording, inputs)
+    return Case(inputs, start_s, end_s, recordings, tuple(warnings))
+
+
+def _check_audible(recording: Recording) -> None:
+    """Refuse what has no sound to judge."""
+    if not np.abs(recording.samples).max() > QUIETEST:
+        raise AudioFileError(
+            f"cannot judge {recording.path}: it is silent; choose a recording or an excerpt with sound"
+        )
+    if recording.duration_s < SHORTEST_S:
+        raise AudioFileError(
+            f"cannot judge {recording.path}: it lasts {_short(recording.duration_s)}; choose a longer one"
+        )
+
+
+def _short(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms, less than one window of {1000 * SHORTEST_S:.0f} ms"
+
+
+def _suspicions(mosaic: Recording, inputs: Inputs) -> Iterator[str]:
+    """What makes it doubtful that a file is a mosaic of this target and source."""
+    target = inputs.target
+    if same_file(mosaic.path, target.path):
+        yield f"{mosaic.path} is the target itself: it follows perfectly and is no mosaic"
+    if any(same_file(mosaic.path, source.path) for source in inputs.sources):
+        yield f"{mosaic.path} is a source itself: it has the timbre in full and is no mosaic"
+    if abs(mosaic.duration_s - target.duration_s) > FAR_OFF_S:
+        yield (
+            f"{mosaic.path} lasts {mosaic.duration_s:.1f} s and the target {target.duration_s:.1f} s: what one has "
+            "beyond the other is left out or counts as silence; check the excerpt (--start, --end) and the files"
+        )
+
+
+def judge_steps(case: Case, *, hop_s: float | None = None) -> Iterator[Judged]:
+    """The numbers of one mosaic after the other.
+
+    Parameters
+    ----------
+    case : see `read_case`.
+    hop_s : seconds from frame to frame of the mosaics, 0.002 to 1, where `hopbuzz` listens; None: what the default
+        preset has at each mosaic's rate, about 23.2 ms.
+    """
+    inputs = case.inputs
+    against = reference(inputs.target_samples, inputs.source_samples, inputs.sr)
+    for mosaic in case.mosaics:
+        hop = preset_hop_s(mosaic.sr) if hop_s is None else hop_s
+        numbers = measure(resample(mosaic.samples, mosaic.sr, inputs.sr), against, hop_s=hop)
+        # Resampling rounds flat tops off.
+        numbers["clipping"] = clipped_share(mosaic.samples)
+        is_copy = min(numbers["FID"], numbers["leak"]) > SURELY_THE_TARGET
+        said = f"{mosaic.path} is the target in all but name: it follows perfectly and is no mosaic"
+        # Of the target's own file it has been said.
+        is_new = is_copy and not same_file(mosaic.path, inputs.target.path)
+        yield Judged(mosaic, hop, numbers, (said,) if is_new else ())
+
+
+def preset_hop_s(sr: int) -> float:
+    """The hop of the default preset in seconds, as it comes out at a sample rate."""
+    settings = PRESETS[DEFAULT_PRESET]
+    return StftParams.from_seconds(settings.window_s, settings.hop_s, sr).hop / sr
+
+
+def describe_case(case: Case, judged: Sequence[Judged]) -> dict[str, Any]:
+    """The report: what was judged by what, and every number; plain types, ready for JSON."""
+    inputs = case.inputs
+    return {
+        "smalti": version("smalti"),
+        "target": provenance(inputs.target),
+        "sources": [provenance(source) for source in inputs.sources],
+        "skipped": dict(inputs.skipped),
+        "excerpt": {"start_s": case.start_s or 0.0, "end_s": case.end_s},
+        "mosaics": [provenance(one.recording) | {"hop_s": one.hop_s, "measures": dict(one.measures)} for one in judged],
+        "warnings": [*case.warnings, *(said for one in judged for said in one.warnings)],
+    }
+
+
+def measure_made(inputs: Inputs, mosaic: Mosaic) -> tuple[dict[str, float] | None, tuple[str, ...]]:
+    """Every measure of a mosaic just made, of its activations too, and sentences for the user.
+
+    Returns
+    -------
+    the numbers, or None for a silent target, which nothing can be compared with; and what to say about it.
+    """
+    if not np.abs(inputs.target_samples).max() > QUIETEST:
+        return None, (f"no measures: {inputs.target.path} is silent, and nothing can be compared with silence",)
+    against = reference(inputs.target_samples, inputs.source_samples, inputs.sr)
+    blueprint = Blueprint.of(mosaic.activations, mosaic.dictionary)
+    return measure(mosaic.audio, against, blueprint=blueprint), ()
