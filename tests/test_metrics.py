@@ -1,8 +1,11 @@
 """The measures: against loops, librosa and mir_eval where those compute the same, and what must hold of them."""
 
 import functools
+import inspect
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,9 +20,13 @@ from smalti.demo import demo_source, demo_target
 from smalti.metrics import (
     MEASURES,
     Blueprint,
+    artefacts,
     composite_fidelity,
     composite_timbre,
     evaluate,
+    evaluation,
+    fidelity,
+    grains,
     measure,
     reference,
 )
@@ -298,6 +305,17 @@ def test_every_measure_is_there_in_the_order_of_the_table(mosaics, pair):
     ]
 
 
+def test_a_hop_is_enough_to_listen_for_buzz(target, pair):
+    gated = target * (np.arange(len(target)) % 512 < 256)
+    buzz = measure(gated, pair, blueprint=Blueprint(GRID, RATE))["hopbuzz"]
+    assert measure(gated, pair, hop_s=HOP_S)["hopbuzz"] == buzz
+    # What is said aloud counts more than the grid.
+    assert measure(gated, pair, blueprint=Blueprint(StftParams(2048, 365), RATE), hop_s=HOP_S)["hopbuzz"] == buzz
+    assert evaluate(gated, target, target, RATE, hop_s=0.0)["hopbuzz"] == 0
+    with pytest.raises(ValueError, match="hop_s is -1; pass a number of at least 0"):
+        measure(gated, pair, hop_s=-1)
+
+
 def test_a_blueprint_without_activations_gives_buzz_and_what_else_is_known(mosaics, pair):
     made = mosaics["classic"]
     whole = Blueprint.of(made.activations, made.dictionary)
@@ -311,8 +329,43 @@ def test_the_table_says_what_every_number_means():
     for name, described in MEASURES.items():
         assert described.group in ("composite", "cheating", "fidelity", "timbre", "grains", "artefacts")
         assert described.better in ("higher", "lower", ""), name
-        assert described.summary
+        assert 0 < len(described.summary) <= 39
+        assert described.unit in ("", "dB", "ms", "1/s")
         assert described.limit is None or described.better == "lower"
+
+
+def documented():
+    """What the functions that define the measures say, by the names of the measures."""
+    places = [vars(module) for module in (artefacts, evaluation, fidelity, grains)] + [vars(Scale)]
+    functions = [thing for place in places for thing in place.values() if inspect.isfunction(thing) and thing.__doc__]
+    return {
+        name: inspect.getdoc(function)
+        for function in functions
+        for name in re.findall(r"``(\w+)``", function.__doc__.partition("\n\n")[0].partition(":")[0])
+    } | {name: inspect.getdoc(correlation) for name in ("onset_r", "loud_r")}
+
+
+def test_every_measure_is_a_documented_function_with_its_source():
+    said = documented()
+    assert said.keys() >= MEASURES.keys()
+    for name in MEASURES:
+        assert f"``{name}``" in said[name]
+        assert "References\n----------\n" in said[name], name
+        # Its range, or its value where all is well.
+        assert re.search(r"\b[01]\b", said[name].partition("References")[0]), name
+
+
+def test_the_page_explains_every_measure_with_the_limit_that_holds():
+    page = (Path(__file__).parents[1] / "docs" / "measures.md").read_text(encoding="utf-8")
+    sections = dict(re.findall(r"^### `(\w+)`.*?\n(.*?)(?=^##)", page + "\n## end", re.M | re.S))
+    assert list(sections) == list(MEASURES)
+    for name, about in MEASURES.items():
+        points = re.findall(r"^- \*(.+?)\*: (.+)", sections[name], re.M)
+        assert [point for point, _ in points] == ["definition", "range", "good", "fooled by"], name
+        if about.limit is not None:
+            assert f"{about.limit:g}{' ' * (about.unit == 'dB')}{about.unit * (about.unit == 'dB')}" in points[2][1], (
+                name
+            )
 
 
 @given(st.lists(st.floats(-2, 30), min_size=11, max_size=11))

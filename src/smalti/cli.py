@@ -579,12 +579,14 @@ def _cells(about: Measure, values: Sequence[float]) -> list[Text]:
     """One row's numbers, marked: * the best, ! beyond the limit."""
     decimals = 1 if about.unit == "dB" else 3
     rounded = [round(value, decimals) + 0.0 for value in values]  # no -0.0
-    best = max(rounded) if about.better == "higher" else min(rounded)
+    # Less than none of a fault is no better than none of it.
+    rivals = rounded if about.limit is None else [max(0.0, number) for number in rounded]
+    best = max(rivals) if about.better == "higher" else min(rivals)
     # Of equals none is best.
-    differ = about.better != "" and min(rounded) < max(rounded)
+    differ = about.better != "" and min(rivals) < max(rivals)
     cells = []
-    for value, number in zip(values, rounded, strict=True):
-        is_best, beyond = differ and number == best, about.limit is not None and value > about.limit
+    for value, number, rival in zip(values, rounded, rivals, strict=True):
+        is_best, beyond = differ and rival == best, about.limit is not None and value > about.limit
         # What is next to nothing is not nothing where the limit is 0.
         text = "<0.001" if number == 0 < value and decimals == 3 else f"{number:.{decimals}f}"
         marks = "*" * is_best + "!" * beyond

@@ -55,6 +55,10 @@ def model_error(samples: Floats, model: Floats, params: StftParams) -> float:
     Raises
     ------
     ValueError : if `model` has another shape than the mosaic's STFT.
+
+    References
+    ----------
+    Ours; but for the gain the spectral convergence of Sturmel & Daudet (2011), DAFx, with the model as target.
     """
     magnitudes = np.abs(stft(samples, params))
     if magnitudes.shape != model.shape:
@@ -170,7 +174,12 @@ def pre_echo_excess_db(samples: Floats, target: Floats, sr: int, attacks_s: Arra
 
     Returns
     -------
-    float; 0 for a target without attacks. An attack that the mosaic is silent after has no echo, and counts 0.
+    float, between -40 and 40; 0 for a target without attacks. An attack that the mosaic is silent after has no echo,
+    and counts 0.
+
+    References
+    ----------
+    Ours; Painter & Spanias (2000), "Perceptual coding of digital audio", Proc. IEEE 88(4), on pre-echo.
     """
     at = np.round(np.asarray(attacks_s, dtype=np.float64) * sr).astype(np.intp)
     if not at.size:
@@ -232,13 +241,17 @@ def click_times(samples: Floats, sr: int, *, factor: float = 4.0) -> Floats:
 
 
 def click_rate(samples: Floats, target_clicks_s: ArrayLike, sr: int) -> float:
-    """``clicks``: clicks a second that the target does not have within 5 ms; below 0.1 is good.
+    """``clicks``: clicks a second that the target does not have within 5 ms, 0 or more; below 0.1 is good.
+
+    Clicks that the source brings along (an old record's) count: they are heard.
 
     Parameters
     ----------
     samples : (L,) the mosaic. target_clicks_s : (C,) ascending seconds, `click_times` of the target. sr : Hz.
 
-    Clicks that the source brings along (an old record's) count: they are heard.
+    References
+    ----------
+    Godsill & Rayner (1998), see `click_times`.
     """
     clicks, excused = click_times(samples, sr), np.asarray(target_clicks_s, dtype=np.float64)
     own = np.abs(clicks[:, None] - excused).min(axis=1, initial=np.inf) > 0.005
@@ -271,7 +284,12 @@ def prediction_error(samples: Floats, block: int, *, order: int = 20) -> Floats:
 
 
 def dc_share(samples: Floats) -> float:
-    """``dc``: the mean over the RMS, 0 to 1; below 0.01 is good, 0 for silence."""
+    """``dc``: the mean over the RMS, 0 to 1; below 0.01 is good, 0 for silence.
+
+    References
+    ----------
+    Ours.
+    """
     values = samples.astype(np.float64)
     size = math.sqrt(float(np.square(values).mean()))
     # Rounding can carry the ratio of a constant a hair above 1.
@@ -287,6 +305,10 @@ def clipped_share(samples: Floats, *, run: int = 3) -> float:
     Parameters
     ----------
     samples : (L,), at their own rate: resampling rounds flat tops off.
+
+    References
+    ----------
+    Ours.
     """
     top = float(np.abs(samples).max(initial=0.0))
     if top == 0:

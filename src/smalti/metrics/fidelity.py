@@ -72,6 +72,11 @@ def log_mel_distance(target_mel: Floats, mel: Floats, *, span_db: float = LEVEL_
     Parameters
     ----------
     target_mel, mel : (bands, N) powers, at one loudness (see `smalti.metrics.evaluate`); the target not silent.
+
+    References
+    ----------
+    Gray & Markel (1976), "Distance measures for speech processing", IEEE TASSP 24(5): the log spectral distance, here
+    of mel bands and with absolute differences.
     """
     loudest = float(target_mel.max())
     wanted, got = (decibels(power, span_db=span_db, loudest=loudest) for power in (target_mel, mel))
@@ -124,6 +129,11 @@ def correlation(a: Floats, b: Floats, *, still: float = 1e-3) -> float:
     a, b : (N,).
     still : an envelope that nowhere leaves its mean by this much does not move, and correlates with nothing: the
         result is then 0, or 1 if the other is the same within `still`.
+
+    References
+    ----------
+    Of the envelopes: Böck & Widmer (2013), see `smalti.metrics.features.onset_strength`; IEC 61672-1:2013, annex E, see
+    `smalti.metrics.features.a_weights`.
     """
     first, second = a.astype(np.float64), b.astype(np.float64)
     centred = [envelope - envelope.mean() for envelope in (first, second)]
@@ -191,7 +201,12 @@ def raw_pitch_accuracy(target_f0: ArrayLike, f0: ArrayLike, *, tolerance_cents: 
 
 
 def raw_chroma_accuracy(target_f0: ArrayLike, f0: ArrayLike, *, tolerance_cents: float = 50.0) -> float:
-    """``rca``: as `raw_pitch_accuracy`, octave errors forgiven; never less than it."""
+    """``rca``: as `raw_pitch_accuracy`, octave errors forgiven: 0 to 1, never less than it.
+
+    References
+    ----------
+    Poliner et al. (2007), "Melody transcription from music audio", IEEE TASLP 15(4); as in mir_eval.
+    """
     cents, voiced = _cents_apart(target_f0, f0)
     return _share_in_tune(cents - 1200 * np.floor(cents / 1200 + 0.5), voiced, tolerance_cents)
 

@@ -77,17 +77,34 @@ def run_lengths(heard: Sounding) -> NDArray[np.intp]:
 
 
 def run_ms(heard: Sounding, hop_s: float) -> float:
-    """Length of the run a listener hears at a typical moment, in ms: energy-weighted mean; 0 where nothing sounds."""
+    """``run_ms``: length of the run that is heard at a typical moment, the energy-weighted mean, in ms.
+
+    From one hop, where no two consecutive source frames follow each other, to the whole mosaic; 0 where nothing sounds.
+
+    References
+    ----------
+    Ours.
+    """
     return 1000 * hop_s * _weighted(run_lengths(heard), heard.energies)
 
 
 def long_share(heard: Sounding, hop_s: float, *, long_s: float = LONG_S) -> float:
-    """Share of the energy in runs of at least `long_s`, 0 to 1."""
+    """``long``: share of the energy in runs of at least `long_s`, 0 to 1.
+
+    References
+    ----------
+    Ours.
+    """
     return _weighted(run_lengths(heard) * hop_s >= long_s - 1e-9, heard.energies)
 
 
 def stutter_share(heard: Sounding, hop_s: float, *, within_s: float = STUTTER_S) -> float:
-    """Share of the energy in source frames that had sounded less than `within_s` before, 0 to 1."""
+    """``rep``: share of the energy in source frames that sounded at most `within_s` before, 0 to 1; 0 never stutters.
+
+    References
+    ----------
+    Ours; what the repetition rule of Driedger, Prätzlich & Müller (2015), "Let it Bee", ISMIR, is there to prevent.
+    """
     order = np.lexsort((heard.frames, heard.atoms))
     again = (np.diff(heard.atoms[order]) == 0) & (np.diff(heard.frames[order]) * hop_s <= within_s + 1e-9)
     repeats = np.zeros(len(order), bool)
@@ -96,7 +113,12 @@ def stutter_share(heard: Sounding, hop_s: float, *, within_s: float = STUTTER_S)
 
 
 def polyphony(heard: Sounding) -> float:
-    """Source frames sounding at once: the mean over the target frames in which any does."""
+    """``poly``: source frames sounding at once, the mean over the target frames in which any does; 0 for silence.
+
+    References
+    ----------
+    Ours.
+    """
     counts = np.bincount(heard.frames, minlength=1)
     return float(counts[counts > 0].mean()) if heard.frames.size else 0.0
 

@@ -156,6 +156,10 @@ class Scale:
         Parameters
         ----------
         points : (n, D), the mosaic's cloud; an empty one (a silent mosaic) is near to nothing, -1.
+
+        References
+        ----------
+        Ours. What the clouds are made of: `smalti.metrics.features.cepstra`, `patches` and `fine_structure`.
         """
         if not len(points):
             return -1.0
@@ -172,6 +176,11 @@ class Scale:
         Parameters
         ----------
         points : (n, D), the mosaic's cloud; an empty one (a silent mosaic) counts as the target's, 1.
+
+        References
+        ----------
+        The ratio is ours; Dowson & Landau (1982) and Kilgour et al. (2019), see `frechet_distance`. What ``mod`` looks
+        at: McDermott & Simoncelli (2011), see `smalti.metrics.features.modulation_spectra`.
         """
         if not len(points):
             return 1.0
