@@ -877,6 +877,12 @@ def test_judge_s_json_has_what_the_table_has(judge):
     assert [f"smalti: warning: {said}" for said in report["warnings"]] == result.err.splitlines()
 
 
+def test_judge_and_make_agree_on_what_both_measure(make, judge):
+    made = json.loads(make("--json", "--subtype", "FLOAT").out)["measures"]
+    (one,) = json.loads(judge("out.wav", "--json").out)["mosaics"]
+    assert one["measures"] == {name: made[name] for name in JUDGED}
+
+
 def test_more_sources_are_named_with_also(folder, judge):
     (folder / "takes").mkdir()
     put(folder / "takes" / "b.wav", tone(hz=300))

@@ -15,7 +15,7 @@ import numpy as np
 from smalti.audio import Recording, read_audio, resample, same_file
 from smalti.errors import AudioFileError
 from smalti.making import QUIETEST, Inputs, provenance, read_inputs
-from smalti.metrics import Blueprint, measure, reference
+from smalti.metrics import Blueprint, Reference, measure, reference
 from smalti.metrics.artefacts import clipped_share
 from smalti.metrics.features import GRID, RATE
 from smalti.mosaicing import DEFAULT_PRESET, PRESETS, Mosaic
@@ -138,17 +138,22 @@ def judge_steps(case: Case, *, hop_s: float | None = None) -> Iterator[Judged]:
         preset has at each mosaic's rate, about 23.2 ms.
     """
     inputs = case.inputs
-    against = reference(inputs.target_samples, inputs.source_samples, inputs.sr)
+    against = _reference(inputs)
     for mosaic in case.mosaics:
         hop = preset_hop_s(mosaic.sr) if hop_s is None else hop_s
-        numbers = measure(resample(mosaic.samples, mosaic.sr, inputs.sr), against, hop_s=hop)
+        samples = mosaic.samples
+        numbers = measure(resample(samples, mosaic.sr, inputs.sr), against, hop_s=hop)
         # Resampling rounds flat tops off.
-        numbers["clipping"] = clipped_share(mosaic.samples)
+        numbers["clipping"] = clipped_share(samples)
         is_copy = min(numbers["FID"], numbers["leak"]) > SURELY_THE_TARGET
         said = f"{mosaic.path} is the target in all but name: it follows perfectly and is no mosaic"
         # Of the target's own file it has been said.
         is_new = is_copy and not same_file(mosaic.path, inputs.target.path)
         yield Judged(mosaic, hop, numbers, (said,) if is_new else ())
+
+
+def _reference(inputs: Inputs) -> Reference:
+    return reference(inputs.target_samples, inputs.source_samples, inputs.sr)
 
 
 def preset_hop_s(sr: int) -> float:
@@ -180,6 +185,5 @@ def measure_made(inputs: Inputs, mosaic: Mosaic) -> tuple[dict[str, float] | Non
     """
     if not np.abs(inputs.target_samples).max() > QUIETEST:
         return None, (f"no measures: {inputs.target.path} is silent, and nothing can be compared with silence",)
-    against = reference(inputs.target_samples, inputs.source_samples, inputs.sr)
     blueprint = Blueprint.of(mosaic.activations, mosaic.dictionary)
-    return measure(mosaic.audio, against, blueprint=blueprint), ()
+    return measure(mosaic.audio, _reference(inputs), blueprint=blueprint), ()
