@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import smalti
+from smalti.bands import a_weights
 from smalti.demo import demo_source, demo_target
 from smalti.metrics import (
     MEASURES,
@@ -39,7 +40,6 @@ from smalti.metrics.features import (
     FINE_GRID,
     GRID,
     RATE,
-    a_weights,
     audible,
     cepstra,
     chroma_filters,

@@ -15,6 +15,8 @@ import scipy.sparse
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_rate, check_signal
+from smalti.bands import a_weights
+from smalti.channels import mixed_down
 from smalti.dictionary import Dictionary, as_recordings
 from smalti.metrics import artefacts, fidelity, grains
 from smalti.metrics.features import (
@@ -22,7 +24,6 @@ from smalti.metrics.features import (
     GRID,
     RATE,
     SHORT_GRID,
-    a_weights,
     audible,
     cepstra,
     chroma_filters,
@@ -259,8 +260,8 @@ def reference(target: ArrayLike, source: ArrayLike | Sequence[ArrayLike], sr: in
     Parameters
     ----------
     target : (L,) float32 or float64, mono, not silent.
-    source : one mono recording or a list of them, not all silent. For a mosaic of transposed grains, pass the
-        transposed recordings too: their timbre is what it can have.
+    source : one recording, (L,) or (C, L), which is mixed down, or a list of them, not all silent. For a mosaic of
+        transposed grains, pass the transposed recordings too: their timbre is what it can have.
     sr : sample rate of all in Hz; analysed at 22 050 Hz.
 
     Returns
@@ -274,7 +275,7 @@ def reference(target: ArrayLike, source: ArrayLike | Sequence[ArrayLike], sr: in
     """
     sr = check_rate("sr", sr)
     samples = check_signal("target", target)
-    recordings = [recording for recording in as_recordings(source) if recording.any()]
+    recordings = [mixed_down(recording) for recording in as_recordings(source) if recording.any()]
     if not samples.any():
         raise ValueError("target is silent: a mosaic cannot be compared with it; pass a target that sounds")
     if not recordings:
@@ -372,6 +373,11 @@ def evaluate(
     1.0
     """
     return measure(y, reference(target, source, sr), blueprint=blueprint, f0=f0)
+
+
+def target_leak(y: Floats, target: Floats, sr: int) -> float:
+    """``leak`` alone: how much of `target` itself is in the mosaic `y`, both (L,); see `fidelity.leak`."""
+    return fidelity.leak(Analysis.of(target, sr).spectrum, Analysis.of(y, sr).spectrum)
 
 
 def composite_fidelity(numbers: Mapping[str, float]) -> float:
