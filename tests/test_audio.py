@@ -185,12 +185,39 @@ def test_float_files_are_not_clipped(tmp_path, subtype):
     assert read_audio(path).samples.tolist() == [2.5, -7.0, 0.5]
 
 
-def test_channels_are_averaged(tmp_path, rng):
-    channels = rng.uniform(-1, 1, (5000, 6)).astype(np.float32)
-    recording = read_audio(put(tmp_path / "a.wav", channels, subtype="FLOAT"))
-    assert recording.channels == 6
-    assert recording.warnings == ("mixed down from 6 channels to mono",)
-    np.testing.assert_allclose(recording.samples, channels.mean(axis=1), atol=1e-6)  # float32 sums of six
+@pytest.mark.parametrize("channels", [1, 2, 6])
+@pytest.mark.parametrize(("ending", "subtype"), [(".wav", "FLOAT"), (".wav", "PCM_24"), (".flac", "PCM_24")])
+def test_channels_are_kept_and_come_back(tmp_path, rng, channels, ending, subtype):
+    samples = rng.uniform(-1, 1, (channels, 5000)).astype(np.float32)
+    path = tmp_path / f"a{ending}"
+    write_audio(path, samples, SR, subtype=subtype)
+    back = read_audio(path)
+    assert (back.channels, back.warnings) == (channels, ())
+    assert back.duration_s == 5000 / SR
+    assert back.samples.shape == ((5000,) if channels == 1 else (channels, 5000))
+    assert back.samples.flags.c_contiguous
+    np.testing.assert_allclose(back.samples, samples[0] if channels == 1 else samples, rtol=0, atol=2**-23)
+    outside = soundfile.read(path, dtype="float32", always_2d=True)[0]
+    np.testing.assert_allclose(outside.T, samples, rtol=0, atol=2**-23)
+    part = read_audio(path, start_s=0.1, end_s=0.15)
+    first, last = round(0.1 * SR), round(0.15 * SR)
+    np.testing.assert_array_equal(part.samples, back.samples[..., first:last])
+
+
+@pytest.mark.parametrize("ending", [".mp3", ".ogg"])
+def test_lossy_formats_keep_channels_apart(tmp_path, ending):
+    left, right = tone(SR, SR, 300), tone(SR, SR, 1100)
+    write_audio(tmp_path / f"a{ending}", np.stack([left, right]), SR)
+    back = read_audio(tmp_path / f"a{ending}").samples
+    for ours, theirs in ((0, left), (1, right)):
+        error = back[ours][1000:-1000] - theirs[1000:-1000]
+        assert np.sqrt(np.mean(error**2)) < 0.05
+
+
+def test_more_channels_than_any_sound_has_are_refused(tmp_path, rng):
+    path = put(tmp_path / "a.wav", rng.uniform(-1, 1, (10, 65)))
+    with pytest.raises(AudioFileError, match=r"it has 65 channels, more than 64; split it up first"):
+        read_audio(path)
 
 
 @pytest.mark.parametrize("sr", [8000, 44100, 192_000])
@@ -245,8 +272,10 @@ def test_a_recording_checks_itself():
     good = {"sr": SR, "path": Path("a.wav"), "channels": 1, "sha256": ""}
     with pytest.raises(TypeError, match="float32"):
         Recording(np.zeros(3), **good)
-    with pytest.raises(ValueError, match="one channel"):
+    with pytest.raises(ValueError, match=r"channels is 1 but samples has shape \(3, 2\); make them agree"):
         Recording(np.zeros((3, 2), np.float32), **good)
+    with pytest.raises(ValueError, match=r"shape \(99, 2\), that is 99 channels"):
+        Recording(np.zeros((99, 2), np.float32), **good)
     with pytest.raises(ValueError, match="sr is 0"):
         Recording(np.zeros(3, np.float32), **(good | {"sr": 0}))
 
@@ -572,8 +601,15 @@ def test_resample_refuses():
         resample(tone(9, SR), SR, 0)
     with pytest.raises(TypeError, match=r"sr is 22050\.5"):
         resample(tone(9, SR), SR + 0.5, SR)
-    with pytest.raises(ValueError, match="one channel"):
-        resample(np.zeros((9, 2), np.float32), SR, 8000)
+    with pytest.raises(ValueError, match="99 channels"):
+        resample(np.zeros((99, 2), np.float32), SR, 8000)
+
+
+def test_each_channel_is_resampled_as_if_alone(rng):
+    samples = rng.uniform(-1, 1, (3, 5000)).astype(np.float32)
+    together = resample(samples, SR, 16000)
+    for channel, alone in zip(together, samples, strict=True):
+        np.testing.assert_array_equal(channel, resample(alone, SR, 16000))
 
 
 # Finding
@@ -670,6 +706,23 @@ def test_formats_that_cannot_be_written(tmp_path, ending, sr, subtype, match):
     assert files_in(tmp_path) == []
 
 
+@pytest.mark.parametrize(("ending", "most"), [(".mp3", 2), (".flac", 8), (".ogg", 64), (".wav", 64)])
+def test_a_format_holds_so_many_channels(ending, most):
+    check_format(ending, SR, channels=most)
+    samples = np.zeros((most, 2000), np.float32)
+    assert soundfile.info(io.BytesIO(encode_audio(samples, SR, ending=ending))).channels == most
+
+
+def test_more_channels_than_a_format_holds_are_refused_with_a_way_out():
+    sentence = r"MP3 holds at most 2 channels and there are 6; choose another ending \(.wav, .flac, .ogg\) or .* mono"
+    with pytest.raises(ValueError, match=sentence):
+        check_format(".mp3", SR, channels=6)
+    with pytest.raises(ValueError, match=sentence):
+        encode_audio(np.zeros((6, 9), np.float32), SR, ending=".mp3")
+    with pytest.raises(ValueError, match="FLAC holds at most 8 channels and there are 9"):
+        check_format(".flac", SR, channels=9)
+
+
 def test_check_format_names_the_default():
     assert [check_format(e, 44100) for e in (".wav", ".flac", ".OGG", ".mp3")] == [
         "PCM_16", "PCM_16", "VORBIS", "MPEG_LAYER_III",
@@ -688,7 +741,7 @@ def test_every_rate_mp3_is_said_to_know(rate):
         (np.array([0.5, np.nan], np.float32), ValueError, "1 values that are NaN"),
         (np.array([np.inf, np.nan], np.float32), ValueError, "2 values that are NaN or infinite"),
         (np.zeros(0, np.float32), ValueError, "0 samples"),
-        (np.zeros((5, 2), np.float32), ValueError, "one channel"),
+        (np.zeros((99, 2), np.float32), ValueError, "99 channels"),
         (np.zeros(5, np.int16), TypeError, "int16"),
     ],
 )

@@ -28,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 from smalti import __version__, cli, demo, examples
 from smalti.examples import Example
+from smalti.levels import integrated_loudness, true_peak
 from smalti.making import FIGURES
 from smalti.metrics import MEASURES
 from smalti.mosaicing import PRESETS
@@ -131,7 +132,8 @@ def test_make_says_in_one_line_what_it_made(folder, make):
     assert result.code == 0
     assert result.err == ""
     assert re.fullmatch(
-        r"out\.wav: 0\.4 s of target\.wav made of source\.wav \(classic\) in \d+\.\d s, spectral overlap \d+%\n",
+        r"out\.wav: 0\.4 s of target\.wav made of source\.wav \(classic\) in \d+\.\d s, spectral overlap \d+%, "
+        r"-\d+\.\d LUFS, turned down \d+\.\d dB to keep peaks safe\n",
         result.out,
     )
     samples, sr = soundfile.read("out.wav")
@@ -171,15 +173,17 @@ def test_depths_levels_and_channels_of_files_do_not_matter(folder, make):
     put(folder / "24.wav", tone(), subtype="PCM_24")
     put(folder / "loud.wav", tone(level=20), subtype="FLOAT")
     put(folder / "six.wav", np.stack([tone(hz=100 * i) for i in range(1, 7)], axis=1))
+    put(folder / "many.wav", np.stack([tone(hz=70 * i) for i in range(1, 7)], axis=1))
     for name in ("8.wav", "24.wav"):
         result = make("--overwrite", target=name)
         assert (result.code, result.err) == (0, "")
     result = make("--overwrite", target="loud.wav", source="target.wav")
-    assert re.search(r", turned down \d+\.\d dB to keep peaks safe\n", result.out)
-    # -1 dB of full scale, to a code of 16 bits.
-    assert np.abs(soundfile.read("out.wav")[0]).max() == pytest.approx(10 ** (-1 / 20), abs=2**-15)
-    result = make("--overwrite", target="six.wav", source=["six.wav", "source.wav"])
-    assert "six.wav: mixed down from 6 channels to mono" in result.err
+    assert re.search(r", -?\d+\.\d LUFS, turned down \d+\.\d dB to keep peaks safe\n", result.out)
+    # -1 dB of full scale and a margin of 0.05, to a code of 16 bits.
+    assert true_peak(soundfile.read("out.wav")[0], SR) == pytest.approx(10 ** (-1.05 / 20), abs=2**-15)
+    result = make("--overwrite", target="six.wav", source=["many.wav", "source.wav"])
+    assert (result.code, result.err) == (0, "")
+    assert soundfile.info("out.wav").channels == 6
 
 
 def test_the_target_s_rate_is_kept_unless_asked_otherwise(folder, make):
@@ -277,14 +281,22 @@ def test_the_report_tells_what_was_made_of_what_and_how(folder, make):
     assert report["output"] == {
         "path": "out.wav",
         "subtype": "PCM_16",
+        "channels": 1,
         "samples": N - 800,
         "duration_s": (N - 800) / SR,
+        # To a code of 16 bits.
+        "loudness_lufs": pytest.approx(integrated_loudness(soundfile.read("out.wav")[0], SR), abs=0.01),
+        "true_peak_db": pytest.approx(20 * np.log10(true_peak(soundfile.read("out.wav")[0], SR)), abs=0.01),
     }
+    # As loud as the target, less what peaks forbid.
+    wanted = report["target"]["loudness_lufs"] + report["peak_gain_db"]
+    assert report["output"]["loudness_lufs"] == pytest.approx(wanted, abs=0.1)
+    assert report["leak"] is None
     assert report["settings"].keys() >= {"layers", "grain_length_s", "no_repeat_s", "beta", "iterations", "phase"}
     assert len(report["divergence"]) == 6
     assert 0 < report["fit"] <= 1
     assert list(report["measures"]) == [name for name in MEASURES if name not in ("rpa", "rca")]
-    assert report["peak_gain_db"] <= 0
+    assert report["peak_gain_db"] < 0 != report["gain_db"]
     stages = dict(report["seconds"])
     assert stages.keys() == {"read", "analyse", "solve", "synthesise", "write", "measure", "total"}
     # Each is rounded to a tenth of a millisecond.
@@ -1067,7 +1079,7 @@ def interrupted(*_, **__):
 
 
 @pytest.mark.parametrize(
-    "moment", ["prepare", "solve_steps", "finish", "write_outputs", "measure_made", "write_report"]
+    "moment", ["prepare", "solve_steps", "render", "assemble", "write_outputs", "measure_made", "write_report"]
 )
 def test_ctrl_c_stops_at_any_moment_without_a_trace(folder, make, monkeypatch, moment):
     before = contents(folder)

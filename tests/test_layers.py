@@ -25,7 +25,18 @@ MODULES = sorted(PLACES.keys() - {"__init__"})
 # From the ground up; a module imports its own floor or a lower one. A folder is one entry.
 FLOORS = {
     "ground": {"errors", "_checks"},
-    "kernels": {"stft", "bands", "divergence", "constraints", "grains", "activations", "sparse_coding", "phase"},
+    "kernels": {
+        "stft",
+        "bands",
+        "channels",
+        "levels",
+        "divergence",
+        "constraints",
+        "grains",
+        "activations",
+        "sparse_coding",
+        "phase",
+    },
     "things": {"dictionary", "synthesis", "metrics"},
     "job": {"mosaicing"},
     "edges": {"audio", "examples", "plots", "demo", "making", "judging"},
@@ -145,6 +156,13 @@ def test_a_library_of_the_world_has_one_place(library, owners):
 @pytest.mark.parametrize("library", sorted(LAZY))
 def test_the_network_is_loaded_when_first_needed(library):
     assert not [name for name in imports("examples") if name.module.partition(".")[0] == library and name.at_top]
+
+
+def test_the_loudness_meter_has_one_place_and_is_loaded_when_first_needed():
+    # Arrays only, so it may stand among the kernels; but it loads scipy.signal.
+    assert {module for module in PLACES if "pyloudnorm" in roots(module)} == {"levels"}
+    assert Import("pyloudnorm", False) in imports("levels")
+    assert Import("scipy.signal", False) in imports("levels")
 
 
 @pytest.mark.parametrize("module", BELOW_THE_EDGES)

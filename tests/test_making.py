@@ -12,6 +12,7 @@ import soundfile
 from threadpoolctl import threadpool_limits
 
 from smalti.errors import AudioFileError, MissingExtraError, SmaltiError
+from smalti.levels import integrated_loudness
 from smalti.making import (
     FIGURES,
     LOUDEST,
@@ -26,6 +27,7 @@ from smalti.making import (
     report_json,
     write_report,
 )
+from smalti.metrics.evaluation import target_leak
 from smalti.mosaicing import PRESETS, configure, finish, prepare, solve_steps
 from smalti.stft import StftParams
 
@@ -275,25 +277,31 @@ def inputs_of(n_target, *n_sources):
     ("n_target", "n_source", "n_fft"), [(16000, 16000, 64), (60000, 4000, 1024), (4000, 60000, 1024)]
 )
 @pytest.mark.parametrize(
-    ("preset", "phase", "layers"),
+    ("preset", "phase", "layers", "channels"),
     [
-        ("classic", "source", None),
-        ("classic", "griffin-lim", None),
-        ("notebook", "target", None),
-        ("notebook", "griffin-lim", None),
-        ("sparse", "target", None),
-        ("sparse", "source", 20),
+        ("classic", "source", None, 1),
+        ("classic", "griffin-lim", None, 1),
+        ("notebook", "target", None, 1),
+        ("notebook", "griffin-lim", None, 1),
+        ("sparse", "target", None, 1),
+        ("sparse", "source", 20, 1),
+        ("classic", "source", None, 2),
+        ("classic", "griffin-lim", None, 2),
+        ("sparse", "target", None, 6),
     ],
 )
-def test_memory_is_estimated_from_above_but_not_far(rng, preset, phase, layers, n_target, n_source, n_fft):
+def test_memory_is_estimated_from_above_but_not_far(rng, preset, phase, layers, channels, n_target, n_source, n_fft):
     settings = configure(preset, phase=phase, layers=layers, iterations=None if preset == "sparse" else 2)
     params = StftParams(n_fft, n_fft // 4)
     target = rng.standard_normal(n_target).astype(np.float32)
-    source = rng.standard_normal(n_source).astype(np.float32)
+    source = rng.standard_normal((channels, n_source)).astype(np.float32)
+    # What the code of the measures itself takes is no matter of the job.
+    integrated_loudness(target, SR)
+    target_leak(target, target, SR)
     tracemalloc.start()
     try:
         # Two recordings, since joining them takes memory as well.
-        job = prepare(target, [source[: n_source // 2], source[n_source // 2 :]], SR, settings, params=params)
+        job = prepare(target, [source[:, : n_source // 2], source[:, n_source // 2 :]], SR, settings, params=params)
         divergences = []
         for step in solve_steps(job):
             # Read as the command line reads it, which keeps a product alive.
@@ -302,7 +310,7 @@ def test_memory_is_estimated_from_above_but_not_far(rng, preset, phase, layers, 
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    needed = memory_needed(job.dictionary.n_atoms, job.spectrum.shape[1], settings, params)
+    needed = memory_needed(job.dictionary.n_atoms, job.spectrum.shape[1], settings, params, channels=channels, sr=SR)
     assert peak < needed < 2.5 * peak
 
 
@@ -310,7 +318,7 @@ def test_a_job_beyond_the_machine_is_refused(monkeypatch):
     settings, params = PRESETS["classic"], StftParams(64, 16)
     inputs = inputs_of(16000, 8000, 8000)
     n_frames, n_atoms = params.n_frames(16000), 2 * params.n_frames(8000)
-    needed = memory_needed(n_atoms, n_frames, settings, params)
+    needed = memory_needed(n_atoms, n_frames, settings, params, sr=SR)
 
     def machine_of(n_bytes):
         monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": n_bytes}.__getitem__, raising=False)

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import smalti
+from smalti.bands import a_weights
 from smalti.demo import demo_source, demo_target
 from smalti.metrics import (
     MEASURES,
@@ -46,7 +47,6 @@ from smalti.metrics.features import (
     FINE_GRID,
     GRID,
     RATE,
-    a_weights,
     audible,
     cepstra,
     chroma_filters,
@@ -452,6 +452,15 @@ def test_odd_signals_have_defined_numbers_in_every_part(y, source):
         assert all(math.isfinite(number) for number in numbers.values())
 
 
+def test_several_channels_are_judged_by_their_mix(target, source, pair, mosaics):
+    y = mosaics["classic"].audio
+    sides = [np.stack([1.4 * sound, 0.6 * sound]) for sound in (y, target, source)]
+    # Float32 analysis of mixes that differ by rounding.
+    assert evaluate(*sides, RATE) == pytest.approx(measure(y, pair), rel=1e-3, abs=1e-3)
+    flat = np.stack([y, np.clip(y, -0.2 * np.abs(y).max(), 0.2 * np.abs(y).max())])
+    assert measure(flat, pair)["clipping"] == measure(flat[1], pair)["clipping"] > 0
+
+
 def test_mistakes_are_told(target, source, pair, mosaics):
     made = mosaics["classic"]
     blueprint = Blueprint.of(made.activations, made.dictionary)
@@ -459,8 +468,8 @@ def test_mistakes_are_told(target, source, pair, mosaics):
         measure(np.zeros(100, np.int16), pair)
     with pytest.raises(ValueError, match=r"y holds 1 values that are NaN"):
         measure(np.array([0.0, np.nan]), pair)
-    with pytest.raises(ValueError, match=r"target has shape \(2, 50\); pass one channel"):
-        evaluate(target, np.zeros((2, 50)), source, RATE)
+    with pytest.raises(ValueError, match=r"target has shape \(50, 2, 1\); pass shape \(samples,\) or \(channels, samples\)"):
+        evaluate(target, np.zeros((50, 2, 1)), source, RATE)
     with pytest.raises(ValueError, match=r"sr is 100 Hz"):
         evaluate(target, target, source, 100)
     with pytest.raises(ValueError, match=r"blueprint is at 44100 Hz but y at 22050 Hz"):

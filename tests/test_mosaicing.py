@@ -13,8 +13,9 @@ from smalti.activations import Step
 from smalti.bands import band_edges, pool
 from smalti.constraints import limit_polyphony
 from smalti.grains import choose_runs, find_runs, keep_runs
+from smalti.levels import CEILING_DB, integrated_loudness, true_peak
 from smalti.mosaicing import configure, finish, prepare, solve_steps, solver_atoms
-from smalti.synthesis import CEILING, PHASES, synthesize
+from smalti.synthesis import PHASES, synthesize
 
 SR = 8000
 GRID = StftParams(256, 64)
@@ -62,6 +63,8 @@ def test_a_mosaic_is_finite_and_as_long_as_fine_and_as_fast_as_its_target(preset
     assert made.activations.min() >= 0
     assert made.divergences.dtype == np.float64
     assert np.isfinite(made.divergences).all()
+    assert (made.leak is None) == (phase != "target")
+    assert made.loudness == pytest.approx(integrated_loudness(made.audio, SR), abs=1e-9)
     assert 0 < made.fit <= 1
     assert made.settings == replace(PRESETS[preset], phase=phase)
     assert made.dictionary.params == GRID
@@ -156,10 +159,12 @@ def test_sources_shorter_than_a_window_are_padded_and_named(preset):
 
 @EVERY_PRESET
 @EVERY_PHASE
-def test_peaks_stay_below_the_ceiling_whatever_the_level(preset, phase):
-    made = make(30 * TARGET, SOURCE, preset=preset, phase=phase)
-    assert made.gain_db < 0
-    assert 0.9999 * CEILING < np.abs(made.audio).max() <= CEILING
+@pytest.mark.parametrize("loudness", ["as-is", "target"])
+def test_true_peaks_stay_below_the_ceiling_whatever_the_level(preset, phase, loudness):
+    made = make(30 * TARGET, SOURCE, preset=preset, phase=phase, loudness=loudness)
+    assert made.peak_gain_db < 0
+    assert CEILING_DB - 0.06 < 20 * np.log10(true_peak(made.audio, SR)) < CEILING_DB
+    assert made.true_peak_db == pytest.approx(20 * np.log10(true_peak(made.audio, SR)), abs=1e-9)
     loud = synthesize(
         made.activations,
         made.dictionary,
@@ -171,6 +176,8 @@ def test_peaks_stay_below_the_ceiling_whatever_the_level(preset, phase):
         aim=made.settings.aim,
     )
     np.testing.assert_allclose(made.audio, 10 ** (made.gain_db / 20) * loud, rtol=1e-9, atol=1e-12)
+    if loudness == "as-is":
+        assert made.gain_db == made.peak_gain_db
 
 
 @EVERY_PRESET
@@ -242,14 +249,16 @@ def test_classic_is_let_it_bee_as_published():
     V, S = np.abs(stft(target, grid)), stft(source, grid)
     rules = LetItBee(repetition=3, polyphony=10, continuity=3)
     *_, last = activation_steps(V, np.abs(S), n_iter=50, beta=1, constraints=rules)
-    made = mosaic(target, source, sr, preset="classic")
+    made = mosaic(target, source, sr, preset="classic", loudness="as-is")
     assert made.gain_db == 0
     np.testing.assert_allclose(made.audio, istft(S @ last.H, grid, length=len(target)), rtol=0, atol=1e-12)
     assert made.divergences[-1] == pytest.approx(last.divergence)
 
 
 def test_classic_is_let_it_bee_loop_by_loop():
-    settings = Settings(layers=2, no_repeat_s=3 * GRID.hop / SR, grain_length_s=5 * GRID.hop / SR, iterations=4)
+    settings = Settings(
+        layers=2, no_repeat_s=3 * GRID.hop / SR, grain_length_s=5 * GRID.hop / SR, iterations=4, loudness="as-is"
+    )
     target, source = TARGET[:600], [SOURCE[:700], SOURCE[2000:2400]]
     V, parts = np.abs(stft(target, GRID)), [stft(y, GRID) for y in source]
     S = np.hstack(parts)
@@ -320,7 +329,7 @@ def test_there_is_one_divergence_an_iteration(preset, iterations):
 @EVERY_TYPE
 def test_classic_follows_the_level_of_its_target(gain, phase, dtype):
     target, source = 0.1 * TARGET.astype(dtype), SOURCE.astype(dtype)
-    plain, scaled = (make(y.astype(dtype), source, phase=phase) for y in (target, gain * target))
+    plain, scaled = (make(y.astype(dtype), source, phase=phase, loudness="as-is") for y in (target, gain * target))
     assert plain.gain_db == scaled.gain_db == 0
     tolerance = 1e-4 if dtype is np.float32 else 1e-10
     np.testing.assert_allclose(
@@ -438,7 +447,9 @@ def test_the_parts_of_the_job_are_the_job():
 
 
 def test_griffin_lim_goes_as_far_as_the_settings_say():
-    job = prepare(TARGET, SOURCE, SR, configure("classic", phase="griffin-lim", iterations=3), params=GRID)
+    job = prepare(
+        TARGET, SOURCE, SR, configure("classic", phase="griffin-lim", iterations=3, loudness="as-is"), params=GRID
+    )
     *_, step = solve_steps(job)
     for n_iter, momentum in [(0, 0.99), (4, 0.99), (4, 0.2)]:
         settings = replace(job.settings, phase_iterations=n_iter, momentum=momentum)
@@ -524,14 +535,10 @@ def test_two_recordings_are_solved_with_their_border():
         (TARGET, np.ones(LENGTH, np.int16), TypeError, "source holds int16 samples"),
         ([0, 1], SOURCE, TypeError, "target holds int64 samples"),
         (TARGET.astype(np.float16), SOURCE, TypeError, "target has dtype float16; pass float32 or float64"),
-        (
-            np.stack([TARGET, TARGET]),
-            SOURCE,
-            ValueError,
-            r"target has shape \(2, 3000\); pass one channel.*mix it down",
-        ),
-        (TARGET, np.stack([SOURCE, SOURCE]), ValueError, r"source has shape \(2, 4000\); pass one channel"),
-        (TARGET, [SOURCE, SOURCE[:, None]], ValueError, r"source 2 has shape \(4000, 1\); pass one channel"),
+        (TARGET[:, None], SOURCE, ValueError, r"target has shape \(3000, 1\), that is 3000 channels; .*time last"),
+        (TARGET[None, None], SOURCE, ValueError, r"target has shape \(1, 1, 3000\); pass shape \(samples,\) or"),
+        (TARGET, np.stack([SOURCE, SOURCE]).T, ValueError, r"source has shape \(4000, 2\), that is 4000 channels"),
+        (TARGET, [SOURCE, SOURCE[:, None]], ValueError, r"source 2 has shape \(4000, 1\), that is 4000 channels"),
         (
             np.where(TARGET > 0.1, np.nan, TARGET),
             SOURCE,
@@ -614,13 +621,25 @@ def test_options_out_of_range_are_refused_by_name(options, error, message):
         ({"phase_iterations": -1}, ValueError, "phase_iterations is -1"),
         ({"momentum": 2}, ValueError, "momentum is 2; pass a number from 0 to 1"),
         ({"colour": "blue"}, TypeError, "colour"),
+        ({"channels": "left"}, ValueError, "channels is 'left'; pass one of source, apart, mono"),
+        (
+            {"loudness": "loud"},
+            ValueError,
+            "loudness is 'loud'; pass one of target, as-is or a number of LUFS from -70",
+        ),
+        ({"loudness": 3}, ValueError, "loudness is 3; pass a number from -70 to 0"),
+        ({"loudness": None}, TypeError, "loudness is None; pass a number from -70 to 0"),
+        ({"level_follow": 101}, ValueError, "level_follow is 101; pass a number from 0 to 100"),
+        ({"target_phase": -1}, ValueError, "target_phase is -1; pass a number from 0 to 100"),
+        ({"ear_weighting": 1}, TypeError, "ear_weighting is 1; pass True or False"),
     ],
 )
 def test_settings_check_themselves(settings, error, message):
     with pytest.raises(error, match=message):
         Settings(**settings)
-    with pytest.raises(error, match=message):
-        configure("classic", **settings)
+    if None not in settings.values():  # to `configure`, None is to leave it
+        with pytest.raises(error, match=message):
+            configure("classic", **settings)
 
 
 def test_nothing_is_changed_behind_anyones_back():

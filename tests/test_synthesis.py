@@ -5,11 +5,10 @@ import pytest
 import scipy.sparse
 from hypothesis import given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
 import oracles
 from smalti import StftParams, build_dictionary, griffin_lim, istft, stft, synthesize
-from smalti.synthesis import CEILING, PHASES, mix, peak_safe
+from smalti.synthesis import PHASES, mix
 from strategies import dtypes, grids, seeds, signals
 
 GRID = StftParams(64, 16)
@@ -211,32 +210,3 @@ def test_what_cannot_be_played_is_refused(H, options, error, message):
     dictionary = build_dictionary(np.ones(100), SR, params=GRID)
     with pytest.raises(error, match=message):
         synthesize(H, dictionary, **{"length": 100} | options)
-
-
-levels = st.floats(2.0**-7, 2.0**10)
-
-
-@given(dtypes.flatmap(lambda dtype: arrays(dtype, st.integers(1, 20), elements=st.floats(-1e6, 1e6, width=32))), levels)
-def test_no_peak_exceeds_the_ceiling_and_the_gain_is_reported(samples, ceiling):
-    safe, gain_db = peak_safe(samples, ceiling=ceiling)
-    peak = float(np.abs(samples).max())
-    assert safe.dtype == samples.dtype
-    # Compared in double precision, so that no rounding hides an excess.
-    assert float(np.abs(safe).max()) <= ceiling
-    if peak <= ceiling:
-        assert safe is samples
-        assert gain_db == 0
-    else:
-        accuracy = 8 * np.finfo(samples.dtype).eps
-        assert gain_db < 0
-        np.testing.assert_allclose(float(np.abs(safe).max()), ceiling, rtol=accuracy)
-        gain = 10 ** (gain_db / 20)
-        np.testing.assert_allclose(safe, gain * samples.astype(np.float64), rtol=accuracy, atol=1e-37)
-
-
-def test_the_ceiling_is_one_decibel_below_full_scale():
-    safe, gain_db = peak_safe(np.array([0.5, -1.0]))
-    assert gain_db == pytest.approx(-1, abs=1e-9)
-    np.testing.assert_allclose(20 * np.log10(np.abs(safe)), [-1 - 20 * np.log10(2), -1], atol=1e-9)
-    assert 20 * np.log10(CEILING) == pytest.approx(-1)
-    assert peak_safe(np.zeros(0))[1] == 0

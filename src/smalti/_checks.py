@@ -17,10 +17,22 @@ Integers = NDArray[np.integer[Any]]
 LARGEST = 1e15
 # A spectrum sums up to half a million samples.
 LOUDEST = 1e9
+# More are samples and channels confused.
+MOST_CHANNELS = 64
 
 
 def check_signal(name: str, samples: ArrayLike) -> Floats:
     """Return `samples` as a finite mono signal, (L,) float32 or float64, L >= 1."""
+    return _check_samples(name, samples, several=False)
+
+
+def check_sound(name: str, samples: ArrayLike) -> Floats:
+    """Return `samples` as a finite sound, float32 or float64: (L,) if it has one channel, else (C, L); L >= 1."""
+    sound = _check_samples(name, samples, several=True)
+    return sound[0] if sound.ndim == 2 and len(sound) == 1 else sound
+
+
+def _check_samples(name: str, samples: ArrayLike, *, several: bool) -> Floats:
     signal = np.asarray(samples)
     if signal.dtype.kind in "iu":
         raise TypeError(
@@ -29,8 +41,15 @@ def check_signal(name: str, samples: ArrayLike) -> Floats:
         )
     if signal.dtype not in (np.float32, np.float64):
         raise TypeError(f"{name} has dtype {signal.dtype}; pass float32 or float64 samples")
-    if signal.ndim != 1:
+    if not several and signal.ndim != 1:
         raise ValueError(f"{name} has shape {signal.shape}; pass one channel, shape (samples,): mix it down first")
+    if signal.ndim not in (1, 2):
+        raise ValueError(f"{name} has shape {signal.shape}; pass shape (samples,) or (channels, samples)")
+    if signal.ndim == 2 and not 1 <= len(signal) <= MOST_CHANNELS:
+        raise ValueError(
+            f"{name} has shape {signal.shape}, that is {len(signal)} channels; "
+            f"pass shape (channels, samples), time last, with 1 to {MOST_CHANNELS} channels"
+        )
     if signal.size == 0:
         raise ValueError(f"{name} has 0 samples; pass at least one")
     _check_finite(name, signal, most=LOUDEST)

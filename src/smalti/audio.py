@@ -1,8 +1,9 @@
 """Recordings in and out: the one room that opens sound files, and the only one that imports soundfile and soxr.
 
-Everything further in works on float32 mono arrays in [-1, 1]. What a file can be wrong about (cut short, not audio,
-full of NaN) is told here, in one sentence that names the file; what a result can be wrong about (too loud for its
-format, an existing file in its place) is refused here, before a byte of it stands on the disk.
+Everything further in works on float32 arrays in [-1, 1], (L,) for one channel and (C, L) for several. What a file can
+be wrong about (cut short, not audio, full of NaN) is told here, in one sentence that names the file; what a result can
+be wrong about (too loud for its format, an existing file in its place) is refused here, before a byte of it stands on
+the disk.
 """
 
 import errno
@@ -26,7 +27,8 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from smalti._checks import LOUDEST, check_rate, check_real, check_signal
+from smalti._checks import LOUDEST, MOST_CHANNELS, check_count, check_rate, check_real, check_sound
+from smalti.channels import n_channels, rows, together
 from smalti.errors import AudioFileError
 
 StrPath = str | os.PathLike[str]
@@ -55,14 +57,15 @@ _UNKNOWN_FORMAT = {1, 7}  # libsndfile's "format not recognised", and what it sa
 
 @dataclass(frozen=True, eq=False)
 class Recording:
-    """One recording, or an excerpt of one, as mono samples.
+    """One recording, or an excerpt of one, with all its channels.
 
     Attributes
     ----------
-    samples : (L,) float32 array, finite, L >= 1. Nominally in [-1, 1]; a float file may go beyond.
+    samples : (L,) float32 array for one channel, (C, L) for several, finite, L >= 1. Nominally in [-1, 1]; a float file
+        may go beyond. `smalti.channels.mixed_down` makes one signal of them.
     sr : int. Sample rate in Hz, the file's own.
     path : the file, as it was named.
-    channels : int, >= 1. Channels of the file, before they were averaged to one.
+    channels : int, 1 to 64. C, the channels of the file.
     sha256 : hex digest of the whole file, also when only an excerpt was read.
     warnings : sentences about what was not as expected but could be read all the same.
     """
@@ -75,21 +78,23 @@ class Recording:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if check_signal("samples", self.samples).dtype != np.float32:
+        if check_sound("samples", self.samples).dtype != np.float32:
             raise TypeError(f"samples has dtype {self.samples.dtype}; pass float32")
+        if n_channels(self.samples) != self.channels:
+            raise ValueError(f"channels is {self.channels} but samples has shape {self.samples.shape}; make them agree")
         check_rate("sr", self.sr)
 
     @property
     def duration_s(self) -> float:
         """Length in seconds."""
-        return len(self.samples) / self.sr
+        return int(self.samples.shape[-1]) / self.sr
 
 
 def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | None = None) -> Recording:
-    """Read a sound file, or an excerpt of it, as mono float32.
+    """Read a sound file, or an excerpt of it, as float32.
 
-    Every format libsndfile knows is read: WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, CAF and more. Channels are
-    averaged. A truncated or damaged file is read as far as it goes, and `Recording.warnings` says so.
+    Every format libsndfile knows is read: WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, CAF and more. All
+    channels are kept. A truncated or damaged file is read as far as it goes, and `Recording.warnings` says so.
 
     Parameters
     ----------
@@ -104,8 +109,8 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
     Raises
     ------
     AudioFileError : if there is no such file, if it cannot be opened or decoded, holds no samples or samples that
-        are NaN, infinite or beyond 1e9, has a sample rate outside 1000 to 768000 Hz, or if the excerpt lies
-        outside it.
+        are NaN, infinite or beyond 1e9, has a sample rate outside 1000 to 768000 Hz or more than 64 channels, or if
+        the excerpt lies outside it.
     ValueError : if no file could have such an excerpt.
 
     Notes
@@ -124,7 +129,7 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
         raise AudioFileError(f"cannot read {path}: {_reason(error)}; check its permissions and disk") from error
     samples = decoded.samples
 
-    bad = np.flatnonzero(~(np.abs(samples) <= LOUDEST))  # NaN fails every comparison
+    bad = np.flatnonzero(~(np.abs(rows(samples)) <= LOUDEST).all(axis=0))  # NaN fails every comparison
     if bad.size:
         at_s = (decoded.first + bad[0]) / decoded.sr
         raise AudioFileError(
@@ -140,8 +145,6 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
         raise AudioFileError(f"cannot read {path}: {fault}; record, export or download it again")
 
     warnings = []
-    if decoded.channels > 1:
-        warnings.append(f"mixed down from {decoded.channels} channels to mono")
     if decoded.cut:
         warnings.append(decoded.cut)
     if end_s is not None and decoded.short:
@@ -150,7 +153,7 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
 
 
 class _Decoded(NamedTuple):
-    samples: Samples  # mono
+    samples: Samples  # (L,) or (C, L)
     sr: int
     channels: int
     first: int  # frame of the file samples[0] stands at
@@ -179,7 +182,7 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
     # An absolute name, as libsndfile takes "-" for standard input; bytes, as names need not be valid text.
     name = str(path.absolute()) if os.name == "nt" else os.fsencode(path.absolute())
     damaged = False
-    blocks = [np.zeros(0, np.float32)]
+    blocks = list[Samples]()
     try:
         with _without_decoder_chatter(), _Stream(name) as file:
             sr, channels, log = file.samplerate, file.channels, file.extra_info
@@ -187,6 +190,10 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
                 check_rate("its sample rate", sr)
             except ValueError as error:
                 raise AudioFileError(f"cannot use {path}: {error}") from error
+            if channels > MOST_CHANNELS:
+                raise AudioFileError(
+                    f"cannot use {path}: it has {channels} channels, more than {MOST_CHANNELS}; split it up first"
+                )
             promised, is_mp3 = _promised_frames(file), file.format == "MP3"
             # Limits no file reaches, for times so large that they are infinite in frames.
             first = round(min((start_s or 0) * sr, sys.maxsize // 2))
@@ -203,7 +210,7 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
                     if not len(block):
                         break
                     if end + len(block) > first:
-                        blocks.append(_mono(block[max(first - end, 0) :]))
+                        blocks.append(block[max(first - end, 0) :])
                     end += len(block)
             except soundfile.SoundFileError:
                 damaged = True
@@ -221,7 +228,8 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
         kind = "truncated or damaged" if damaged else "truncated"
         promise = f"the header promises {promised / sr:.3f} s but " if promised > end else ""
         cut = f"{kind}: {promise}only {end / sr:.3f} s can be read; using that"
-    return _Decoded(np.concatenate(blocks), sr, channels, first, end, end < stop, cut)
+    samples = np.ascontiguousarray(np.concatenate([np.zeros((0, channels), np.float32), *blocks]).T)
+    return _Decoded(together(list(samples)), sr, channels, first, end, end < stop, cut)
 
 
 def _promised_frames(file: soundfile.SoundFile) -> int:
@@ -235,14 +243,6 @@ def _promised_frames(file: soundfile.SoundFile) -> int:
         if present < promised < _SIZE_LEFT_OPEN:
             return max(1, round(frames * promised / max(1, present)))
     return frames
-
-
-def _mono(block: Samples) -> Samples:
-    if block.shape[1] == 1:
-        return block[:, 0]
-    with np.errstate(invalid="ignore"):  # inf - inf: the NaN it gives is reported later, with its place
-        mean: Samples = block.mean(axis=1, dtype=np.float64).astype(np.float32)
-    return mean
 
 
 def _check_excerpt(start_s: float | None, end_s: float | None) -> None:
@@ -350,24 +350,24 @@ def resample(samples: Samples, sr: int, target_sr: int) -> Samples:
 
     Parameters
     ----------
-    samples : (L,) float array, finite, L >= 1.
+    samples : (L,) or (C, L) float array, finite, L >= 1.
     sr, target_sr : int. Sample rates in Hz.
 
     Returns
     -------
-    (M,) float32 array, ``M = floor(L * target_sr / sr + 1/2)``. With equal rates, `samples` itself if it is float32.
+    (M,) or (C, M) float32 array, ``M = floor(L * target_sr / sr + 1/2)``, each channel as if it were alone. With equal
+    rates, `samples` itself if it is float32.
 
     Raises
     ------
-    ValueError : if `samples` is not 1-D, empty or not finite, or a rate is out of range.
+    ValueError : if `samples` has another shape, is empty or not finite, or a rate is out of range.
     TypeError : if `samples` are not floats or a rate is not an integer.
     """
-    samples = check_signal("samples", samples).astype(np.float32, copy=False)
+    samples = check_sound("samples", samples).astype(np.float32, copy=False)
     sr, target_sr = check_rate("sr", sr), check_rate("target_sr", target_sr)
     if sr == target_sr:
         return samples
-    resampled: Samples = soxr.resample(samples, sr, target_sr, quality="VHQ")
-    return resampled
+    return together([soxr.resample(channel, sr, target_sr, quality="VHQ") for channel in rows(samples)])
 
 
 # Encoding
@@ -378,25 +378,27 @@ class _Format(NamedTuple):
     subtypes: tuple[str, ...]  # the first is the default
     takes_rate: Callable[[int], bool]
     rates: str
+    channels: int  # at most
 
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
 _FORMATS = {
-    ".wav": _Format("WAV", ("PCM_16", "PCM_24", "FLOAT"), lambda sr: True, "any"),
+    ".wav": _Format("WAV", ("PCM_16", "PCM_24", "FLOAT"), lambda sr: True, "any", MOST_CHANNELS),
     ".flac": _Format(
         "FLAC",
         ("PCM_16", "PCM_24"),
         lambda sr: sr <= 65535 or (sr <= 655350 and sr % 10 == 0),
         "up to 65535 Hz, and multiples of 10 up to 655350 Hz",
+        8,
     ),
     # Beyond this rate libsndfile does not refuse, it crashes.
-    ".ogg": _Format("OGG", ("VORBIS",), lambda sr: sr <= 200_000, "up to 200000 Hz"),
-    ".mp3": _Format("MP3", ("MPEG_LAYER_III",), _MP3_RATES.__contains__, ", ".join(map(str, _MP3_RATES)) + " Hz"),
+    ".ogg": _Format("OGG", ("VORBIS",), lambda sr: sr <= 200_000, "up to 200000 Hz", MOST_CHANNELS),
+    ".mp3": _Format("MP3", ("MPEG_LAYER_III",), _MP3_RATES.__contains__, ", ".join(map(str, _MP3_RATES)) + " Hz", 2),
 }
 _BITS = {"PCM_16": 16, "PCM_24": 24}
 
 
-def check_format(ending: str, sr: int, *, subtype: str | None = None) -> str:
+def check_format(ending: str, sr: int, *, subtype: str | None = None, channels: int = 1) -> str:
     """The subtype `encode_audio` would write, after checking that it can: to be asked before a long computation.
 
     Parameters
@@ -405,11 +407,12 @@ def check_format(ending: str, sr: int, *, subtype: str | None = None) -> str:
     sr : int. Sample rate in Hz.
     subtype : ``PCM_16``, ``PCM_24``, ``FLOAT`` (.wav), ``PCM_16``, ``PCM_24`` (.flac), ``VORBIS`` (.ogg),
         ``MPEG_LAYER_III`` (.mp3); None is the first of each.
+    channels : int >= 1. An .mp3 holds 2 at most, a .flac 8, the others 64.
 
     Raises
     ------
-    ValueError : if the ending is not one of these, or its format has no such subtype or rate.
-    TypeError : if `sr` is not an integer.
+    ValueError : if the ending is not one of these, or its format has no such subtype, rate or number of channels.
+    TypeError : if `sr` or `channels` is not an integer.
     """
     try:
         format_ = _FORMATS[ending.lower()]
@@ -425,16 +428,22 @@ def check_format(ending: str, sr: int, *, subtype: str | None = None) -> str:
             f"{format_.name} cannot have a sample rate of {sr} Hz, only {format_.rates}; "
             "choose one of these (--sr 44100) or another ending"
         )
+    if check_count("channels", channels, least=1) > format_.channels:
+        wider = [other for other, its in _FORMATS.items() if its.channels >= channels]
+        raise ValueError(
+            f"{format_.name} holds at most {format_.channels} channels and there are {channels}; "
+            f"choose another ending ({', '.join(wider)}) or mix down to one channel (--channels mono)"
+        )
     return subtype
 
 
 def encode_audio(samples: Samples, sr: int, *, ending: str, subtype: str | None = None) -> bytes:
-    """The bytes of a mono sound file.
+    """The bytes of a sound file.
 
     Parameters
     ----------
-    samples : (L,) float array, finite, L >= 1. In [-1, 1], except for subtype ``FLOAT``: nothing is ever clipped
-        or scaled here.
+    samples : (L,) or (C, L) float array, finite, L >= 1. In [-1, 1], except for subtype ``FLOAT``: nothing is ever
+        clipped or scaled here.
     sr, ending, subtype : see `check_format`.
 
     Returns
@@ -443,7 +452,7 @@ def encode_audio(samples: Samples, sr: int, *, ending: str, subtype: str | None 
 
     Raises
     ------
-    ValueError : if the samples are empty, not 1-D, not finite or too loud, or see `check_format`.
+    ValueError : if the samples are empty, of another shape, not finite or too loud, or see `check_format`.
     TypeError : if the samples are not floats, or `sr` is not an integer.
 
     Notes
@@ -451,8 +460,9 @@ def encode_audio(samples: Samples, sr: int, *, ending: str, subtype: str | None 
     PCM codes are the nearest ones, ``rint(x * 2**(bits - 1))``, so that writing what was read from a file of the
     same depth gives the same codes. Full scale, 1.0, has no code and becomes the largest one. Nothing is dithered.
     """
-    subtype = check_format(ending, sr, subtype=subtype)
-    samples = check_signal("samples", samples).astype(np.float32, copy=False)
+    check_format(ending, sr, subtype=subtype)
+    samples = check_sound("samples", samples).astype(np.float32, copy=False)
+    subtype = check_format(ending, sr, subtype=subtype, channels=n_channels(samples))
     peak = float(np.abs(samples).max())
     # A gain that aims at 1 may miss it by a rounding error, which no format can tell from 1.
     if subtype != "FLOAT" and peak > 1 + np.finfo(np.float32).eps:
@@ -464,6 +474,8 @@ def encode_audio(samples: Samples, sr: int, *, ending: str, subtype: str | None 
         data: NDArray[Any] = _pcm(samples, _BITS[subtype])
     else:
         data = samples
+    # In files the samples of one moment stand side by side.
+    data = np.ascontiguousarray(rows(data).T)
     # libsndfile hands its output to a Python callback, and an exception raised there is dropped: a Ctrl-C would go
     # unheard and leave a hole in the file. It can only strike the main thread, so another one does the encoding.
     with ThreadPoolExecutor(max_workers=1) as worker:
@@ -482,7 +494,7 @@ def _pcm(samples: Samples, bits: int) -> NDArray[np.int32]:
 
 def _encode(data: NDArray[Any], sr: int, format_: str, subtype: str) -> bytes:
     memory = io.BytesIO()
-    with soundfile.SoundFile(memory, "w", sr, channels=1, format=format_, subtype=subtype) as file:
+    with soundfile.SoundFile(memory, "w", sr, channels=data.shape[1], format=format_, subtype=subtype) as file:
         for start in range(0, len(data), _BLOCK):
             file.write(data[start : start + _BLOCK])
     if subtype == "FLOAT":
@@ -497,7 +509,7 @@ def _encode(data: NDArray[Any], sr: int, format_: str, subtype: str) -> bytes:
 def write_audio(
     path: StrPath, samples: Samples, sr: int, *, subtype: str | None = None, overwrite: bool = False
 ) -> None:
-    """Write a mono sound file, in the format its name ends in; whole or not at all.
+    """Write a sound file, in the format its name ends in; whole or not at all.
 
     Parameters
     ----------

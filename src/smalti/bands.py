@@ -1,4 +1,6 @@
-"""Auditory bands: bins pooled so that spectra are compared at the ear's resolution, at a sixth of the work.
+"""What the ear makes of bins: auditory bands, and how loud it hears each frequency.
+
+Bins are pooled so that spectra are compared at the ear's resolution, at a sixth of the work.
 
 Below 1 kHz every bin stays, since the ear tells partials apart there; above, bands are 3 % wide, about what two
 neighbouring tones must differ by to be told apart in a mixture.
@@ -40,3 +42,17 @@ def pool(magnitudes: Floats, edges: NDArray[np.intp]) -> Floats:
     Sums, not means: pooled so, a Kullback-Leibler fit keeps the weight that every bin had.
     """
     return np.add.reduceat(magnitudes, edges[:-1], axis=0)
+
+
+def a_weights(hz: Floats) -> Floats:
+    """Power gains of the A-weighting curve at frequencies `hz`, 1 at 1 kHz.
+
+    References
+    ----------
+    IEC 61672-1:2013, annex E.
+    """
+    f2 = np.asarray(hz, dtype=np.float64) ** 2
+    gain = 12194.217**2 * f2**2
+    gain /= (f2 + 20.598997**2) * (f2 + 12194.217**2) * np.sqrt((f2 + 107.65265**2) * (f2 + 737.86223**2))
+    weights: Floats = (gain * 10 ** (2.0 / 20)) ** 2
+    return weights

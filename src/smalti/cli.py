@@ -41,7 +41,19 @@ from smalti.making import (
     write_report,
 )
 from smalti.metrics import MEASURES, Measure
-from smalti.mosaicing import DEFAULT_PRESET, PRESETS, Settings, configure, finish, prepare, solve_steps
+from smalti.mosaicing import (
+    CHANNELS,
+    DEFAULT_PRESET,
+    LOUDNESSES,
+    PRESETS,
+    Settings,
+    assemble,
+    channel_jobs,
+    configure,
+    prepare,
+    render,
+    solve_steps,
+)
 from smalti.stft import StftParams
 from smalti.synthesis import PHASES
 
@@ -70,7 +82,10 @@ LONGEST_WINDOW = 2**17
 
 # Names that open the library's sentences and are options here: start_s is --start. Nothing else in a sentence is
 # touched, since a file may be called beta.wav.
-_KNOBS = "preset|layers|grain_length_s|no_repeat_s|iterations|beta|phase|n_fft|hop|start_s|end_s"
+_KNOBS = (
+    "preset|layers|grain_length_s|no_repeat_s|iterations|beta|phase|target_phase|channels|ear_weighting|loudness"
+    "|level_follow|n_fft|hop|start_s|end_s"
+)
 _KNOB = re.compile(rf"^({_KNOBS})(?= )|(?<=than )start_s(?=,)")
 
 
@@ -212,6 +227,37 @@ def make(
     phase: Annotated[
         str | None, _one_of(PHASES, "source: grains as recorded. griffin-lim: smoother. target: blends the target in.")
     ] = None,
+    target_phase: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="PERCENT",
+            help="Turn phases towards the target's. More: smoother and closer, and more of the target itself leaks.",
+        ),
+    ] = None,
+    channels: Annotated[
+        str | None,
+        _one_of(CHANNELS, "source: the source's, its image kept. apart: the target's, each solved alone. mono: one."),
+    ] = None,
+    ear_weighting: Annotated[
+        bool | None,
+        typer.Option("--ear-weighting/--no-ear-weighting", help="Compare sounds as loud as the ear hears them."),
+    ] = None,
+    loudness: Annotated[
+        str | None,
+        typer.Option(
+            metavar="target|as-is|LUFS",
+            autocompletion=lambda: list(LOUDNESSES),
+            help="Level of the mosaic: the target's loudness, as it comes, or a number such as -16. Peaks stay safe.",
+        ),
+    ] = None,
+    level_follow: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=100, metavar="PERCENT", help="Draw the slow rise and fall of loudness towards the target's."
+        ),
+    ] = None,
     n_fft: Annotated[
         int | None,
         typer.Option(
@@ -266,6 +312,11 @@ def make(
         iterations=iterations,
         beta=beta,
         phase=phase,
+        target_phase=target_phase,
+        channels=channels,
+        ear_weighting=ear_weighting,
+        loudness=None if loudness is None else _loudness(loudness),
+        level_follow=level_follow,
         sr=sr,
     )
     params = _grid(n_fft, hop)
@@ -287,6 +338,14 @@ def make(
         print(report_json(made), end="")
     elif not quiet:
         print(_line(_sentence(made)))
+
+
+def _loudness(value: str) -> str | float:
+    """A number of LUFS where it is one; the library knows which words there are."""
+    try:
+        return float(value)
+    except ValueError:
+        return value
 
 
 def _grid(n_fft: int | None, hop: int | None) -> StftParams | None:
@@ -352,7 +411,7 @@ def _bar(quiet: bool, *columns: Any) -> Progress:
 
 
 class _Clock:
-    """Seconds spent in each named stage."""
+    """Seconds spent in each named stage, however often it comes."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -360,7 +419,7 @@ class _Clock:
 
     def lap(self, stage: str) -> None:
         now = time.perf_counter()
-        self.seconds[stage] = round(now - self._last, 4)
+        self.seconds[stage] = round(self.seconds.get(stage, 0.0) + now - self._last, 4)
         self.seconds["total"] = round(now - self._begin, 4)
         self._last = now
 
@@ -394,7 +453,7 @@ def _make(
     clock, said = _Clock(), list[str]()
     check_outputs(outputs, [target, *sources])
     inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s, sr=settings.sr)
-    check_outputs(outputs, inputs.files, sr=inputs.sr)
+    check_outputs(outputs, inputs.files, sr=inputs.sr, channels=inputs.channels_of(settings))
     for sentence in inputs.warnings:
         said.append(sentence)
         _warn(sentence)
@@ -411,18 +470,22 @@ def _make(
             names=[str(source.path) for source in inputs.sources],
             target_name=str(inputs.target.path),
         )
-    clock.lap("analyse")
     steps = settings.iterations + (settings.refine + 1 if settings.choose else 0)
     if settings.method == "pursuit":
         steps = min(settings.layers or job.dictionary.n_atoms, job.dictionary.n_atoms)
-    divergences = []
+    parts = []
+    clock.lap("analyse")
     with _bar(quiet, TextColumn("divergence {task.fields[divergence]}")) as bar:
-        task = bar.add_task("building", total=steps, divergence="")
-        for step in solve_steps(job, rng=seed):
-            divergences.append(step.divergence)
-            bar.update(task, advance=1, divergence=f"{step.divergence:.4g}")
-    clock.lap("solve")
-    mosaic = finish(job, step, divergences)
+        task = bar.add_task("building", total=steps * job.n_solves, divergence="")
+        for part in channel_jobs(job):
+            divergences = []
+            for step in solve_steps(part, rng=seed):
+                divergences.append(step.divergence)
+                bar.update(task, advance=1, divergence=f"{step.divergence:.4g}")
+            clock.lap("solve")
+            parts.append(render(part, step, divergences))
+            clock.lap("synthesise")
+    mosaic = assemble(job, parts)
     clock.lap("synthesise")
     write_outputs(outputs, inputs, job, mosaic)
     clock.lap("write")
@@ -453,11 +516,14 @@ def _sentence(report: dict[str, Any]) -> str:
     """What was made, how long it took, how well it fits."""
     output, sources = report["output"], len(report["sources"])
     of = report["sources"][0]["path"] if sources == 1 else f"{sources} recordings"
-    gain = report["peak_gain_db"]
+    loudness, gain, leak = output["loudness_lufs"], report["peak_gain_db"], report["leak"]
+    level = "silent" if loudness is None else f"{loudness:.1f} LUFS"
     lowered = f", turned down {-gain:.1f} dB to keep peaks safe" if gain < -0.05 else ""
+    leaking = "" if leak is None else f", {leak:.0%} of the target itself leaks through"
     return (
         f"{output['path']}: {output['duration_s']:.1f} s of {report['target']['path']} made of {of} "
-        f"({report['preset']}) in {report['seconds']['total']:.1f} s, spectral overlap {report['fit']:.0%}{lowered}"
+        f"({report['preset']}) in {report['seconds']['total']:.1f} s, spectral overlap {report['fit']:.0%}, "
+        f"{level}{lowered}{leaking}"
     )
 
 

@@ -1,16 +1,17 @@
 """The dictionary: every frame of the source recordings, and where each came from."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smalti._checks import Floats, check_rate, check_signal
+from smalti._checks import Floats, check_rate, check_sound
+from smalti.channels import CANCELLED, mixed_down, n_channels
 from smalti.constraints import segment_slices
 from smalti.sparse_coding import unit_columns
-from smalti.stft import Complexes, StftParams, stft
+from smalti.stft import Complexes, StftParams, frame_powers, stft
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,7 +20,9 @@ class Dictionary:
 
     Attributes
     ----------
-    spectra : (F, K) complex array, the frames' transforms, as loud as they are recorded.
+    spectra : (F, K) complex array, the transforms of the frames of the recordings' mono mixes, as loud as they are
+        recorded: what a target is compared with. Frames whose channels cancel in the mix are silent here.
+    recordings : one array a recording, (L,) or (C, L): what sounds. Channels are transformed when they are rendered.
     segments : (K,) int array, the recording each atom comes from: an index into `names`.
     centres : (K,) int array, the sample of that recording on which the atom is centred.
     names : one name a recording.
@@ -32,6 +35,7 @@ class Dictionary:
     names: tuple[str, ...]
     params: StftParams
     sr: int
+    recordings: tuple[Floats, ...]
 
     @cached_property
     def magnitudes(self) -> Floats:
@@ -56,6 +60,38 @@ class Dictionary:
         return int(self.spectra.shape[1])
 
     @property
+    def n_channels(self) -> int:
+        """C, those of the widest recording."""
+        return max(map(n_channels, self.recordings))
+
+    def channel_spectra(self, channel: int) -> Complexes:
+        """(F, K): the frames as they sound in one of the `n_channels` channels, counted from 0.
+
+        A recording of one channel sounds in all of them; one of fewer than `n_channels` fills the first.
+        """
+        if self.n_channels == 1:
+            return self.spectra
+        return _frames([_heard_in(recording, channel) for recording in self.recordings], self.params)[0]
+
+    def mixed_down(self) -> "Dictionary":
+        """The same atoms, sounding in one channel: the mono mixes."""
+        if self.n_channels == 1:
+            return self
+        return replace(self, recordings=tuple(map(mixed_down, self.recordings)))
+
+    def one_channel(self, channel: int, of: int) -> "Dictionary":
+        """The dictionary of a single channel: of recordings with `of` channels the one asked for, else the mono mix."""
+        if self.n_channels == 1:
+            return self
+        chosen, compared = list(self.recordings), list(self.recordings)
+        for i, recording in enumerate(self.recordings):
+            if n_channels(recording) == of > 1:
+                chosen[i] = compared[i] = recording[channel]
+            else:
+                chosen[i] = mixed_down(recording)
+        return replace(self, recordings=tuple(chosen), spectra=_compared(compared, self.params)[0])
+
+    @property
     def hop_s(self) -> float:
         """Seconds from one atom to the next."""
         return self.params.hop / self.sr
@@ -77,8 +113,8 @@ def build_dictionary(
 
     Parameters
     ----------
-    sources : one mono recording, (L,) float32 or float64, or a sequence of them; any length >= 1 (one shorter than a
-        window is padded with silence).
+    sources : one recording, (L,) or (C, L) float32 or float64, or a sequence of them; any length >= 1 (one shorter
+        than a window is padded with silence) and any number of channels.
     sr : sample rate of all, in Hz.
     params : the grid; by default `StftParams()`, which suits 22 050 Hz.
     names : one a recording; by default "source 1", "source 2", ...
@@ -91,17 +127,16 @@ def build_dictionary(
     ------
     ValueError, TypeError : for no recordings, empty, integer or non-finite ones, or another number of names.
     """
-    recordings = as_recordings(sources)
+    given = as_recordings(sources)
     sr = check_rate("sr", sr)
     params = params or StftParams()
-    names = tuple(names) if names is not None else tuple(f"source {i + 1}" for i in range(len(recordings)))
-    if len(names) != len(recordings):
-        raise ValueError(f"names has {len(names)} entries for {len(recordings)} recordings; pass one for each")
-    dtype = np.result_type(*recordings)
-    frames = [stft(recording.astype(dtype, copy=False), params) for recording in recordings]
-    counts = [spectrum.shape[1] for spectrum in frames]
-    # Stacked with frames as rows, as they lie in memory, so that an atom stays contiguous.
-    spectra = np.concatenate([spectrum.T for spectrum in frames]).T if len(frames) > 1 else frames[0]
+    names = tuple(names) if names is not None else tuple(f"source {i + 1}" for i in range(len(given)))
+    if len(names) != len(given):
+        raise ValueError(f"names has {len(names)} entries for {len(given)} recordings; pass one for each")
+    dtype = np.result_type(*given)
+    # Copies, since channels are transformed later, when the caller's arrays may hold something else.
+    recordings = tuple(recording.astype(dtype) for recording in given)
+    spectra, counts = _compared(recordings, params)
     return Dictionary(
         spectra=spectra,
         segments=np.repeat(np.arange(len(counts)), counts),
@@ -109,13 +144,50 @@ def build_dictionary(
         names=names,
         params=params,
         sr=sr,
+        recordings=recordings,
     )
 
 
+def _compared(recordings: Sequence[Floats], params: StftParams) -> tuple[Complexes, list[int]]:
+    """The frames of the mono mixes, and how many each recording has.
+
+    A frame whose channels cancel in the mix is one of silence: no gain measured by next to nothing may be put on what
+    the channels hold.
+    """
+    spectra, counts = _frames([mixed_down(recording) for recording in recordings], params)
+    first = 0
+    for recording, count in zip(recordings, counts, strict=True):
+        if recording.ndim == 2:
+            spectra[:, first : first + count][:, _cancelled(recording, params)] = 0
+        first += count
+    return spectra, counts
+
+
+def _cancelled(recording: Floats, params: StftParams) -> NDArray[np.bool_]:
+    """Which frames of (C, L) channels keep too little of their mean power when mixed down; see `mixed_down`."""
+    power = sum(frame_powers(channel, params) for channel in recording) / len(recording)
+    lost: NDArray[np.bool_] = frame_powers(mixed_down(recording), params) < CANCELLED * power
+    return lost
+
+
+def _frames(recordings: Sequence[Floats], params: StftParams) -> tuple[Complexes, list[int]]:
+    """The frames of recordings of one channel side by side, (F, K), and how many each has."""
+    frames = [stft(recording, params) for recording in recordings]
+    # Stacked with frames as rows, as they lie in memory, so that an atom stays contiguous.
+    spectra = np.concatenate([spectrum.T for spectrum in frames]).T if len(frames) > 1 else frames[0]
+    return spectra, [spectrum.shape[1] for spectrum in frames]
+
+
+def _heard_in(recording: Floats, channel: int) -> Floats:
+    if recording.ndim == 1:
+        return recording
+    return recording[channel] if channel < len(recording) else np.zeros_like(recording[0])
+
+
 def as_recordings(sources: ArrayLike | Sequence[ArrayLike]) -> list[Floats]:
-    """`sources` as a list of checked mono recordings, whether one was given or several."""
+    """`sources` as a list of checked recordings, (L,) or (C, L), whether one was given or several."""
     if isinstance(sources, np.ndarray):
-        return [check_signal("source", sources)]
+        return [check_sound("source", sources)]
     if not isinstance(sources, list | tuple):
         raise TypeError(
             f"source is a {type(sources).__name__}; pass an array of samples, a list of them, or a Dictionary"
@@ -123,5 +195,5 @@ def as_recordings(sources: ArrayLike | Sequence[ArrayLike]) -> list[Floats]:
     if not sources:
         raise ValueError("source is empty; pass at least one recording")
     if np.isscalar(sources[0]):
-        return [check_signal("source", sources)]
-    return [check_signal(f"source {i + 1}", recording) for i, recording in enumerate(sources)]
+        return [check_sound("source", sources)]
+    return [check_sound(f"source {i + 1}", recording) for i, recording in enumerate(sources)]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from smalti.audio import Recording, read_audio, resample, same_file
+from smalti.channels import rows
 from smalti.errors import AudioFileError
 from smalti.making import QUIETEST, Inputs, provenance, read_inputs
 from smalti.metrics import Blueprint, Reference, measure, reference
@@ -144,7 +145,7 @@ def judge_steps(case: Case, *, hop_s: float | None = None) -> Iterator[Judged]:
         samples = mosaic.samples
         numbers = measure(resample(samples, mosaic.sr, inputs.sr), against, hop_s=hop)
         # Resampling rounds flat tops off.
-        numbers["clipping"] = clipped_share(samples)
+        numbers["clipping"] = max(map(clipped_share, rows(samples)))
         is_copy = min(numbers["FID"], numbers["leak"]) > SURELY_THE_TARGET
         said = f"{mosaic.path} is the target in all but name: it follows perfectly and is no mosaic"
         # Of the target's own file it has been said.

@@ -6,6 +6,7 @@ writes sound, pictures and report, each whole or not at all.
 
 import importlib
 import json
+import math
 import os
 import platform
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,8 +29,10 @@ from smalti.audio import (
     same_file,
     write_atomic,
 )
+from smalti.channels import mixed_down, n_channels
 from smalti.errors import AudioFileError, SmaltiError
-from smalti.mosaicing import Job, Mosaic, Settings
+from smalti.levels import integrated_loudness
+from smalti.mosaicing import Job, Mosaic, Settings, output_channels
 from smalti.stft import StftParams
 
 FIGURES = ("spectrograms", "activations", "similarity", "divergence")
@@ -47,7 +50,7 @@ class Inputs:
     Attributes
     ----------
     target : as read from its file. sources : those that could be read.
-    target_samples, source_samples : (L,) float32, at `sr`.
+    target_samples, source_samples : (L,) or (C, L) float32, at `sr`.
     sr : working rate in Hz.
     skipped : files that could not be used, and why.
     warnings : sentences for the user.
@@ -60,6 +63,10 @@ class Inputs:
     sr: int
     skipped: Mapping[str, str]
     warnings: tuple[str, ...]
+
+    def channels_of(self, settings: Settings) -> int:
+        """How many channels a mosaic of them has."""
+        return output_channels(settings, n_channels(self.target_samples), list(map(n_channels, self.source_samples)))
 
     @property
     def files(self) -> list[Path]:
@@ -131,7 +138,7 @@ def _at_rate(recording: Recording, sr: int) -> Floats:
             f"cannot use {recording.path}: it peaks at {peak:.3g} where 1 is full scale; export it again"
         )
     samples = resample(recording.samples, recording.sr, sr)
-    if not len(samples):
+    if not samples.size:
         raise AudioFileError(
             f"cannot use {recording.path}: its {recording.duration_s:.2g} s are less than one sample at {sr} Hz; "
             "choose a longer recording or a higher --sr"
@@ -160,24 +167,25 @@ class Outputs:
         return [self.audio, *figures, *([self.report] if self.report else [])]
 
 
-def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100) -> None:
+def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, channels: int = 1) -> None:
     """Refuse, before any work, what could not or must not be written.
 
     Parameters
     ----------
     outputs : where the results are to go.
     inputs : files that they must not replace.
-    sr : sample rate of the sound in Hz; until it is known, 44.1 kHz, which suits every format.
+    sr, channels : sample rate of the sound in Hz, and its channels; until they are known, 44.1 kHz and one, which suit
+        every format.
 
     Raises
     ------
     ValueError : if a result would replace one of `inputs` or another result, or the sound's name has no known ending,
-        or its format no such subtype or sample rate.
+        or its format no such subtype, sample rate or number of channels.
     AudioFileError : if a file exists and may not be overwritten, or its folder is missing or not writable.
     MissingExtraError : if figures are wanted and matplotlib is not installed.
     """
     files = outputs.files()
-    check_format(outputs.audio.suffix, sr, subtype=outputs.subtype)
+    check_format(outputs.audio.suffix, sr, subtype=outputs.subtype, channels=channels)
     inputs = list(inputs)
     for i, file in enumerate(files):
         for source in inputs:
@@ -198,17 +206,27 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100) 
         check_writable(file, overwrite=outputs.overwrite)
 
 
-def memory_needed(n_atoms: int, n_frames: int, settings: Settings, params: StftParams) -> int:
+def memory_needed(
+    n_atoms: int, n_frames: int, settings: Settings, params: StftParams, *, channels: int = 1, sr: int = 22050
+) -> int:
     """Bytes that a job takes where it takes most, estimated from above.
 
     Parameters
     ----------
     n_atoms, n_frames : source and target frames.
     settings, params : of the job.
+    channels, sr : of the mosaic.
     """
     # How many float32 arrays of each shape are alive at once where a job needs most, as measured. Activations that no
     # rule thins out need most at the end, in becoming a sparse matrix that is not sparse.
-    numbers = params.n_bins * (5 * n_atoms + (18 if settings.phase == "griffin-lim" else 12) * n_frames)
+    frames = 18 if settings.phase == "griffin-lim" else 12
+    if settings.leaks:
+        # Measured at 22 050 Hz whatever the rate.
+        frames = max(frames, 4 + math.ceil(14 * 22050 / sr))
+    numbers = params.n_bins * (5 * n_atoms + frames * n_frames)
+    if channels > 1:
+        # The samples of all channels, the frames of one at a time, and the sums of grains of all.
+        numbers += params.n_bins * ((4 + channels) * n_atoms + (8 + 4 * channels) * n_frames)
     if settings.method == "pursuit":
         # Blocks of 256 frames are solved together, each with atoms of its own, in double precision.
         numbers += 5 * params.n_bins * min(256, n_frames) * min(settings.layers or n_atoms, n_atoms)
@@ -225,9 +243,10 @@ def check_memory(inputs: Inputs, settings: Settings, params: StftParams) -> None
     ------
     SmaltiError : if it would need more memory than the machine has.
     """
-    n_frames = params.n_frames(len(inputs.target_samples))
-    n_atoms = sum(params.n_frames(len(samples)) for samples in inputs.source_samples)
-    needed = memory_needed(n_atoms, n_frames, settings, params)
+    n_frames = params.n_frames(inputs.target_samples.shape[-1])
+    n_atoms = sum(params.n_frames(samples.shape[-1]) for samples in inputs.source_samples)
+    channels = inputs.channels_of(settings)
+    needed = memory_needed(n_atoms, n_frames, settings, params, channels=channels, sr=inputs.sr)
     try:
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not every system tells
@@ -248,9 +267,9 @@ def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) ->
         from smalti import plots
 
         figures = plots.mosaic_figures(
-            source=np.concatenate(inputs.source_samples),
+            source=np.concatenate(list(map(mixed_down, inputs.source_samples))),
             target=job.target,
-            mosaic=mosaic.audio,
+            mosaic=mixed_down(mosaic.audio),
             sr=mosaic.sr,
             H=mosaic.contributions,
             hop_s=mosaic.dictionary.hop_s,
@@ -297,28 +316,38 @@ def describe(
         "smalti": version("smalti"),
         "versions": {
             "python": platform.python_version(),
-            **{package: version(package) for package in ("numpy", "scipy", "soundfile", "soxr")},
+            **{package: version(package) for package in ("numpy", "scipy", "soundfile", "soxr", "pyloudnorm")},
         },
         "preset": preset,
         "settings": asdict(mosaic.settings),
         "seed": seed,
         "sr": mosaic.sr,
         "grid": asdict(params),
-        "target": provenance(target) | {"start_s": start_s or 0.0, "end_s": end_s},
+        "target": provenance(target)
+        | {
+            "start_s": start_s or 0.0,
+            "end_s": end_s,
+            "loudness_lufs": _or_none(integrated_loudness(inputs.target_samples, inputs.sr)),
+        },
         "sources": [provenance(source) for source in inputs.sources],
         "skipped": dict(inputs.skipped),
         "output": {
             "path": str(outputs.audio),
             "subtype": check_format(outputs.audio.suffix, mosaic.sr, subtype=outputs.subtype),
-            "samples": len(mosaic.audio),
-            "duration_s": len(mosaic.audio) / mosaic.sr,
+            "channels": n_channels(mosaic.audio),
+            "samples": mosaic.audio.shape[-1],
+            "duration_s": mosaic.audio.shape[-1] / mosaic.sr,
+            "loudness_lufs": _or_none(mosaic.loudness),
+            "true_peak_db": _or_none(mosaic.true_peak_db),
         },
         "bins": params.n_bins,
         "atoms": mosaic.dictionary.n_atoms,
         "frames": int(mosaic.activations.shape[1]),
         "divergence": mosaic.divergences.tolist(),
         "fit": mosaic.fit,
-        "peak_gain_db": mosaic.gain_db,
+        "leak": mosaic.leak,
+        "gain_db": mosaic.gain_db,
+        "peak_gain_db": mosaic.peak_gain_db,
         "measures": None if measures is None else dict(measures),
         "seconds": dict(seconds),
         "warnings": list(warnings),
@@ -334,6 +363,11 @@ def provenance(recording: Recording) -> dict[str, Any]:
         "channels": recording.channels,
         "duration_s": recording.duration_s,
     }
+
+
+def _or_none(level: float) -> float | None:
+    """A level, or None for that of silence, which JSON does not know."""
+    return level if math.isfinite(level) else None
 
 
 def report_json(report: Mapping[str, Any]) -> str:

@@ -1,7 +1,8 @@
 """The job: a target, a source, and what comes of them.
 
-`mosaic` does all of it. Its three parts stand alone for those who want to watch or steer: `prepare` analyses,
-`solve_steps` yields the activations as they form, `finish` makes the sound.
+`mosaic` does all of it. Its parts stand alone for those who want to watch or steer: `prepare` analyses, `solve_steps`
+yields the activations as they form, `finish` makes the sound. Where channels are driven apart there is more than one
+set of activations: `channel_jobs` gives a job for each, `render` makes the sound of one, `assemble` the mosaic of all.
 """
 
 import warnings
@@ -14,18 +15,23 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike
 
-from smalti._checks import Floats, check_choice, check_count, check_rate, check_real, check_signal
+from smalti._checks import Floats, check_choice, check_count, check_rate, check_real, check_sound
 from smalti.activations import Seed, Step, activation_steps
-from smalti.bands import band_edges, pool
+from smalti.bands import a_weights, band_edges, pool
+from smalti.channels import imaged, mixed_down, n_channels, rows, together
 from smalti.constraints import RANKS, LetItBee, limit_polyphony
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
 from smalti.grains import choose_runs, find_runs, keep_runs
-from smalti.sparse_coding import pursuit_steps
-from smalti.stft import Complexes, StftParams, stft
-from smalti.synthesis import AIMS, PHASES, peak_safe, synthesize
+from smalti.levels import follow_contour, integrated_loudness, match_loudness
+from smalti.phase import turn_toward
+from smalti.sparse_coding import pursuit_steps, unit_columns
+from smalti.stft import Complexes, StftParams, istft, stft
+from smalti.synthesis import AIMS, PHASES, synthesize
 
 METHODS = ("updates", "pursuit")
 CHOICES = ("grains", "frames")
+CHANNELS = ("source", "apart", "mono")
+LOUDNESSES = ("target", "as-is")
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,15 @@ class Settings:
     phase : "source", "target" or "griffin-lim"; see `synthesize`.
     phase_iterations, momentum : of Griffin-Lim.
     aim : the magnitudes it aims at, "amplitude" or "geometric"; see `synthesize`.
+    target_phase : 0 to 100 per cent, how far the mosaic's phase is turned towards the target's; the target itself leaks
+        with it. Phase "target" is all the way there already.
+    channels : "source" has the channels of the widest source recording, all at the same gains; "apart" has the
+        target's, each solved for itself; "mono" has one. See `channel_jobs`.
+    ear_weighting : compare spectra as loud as the ear hears them (A-weighting), in the solver only.
+    loudness : "target" gives the mosaic the target's integrated loudness, a number is one in LUFS, and "as-is" leaves
+        the level that the gains come to. Peaks have the last word: see `smalti.levels.match_loudness`.
+    level_follow : 0 to 100 per cent, how far the mosaic's slow loudness contour is drawn towards the target's; see
+        `smalti.levels.follow_contour`.
     """
 
     summary: str = ""
@@ -87,12 +102,28 @@ class Settings:
     phase_iterations: int = 30
     momentum: float = 0.99
     aim: str = "amplitude"
+    target_phase: float = 0.0
+    channels: str = "source"
+    ear_weighting: bool = False
+    loudness: str | float = "target"
+    level_follow: float = 0.0
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
         check_choice("rank", self.rank, RANKS)
         check_choice("phase", self.phase, PHASES)
         check_choice("aim", self.aim, AIMS)
+        check_choice("channels", self.channels, CHANNELS)
+        if not isinstance(self.ear_weighting, bool):
+            raise TypeError(f"ear_weighting is {self.ear_weighting!r}; pass True or False")
+        if not isinstance(self.loudness, str):
+            check_real("loudness", self.loudness, least=-70, most=0)
+        elif self.loudness not in LOUDNESSES:
+            raise ValueError(
+                f"loudness is {self.loudness!r}; pass one of {', '.join(LOUDNESSES)} or a number of LUFS from -70 to 0"
+            )
+        for name in ("target_phase", "level_follow"):
+            check_real(name, getattr(self, name), least=0, most=100)
         if self.choose is not None:
             check_choice("choose", self.choose, CHOICES)
             if self.layers is None:
@@ -117,6 +148,11 @@ class Settings:
         check_real("momentum", self.momentum, least=0, most=1)
         for name in ("eps", "no_repeat_s", "grain_length_s", "shortest_grain_s"):
             check_real(name, getattr(self, name), least=0)
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the target's phase is asked for, and with it a measure of how much of the target comes along."""
+        return self.phase == "target" or self.target_phase > 0
 
     def constraints(self, hop_s: float) -> LetItBee | None:
         """The paper's restrictions on a grid of `hop_s` seconds; None where no rule is on."""
@@ -199,6 +235,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             remove_offset=False,
             unit_norm=True,
             phase="target",
+            loudness="as-is",
         ),
         "sparse": Settings(
             summary="sparse coding: the one best source frame at each moment, the target's phase",
@@ -207,6 +244,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             unit_norm=True,
             layers=1,
             phase="target",
+            loudness="as-is",
         ),
     }
 )
@@ -247,13 +285,36 @@ class Job:
 
     Attributes
     ----------
-    target : (L,) samples. spectrum : (F, N) their STFT. dictionary : the source. settings : how.
+    target : (L,) samples, the mono mix. spectrum : (F, N) its STFT. dictionary : the source. settings : how.
+    recording : (L,) or (C, L), the target with all its channels. channel : of `channel_jobs`, which one this is.
     """
 
     target: Floats
     spectrum: Complexes
     dictionary: Dictionary
     settings: Settings
+    recording: Floats
+    channel: int = 0
+
+    @property
+    def n_solves(self) -> int:
+        """How many sets of activations the mosaic has: as many as `channel_jobs` gives jobs."""
+        return n_channels(self.recording) if self.settings.channels == "apart" else 1
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What came of one of the `channel_jobs`.
+
+    Attributes
+    ----------
+    audio : (L,) or (C, L), at the level the gains come to.
+    activations : (K, N) scipy.sparse CSC. divergences : (iterations,); both as in `Mosaic`.
+    """
+
+    audio: Floats
+    activations: scipy.sparse.csc_array
+    divergences: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -262,15 +323,24 @@ class Mosaic:
 
     Attributes
     ----------
-    audio : (L,) float array in [-1, 1], exactly as long as the target and aligned with it.
+    audio : (L,) float array in [-1, 1], or (C, L) if it has several channels, exactly as long as the target and aligned
+        with it.
     sr : sample rate in Hz.
-    activations : (K, N) scipy.sparse CSC, the gain of each source frame, as recorded, in each target frame.
+    activations : (K, N) scipy.sparse CSC, the gain of each source frame, as recorded, in each target frame. Of channels
+        driven apart it is the mean, and `parts` has those of each.
     dictionary : the source frames, with their provenance.
-    divergences : (iterations,) float64, how far ``W @ H`` was from the target's magnitudes after each iteration.
-    gain_db : gain that was applied to keep peaks below -1 dB of full scale; 0 or less.
+    divergences : (iterations,) float64, how far ``W @ H`` was from the target's magnitudes after each iteration, summed
+        over channels driven apart.
+    gain_db : gain that was applied to what the activations come to, in all.
+    peak_gain_db : what of it keeps the true peak below -1 dB of full scale; 0 or less.
+    loudness : integrated loudness of `audio` in LUFS; ``-inf`` for silence.
+    true_peak_db : of `audio`, in dB of full scale.
     fit : 0 to 1, how much the magnitude spectrograms of target and `audio` overlap (Bhattacharyya coefficient); level
         does not matter. Taken from the sound itself, since ``W @ H`` hides what overlapping grains cancel.
+    leak : 0 to 1, how much of the target itself is in the mosaic (`smalti.metrics.fidelity.leak`), where its phase was
+        asked for; else None.
     settings : what made it.
+    parts : activations and divergences of each channel driven apart; one part otherwise.
     """
 
     audio: Floats
@@ -279,8 +349,13 @@ class Mosaic:
     dictionary: Dictionary
     divergences: Floats
     gain_db: float
+    peak_gain_db: float
+    loudness: float
+    true_peak_db: float
     fit: float
+    leak: float | None
     settings: Settings
+    parts: tuple[Part, ...]
 
     @property
     def contributions(self) -> scipy.sparse.csc_array:
@@ -303,6 +378,11 @@ def mosaic(
     iterations: int | None = None,
     beta: float | None = None,
     phase: str | None = None,
+    channels: str | None = None,
+    loudness: str | float | None = None,
+    level_follow: float | None = None,
+    ear_weighting: bool | None = None,
+    target_phase: float | None = None,
     params: StftParams | None = None,
     init: ArrayLike | None = None,
     rng: Seed = 0,
@@ -311,11 +391,12 @@ def mosaic(
 
     Parameters
     ----------
-    target : (L,) float32 or float64 in [-1, 1], mono.
-    source : one mono recording, a list of them, or a ready `Dictionary`.
+    target : (L,) or (C, L) float32 or float64 in [-1, 1]: one channel or several.
+    source : one recording, (L,) or (C, L), a list of them, or a ready `Dictionary`.
     sr : sample rate of all of them in Hz; nothing is resampled here.
     preset : a name in `PRESETS`, or `Settings` of your own.
     layers, grain_length_s, no_repeat_s, iterations, beta, phase : knobs that override the preset; see `Settings`.
+    channels, loudness, level_follow, ear_weighting, target_phase : likewise.
     params : the grid in samples; by default the preset's in seconds.
     init : (K, N) activations to start from, those of atoms at unit norm if the settings have it so, or None for random
         ones. Pursuit starts from silence and takes none.
@@ -327,8 +408,8 @@ def mosaic(
 
     Raises
     ------
-    ValueError, TypeError : for signals that are empty, integer, not finite or not mono; for a silent source; for values
-        out of range.
+    ValueError, TypeError : for signals that are empty, integer or not finite; for a silent source; for values out of
+        range.
 
     Warns
     -----
@@ -351,12 +432,20 @@ def mosaic(
         iterations=iterations,
         beta=beta,
         phase=phase,
+        channels=channels,
+        loudness=loudness,
+        level_follow=level_follow,
+        ear_weighting=ear_weighting,
+        target_phase=target_phase,
     )
     job = prepare(target, source, sr, settings, params=params)
-    divergences = []
-    for step in solve_steps(job, init=init, rng=rng):
-        divergences.append(step.divergence)
-    return finish(job, step, divergences)
+    parts = []
+    for part in channel_jobs(job):
+        divergences = []
+        for step in solve_steps(part, init=init, rng=rng):
+            divergences.append(step.divergence)
+        parts.append(render(part, step, divergences))
+    return assemble(job, parts)
 
 
 def prepare(
@@ -373,7 +462,7 @@ def prepare(
 
     `target_name` is what warnings call the target.
     """
-    samples, sr = check_signal("target", target), check_rate("sr", sr)
+    recording, sr = check_sound("target", target), check_rate("sr", sr)
     if isinstance(source, Dictionary):
         dictionary = source
         if dictionary.sr != sr:
@@ -385,21 +474,44 @@ def prepare(
     else:
         params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, sr)
         recordings = as_recordings(source)
-        dtype = np.result_type(samples, *recordings)
-        recordings = [recording.astype(dtype, copy=False) for recording in recordings]
+        dtype = np.result_type(recording, *recordings)
+        recordings = [of.astype(dtype, copy=False) for of in recordings]
         if settings.remove_offset:
-            recordings = [_without_offset(recording) for recording in recordings]
+            recordings = [together([_without_offset(channel) for channel in rows(of)]) for of in recordings]
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
-        for name, recording in zip(dictionary.names, recordings, strict=True):
-            _warn_if_short(name, recording, params)
+        for name, of in zip(dictionary.names, recordings, strict=True):
+            _warn_if_short(name, of, params)
+    if settings.channels == "mono":
+        dictionary = dictionary.mixed_down()
     # A ready dictionary may be float64 where the target is not; the mosaic is float32 only if both are.
-    samples = samples.astype(np.result_type(samples, dictionary.norms), copy=False)
+    recording = recording.astype(np.result_type(recording, dictionary.norms), copy=False)
+    samples = mixed_down(recording)
     if not dictionary.norms.any():
         raise ValueError("source is silent: there is no sound to build a mosaic from; pass a source that sounds")
     _warn_if_short(target_name, samples, dictionary.params)
     if not samples.any():
         warnings.warn(f"{target_name} is silent, and so is its mosaic", stacklevel=3)
-    return Job(samples, stft(samples, dictionary.params), dictionary, settings)
+    return Job(samples, stft(samples, dictionary.params), dictionary, settings, recording)
+
+
+def output_channels(settings: Settings, target: int, sources: Sequence[int]) -> int:
+    """How many channels a mosaic will have, by those of the target and of each source recording."""
+    return {"source": max(sources), "apart": target, "mono": 1}[settings.channels]
+
+
+def channel_jobs(job: Job) -> Iterator[Job]:
+    """The jobs to solve: `job` itself, or with channels "apart" one for each channel of the target.
+
+    There, channel i of the target is made of channel i of every source recording that has as many channels as the
+    target, and of the mono mix of every other, as if neither had another channel. Each is solved from a start of its
+    own: `solve_steps` adds the channel's number to the seed. They are made one by one, as each has its own frames.
+    """
+    if job.settings.channels != "apart":
+        yield job
+        return
+    for channel, samples in enumerate(rows(job.recording)):
+        dictionary = job.dictionary.one_channel(channel, job.n_solves)
+        yield Job(samples, stft(samples, dictionary.params), dictionary, job.settings, samples, channel)
 
 
 def _without_offset(samples: Floats) -> Floats:
@@ -412,8 +524,8 @@ def _without_offset(samples: Floats) -> Floats:
 
 
 def _warn_if_short(name: str, samples: Floats, params: StftParams) -> None:
-    if len(samples) < params.n_fft:
-        count = "1 sample" if len(samples) == 1 else f"{len(samples)} samples"
+    if (length := samples.shape[-1]) < params.n_fft:
+        count = "1 sample" if length == 1 else f"{length} samples"
         warnings.warn(
             f"{name} has {count}, fewer than one window of {params.n_fft}; it is padded with silence",
             stacklevel=4,
@@ -425,7 +537,7 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
 
     Parameters
     ----------
-    job : from `prepare`.
+    job : from `prepare`; with channels "apart", from `channel_jobs`.
     init, rng : as for `mosaic`.
 
     Yields
@@ -434,6 +546,10 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
     """
     settings, dictionary = job.settings, job.dictionary
     V, W = np.abs(job.spectrum), solver_atoms(dictionary, settings)
+    if settings.ear_weighting:
+        V = V * _hearing(dictionary, V)
+    if isinstance(rng, int | np.integer):
+        rng = int(rng) + job.channel
     if settings.method == "pursuit":
         if init is not None:
             raise ValueError("init means nothing to pursuit, which starts from silence; leave it out")
@@ -478,41 +594,108 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
 
 
 def solver_atoms(dictionary: Dictionary, settings: Settings) -> Floats:
-    """The W of the solver: the source's magnitudes, (F, K), at unit norm if the settings ask for it."""
-    return dictionary.unit_magnitudes if settings.unit_norm else dictionary.magnitudes
+    """The W of the solver: the source's magnitudes, (F, K), as the ear weighs them and at unit norm if so set."""
+    W = _weighed(dictionary, settings)
+    if not settings.unit_norm:
+        return W
+    return unit_columns(W, np.linalg.norm(W, axis=0)) if settings.ear_weighting else dictionary.unit_magnitudes
+
+
+def _weighed(dictionary: Dictionary, settings: Settings) -> Floats:
+    W = dictionary.magnitudes
+    return W * _hearing(dictionary, W) if settings.ear_weighting else W
+
+
+def _hearing(dictionary: Dictionary, like: Floats) -> Floats:
+    """(F, 1): the amplitude gain of the A curve at every bin, in the dtype of `like`."""
+    hz = np.arange(dictionary.params.n_bins) * (dictionary.sr / dictionary.params.n_fft)
+    return np.sqrt(a_weights(hz)).astype(like.dtype)[:, None]
 
 
 def finish(job: Job, step: Step, divergences: Sequence[float]) -> Mosaic:
-    """The sound of a job's activations, at a safe level."""
-    settings, dictionary = job.settings, job.dictionary
+    """The mosaic of a job's activations, where one set of them is all (`Job.n_solves` is 1), at a safe level."""
+    return assemble(job, [render(job, step, divergences)])
+
+
+def render(job: Job, step: Step, divergences: Sequence[float]) -> Part:
+    """The sound of a job's activations, at the level they come to."""
+    settings, params, length = job.settings, job.dictionary.params, len(job.target)
     activations = recorded_gains(step.H, job)
     audio = synthesize(
         activations,
-        dictionary,
-        length=len(job.target),
+        job.dictionary,
+        length=length,
         phase=settings.phase,
         target=job.spectrum,
         n_iter=settings.phase_iterations,
         momentum=settings.momentum,
         aim=settings.aim,
     )
-    safe, gain_db = peak_safe(audio)
+    if settings.target_phase and settings.phase != "target":
+        own = [stft(channel, params) for channel in rows(audio)]
+        # One turn for all channels, that of their mix, so that what lies between them stays.
+        turn = turn_toward(stft(mixed_down(audio), params), job.spectrum, settings.target_phase / 100)
+        turned = [spectrum * turn for spectrum in own]
+        if len(own) == 1:
+            audio = istft(turned[0], params, length=length)
+        else:
+            audio = together(imaged(turned, own, params, length=length))
+    return Part(audio, activations, np.asarray(divergences, dtype=np.float64))
+
+
+def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
+    """The mosaic of the parts that `render` made, one for each of the `channel_jobs`, at a safe level."""
+    settings, sr = job.settings, job.dictionary.sr
+    if len(parts) != job.n_solves:
+        raise ValueError(f"parts has {len(parts)} entries; this job has {job.n_solves}, one for each of channel_jobs")
+    audio = together([part.audio for part in parts])
+    # What shapes the whole sound comes here, before its level.
+    if settings.level_follow:
+        audio = follow_contour(audio, job.recording, sr, settings.level_follow / 100)
+    level = match_loudness(audio, sr, _wanted_loudness(job))
     return Mosaic(
-        audio=safe,
-        sr=dictionary.sr,
-        activations=activations,
-        dictionary=dictionary,
-        divergences=np.asarray(divergences, dtype=np.float64),
-        gain_db=gain_db,
-        fit=overlap(audio, job),
+        audio=level.samples,
+        sr=sr,
+        activations=_mean([part.activations for part in parts]),
+        dictionary=job.dictionary,
+        divergences=np.sum([part.divergences for part in parts], axis=0),
+        gain_db=level.gain_db,
+        peak_gain_db=level.peak_gain_db,
+        loudness=level.loudness,
+        true_peak_db=level.true_peak_db,
+        fit=overlap(level.samples, job),
+        leak=_leak(level.samples, job) if settings.leaks else None,
         settings=settings,
+        parts=tuple(parts),
     )
+
+
+def _wanted_loudness(job: Job) -> float | None:
+    wanted = job.settings.loudness
+    if isinstance(wanted, str):
+        return integrated_loudness(job.recording, job.dictionary.sr) if wanted == "target" else None
+    return wanted
+
+
+def _mean(activations: Sequence[scipy.sparse.csc_array]) -> scipy.sparse.csc_array:
+    if len(activations) == 1:
+        return activations[0]
+    return scipy.sparse.csc_array(sum(activations[1:], start=activations[0]) / len(activations))
+
+
+def _leak(audio: Floats, job: Job) -> float:
+    """How much of the target itself is in `audio`, measured as `smalti.metrics` does."""
+    # When first needed, as the measures load parts of scipy that nothing else does.
+    from smalti.metrics.evaluation import target_leak
+
+    return target_leak(mixed_down(audio), job.target, job.dictionary.sr)
 
 
 def recorded_gains(H: Floats, job: Job) -> scipy.sparse.csc_array:
     """Solver activations as gains of the source frames as recorded, silent wherever the target is."""
-    norms = job.dictionary.norms
     if job.settings.unit_norm:
+        weighed = job.settings.ear_weighting
+        norms = np.linalg.norm(_weighed(job.dictionary, job.settings), axis=0) if weighed else job.dictionary.norms
         H = np.divide(H, norms[:, None], out=np.zeros_like(H), where=norms[:, None] > 0)
     # Updates with eps > 0 only fade out in a silent frame; silence stays silence.
     return scipy.sparse.csc_array(H * job.spectrum.any(axis=0))
@@ -521,9 +704,11 @@ def recorded_gains(H: Floats, job: Job) -> scipy.sparse.csc_array:
 def overlap(audio: Floats, job: Job) -> float:
     """How much the spectrograms V of the target and Y of `audio` overlap: the sum of sqrt(V Y), each of sum 1.
 
+    Both are of the mono mixes.
+
     The Bhattacharyya coefficient; unlike a squared error it hears more than the loudest bass notes.
     """
-    V, Y = np.abs(job.spectrum), np.abs(stft(audio, job.dictionary.params))
+    V, Y = np.abs(job.spectrum), np.abs(stft(mixed_down(audio), job.dictionary.params))
     wanted, got = float(V.sum(dtype=np.float64)), float(Y.sum(dtype=np.float64))
     if wanted == 0:
         return 1.0

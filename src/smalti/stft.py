@@ -115,13 +115,24 @@ def stft(samples: Floats, params: StftParams) -> Complexes:
         raise TypeError(f"samples has dtype {samples.dtype}; pass float32 or float64")
     if samples.ndim != 1:
         raise ValueError(f"samples has shape {samples.shape}; pass one channel, shape (samples,): mix it down first")
+    frames = _cut(samples, params)
+    spectra: Complexes = scipy.fft.rfft(frames * _window(params, samples.dtype.str), axis=1, overwrite_x=True)
+    return spectra.T
+
+
+def frame_powers(samples: Floats, params: StftParams) -> Floats:
+    """Power of each windowed frame of (L,) `samples`, (N,) float64: the sum of its squared samples."""
+    powers: Floats = np.square(_cut(samples, params), dtype=np.float64) @ np.square(_window(params, "<f8"))
+    return powers
+
+
+def _cut(samples: Floats, params: StftParams) -> Floats:
+    """The samples of each frame, (N, n_fft), not windowed: a read-only view of a padded copy."""
     n_frames = params.n_frames(len(samples))
     half = params.n_fft // 2
     padded = np.zeros((n_frames - 1) * params.hop + params.n_fft, samples.dtype)
     padded[half : half + len(samples)] = samples
-    frames = np.lib.stride_tricks.sliding_window_view(padded, params.n_fft)[:: params.hop]
-    spectra: Complexes = scipy.fft.rfft(frames * _window(params, samples.dtype.str), axis=1, overwrite_x=True)
-    return spectra.T
+    return np.lib.stride_tricks.sliding_window_view(padded, params.n_fft)[:: params.hop]
 
 
 def istft(spectrum: Complexes, params: StftParams, *, length: int) -> Floats:

@@ -1,21 +1,20 @@
 """From activations back to sound."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse
 
 from smalti._checks import Floats, check_choice, check_count
+from smalti.channels import imaged, together
 from smalti.dictionary import Dictionary
-from smalti.phase import griffin_lim, with_phase
+from smalti.phase import griffin_lim, shared_griffin_lim, with_phase
+from smalti.sparse_coding import unit_columns
 from smalti.stft import Complexes, istft
 
 PHASES = ("source", "target", "griffin-lim")
 AIMS = ("amplitude", "geometric")
-
-# The loudest sample a mosaic may have: -1 dB of full scale, so that lossy coding and the curve between two samples
-# stay below it too.
-CEILING = 10 ** (-1 / 20)
 
 
 def synthesize(
@@ -49,7 +48,15 @@ def synthesize(
 
     Returns
     -------
-    (length,) float array; may exceed 1: see `peak_safe`.
+    (length,) float array, or (C, length) where the dictionary has C channels; may exceed 1: see
+    `smalti.levels.match_loudness`.
+
+    Notes
+    -----
+    Every channel is the sum of its own grains at the same gains. Where these are corrected, bin by bin, it is by one
+    factor for all channels, so that level and phase between them stay those of the source: for "griffin-lim" see
+    `smalti.phase.shared_griffin_lim`, for "target" `target_correction`, and for what is left to do
+    `smalti.channels.imaged`.
 
     Raises
     ------
@@ -72,21 +79,70 @@ def synthesize(
             raise ValueError("phase 'target' needs the target's STFT: pass target=stft(samples, params)")
         if target.shape != (params.n_bins, needed):
             raise ValueError(f"target has shape {target.shape}; these activations need {(params.n_bins, needed)}")
-        return istft(with_phase(mix(dictionary.magnitudes, H), target), params, length=length)
-    grains = mix(dictionary.spectra, H)
     if phase == "source":
-        return istft(grains, params, length=length)
-    magnitudes = mix(dictionary.magnitudes, H)
-    if aim == "geometric":
-        magnitudes = np.sqrt(magnitudes * power_sum(dictionary, H))
-    return griffin_lim(magnitudes, grains, params, length=length, n_iter=n_iter, momentum=momentum)
+        sums = [mix(dictionary.channel_spectra(channel), H) for channel in range(dictionary.n_channels)]
+        return together([istft(grains, params, length=length) for grains in sums])
+    if phase == "target":
+        aim = "amplitude"
+    if dictionary.n_channels == 1:
+        grains, magnitudes = mix(dictionary.spectra, H), aimed_at(dictionary.magnitudes, H, aim)
+        if target is not None and phase == "target":
+            return istft(with_phase(magnitudes, target), params, length=length)
+        return griffin_lim(magnitudes, grains, params, length=length, n_iter=n_iter, momentum=momentum)
+    channels, power = [], np.zeros((params.n_bins, needed), dictionary.norms.dtype)
+    for channel in range(dictionary.n_channels):
+        frames = dictionary.channel_spectra(channel)
+        channels.append(mix(frames, H))
+        power += np.square(aimed_at(np.abs(frames), H, aim))
+    magnitudes = np.sqrt(power)
+    if target is not None and phase == "target":
+        factor = target_correction(magnitudes, channels, mix(dictionary.spectra, H), target)
+    else:
+        factor = shared_griffin_lim(magnitudes, channels, params, length=length, n_iter=n_iter, momentum=momentum)
+    return together(imaged([factor * own for own in channels], channels, params, length=length))
 
 
-def power_sum(dictionary: Dictionary, activations: Any) -> Floats:
+def target_correction(
+    magnitudes: Floats, channels: Sequence[Complexes], grains: Complexes, target: Complexes
+) -> Complexes:
+    """One factor for the sums of grains of all channels, at which their mono mix has the phase of the target.
+
+    Its magnitude brings the power of all channels together to that of `magnitudes`. (What would bring the mix to its
+    own magnitude is next to infinite where the channels cancel in it and small where they add up.) Where all channels
+    are one signal at levels of 0 or more, each becomes `magnitudes` with the phase of the target, at its level.
+
+    Parameters
+    ----------
+    magnitudes : (F, N) float array, >= 0: the root of the power that the channels are to have together.
+    channels : C complex arrays (F, N), their sums of grains. grains : (F, N), that of the mono mix.
+    target : (F, N) complex.
+
+    Returns
+    -------
+    (F, N) complex array, 0 where all channels or the target are.
+    """
+    one = np.ones_like(magnitudes)
+    turn = with_phase(one, grains).conj()
+    # Where the mix has nothing to turn, channels that cancel in it may still sound.
+    turn[turn == 0] = 1
+    had = np.sqrt(sum((np.square(np.abs(own)) for own in channels), start=np.zeros_like(magnitudes)))
+    gain = np.divide(magnitudes, had, out=np.zeros_like(had), where=had > magnitudes * np.finfo(had.dtype).tiny)
+    factor: Complexes = gain * turn * with_phase(one, target)
+    return factor
+
+
+def aimed_at(magnitudes: Floats, activations: Any, aim: str) -> Floats:
+    """The magnitudes (F, N) that grains of `magnitudes` (F, K) are to reach; see `synthesize` for `aim`."""
+    total: Floats = mix(magnitudes, activations)
+    return np.sqrt(total * power_sum(magnitudes, activations)) if aim == "geometric" else total
+
+
+def power_sum(magnitudes: Floats, activations: Any) -> Floats:
     """``sqrt(W**2 @ H**2)``, (F, N): the magnitudes that grains of unrelated phase add up to."""
     # By way of unit atoms, whose squares neither overflow nor vanish however loud or quiet the source is.
-    loudness = scipy.sparse.csc_array(scipy.sparse.csc_array(activations).multiply(dictionary.norms[:, None]))
-    total: Floats = np.sqrt(mix(dictionary.unit_magnitudes**2, loudness.power(2)))
+    norms = np.linalg.norm(magnitudes, axis=0)
+    loudness = scipy.sparse.csc_array(scipy.sparse.csc_array(activations).multiply(norms[:, None]))
+    total: Floats = np.sqrt(mix(unit_columns(magnitudes, norms) ** 2, loudness.power(2)))
     return total
 
 
@@ -97,13 +153,3 @@ def mix(spectra: Any, activations: Any) -> Any:
         return spectra @ H.toarray()
     # As rows of frames, so that sparse times dense walks along contiguous atoms.
     return (H.T @ np.ascontiguousarray(spectra.T)).T
-
-
-def peak_safe(samples: Floats, *, ceiling: float = CEILING) -> tuple[Floats, float]:
-    """`samples` turned down, if need be, until none exceeds `ceiling` (> 0); and the gain in dB (0 or less)."""
-    peak = float(np.abs(samples).max(initial=0.0))
-    if peak <= ceiling:
-        return samples, 0.0
-    # Rounding the gain and then the product may lift the peak by one part in 1 / eps; two are taken off.
-    gain = ceiling / peak * (1 - 2 * float(np.finfo(samples.dtype).eps))
-    return samples * samples.dtype.type(gain), 20 * float(np.log10(gain))

@@ -11,7 +11,8 @@ import scipy.ndimage
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_real
-from smalti.metrics.features import a_weights, audible, decibels, mel_filters
+from smalti.bands import a_weights
+from smalti.metrics.features import audible, decibels, mel_filters
 from smalti.stft import Complexes, StftParams, istft, stft
 
 # 23 ms windows every 2.9 ms: short enough to follow a hop, long enough for bands.

@@ -14,7 +14,9 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import ArrayLike
 
-from smalti._checks import Floats, check_rate, check_signal
+from smalti._checks import Floats, check_rate, check_sound
+from smalti.bands import a_weights
+from smalti.channels import mixed_down, rows
 from smalti.dictionary import Dictionary, as_recordings
 from smalti.metrics import artefacts, fidelity, grains
 from smalti.metrics.features import (
@@ -22,7 +24,6 @@ from smalti.metrics.features import (
     GRID,
     RATE,
     SHORT_GRID,
-    a_weights,
     audible,
     cepstra,
     chroma_filters,
@@ -260,9 +261,9 @@ def reference(target: ArrayLike, source: ArrayLike | Sequence[ArrayLike], sr: in
 
     Parameters
     ----------
-    target : (L,) float32 or float64, mono, not silent.
-    source : one mono recording or a list of them, not all silent. For a mosaic of transposed grains, pass the
-        transposed recordings too: their timbre is what it can have.
+    target : (L,) or (C, L) float32 or float64, not silent. Several channels are mixed down, here and in all else.
+    source : one recording, (L,) or (C, L), or a list of them, not all silent. For a mosaic of
+        transposed grains, pass the transposed recordings too: their timbre is what it can have.
     sr : sample rate of all in Hz; analysed at 22 050 Hz.
 
     Returns
@@ -275,8 +276,8 @@ def reference(target: ArrayLike, source: ArrayLike | Sequence[ArrayLike], sr: in
         compare with.
     """
     sr = check_rate("sr", sr)
-    samples = check_signal("target", target)
-    recordings = [recording for recording in as_recordings(source) if recording.any()]
+    samples = mixed_down(check_sound("target", target))
+    recordings = [mixed_down(recording) for recording in as_recordings(source) if recording.any()]
     if not samples.any():
         raise ValueError("target is silent: a mosaic cannot be compared with it; pass a target that sounds")
     if not recordings:
@@ -304,7 +305,8 @@ def measure(
     f0: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> dict[str, float]:
     """Measure one mosaic against its target and source; see `evaluate` for the arguments and what comes out."""
-    samples = check_signal("y", y)
+    sound = check_sound("y", y)
+    samples = mixed_down(sound)
     numbers: dict[str, float] = {}
     ours, target = Analysis.of(_of_length(samples, against.length), against.sr), against.target
     numbers["kl"] = fidelity.kl_divergence(target.magnitudes, ours.magnitudes)
@@ -332,7 +334,7 @@ def measure(
     numbers["pre_x"] = artefacts.pre_echo_excess_db(ours.samples, target.samples, RATE, against.attacks_s)
     numbers["clicks"] = artefacts.click_rate(ours.samples, target.clicks, RATE)
     numbers["dc"] = artefacts.dc_share(samples)
-    numbers["clipping"] = artefacts.clipped_share(samples)
+    numbers["clipping"] = max(map(artefacts.clipped_share, rows(sound)))
     leak = fidelity.leak(target.spectrum, ours.spectrum)
     return {"FID": composite_fidelity(numbers), "TIM": composite_timbre(numbers), "leak": leak} | numbers
 
@@ -380,6 +382,11 @@ def evaluate(
     1.0
     """
     return measure(y, reference(target, source, sr), blueprint=blueprint, hop_s=hop_s, f0=f0)
+
+
+def target_leak(y: Floats, target: Floats, sr: int) -> float:
+    """``leak`` alone: how much of `target` itself is in the mosaic `y`, both (L,); see `fidelity.leak`."""
+    return fidelity.leak(Analysis.of(target, sr).spectrum, Analysis.of(y, sr).spectrum)
 
 
 def composite_fidelity(numbers: Mapping[str, float]) -> float:

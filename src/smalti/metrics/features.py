@@ -250,23 +250,6 @@ def pick_onsets(
     return np.array(picked, dtype=np.float64) * frame_s
 
 
-# --- loudness
-
-
-def a_weights(hz: Floats) -> Floats:
-    """Power gains of the A-weighting curve at frequencies `hz`, 1 at 1 kHz.
-
-    References
-    ----------
-    IEC 61672-1:2013, annex E.
-    """
-    f2 = np.asarray(hz, dtype=np.float64) ** 2
-    gain = 12194.217**2 * f2**2
-    gain /= (f2 + 20.598997**2) * (f2 + 12194.217**2) * np.sqrt((f2 + 107.65265**2) * (f2 + 737.86223**2))
-    weights: Floats = (gain * 10 ** (2.0 / 20)) ** 2
-    return weights
-
-
 # --- modulation
 
 

@@ -1,0 +1,248 @@
+"""How loud a sound is, and gains: to a loudness, under a peak, along a slow contour.
+
+Loudness is that of ITU-R BS.1770-4, measured by pyloudnorm, which is loaded when first needed. Sounds are (L,) or
+(C, L); a gain is one for all channels.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from smalti._checks import Floats, check_rate, check_real, check_sound
+from smalti.channels import rows
+
+# The highest true peak a mosaic may have, in dB of full scale, so that lossy coding stays below it too.
+CEILING_DB = -1.0
+# What is turned down goes this far below it: true peaks are estimates, and estimates differ by as much.
+MARGIN_DB = 0.05
+
+# A gating block of BS.1770.
+_BLOCK_S = 0.4
+# The meter's shelf lies at 1.5 kHz: slower sounds are interpolated before it.
+_SLOWEST_HZ = 8000
+# The rate from which samples hide no peaks, and the zero crossings to each side of the interpolating sinc.
+_DENSE_HZ, _CROSSINGS = 192_000, 24
+
+# Of the slow contour: one value every so many seconds, each over so many; the gain that may follow from it; and how far
+# below its loudest a sound counts as silent.
+CONTOUR_HOP_S, CONTOUR_WINDOW_S = 0.1, 1.0
+MOST_FOLLOWED_DB, SILENT_DB = 12.0, 60.0
+
+
+def integrated_loudness(samples: Floats, sr: int) -> float:
+    """Gated loudness in LUFS (ITU-R BS.1770-4); ``-inf`` for silence.
+
+    Two channels count as left and right, so that one signal in both is 3 LU louder than in one; more are in the order
+    of WAV files. Three: left, right, centre. Four: left, right, and two surrounds. Five: left, right, centre, two
+    surrounds. From six on the fourth, the bass channel, does not count, nor do those beyond the sixth.
+
+    Two cases the standard leaves open. A sound shorter than its block of 0.4 s is as loud as its K-weighted energy over
+    its own length. A sound that lies altogether below the gate at -70 LUFS is measured with its peak at full scale, and
+    that gain taken off again.
+
+    Parameters
+    ----------
+    samples : (L,) or (C, L) float array, finite, L >= 1.
+    sr : sample rate in Hz.
+
+    Raises
+    ------
+    ValueError, TypeError : if the samples are empty, not finite or not floats, or `sr` is no sample rate.
+    """
+    sound = check_sound("samples", samples)
+    counted, rate = _counted(sound, check_rate("sr", sr))
+    peak = float(np.abs(counted).max())
+    if peak == 0:
+        return -math.inf
+    block = math.ceil(_BLOCK_S * rate)
+    missing = max(0, block - len(counted))
+    padded = np.pad(counted, ((0, missing), (0, 0)))
+    meter = _meter(rate, _BLOCK_S, 0.75)
+    loudness = float(meter.integrated_loudness(padded))
+    if loudness == -math.inf:
+        loudness = float(meter.integrated_loudness(padded / peak)) + 20 * math.log10(peak)
+    return loudness + 10 * math.log10(len(padded) / len(counted))
+
+
+def loudness_contour(samples: Floats, sr: int) -> Floats:
+    """The slow contour: K-weighted loudness over 1 s, every 0.1 s, (1 + about 10 a second,) in LUFS, not gated.
+
+    Value j is centred on second j / 10; outside itself the sound is silent. Silence is ``-inf``.
+    """
+    counted, rate = _counted(check_sound("samples", samples), check_rate("sr", sr))
+    half = math.ceil(CONTOUR_WINDOW_S / 2 * rate)
+    meter = _meter(rate, CONTOUR_WINDOW_S, 1 - CONTOUR_HOP_S / CONTOUR_WINDOW_S)
+    meter.integrated_loudness(np.pad(counted, ((half, half), (0, 0))))
+    return np.array(meter.blockwise_loudness, dtype=np.float64)
+
+
+def true_peak(samples: Floats, sr: int) -> float:
+    """The highest point of the curve through the samples, on either side of 0: 1 is full scale.
+
+    Below 192 kHz the samples are interpolated to at least that rate and at least fourfold (BS.1770-4, annex 2, asks for
+    fourfold) by a windowed sinc, and a parabola is laid through the highest points. Sines up to 0.4 of the sample rate
+    are met to 0.05 dB. Never less than the largest sample.
+
+    Parameters
+    ----------
+    samples : (L,) or (C, L) float array, finite, L >= 1.
+    sr : sample rate in Hz.
+    """
+    sound = rows(check_sound("samples", samples))
+    factor = 1 if check_rate("sr", sr) >= _DENSE_HZ else max(4, math.ceil(_DENSE_HZ / sr))
+    highest = float(np.abs(sound).max())
+    if factor == 1 or highest == 0:
+        return highest
+    # Blocks of points that stay small however dense they lie.
+    step = max(1, (1 << 15) // factor)
+    for start in range(0, sound.shape[1], step):
+        part = _interpolated(sound, factor, start, min(start + step, sound.shape[1]))
+        highest = max(highest, _crest(np.abs(part, out=part)))
+    return highest
+
+
+def _crest(curve: Floats) -> float:
+    """The largest of (C, n) values >= 0, or of parabolas through three neighbours whose middle is within 2 % of it."""
+    highest = float(curve.max())
+    channel, place = np.nonzero(curve[:, 1:-1] >= 0.98 * highest)
+    left, middle, right = (curve[channel, place + offset] for offset in range(3))
+    bend = left - 2 * middle + right
+    # A parabola that does not peak between its neighbours is none of a crest.
+    peaks = (middle >= left) & (middle >= right) & (bend < 0)
+    rise = np.divide(np.square(right - left), -8 * bend, out=np.zeros_like(bend), where=peaks)
+    return max(highest, float((middle + rise).max(initial=0.0)))
+
+
+class Levelled(NamedTuple):
+    """A sound at its level; see `match_loudness`."""
+
+    samples: Floats
+    gain_db: float  # in all
+    peak_gain_db: float  # what of it keeps peaks safe, 0 or less
+    loudness: float  # LUFS that resulted
+    true_peak_db: float  # that resulted
+
+
+def match_loudness(samples: Floats, sr: int, loudness: float | None) -> Levelled:
+    """`samples` at an integrated loudness, unless their true peak forbids it: that ends below -1 dB of full scale.
+
+    Parameters
+    ----------
+    samples : (L,) or (C, L) float array, finite, L >= 1.
+    sr : sample rate in Hz.
+    loudness : LUFS, or None to leave the level as it is; silence stays silence, and ``-inf`` asks for nothing.
+
+    Returns
+    -------
+    Levelled : the samples, of the same dtype (the very same array if nothing is to be done); the gain in all, the part
+        of it that peaks asked for, and the loudness and true peak that resulted.
+    """
+    own, peak = integrated_loudness(samples, sr), true_peak(samples, sr)
+    peak_db = 20 * math.log10(peak) if peak > 0 else -math.inf
+    wanted = 0.0
+    if loudness is not None and math.isfinite(loudness) and math.isfinite(own):
+        wanted = loudness - own
+        # What lies below the absolute gate does not count until the gain lifts it above it: hence once or twice more.
+        for _ in range(3):
+            missing = loudness - _loudness_at(samples, sr, wanted)
+            if not 0.02 < abs(missing) < 60:
+                break
+            wanted += missing
+    excess = peak_db + wanted - CEILING_DB
+    down = -(excess + MARGIN_DB) if excess > 0 else 0.0
+    gain_db = wanted + down
+    if gain_db == 0:
+        return Levelled(samples, 0.0, 0.0, own, peak_db)
+    out = _amplified(samples, gain_db)
+    return Levelled(out, gain_db, down, integrated_loudness(out, sr), peak_db + gain_db)
+
+
+def _loudness_at(samples: Floats, sr: int, gain_db: float) -> float:
+    return integrated_loudness(samples * np.float64(10 ** (gain_db / 20)), sr)
+
+
+def _amplified(samples: Floats, gain_db: float) -> Floats:
+    return (samples * np.float64(10 ** (gain_db / 20))).astype(samples.dtype)
+
+
+def follow_contour(samples: Floats, target: Floats, sr: int, share: float) -> Floats:
+    """Draw the slow loudness contour of `samples` towards that of `target`; see `contour_gains`.
+
+    Parameters
+    ----------
+    samples, target : (L,) or (C, L) float arrays, equally long; they need not have equally many channels.
+    sr : sample rate in Hz.
+    share : 0 (nothing) to 1 (as far as 12 dB take it).
+
+    Returns
+    -------
+    An array like `samples`. The gain is one for all channels and changes no faster than its contour, which is a second
+    wide, so attacks stay where they are.
+    """
+    check_real("share", share, least=0, most=1)
+    gains_db = contour_gains(loudness_contour(target, sr), loudness_contour(samples, sr), share)
+    at = np.arange(samples.shape[-1]) / (CONTOUR_HOP_S * sr)
+    return (samples * 10 ** (np.interp(at, np.arange(len(gains_db)), gains_db) / 20)).astype(samples.dtype)
+
+
+def contour_gains(target: Floats, own: Floats, share: float) -> Floats:
+    """Gains in dB, (N,), that draw the contour `own` towards `target`, both (N,) in LUFS.
+
+    A share of their difference, once it is rid of its mean over the moments when both sound (how loud the whole is, is
+    not the contour's affair), limited to 12 dB either way and averaged over a second (Hann). What is more than 60 dB
+    below its loudest counts as silent: where `own` is, it is never lifted; where `target` is, 12 dB are taken off.
+    """
+    sounds, wanted = (contour > contour.max() - SILENT_DB for contour in (own, target))
+    both = sounds & wanted
+    gains = np.where(sounds, -MOST_FOLLOWED_DB, 0.0)
+    if both.any():
+        apart = target[both] - own[both]
+        gains[both] = np.clip(apart - apart.mean(), -MOST_FOLLOWED_DB, MOST_FOLLOWED_DB)
+    else:
+        gains[:] = 0
+    half = round(CONTOUR_WINDOW_S / CONTOUR_HOP_S / 2)
+    window = np.hanning(2 * half + 3)[1:-1]
+    weights = np.convolve(np.ones_like(gains), window)[half : half + len(gains)]
+    smooth = np.convolve(gains, window)[half : half + len(gains)] / weights
+    out: Floats = share * np.where(sounds, smooth, np.minimum(smooth, 0))
+    return out
+
+
+def _counted(sound: Floats, sr: int) -> tuple[Floats, int]:
+    """The channels that count, (L, C) in the order pyloudnorm weighs them, and a rate that its filters can have."""
+    channels: Floats = rows(sound).astype(np.float64)
+    if len(channels) == 4:
+        channels = np.insert(channels, 2, 0, axis=0)
+    elif len(channels) > 5:
+        channels = channels[[0, 1, 2, 4, 5]]
+    if sr < _SLOWEST_HZ:
+        factor = math.ceil(_SLOWEST_HZ / sr)
+        channels, sr = _interpolated(channels, factor, 0, channels.shape[1])[:, :-1], sr * factor
+    return np.ascontiguousarray(channels.T), sr
+
+
+def _interpolated(sound: Floats, factor: int, start: int, stop: int) -> Floats:
+    """`factor` points a sample, from sample `start` to one before sample `stop`'s place and the one on it: float64.
+
+    (C, L) to (C, (stop - start) * factor + 1). The kernel is a sinc under a Kaiser window: at the samples themselves it
+    is 1 at its middle and 0 elsewhere, so they stay; 0.9 of the band passes, images are 80 dB down.
+    """
+    import scipy.signal
+
+    reach = _CROSSINGS
+    taps = np.arange(-reach * factor, reach * factor + 1) / factor
+    kernel = np.sinc(taps) * np.kaiser(len(taps), 8.0)
+    before, after = max(0, reach - start), max(0, stop + 1 + reach - sound.shape[1])
+    part = sound[:, max(0, start - reach) : stop + 1 + reach].astype(np.float64)
+    part = np.pad(part, ((0, 0), (before, after)))
+    points: Floats = scipy.signal.upfirdn(kernel, part, up=factor, axis=1)
+    # The kernel's middle lies `reach` samples in, and the part begins as many before `start`.
+    first = 2 * reach * factor
+    return points[:, first : first + (stop - start) * factor + 1]
+
+
+def _meter(rate: int, block_s: float, overlap: float) -> Any:
+    import pyloudnorm
+
+    return pyloudnorm.Meter(rate, block_size=block_s, overlap=overlap)
