@@ -468,7 +468,7 @@ def test_mistakes_are_told(target, source, pair, mosaics):
         measure(np.zeros(100, np.int16), pair)
     with pytest.raises(ValueError, match=r"y holds 1 values that are NaN"):
         measure(np.array([0.0, np.nan]), pair)
-    with pytest.raises(ValueError, match=r"target has shape \(50, 2, 1\); pass shape \(samples,\) or \(channels, samples\)"):
+    with pytest.raises(ValueError, match=r"target has shape \(50, 2, 1\); pass shape \(samples,\) or"):
         evaluate(target, np.zeros((50, 2, 1)), source, RATE)
     with pytest.raises(ValueError, match=r"sr is 100 Hz"):
         evaluate(target, target, source, 100)
