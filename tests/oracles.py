@@ -183,3 +183,45 @@ def pursuit(v, W, n_atoms, nonnegative):
         if nonnegative:
             support = [k for k in support if gains[k] > 0]
     return gains
+
+
+def contour_gains(target, own, share):
+    """Draw one loudness contour (LUFS, every 0.1 s) towards another: moment by moment, then averaged over a second."""
+
+    def sounds(contour, n):
+        return contour[n] > -math.inf and contour[n] > max(contour) - 60
+
+    n_moments = len(own)
+    both = [n for n in range(n_moments) if sounds(own, n) and sounds(target, n)]
+    if not both:
+        return np.zeros(n_moments)
+    mean = sum(target[n] - own[n] for n in both) / len(both)
+    gains = []
+    for n in range(n_moments):
+        if n in both:
+            gains.append(min(12, max(-12, target[n] - own[n] - mean)))
+        else:
+            gains.append(-12 if sounds(own, n) else 0)
+    out = np.zeros(n_moments)
+    for n in range(n_moments):
+        top = bottom = 0.0
+        for i in range(-5, 6):
+            if 0 <= n + i < n_moments:
+                weight = 0.5 + 0.5 * math.cos(math.pi * i / 6)
+                top += weight * gains[n + i]
+                bottom += weight
+        smooth = top / bottom
+        out[n] = share * (smooth if sounds(own, n) else min(smooth, 0))
+    return out
+
+
+def turn_toward(own, other, share):
+    """The unit factor from `own` to the angle of (1 - share) u(own) + share u(other), bin by bin; 1 if it has none."""
+    out = np.ones(own.shape, complex)
+    for at in np.ndindex(own.shape):
+        a, b = complex(own[at]), complex(other[at])
+        u, v = (z / abs(z) if z else 0 for z in (a, b))
+        wanted = (1 - share) * u + share * v
+        if u and abs(wanted) > 1e-12:
+            out[at] = wanted / abs(wanted) / u
+    return out

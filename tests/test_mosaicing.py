@@ -10,10 +10,12 @@ import scipy.sparse
 import oracles
 from smalti import PRESETS, LetItBee, Settings, StftParams, activation_steps, build_dictionary, istft, mosaic, stft
 from smalti.activations import Step
-from smalti.bands import band_edges, pool
+from smalti.bands import a_weights, band_edges, pool
+from smalti.channels import mixed_down
 from smalti.constraints import limit_polyphony
 from smalti.grains import choose_runs, find_runs, keep_runs
-from smalti.levels import CEILING_DB, integrated_loudness, true_peak
+from smalti.levels import CEILING_DB, integrated_loudness, loudness_contour, true_peak
+from smalti.metrics import evaluate
 from smalti.mosaicing import configure, finish, prepare, solve_steps, solver_atoms
 from smalti.synthesis import PHASES, synthesize
 
@@ -697,3 +699,119 @@ def test_an_offset_of_the_source_is_no_sound():
     np.testing.assert_allclose(make(source=offset - offset.mean()).audio, make(source=offset).audio, atol=1e-9)
     # The notebook is left as it is taught.
     assert make(source=offset, preset="notebook").dictionary.norms[4] > 10 * make(preset="notebook").dictionary.norms[4]
+
+
+# Levels
+
+
+@pytest.mark.parametrize("preset", ["classic", "balanced", "notebook"])
+@pytest.mark.parametrize(("target_width", "source_width"), [(1, 1), (1, 2), (2, 1), (2, 2), (6, 2)])
+def test_the_mosaic_is_as_loud_as_its_target_whatever_their_channels(preset, target_width, source_width):
+    target = np.stack([0.3 * np.roll(TARGET, 100 * i) for i in range(target_width)])
+    source = np.stack([np.roll(SOURCE, 100 * i) for i in range(source_width)])
+    for channels in ("source", "apart", "mono"):
+        made = make(target, source, preset=preset, iterations=3, loudness="target", channels=channels)
+        assert made.peak_gain_db == 0
+        wanted = integrated_loudness(target, SR)
+        assert integrated_loudness(made.audio, SR) == pytest.approx(wanted, abs=0.1)
+        assert made.loudness == pytest.approx(wanted, abs=0.1)
+
+
+@pytest.mark.parametrize("loudness", [-40, -30.5])
+def test_a_loudness_of_ones_own(loudness):
+    assert integrated_loudness(make(loudness=loudness, iterations=2).audio, SR) == pytest.approx(loudness, abs=0.1)
+
+
+def test_as_is_and_matched_differ_by_the_gain_alone():
+    plain, matched = (make(loudness=loudness) for loudness in ("as-is", "target"))
+    assert (plain.gain_db, plain.peak_gain_db) == (0, 0)
+    np.testing.assert_allclose(matched.audio, 10 ** (matched.gain_db / 20) * plain.audio, rtol=1e-12)
+    assert matched.fit == pytest.approx(plain.fit, abs=1e-9)
+
+
+def test_notebook_and_sparse_stay_at_the_level_of_their_gains():
+    for name, settings in PRESETS.items():
+        assert settings.loudness == ("as-is" if name in ("notebook", "sparse") else "target")
+
+
+def test_the_contour_follows_the_target_s_if_asked():
+    t = np.arange(4 * SR) / SR
+    target = glide(4 * SR, 500) * 10 ** (8 * np.sin(2 * np.pi * 0.5 * t) / 20)
+    # A source that is loud where it is used last.
+    settings = configure("classic", iterations=1)
+    job = prepare(target, glide(4 * SR, 500), SR, settings, params=GRID)
+    step = Step(1, np.eye(job.dictionary.n_atoms), None)
+
+    def apart(level_follow):
+        made = finish(replace(job, settings=replace(settings, level_follow=level_follow)), step, [])
+        return np.std((loudness_contour(made.audio, SR) - loudness_contour(target, SR))[5:-5])
+
+    assert apart(100) < 0.5 * apart(0)
+    assert apart(100) < apart(50) < apart(0)
+
+
+# The ear, and the target's phase
+
+
+@PLAIN
+def test_the_ear_s_weights_are_on_both_sides_and_gains_stay_those_of_the_source(preset):
+    settings = configure(preset, ear_weighting=True, iterations=6)
+    job = prepare(TARGET, SOURCE, SR, settings, params=GRID)
+    *_, last = solve_steps(job)
+    made = finish(job, last, [])
+    gains = np.sqrt(a_weights(np.arange(GRID.n_bins) * SR / GRID.n_fft))[:, None]
+    W = gains * job.dictionary.magnitudes
+    norms = np.linalg.norm(W, axis=0) if settings.unit_norm else np.ones(W.shape[1])
+    *_, expected = activation_steps(
+        gains * np.abs(job.spectrum),
+        W / norms,
+        n_iter=6,
+        beta=settings.beta,
+        eps=settings.eps,
+        constraints=settings.constraints(job.dictionary.hop_s),
+    )
+    np.testing.assert_allclose(last.H, expected.H, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(made.activations.toarray(), expected.H / norms[:, None], rtol=1e-9, atol=1e-12)
+
+
+@EVERY_PRESET
+def test_every_preset_can_hear(preset):
+    made = make(preset=preset, ear_weighting=True, **_briefly(preset))
+    assert np.isfinite(made.audio).all()
+    assert made.audio.any()
+
+
+def test_the_ear_hears_a_voice_above_a_rumble():
+    t = np.arange(LENGTH) / SR
+    rumble, voice = np.sin(2 * np.pi * 62.5 * t), 0.2 * np.sin(2 * np.pi * 1000 * t)
+    for ear_weighting, chosen in ((False, 0), (True, 1)):
+        made = make(0.1 * (rumble + voice), [rumble, voice], preset="sparse", ear_weighting=ear_weighting)
+        best = made.activations.toarray().argmax(axis=0)[4:-4]
+        assert (made.dictionary.segments[best] == chosen).all()
+
+
+@pytest.mark.parametrize("phase", ["source", "griffin-lim"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_more_of_the_target_s_phase_leaks_more(phase, channels):
+    length = 2 * SR
+    target = glide(length, 500) * (1 + np.sin(2 * np.pi * 4 * np.arange(length) / SR))
+    source = np.stack([glide(length, 300, seed=i) for i in range(channels)])
+    shares = (0, 30, 60, 100)
+    made = [make(target, source, phase=phase, iterations=5, target_phase=share) for share in shares]
+    assert made[0].leak is None
+    np.testing.assert_array_equal(made[0].audio, make(target, source, phase=phase, iterations=5).audio)
+    leaks = [one.leak for one in made[1:]]
+    assert (np.diff(leaks) > 0).all()
+    assert leaks[-1] > 0.15
+    expected = evaluate(mixed_down(made[2].audio), target, mixed_down(source), SR)["leak"]
+    assert made[2].leak == pytest.approx(expected, abs=1e-6)
+
+
+def test_all_of_the_target_s_phase_is_the_target_s_phase():
+    settings = configure("classic", iterations=3, target_phase=100, loudness="as-is")
+    job = prepare(TARGET, SOURCE, SR, settings, params=GRID)
+    *_, step = solve_steps(job)
+    made = finish(job, step, [])
+    plain = stft(synthesize(step.H, job.dictionary, length=LENGTH), GRID)
+    turned = np.abs(plain) * np.exp(1j * np.angle(job.spectrum))
+    np.testing.assert_allclose(made.audio, istft(turned, GRID, length=LENGTH), rtol=0, atol=1e-12)

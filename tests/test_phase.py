@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import oracles
 from smalti import StftParams, griffin_lim, istft, stft
-from smalti.phase import with_phase
+from smalti.phase import turn_toward, with_phase
 from strategies import DTYPES, grids, seeds, signals
 
 GRID = StftParams(256, 64)
@@ -173,3 +173,33 @@ def test_bad_arguments_are_refused(arguments, error, words):
     good = {"magnitudes": np.ones((129, 10)), "start": np.ones((129, 10), complex), "params": GRID, "length": 576}
     with pytest.raises(error, match=words):
         griffin_lim(**(good | arguments))
+
+
+@given(st.sampled_from([0.0, 0.25, 0.5, 0.9, 1.0]), seeds)
+def test_a_turn_is_the_sum_of_the_docstring(share, seed):
+    rng = np.random.default_rng(seed)
+    own, other = rng.standard_normal((2, 4, 5)) + 1j * rng.standard_normal((2, 4, 5))
+    own[0, 0] = other[1, 1] = 0
+    other[2, 2] = -3 * own[2, 2]  # opposite: at one half nothing is left of the sum
+    np.testing.assert_allclose(turn_toward(own, other, share), oracles.turn_toward(own, other, share), atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.complex64, np.complex128])
+def test_a_turn_keeps_magnitudes_and_goes_from_one_phase_to_the_other(rng, dtype):
+    own, other = (rng.standard_normal((2, 20, 30)) + 1j * rng.standard_normal((2, 20, 30))).astype(dtype)
+    tolerance = 1e-5 if dtype == np.complex64 else 1e-12
+
+    def apart(spectrum):
+        return np.abs(np.angle(spectrum * other.conj()))
+
+    before = apart(own)
+    for share in (0.0, 0.3, 0.6, 1.0):
+        turn = turn_toward(own, other, share)
+        assert turn.dtype == dtype
+        np.testing.assert_allclose(np.abs(turn), 1, atol=tolerance)
+        after = apart(own * turn)
+        assert (after <= before + tolerance).all()
+        before = after
+    np.testing.assert_allclose(before, 0, atol=tolerance)
+    with pytest.raises(ValueError, match="share is 2; pass a number from 0 to 1"):
+        turn_toward(own, other, 2)

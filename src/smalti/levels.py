@@ -19,8 +19,8 @@ MARGIN_DB = 0.05
 
 # A gating block of BS.1770.
 _BLOCK_S = 0.4
-# The meter's shelf lies at 1.5 kHz: slower sounds are interpolated before it.
-_SLOWEST_HZ = 8000
+# The shelf of the meter, at 1.5 kHz, is bent by slower rates: those sounds are interpolated before it.
+_SLOWEST_HZ = 16_000
 # The rate from which samples hide no peaks, and the zero crossings to each side of the interpolating sinc.
 _DENSE_HZ, _CROSSINGS = 192_000, 24
 

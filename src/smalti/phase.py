@@ -125,6 +125,8 @@ def turn_toward(own: Complexes, other: Complexes, share: float) -> Complexes:
     one = np.ones(own.shape, own.real.dtype)
     units = with_phase(one, own)
     wanted = (1 - share) * units + share * with_phase(one, other)
+    # Of opposites rounding leaves something, at any angle.
+    wanted[np.abs(wanted) < 8 * np.finfo(one.dtype).eps] = 0
     turn = with_phase(one, wanted * units.conj())
     turn[turn == 0] = 1
     return turn
