@@ -16,6 +16,7 @@ from rich.table import Table
 
 import smalti
 from smalti.audio import AUDIO_ENDINGS, resample
+from smalti.channels import mixed_down
 from smalti.demo import demo_source, demo_target
 from smalti.metrics import MEASURES, Blueprint, measure, reference
 
@@ -75,7 +76,7 @@ def pairs(folder: Path | None, seconds: float) -> Iterator[Pair]:
 
 def load(path: Path, seconds: float | None) -> np.ndarray:
     recording = smalti.read_audio(path)
-    return resample(recording.samples, recording.sr, SR)[: None if seconds is None else round(seconds * SR)]
+    return mixed_down(resample(recording.samples, recording.sr, SR))[: None if seconds is None else round(seconds * SR)]
 
 
 def measured(

@@ -22,6 +22,7 @@ from rich.table import Table
 
 from smalti import LetItBee, Step, StftParams, activation_steps, beta_divergence, pursuit_steps, stft
 from smalti.audio import read_audio, resample
+from smalti.channels import mixed_down
 from smalti.demo import demo_source, demo_target
 
 Matrix = NDArray[Any]
@@ -65,7 +66,7 @@ def magnitudes(samples: Matrix) -> Matrix:
 
 def load(path: Path) -> Matrix:
     recording = read_audio(path)
-    return magnitudes(resample(recording.samples, recording.sr, SR))
+    return magnitudes(mixed_down(resample(recording.samples, recording.sr, SR)))
 
 
 def demo() -> Problem:

@@ -220,6 +220,8 @@ def memory_needed(
     # How many float32 arrays of each shape are alive at once where a job needs most, as measured. Activations that no
     # rule thins out need most at the end, in becoming a sparse matrix that is not sparse.
     frames = 18 if settings.phase == "griffin-lim" else 12
+    # The meter works in double precision, and on twice the samples where these are slower than 16 kHz.
+    frames = max(frames, 16 if sr < 16000 else 11)
     if settings.leaks:
         # Measured at 22 050 Hz whatever the rate.
         frames = max(frames, 4 + math.ceil(14 * 22050 / sr))
