@@ -713,6 +713,16 @@ def test_a_format_holds_so_many_channels(ending, most):
     assert soundfile.info(io.BytesIO(encode_audio(samples, SR, ending=ending))).channels == most
 
 
+@pytest.mark.parametrize(("channels", "mask"), [(4, 0x33), (6, 0x3F), (8, 0xFF)])
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_surround_in_a_wav_says_which_loudspeaker_is_which(channels, mask, subtype):
+    header = encode_audio(np.zeros((channels, 9), np.float32), SR, ending=".wav", subtype=subtype)
+    # WAVE_FORMAT_EXTENSIBLE (Microsoft, 2007): the tag at byte 20, the mask of loudspeakers at byte 40.
+    assert int.from_bytes(header[20:22], "little") == 0xFFFE
+    assert int.from_bytes(header[40:44], "little") == mask
+    assert header == encode_audio(np.zeros((channels, 9), np.float32), SR, ending=".wav", subtype=subtype)
+
+
 def test_more_channels_than_a_format_holds_are_refused_with_a_way_out():
     sentence = r"MP3 holds at most 2 channels and there are 6; choose another ending \(.wav, .flac, .ogg\) or .* mono"
     with pytest.raises(ValueError, match=sentence):

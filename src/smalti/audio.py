@@ -494,6 +494,9 @@ def _pcm(samples: Samples, bits: int) -> NDArray[np.int32]:
 
 def _encode(data: NDArray[Any], sr: int, format_: str, subtype: str) -> bytes:
     memory = io.BytesIO()
+    if format_ == "WAV" and data.shape[1] > 2:
+        # The header that says which loudspeaker each channel is for.
+        format_ = "WAVEX"
     with soundfile.SoundFile(memory, "w", sr, channels=data.shape[1], format=format_, subtype=subtype) as file:
         for start in range(0, len(data), _BLOCK):
             file.write(data[start : start + _BLOCK])
