@@ -59,7 +59,7 @@ def imaged(spectra: Sequence[Complexes], like: Sequence[Complexes], params: Stft
     One factor a bin for all channels leaves what lies between them, bin by bin, but not over time. What is lifted most
     are bins in which grains cancel, and there the channels' common part, being in all of them, has cancelled most. And
     spectra of no signal keep in the inverse only what is consistent, most of what the channels have in common and least
-    of what sets them apart. So in every bin the channels are mixed by the matrix nearest to none that gives them, over
+    of what sets them apart. So in every bin the channels are mixed by the matrix nearest to 1 that gives them, over
     the whole sound, the balance and the coherence of `like`, at the power they had.
 
     Parameters
