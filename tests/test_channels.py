@@ -223,7 +223,7 @@ def test_a_channel_of_its_own_shape_is_one_channel():
 def test_a_ready_dictionary_plays_the_same(channels):
     target, source = sound(2, 2000, seed=1), sound(2, 2500, seed=2)
     ready = build_dictionary(source, SR, params=GRID)
-    by_dictionary = mosaic(target, ready, SR, iterations=4, loudness="as-is", channels=channels)
+    by_dictionary = mosaic(target, ready, SR, preset="classic", iterations=4, loudness="as-is", channels=channels)
     np.testing.assert_array_equal(by_dictionary.audio, make(target, source, channels=channels).audio)
 
 
@@ -413,7 +413,7 @@ def test_the_parts_of_a_job_driven_apart_are_the_job():
         assert (part.channel, part.target.shape) == (i, (2000,))
         steps = list(solve_steps(part, rng=7))
         parts.append(render(part, steps[-1], [step.divergence for step in steps]))
-    whole = mosaic(target, source, SR, channels="apart", iterations=3, params=GRID, rng=7)
+    whole = mosaic(target, source, SR, preset="classic", channels="apart", iterations=3, params=GRID, rng=7)
     np.testing.assert_array_equal(assemble(job, parts).audio, whole.audio)
     with pytest.raises(ValueError, match="parts has 1 entries; this job has 2, one for each of channel_jobs"):
         assemble(job, parts[:1])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from smalti.grains import GAP, Runs, choose_runs, find_runs, keep_runs
+from smalti.grains import GAP, Runs, choose_runs, find_runs, keep_runs, smooth_runs
 
 
 def planted(K: int, N: int, *stretches: tuple[int, int, int, float]) -> NDArray[np.float64]:
@@ -57,7 +57,7 @@ def test_silence_has_no_stretches() -> None:
     runs = find_runs(np.zeros((4, 5)))
     chosen = choose_runs(runs, layers=2)
     assert len(chosen) == 0
-    np.testing.assert_array_equal(keep_runs(np.zeros((4, 5)), runs, chosen), np.zeros((4, 5)))
+    np.testing.assert_array_equal(keep_runs(np.zeros((4, 5)), runs.only(chosen)), np.zeros((4, 5)))
 
 
 def test_the_strongest_come_first_and_full_frames_take_no_more() -> None:
@@ -84,8 +84,39 @@ def test_nothing_fits_into_no_layers(knob: str) -> None:
 def test_what_is_kept_is_as_it_was_and_a_single_layer_loses_no_strongest(H: NDArray[np.float64], layers: int) -> None:
     runs = find_runs(H)
     chosen = choose_runs(runs, layers=layers)
-    out = keep_runs(H, runs, chosen)
+    out = keep_runs(H, runs.only(chosen))
     kept = out > 0
     assert ((out == H) | (1e-3 * H.max(axis=0) > H))[kept].all()
     if len(chosen):
         assert runs.energies[chosen[0]] == runs.energies.max()
+
+
+def test_what_the_loudest_of_its_moment_masks_is_no_stretch() -> None:
+    C = planted(9, 4, (0, 0, 4, 1.0), (5, 0, 4, 10 ** (-7 / 20)))
+    assert as_tuples(find_runs(C, under_frame_db=8)) == [(0, 0, 4), (5, 0, 4)]
+    assert as_tuples(find_runs(C, under_frame_db=6)) == [(0, 0, 4)]
+
+
+def test_gains_are_smoothed_along_each_stretch_and_nowhere_else() -> None:
+    H = np.zeros((12, 9))
+    steps = np.arange(5)
+    H[steps, steps] = [1, 0, 0, 4, 4]
+    H[steps + 6, steps + 2] = 3.0
+    H[11, 0] = 5.0
+    out = smooth_runs(H, find_runs(H), reach=1)
+    # Weights 1 2 1, at the ends what is there of them; the pause inside is part of the stretch.
+    np.testing.assert_allclose(np.diagonal(out)[:5], [2 / 3, 1 / 4, 1, 3, 4])
+    np.testing.assert_allclose(out[steps + 6, steps + 2], 3.0)
+    assert out[11, 0] == 5.0
+    np.testing.assert_array_equal(smooth_runs(H, find_runs(H), reach=0), H)
+
+
+@given(arrays(np.float64, (8, 12), elements=st.sampled_from([0.0, 0.3, 1.0])), st.integers(0, 3))
+def test_smoothing_keeps_where_sounds_are_and_stays_between_their_gains(H: NDArray[np.float64], reach: int) -> None:
+    runs = find_runs(H)
+    out = smooth_runs(keep_runs(H, runs), runs, reach=reach)
+    assert (out >= 0).all()
+    assert out.max(initial=0) <= H.max(initial=0) * (1 + 1e-12)
+    of_a_run = keep_runs(np.ones_like(H), runs) > 0
+    assert not out[~of_a_run].any()
+    assert (out[keep_runs(H, runs) > 0] > 0).all()

@@ -26,6 +26,9 @@ MODULES = sorted(PLACES.keys() - {"__init__"})
 FLOORS = {
     "ground": {"errors", "_checks"},
     "kernels": {
+        "attacks",
+        "shaping",
+        "views",
         "stft",
         "bands",
         "channels",

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import smalti
-from smalti.bands import a_weights
+from smalti.attacks import attack_times
+from smalti.bands import a_weights, audible, decibels, mel_filters
 from smalti.demo import demo_source, demo_target
 from smalti.metrics import (
     MEASURES,
@@ -32,7 +33,6 @@ from smalti.metrics import (
     reference,
 )
 from smalti.metrics.artefacts import (
-    attack_times,
     click_rate,
     click_times,
     clipped_share,
@@ -47,12 +47,9 @@ from smalti.metrics.features import (
     FINE_GRID,
     GRID,
     RATE,
-    audible,
     cepstra,
     chroma_filters,
-    decibels,
     fine_structure,
-    mel_filters,
     modulation_spectra,
     onset_strength,
     patches,

@@ -66,6 +66,7 @@ LOADED = [
     "smalti.sparse_coding",
     "smalti.stft",
     "smalti.synthesis",
+    "smalti.views",
 ]
 UNLOADED = {
     "IPython",

@@ -11,7 +11,8 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
@@ -50,6 +51,7 @@ from smalti.mosaicing import (
     assemble,
     channel_jobs,
     configure,
+    n_steps,
     prepare,
     render,
     solve_steps,
@@ -84,7 +86,7 @@ LONGEST_WINDOW = 2**17
 # touched, since a file may be called beta.wav.
 _KNOBS = (
     "preset|layers|grain_length_s|no_repeat_s|iterations|beta|phase|target_phase|channels|ear_weighting|loudness"
-    "|level_follow|n_fft|hop|start_s|end_s"
+    "|level_follow|colour|attacks|n_fft|hop|start_s|end_s"
 )
 _KNOB = re.compile(rf"^({_KNOBS})(?= )|(?<=than )start_s(?=,)")
 
@@ -227,6 +229,21 @@ def make(
     phase: Annotated[
         str | None, _one_of(PHASES, "source: grains as recorded. griffin-lim: smoother. target: blends the target in.")
     ] = None,
+    colour: Annotated[
+        float | None,
+        typer.Option(
+            "--colour",
+            "--color",
+            min=0,
+            max=100,
+            metavar="PERCENT",
+            help="Draw the tone colour towards the target's. More: clearer melody and words; 0: grains as they are.",
+        ),
+    ] = None,
+    attacks: Annotated[
+        float | None,
+        typer.Option(min=0, max=100, metavar="PERCENT", help="Make attacks as sharp as the target's. 0: soft."),
+    ] = None,
     target_phase: Annotated[
         float | None,
         typer.Option(
@@ -256,6 +273,14 @@ def make(
         float | None,
         typer.Option(
             min=0, max=100, metavar="PERCENT", help="Draw the slow rise and fall of loudness towards the target's."
+        ),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="Any other setting of 'smalti presets NAME', such as --set candidates=8; may be given again.",
         ),
     ] = None,
     n_fft: Annotated[
@@ -312,6 +337,8 @@ def make(
         iterations=iterations,
         beta=beta,
         phase=phase,
+        colour=colour,
+        attacks=attacks,
         target_phase=target_phase,
         channels=channels,
         ear_weighting=ear_weighting,
@@ -319,6 +346,7 @@ def make(
         level_follow=level_follow,
         sr=sr,
     )
+    settings = replace(settings, **dict(map(_setting, set_ or ())))
     params = _grid(n_fft, hop)
     outputs = Outputs(output, subtype, figures, report, overwrite)
     made = _make(
@@ -338,6 +366,24 @@ def make(
         print(report_json(made), end="")
     elif not quiet:
         print(_line(_sentence(made)))
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """A setting by its name, from text such as candidates=8; "none" is None."""
+    name, equals, value = text.partition("=")
+    known = {field.name: field.default for field in fields(Settings) if field.name != "summary"}
+    if not equals or name not in known:
+        raise ValueError(f"--set is {text!r}; pass NAME=VALUE, where NAME is one of {', '.join(known)}")
+    if value == "none":
+        return name, None
+    if isinstance(known[name], bool):
+        if value not in ("true", "false"):
+            raise ValueError(f"--set is {text!r}; pass {name}=true or {name}=false")
+        return name, value == "true"
+    for kind in (int, float):
+        with suppress(ValueError):
+            return name, kind(value)
+    return name, value
 
 
 def _loudness(value: str) -> str | float:
@@ -470,9 +516,7 @@ def _make(
             names=[str(source.path) for source in inputs.sources],
             target_name=str(inputs.target.path),
         )
-    steps = settings.iterations + (settings.refine + 1 if settings.choose else 0)
-    if settings.method == "pursuit":
-        steps = min(settings.layers or job.dictionary.n_atoms, job.dictionary.n_atoms)
+    steps = n_steps(settings, job.dictionary.n_atoms)
     parts = []
     clock.lap("analyse")
     with _bar(quiet, TextColumn("divergence {task.fields[divergence]}")) as bar:
@@ -715,12 +759,33 @@ def examples() -> None:
 
 
 @app.command()
-def presets() -> None:
-    """List the presets: ready ways to build a mosaic."""
-    table = _table("preset", "what it does")
-    for name, settings in PRESETS.items():
-        table.add_row(name + (" (default)" if name == DEFAULT_PRESET else ""), settings.summary)
-    _show(table)
+def presets(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show every setting of this one.")] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print all settings of all presets, or of the one named.")
+    ] = False,
+) -> None:
+    """List the presets: ready ways to build a mosaic; with a NAME, every setting of one."""
+    shown = PRESETS if name is None else {name: configure(name)}
+    if json:
+        print(report_json({preset: asdict(settings) for preset, settings in shown.items()}), end="")
+    elif name is None:
+        table = _table("preset", "what it does")
+        for preset, settings in PRESETS.items():
+            table.add_row(preset + (" (default)" if preset == DEFAULT_PRESET else ""), settings.summary)
+        _show(table)
+    else:
+        table = _table("setting", "value")
+        for setting, value in asdict(shown[name]).items():
+            table.add_row(setting, _plainly(value))
+        _show(table)
+
+
+def _plainly(value: Any) -> str:
+    """A value as --set takes it, but for figures beyond the fourth."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _table(name: str, *columns: str) -> Table:

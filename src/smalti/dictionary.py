@@ -12,6 +12,7 @@ from smalti.channels import CANCELLED, mixed_down, n_channels
 from smalti.constraints import segment_slices
 from smalti.sparse_coding import unit_columns
 from smalti.stft import Complexes, StftParams, frame_powers, stft
+from smalti.views import views
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +73,25 @@ class Dictionary:
         if self.n_channels == 1:
             return self.spectra
         return _frames([_heard_in(recording, channel) for recording in self.recordings], self.params)[0]
+
+    def views(self, *, ear_weighting: bool = False) -> list[Floats]:
+        """The atoms as three windows see them, each (B, K); see `smalti.views.views`."""
+        of_each = [
+            views(mixed_down(recording), self.centres[rows], self.params.hop, self.sr, ear_weighting=ear_weighting)
+            for recording, rows in zip(self.recordings, segment_slices(self.n_atoms, self.segments), strict=True)
+        ]
+        # Joined with frames as rows, as they lie in memory.
+        return [np.concatenate([view.T for view in view_of_each]).T for view_of_each in zip(*of_each, strict=True)]
+
+    def sounding(self, quietest_db: float) -> NDArray[np.bool_]:
+        """(K,): whether each atom is less than `quietest_db` under the loudest of its recording.
+
+        And less than twice as far under the loudest of all: a recording of nothing but its own noise has no sound.
+        """
+        loudest = np.array([self.norms[rows].max() for rows in segment_slices(self.n_atoms, self.segments)])
+        least = np.maximum(loudest * 10 ** (-quietest_db / 20), self.norms.max() * 10 ** (-2 * quietest_db / 20))
+        heard: NDArray[np.bool_] = (self.norms > 0) & (self.norms >= least[self.segments])
+        return heard
 
     def mixed_down(self) -> "Dictionary":
         """The same atoms, sounding in one channel: the mono mixes."""

@@ -4,6 +4,7 @@ The restrictions of Let it Bee favour diagonals entry by entry, and leave crumbs
 dropped as a whole, so that what sounds is a piece of the source with its own beginning and end.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,22 +35,29 @@ class Runs:
     lengths: NDArray[np.intp]
     energies: NDArray[np.float64]
 
+    def only(self, chosen: NDArray[np.intp]) -> "Runs":
+        """Those of the given indices, in that order."""
+        return Runs(self.atoms[chosen], self.frames[chosen], self.lengths[chosen], self.energies[chosen])
 
-def find_runs(contributions: Floats, segments: NDArray[np.intp] | None = None) -> Runs:
+
+def find_runs(
+    contributions: Floats, segments: NDArray[np.intp] | None = None, *, under_frame_db: float = UNDER_FRAME_DB
+) -> Runs:
     """Read the diagonals.
 
     Parameters
     ----------
     contributions : (K, N) float array, >= 0: activations times the norms of their atoms.
     segments : (K,) ints or None, the recording of each atom; no stretch runs from one into the next.
+    under_frame_db : what an entry may lie under the largest of its frame.
 
     Returns
     -------
-    Runs : of entries within `UNDER_FRAME_DB` of their frame's largest and `UNDER_ALL_DB` of the largest of all, gaps of
+    Runs : of entries within `under_frame_db` of their frame's largest and `UNDER_ALL_DB` of the largest of all, gaps of
         up to `GAP` frames closed.
     """
     least = np.maximum(
-        contributions.max(axis=0) * 10 ** (-UNDER_FRAME_DB / 20), contributions.max() * 10 ** (-UNDER_ALL_DB / 20)
+        contributions.max(axis=0) * 10 ** (-under_frame_db / 20), contributions.max() * 10 ** (-UNDER_ALL_DB / 20)
     )
     atoms, frames = np.nonzero((contributions > 0) & (contributions >= least))
     recordings = np.zeros(len(atoms), np.intp) if segments is None else np.asarray(segments)[atoms]
@@ -96,16 +104,41 @@ def choose_runs(runs: Runs, *, layers: int, shortest: int = 1) -> NDArray[np.int
     return np.array(chosen, np.intp)
 
 
-def keep_runs(H: Floats, runs: Runs, chosen: NDArray[np.intp]) -> Floats:
-    """`H` (K, N) with nothing left but the chosen stretches.
+def keep_runs(H: Floats, runs: Runs) -> Floats:
+    """`H` (K, N) with nothing left but the given stretches.
 
     Where a stretch pauses it gets a thousandth of its frame's largest activation: updates can lower that or raise it,
     while from 0 they could do neither.
     """
     out = np.zeros_like(H)
     quiet = H.dtype.type(1e-3) * H.max(axis=0)
-    for i in chosen:
-        steps = np.arange(runs.lengths[i])
-        atoms, frames = runs.atoms[i] + steps, runs.frames[i] + steps
+    for atoms, frames in _diagonals(runs):
         out[atoms, frames] = np.maximum(H[atoms, frames], quiet[frames])
     return out
+
+
+def smooth_runs(H: Floats, runs: Runs, *, reach: int) -> Floats:
+    """`H` (K, N) with the gains along each stretch averaged over `reach` frames to either side.
+
+    Windows overlap, and no signal has spectra whose gains jump from one to the next. Inside its ends a stretch is
+    averaged with triangular weights; at its ends with what is there of them, so that it begins and ends as loud.
+
+    Parameters
+    ----------
+    H : (K, N) float array, >= 0; not modified. runs : the stretches, none on another's place.
+    reach : int >= 0; 0 changes nothing.
+    """
+    check_count("reach", reach, least=0)
+    out = H.copy()
+    weights = 1 - np.abs(np.arange(-reach, reach + 1)) / (reach + 1)
+    for atoms, frames in _diagonals(runs):
+        share = np.convolve(np.ones(len(atoms)), weights)[reach : reach + len(atoms)]
+        out[atoms, frames] = np.convolve(H[atoms, frames], weights)[reach : reach + len(atoms)] / share
+    return out
+
+
+def _diagonals(runs: Runs) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Atoms and frames of every stretch."""
+    for atom, frame, length in zip(runs.atoms, runs.frames, runs.lengths, strict=True):
+        steps = np.arange(length)
+        yield atom + steps, frame + steps

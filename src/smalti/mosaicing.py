@@ -21,15 +21,17 @@ from smalti.bands import a_weights, band_edges, pool
 from smalti.channels import imaged, mixed_down, n_channels, rows, together
 from smalti.constraints import RANKS, LetItBee, limit_polyphony
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
-from smalti.grains import choose_runs, find_runs, keep_runs
+from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
 from smalti.levels import follow_contour, integrated_loudness, match_loudness
 from smalti.phase import turn_toward
 from smalti.sparse_coding import pursuit_steps, unit_columns
 from smalti.stft import Complexes, StftParams, istft, stft
 from smalti.synthesis import AIMS, PHASES, synthesize
+from smalti.views import stacked, views
 
 METHODS = ("updates", "pursuit")
 CHOICES = ("grains", "frames")
+COMPARISONS = ("bins", "bands", "views")
 CHANNELS = ("source", "apart", "mono")
 LOUDNESSES = ("target", "as-is")
 
@@ -49,6 +51,11 @@ class Settings:
     eps : constant in numerator and denominator of each update.
     remove_offset : take a source's constant offset (a fault of the recording) out first, where it is a twentieth of its
         deviation or more: no ear hears it, but as a grain it thumps.
+    fade_s : fade each source recording in and out over so long, so that a grain from its edge does not click.
+    quietest_db : source frames so far under the loudest of their recording never sound; 0 for no such rule. Of what is
+        next to silence a fit makes a loud hiss, since it takes any gain that helps.
+    start_spread : 0 to 1. Updates start from random activations in [1 - start_spread, 1): 1 is the paper, less begins
+        with more of the source in play.
     unit_norm : compare source frames at equal loudness rather than as recorded (pursuit always does).
     layers : source frames kept at each moment, or None for no limit. Grains that reach in from the moments around it
         (`grain_length_s`) come on top.
@@ -56,11 +63,15 @@ class Settings:
     grain_length_s : length of the runs of consecutive source frames that are favoured; 0 for no such rule.
     restrict_every : apply the three rules in every n-th iteration only.
     rank : what `layers` compares; see `LetItBee`.
-    pooled : solve on auditory bands instead of bins; see `smalti.bands`.
+    compare : what target and source are compared in. "bins" of the grid (the paper), auditory "bands" (see
+        `smalti.bands`), or "views": bands of a long, a middle and short windows at once (see `smalti.views`).
     choose : None leaves the activations as the updates end. "grains" keeps whole stretches of source, `layers` of them
         at once, and "frames" the `layers` strongest source frames of each moment; then the gains alone are refined.
     candidates : with "grains", how many source frames compete at each moment while the stretches form.
     shortest_grain_s : with "grains", shorter stretches sound only where nothing else would.
+    masking_db : with "grains", a source frame so far under the loudest of its moment is part of no stretch.
+    smooth_gains_s : with "grains", gains are averaged along each stretch over so long to either side, so that
+        overlapping windows agree on them.
     refine : iterations of that last refinement.
     nonnegative : pursuit with gains >= 0.
     phase : "source", "target" or "griffin-lim"; see `synthesize`.
@@ -70,6 +81,10 @@ class Settings:
         with it. Phase "target" is all the way there already.
     channels : "source" has the channels of the widest source recording, all at the same gains; "apart" has the
         target's, each solved for itself; "mono" has one. See `channel_jobs`.
+    colour : 0 to 100 per cent, how far the mosaic's tone colour is drawn towards the target's; see
+        `smalti.shaping.colour`.
+    attacks : 0 to 100 per cent, how far its attacks are made as sharp as the target's; see
+        `smalti.shaping.attack_shape`.
     ear_weighting : compare spectra as loud as the ear hears them (A-weighting), in the solver only.
     loudness : "target" gives the mosaic the target's integrated loudness, a number is one in LUFS, and "as-is" leaves
         the level that the gains come to. Peaks have the last word: see `smalti.levels.match_loudness`.
@@ -86,16 +101,21 @@ class Settings:
     beta: float = 1.0
     eps: float = 0.0
     remove_offset: bool = True
+    fade_s: float = 0.0
+    quietest_db: float = 0.0
+    start_spread: float = 1.0
     unit_norm: bool = False
     layers: int | None = None
     no_repeat_s: float = 0.0
     grain_length_s: float = 0.0
     restrict_every: int = 1
     rank: str = "h"
-    pooled: bool = False
+    compare: str = "bins"
     choose: str | None = None
     candidates: int = 10
     shortest_grain_s: float = 0.0
+    masking_db: float = 30.0
+    smooth_gains_s: float = 0.0
     refine: int = 0
     nonnegative: bool = True
     phase: str = "source"
@@ -103,6 +123,8 @@ class Settings:
     momentum: float = 0.99
     aim: str = "amplitude"
     target_phase: float = 0.0
+    colour: float = 0.0
+    attacks: float = 0.0
     channels: str = "source"
     ear_weighting: bool = False
     loudness: str | float = "target"
@@ -113,6 +135,7 @@ class Settings:
         check_choice("rank", self.rank, RANKS)
         check_choice("phase", self.phase, PHASES)
         check_choice("aim", self.aim, AIMS)
+        check_choice("compare", self.compare, COMPARISONS)
         check_choice("channels", self.channels, CHANNELS)
         if not isinstance(self.ear_weighting, bool):
             raise TypeError(f"ear_weighting is {self.ear_weighting!r}; pass True or False")
@@ -122,7 +145,7 @@ class Settings:
             raise ValueError(
                 f"loudness is {self.loudness!r}; pass one of {', '.join(LOUDNESSES)} or a number of LUFS from -70 to 0"
             )
-        for name in ("target_phase", "level_follow"):
+        for name in ("target_phase", "level_follow", "colour", "attacks"):
             check_real(name, getattr(self, name), least=0, most=100)
         if self.choose is not None:
             check_choice("choose", self.choose, CHOICES)
@@ -146,7 +169,17 @@ class Settings:
             )
         check_real("beta", self.beta, least=0, most=2)
         check_real("momentum", self.momentum, least=0, most=1)
-        for name in ("eps", "no_repeat_s", "grain_length_s", "shortest_grain_s"):
+        check_real("start_spread", self.start_spread, least=0, most=1)
+        check_real("masking_db", self.masking_db, least=0)
+        for name in (
+            "eps",
+            "no_repeat_s",
+            "grain_length_s",
+            "shortest_grain_s",
+            "smooth_gains_s",
+            "fade_s",
+            "quietest_db",
+        ):
             check_real(name, getattr(self, name), least=0)
 
     @property
@@ -170,15 +203,24 @@ class Settings:
 
 _HOP_S = Settings().hop_s
 
-# What the presets beyond the papers share: bands, contribution, whole grains, refined gains, ten rounds of Griffin-Lim.
-_WHOLE_GRAINS: dict[str, Any] = {
+# What the presets beyond the papers share: sources without clicks or hiss, a fit by several windows, whole grains with
+# refined and smooth gains, Griffin-Lim, and levels drawn towards the target's.
+_BEYOND: dict[str, Any] = {
+    "fade_s": 0.003,
+    "quietest_db": 50.0,
+    "start_spread": 0.5,
+    "iterations": 30,
     "rank": "contribution",
-    "pooled": True,
+    "compare": "views",
     "choose": "grains",
-    "refine": 30,
+    "candidates": 4,
+    "masking_db": 6.0,
+    "refine": 20,
+    "smooth_gains_s": _HOP_S,
     "phase": "griffin-lim",
-    "phase_iterations": 10,
-    "aim": "geometric",
+    "phase_iterations": 20,
+    "colour": 30.0,
+    "attacks": 100.0,
 }
 
 PRESETS: Mapping[str, Settings] = MappingProxyType(
@@ -190,41 +232,39 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             grain_length_s=7 * _HOP_S,
         ),
         "balanced": Settings(
-            summary="Let it Bee, then whole grains: four layers of unbroken source, smooth, close to the target",
-            iterations=30,
-            layers=4,
-            no_repeat_s=7 * _HOP_S,
-            grain_length_s=7 * _HOP_S,
-            **_WHOLE_GRAINS,
+            summary="both at once: two layers of whole grains that follow the target's melody, loudness and attacks",
+            **_BEYOND,
+            window_s=3072 / 22050,
+            layers=2,
+            no_repeat_s=6 * _HOP_S,
+            grain_length_s=11 * _HOP_S,
         ),
         "faithful": Settings(
             summary="nearest to the target: ten layers of short grains",
-            iterations=30,
+            **(_BEYOND | {"choose": "frames", "smooth_gains_s": 0.0}),
             layers=10,
             no_repeat_s=7 * _HOP_S,
             grain_length_s=3 * _HOP_S,
             restrict_every=5,
-            **(_WHOLE_GRAINS | {"choose": "frames"}),
+            aim="geometric",
         ),
         "source-like": Settings(
             summary="nearest to the source: three layers of long grains, in a longer window",
-            iterations=30,
+            **(_BEYOND | {"colour": 10.0}),
             window_s=4096 / 22050,
-            layers=3,
+            layers=2,
             no_repeat_s=7 * _HOP_S,
-            grain_length_s=7 * _HOP_S,
+            grain_length_s=13 * _HOP_S,
             shortest_grain_s=8 * _HOP_S,
-            **_WHOLE_GRAINS,
         ),
         "percussive": Settings(
             summary="for drums: a short window that keeps attacks sharp",
-            iterations=30,
+            **_BEYOND,
             window_s=1024 / 22050,
             hop_s=256 / 22050,
             layers=4,
             no_repeat_s=7 * _HOP_S,
             grain_length_s=13 * _HOP_S / 2,
-            **_WHOLE_GRAINS,
         ),
         "notebook": Settings(
             summary="the teaching notebook: Euclidean updates without rules, the target's phase, at 22 050 Hz",
@@ -248,7 +288,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         ),
     }
 )
-DEFAULT_PRESET = "classic"
+DEFAULT_PRESET = "balanced"
 
 # What only the multiplicative updates listen to.
 _UPDATES_ONLY = ("iterations", "beta", "no_repeat_s", "grain_length_s")
@@ -310,11 +350,13 @@ class Part:
     ----------
     audio : (L,) or (C, L), at the level the gains come to.
     activations : (K, N) scipy.sparse CSC. divergences : (iterations,); both as in `Mosaic`.
+    unshaped : `audio` before `colour` and `attacks`: what the activations alone sound like.
     """
 
     audio: Floats
     activations: scipy.sparse.csc_array
     divergences: Floats
+    unshaped: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -478,6 +520,8 @@ def prepare(
         recordings = [of.astype(dtype, copy=False) for of in recordings]
         if settings.remove_offset:
             recordings = [together([_without_offset(channel) for channel in rows(of)]) for of in recordings]
+        if settings.fade_s:
+            recordings = [faded(of, round(settings.fade_s * sr)) for of in recordings]
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
         for name, of in zip(dictionary.names, recordings, strict=True):
             _warn_if_short(name, of, params)
@@ -523,6 +567,19 @@ def _without_offset(samples: Floats) -> Floats:
     return samples - samples.dtype.type(mean)
 
 
+def faded(samples: Floats, length: int) -> Floats:
+    """(L,) or (C, L) `samples` fading in and out over `length` samples, or over half of them all where they are few.
+
+    What is cut off in the middle of a sound would click wherever a grain begins or ends there.
+    """
+    length = min(length, samples.shape[-1] // 2)
+    rise = np.sin(np.pi / 2 * (np.arange(length) + 0.5) / max(1, length)).astype(samples.dtype) ** 2
+    out = samples.copy()
+    out[..., :length] *= rise
+    out[..., samples.shape[-1] - length :] *= rise[::-1]
+    return out
+
+
 def _warn_if_short(name: str, samples: Floats, params: StftParams) -> None:
     if (length := samples.shape[-1]) < params.n_fft:
         count = "1 sample" if length == 1 else f"{length} samples"
@@ -545,19 +602,17 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
     Step : one an iteration (updates) or a layer (pursuit).
     """
     settings, dictionary = job.settings, job.dictionary
-    V, W = np.abs(job.spectrum), solver_atoms(dictionary, settings)
-    if settings.ear_weighting:
-        V = V * _hearing(dictionary, V)
     if isinstance(rng, int | np.integer):
         rng = int(rng) + job.channel
     if settings.method == "pursuit":
         if init is not None:
             raise ValueError("init means nothing to pursuit, which starts from silence; leave it out")
         layers = dictionary.n_atoms if settings.layers is None else settings.layers
-        return pursuit_steps(V, W, n_atoms=layers, nonnegative=settings.nonnegative)
-    if settings.pooled:
-        edges = band_edges(dictionary.params, dictionary.sr)
-        V, W = pool(V, edges), pool(W, edges)
+        return pursuit_steps(*compared(job), n_atoms=layers, nonnegative=settings.nonnegative)
+    V, W = compared(job)
+    if init is None and settings.start_spread < 1:
+        drawn = np.random.default_rng(rng).random((W.shape[1], V.shape[1]))
+        init = (1 - settings.start_spread * drawn).astype(np.result_type(V, W))
     steps = activation_steps(
         V,
         W,
@@ -579,26 +634,61 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
         yield step
     norms = np.linalg.norm(W, axis=0)[:, None]
     layers = settings.layers or 1
+    runs = None
     if settings.choose == "grains":
-        runs = find_runs(step.H * norms, dictionary.segments)
+        runs = find_runs(step.H * norms, dictionary.segments, under_frame_db=settings.masking_db)
         shortest = max(1, round(settings.shortest_grain_s / dictionary.hop_s))
-        H = keep_runs(step.H, runs, choose_runs(runs, layers=layers, shortest=shortest))
+        runs = runs.only(choose_runs(runs, layers=layers, shortest=shortest))
+        H = keep_runs(step.H, runs)
     else:
         H = limit_polyphony(step.H, polyphony=layers, strength=1.0, weights=norms)
     step = Step(step.iteration + 1, H, step.fit)
     yield step
     if settings.refine:
         # What is 0 stays 0 under the updates, so only gains move and the choice stands.
+        start = step.iteration
         for gains in activation_steps(V, W, n_iter=settings.refine, beta=settings.beta, eps=settings.eps, init=H):
-            yield replace(gains, iteration=step.iteration + gains.iteration)
+            step = replace(gains, iteration=start + gains.iteration)
+            yield step
+    reach = round(settings.smooth_gains_s / dictionary.hop_s)
+    if runs is not None and reach:
+        yield Step(step.iteration + 1, smooth_runs(step.H, runs, reach=reach), step.fit)
 
 
-def solver_atoms(dictionary: Dictionary, settings: Settings) -> Floats:
-    """The W of the solver: the source's magnitudes, (F, K), as the ear weighs them and at unit norm if so set."""
-    W = _weighed(dictionary, settings)
-    if not settings.unit_norm:
-        return W
-    return unit_columns(W, np.linalg.norm(W, axis=0)) if settings.ear_weighting else dictionary.unit_magnitudes
+def n_steps(settings: Settings, n_atoms: int) -> int:
+    """How many steps `solve_steps` yields for a job with so many source frames, one or two more or less."""
+    if settings.method == "pursuit":
+        return min(settings.layers or n_atoms, n_atoms)
+    return settings.iterations + (settings.refine + 1 + (settings.smooth_gains_s > 0) if settings.choose else 0)
+
+
+def compared(job: Job) -> tuple[Floats, Floats]:
+    """The V and W of the solver: (B, N) and (B, K) magnitudes of target and source, as the settings compare them.
+
+    Source frames too quiet to sound are 0 in W, and so get no activation.
+    """
+    settings, dictionary = job.settings, job.dictionary
+    if settings.compare == "views":
+        at = np.arange(job.spectrum.shape[1]) * dictionary.params.hop
+        seen = views(job.target, at, dictionary.params.hop, dictionary.sr, ear_weighting=settings.ear_weighting)
+        V, W = stacked(seen, dictionary.views(ear_weighting=settings.ear_weighting))
+    else:
+        V, W = np.abs(job.spectrum), _weighed(dictionary, settings)
+        if settings.ear_weighting:
+            V = V * _hearing(dictionary, V)
+        if settings.compare == "bands":
+            edges = band_edges(dictionary.params, dictionary.sr)
+            V, W = pool(V, edges), pool(W, edges)
+    if settings.unit_norm:
+        W = unit_columns(W, atom_norms(dictionary, settings))
+    if settings.quietest_db:
+        W = np.where(dictionary.sounding(settings.quietest_db), W, 0)
+    return V, W
+
+
+def atom_norms(dictionary: Dictionary, settings: Settings) -> Floats:
+    """(K,): the loudness of each source frame as the settings compare it."""
+    return np.linalg.norm(_weighed(dictionary, settings), axis=0) if settings.ear_weighting else dictionary.norms
 
 
 def _weighed(dictionary: Dictionary, settings: Settings) -> Floats:
@@ -640,7 +730,22 @@ def render(job: Job, step: Step, divergences: Sequence[float]) -> Part:
             audio = istft(turned[0], params, length=length)
         else:
             audio = together(imaged(turned, own, params, length=length))
-    return Part(audio, activations, np.asarray(divergences, dtype=np.float64))
+    return Part(shaped(audio, job), activations, np.asarray(divergences, dtype=np.float64), audio)
+
+
+def shaped(audio: Floats, job: Job) -> Floats:
+    """`audio`, (L,) or (C, L), with the levels that `colour` and `attacks` give it."""
+    # When first needed, as they load a part of scipy that nothing else does.
+    from smalti.attacks import attack_times
+    from smalti.shaping import attack_shape, colour
+
+    settings, sr = job.settings, job.dictionary.sr
+    if settings.colour:
+        audio = colour(mixed_down(audio), job.target, sr, share=settings.colour / 100).apply(audio)
+    if settings.attacks:
+        times_s = attack_times(job.target, sr)
+        audio = attack_shape(mixed_down(audio), job.target, sr, times_s, share=settings.attacks / 100).apply(audio)
+    return audio
 
 
 def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
@@ -694,8 +799,7 @@ def _leak(audio: Floats, job: Job) -> float:
 def recorded_gains(H: Floats, job: Job) -> scipy.sparse.csc_array:
     """Solver activations as gains of the source frames as recorded, silent wherever the target is."""
     if job.settings.unit_norm:
-        weighed = job.settings.ear_weighting
-        norms = np.linalg.norm(_weighed(job.dictionary, job.settings), axis=0) if weighed else job.dictionary.norms
+        norms = atom_norms(job.dictionary, job.settings)
         H = np.divide(H, norms[:, None], out=np.zeros_like(H), where=norms[:, None] > 0)
     # Updates with eps > 0 only fade out in a silent frame; silence stays silence.
     return scipy.sparse.csc_array(H * job.spectrum.any(axis=0))

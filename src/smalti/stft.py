@@ -120,6 +120,29 @@ def stft(samples: Floats, params: StftParams) -> Complexes:
     return spectra.T
 
 
+def spectra_at(samples: Floats, centres: NDArray[np.intp], n_fft: int) -> Complexes:
+    """Transforms of frames of any length, centred anywhere: `stft` off its grid.
+
+    Parameters
+    ----------
+    samples : (L,) float32 or float64, zero outside.
+    centres : (N,) int array, the samples on which the frames are centred; they may lie outside the signal.
+    n_fft : even int >= 4, the length of a Hann window.
+
+    Returns
+    -------
+    (F, N) complex array, as from `stft`.
+    """
+    half = n_fft // 2
+    before = max(0, half - int(centres.min(initial=0)))
+    after = max(0, half + int(centres.max(initial=0)) - len(samples))
+    padded = np.pad(samples, (before, after))
+    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[centres + (before - half)]
+    window = _window(StftParams(n_fft, n_fft // 4), samples.dtype.str)
+    spectra: Complexes = scipy.fft.rfft(frames * window, axis=1, overwrite_x=True)
+    return spectra.T
+
+
 def frame_powers(samples: Floats, params: StftParams) -> Floats:
     """Power of each windowed frame of (L,) `samples`, (N,) float64: the sum of its squared samples."""
     powers: Floats = np.square(_cut(samples, params), dtype=np.float64) @ np.square(_window(params, "<f8"))

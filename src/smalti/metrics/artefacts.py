@@ -11,8 +11,7 @@ import scipy.ndimage
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_real
-from smalti.bands import a_weights
-from smalti.metrics.features import audible, decibels, mel_filters
+from smalti.bands import a_weights, mel_filters
 from smalti.stft import Complexes, StftParams, istft, stft
 
 # 23 ms windows every 2.9 ms: short enough to follow a hop, long enough for bands.
@@ -123,43 +122,6 @@ def hop_buzz_db(samples: Floats, sr: int, hop_s: float, *, bands: int = 12) -> f
 
 
 # --- attacks
-
-
-def attack_times(samples: Floats, sr: int) -> Floats:
-    """Where a signal's attacks start, to the millisecond: ascending seconds.
-
-    An attack is a rise of the mel levels over 20 ms, by at least 4 dB in the mean, that is the largest within 50 ms and
-    leads to a sound less than 40 dB under the loudest. Its start is the last moment before its peak at which a 2 ms
-    envelope of the power has risen by less than 15 % of its rise.
-
-    Parameters
-    ----------
-    samples : (L,). sr : Hz.
-    """
-    params = StftParams.from_seconds(_WINDOW_S, _HOP_S, sr)
-    power = np.square(np.abs(stft(samples, params)))
-    levels = decibels(mel_filters(24, params.n_fft, sr) @ power, span_db=50)
-    lag, reach = round(0.020 * sr / params.hop), round(0.050 * sr / params.hop)
-    if levels.shape[1] <= lag:
-        return np.zeros(0)
-    rise = np.zeros(levels.shape[1], levels.dtype)
-    rise[lag:] = np.maximum(0, levels[:, lag:] - levels[:, :-lag]).mean(axis=0)
-    loud = audible(scipy.ndimage.maximum_filter1d(power.sum(axis=0), 2 * lag + 1), span_db=40)
-    peaks = np.flatnonzero(loud & (rise >= 4) & (rise == scipy.ndimage.maximum_filter1d(rise, 2 * reach + 1)))
-    envelope = _moving_mean(np.square(samples, dtype=np.float64), round(0.002 * sr))
-    # The rise shows in windows up to half a window wide around its two frames; a Hann window hears half of that.
-    early, late = (peaks - lag) * params.hop - params.n_fft // 4, peaks * params.hop + params.n_fft // 4
-    stretches = zip(np.maximum(early, 0).tolist(), np.minimum(late, len(samples)).tolist(), strict=True)
-    starts = {_foot(envelope, first, last) for first, last in stretches}
-    return np.array(sorted(starts)) / sr
-
-
-def _foot(envelope: Floats, first: int, last: int) -> int:
-    """The last sample of a stretch that lies below 15 % of the rise to the stretch's peak."""
-    stretch = envelope[first:last]
-    rising = stretch[: int(stretch.argmax()) + 1]
-    low = rising.min()
-    return first + int(np.flatnonzero(rising <= low + 0.15 * (rising[-1] - low))[-1])
 
 
 def pre_echo_excess_db(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike) -> float:
@@ -330,12 +292,6 @@ def _hann(length: int) -> Floats:
     """Hann between the samples: nowhere 0, so that even one sample is heard."""
     window: Floats = np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2
     return window
-
-
-def _moving_mean(values: Floats, size: int) -> Floats:
-    mean: Floats = scipy.ndimage.uniform_filter1d(values, max(1, size), mode="constant")
-    # A running sum leaves rounding where there should be silence.
-    return np.maximum(mean, 0)
 
 
 def _norm(values: Floats | Complexes) -> float:

@@ -15,7 +15,8 @@ import scipy.sparse
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_rate, check_sound
-from smalti.bands import a_weights
+from smalti.attacks import attack_times
+from smalti.bands import a_weights, audible, decibels, mel_filters
 from smalti.channels import mixed_down, rows
 from smalti.dictionary import Dictionary, as_recordings
 from smalti.metrics import artefacts, fidelity, grains
@@ -24,12 +25,9 @@ from smalti.metrics.features import (
     GRID,
     RATE,
     SHORT_GRID,
-    audible,
     cepstra,
     chroma_filters,
-    decibels,
     fine_structure,
-    mel_filters,
     modulation_spectra,
     onset_strength,
     patches,
@@ -293,7 +291,7 @@ def reference(target: ArrayLike, source: ArrayLike | Sequence[ArrayLike], sr: in
         )
         for name, cloud in analysis.clouds.items()
     }
-    return Reference(sr, len(samples), analysis, scales, artefacts.attack_times(analysis.samples, RATE))
+    return Reference(sr, len(samples), analysis, scales, attack_times(analysis.samples, RATE))
 
 
 def measure(

@@ -11,9 +11,9 @@ from itertools import pairwise
 import numpy as np
 import scipy.fft
 import scipy.ndimage
-from numpy.typing import NDArray
 
 from smalti._checks import Floats
+from smalti.bands import audible
 from smalti.stft import StftParams
 
 # All analysis happens at this rate, so that a measure means the same whatever the recordings' own rate is.
@@ -21,9 +21,6 @@ RATE = 22050
 GRID = StftParams(2048, 512)
 FINE_GRID = StftParams(4096, 512)
 SHORT_GRID = StftParams(512, 128)
-
-# A frame this far below the loudest is not heard beside it.
-AUDIBLE_DB = 50.0
 
 
 def resampled(samples: Floats, sr: int, *, rate: int = RATE) -> Floats:
@@ -61,57 +58,7 @@ def without_rumble(samples: Floats, sr: int, *, corner_hz: float = 20.0) -> Floa
     return heard.astype(samples.dtype, copy=False)
 
 
-def decibels(power: Floats, *, span_db: float, loudest: float | None = None) -> Floats:
-    """``10 log10(power)``, cut off `span_db` below `loudest` (by default the largest value); 0 where all is silent."""
-    loudest = float(power.max(initial=0.0)) if loudest is None else loudest
-    if loudest <= 0:
-        return np.zeros_like(power)
-    floor = max(loudest * 10 ** (-span_db / 10), float(np.finfo(power.dtype).tiny))
-    levels: Floats = 10 * np.log10(np.maximum(power, power.dtype.type(floor)))
-    return levels
-
-
-def audible(energies: Floats, *, span_db: float = AUDIBLE_DB) -> NDArray[np.bool_]:
-    """Which entries of (N,) `energies` lie within `span_db` of the largest; none if all are 0."""
-    loudest = energies.max(initial=0.0)
-    mask: NDArray[np.bool_] = (energies > 0) & (energies >= loudest * 10 ** (-span_db / 10))
-    return mask
-
-
 # --- mel bands and cepstra
-
-
-@functools.lru_cache(maxsize=16)
-def mel_filters(n_mels: int, n_fft: int, sr: int) -> Floats:
-    """Triangles of unit area, equally spaced on the mel scale from 0 to sr / 2: (n_mels, F) float32, read-only.
-
-    References
-    ----------
-    Slaney (1998), "Auditory Toolbox", Interval Research 1998-010: linear to 1 kHz, 27 steps an octave factor of 6.4
-    above. The same numbers as librosa's default.
-    """
-    top_mel = _mel_from_hz(np.array([sr / 2]))[0]
-    edges = _hz_from_mel(np.linspace(0, top_mel, n_mels + 2))[:, None]
-    low, centre, high = edges[:-2], edges[1:-1], edges[2:]
-    hz = np.arange(n_fft // 2 + 1) * (sr / n_fft)
-    triangles = np.maximum(0, np.minimum((hz - low) / (centre - low), (high - hz) / (high - centre)))
-    filters: Floats = (triangles * (2 / (high - low))).astype(np.float32)
-    filters.setflags(write=False)
-    return filters
-
-
-# Slaney's scale: 15 mels to 1 kHz, then 27 for every factor of 6.4.
-_KNEE_HZ, _KNEE_MEL, _MELS_PER_NEPER = 1000.0, 15.0, 27 / math.log(6.4)
-
-
-def _mel_from_hz(hz: Floats) -> Floats:
-    above = np.log(np.maximum(hz, _KNEE_HZ) / _KNEE_HZ)
-    return np.where(hz < _KNEE_HZ, hz * (_KNEE_MEL / _KNEE_HZ), _KNEE_MEL + _MELS_PER_NEPER * above)
-
-
-def _hz_from_mel(mel: Floats) -> Floats:
-    above = np.exp(np.maximum(mel - _KNEE_MEL, 0) / _MELS_PER_NEPER)
-    return np.where(mel < _KNEE_MEL, mel * (_KNEE_HZ / _KNEE_MEL), _KNEE_HZ * above)
 
 
 def cepstra(mel_db: Floats, *, first: int = 1, last: int = 13) -> Floats:

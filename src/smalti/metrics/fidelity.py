@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_real
-from smalti.metrics.features import audible, decibels
+from smalti.bands import audible, decibels
 from smalti.stft import Complexes
 
 # Levels further than this below the target's loudest do not count as heard.
