@@ -4,16 +4,18 @@ python bench/sound.py                        the demo's pair
 python bench/sound.py --audio DIR            what pairs.toml finds in it, and every NAME.target.* with NAME.source.*
 python bench/sound.py --audio DIR --audio DIR2 --seeds 3
 python bench/sound.py --audio DIR --presets balanced --json numbers.json --save mosaics
+python bench/sound.py --audio DIR --presets balanced --variant balanced:colour=0 --variant balanced:attacks=0,layers=3
 """
 
 import argparse
+import ast
 import json
 import os
 import sys
 import tomllib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +39,8 @@ BASE = "classic"
 CONTROLS = ("plain mix", "white noise")
 SHOWN = (
     "FID", "TIM", "leak", "kl", "sc", "lmd", "chroma_z", "onset_r", "loud_r",
-    "tim_nn", "tex_nn", "fine_nn", "fd", "mod", "run_ms", "poly", "rep", "model_err", "incons", "hopbuzz", "pre_x", "clicks",
+    "tim_nn", "tex_nn", "fine_nn", "fd", "mod", "run_ms", "poly", "rep", "model_err", "incons", "hopbuzz",
+    "pre_x", "clicks",
 )  # fmt: skip
 
 Scores = dict[str, float]
@@ -78,13 +81,14 @@ def main() -> None:
     parser.add_argument("--split", choices=("tuned", "held out"), help="only these pairs")
     parser.add_argument("--seeds", type=int, default=1, help="random starts of each mosaic")
     parser.add_argument("--presets", nargs="+", default=list(smalti.PRESETS), help="which; classic always")
+    parser.add_argument("--variant", action="append", default=[], help="PRESET:SETTING=VALUE,...: a preset changed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number down")
     parser.add_argument(
         "--save", type=Path, metavar="DIR", help="keep the mosaics of the first seed, and their pictures"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     options = parser.parse_args()
-    presets = [BASE, *(name for name in options.presets if name != BASE)]
+    presets = [BASE, *(name for name in options.presets if name != BASE), *options.variant]
     pairs = [pair for pair in find_pairs(options.audio) if options.split in (None, pair.split)]
     if not pairs:
         sys.exit("no pair of bench/pairs.toml, and no NAME.target.* with NAME.source.*, in the folders given")
@@ -143,7 +147,7 @@ def measured(pair: Pair, presets: Sequence[str], seeds: int, save: Path | None) 
     rows = []
     for preset in presets:
         for seed in range(seeds):
-            made = smalti.mosaic(target, source, SR, preset=preset, rng=seed)
+            made = smalti.mosaic(target, source, SR, preset=settings_of(preset), rng=seed)
             rows.append(Row(preset, pair, seed, measure(made.audio, against, blueprint=blueprint_of(made))))
             if save and seed == 0:
                 keep(save / f"{pair.name}.{preset}", made.audio)
@@ -154,6 +158,20 @@ def measured(pair: Pair, presets: Sequence[str], seeds: int, save: Path | None) 
         keep(save / f"{pair.name}.a target", target)
         keep(save / f"{pair.name}.b source", source)
     return rows
+
+
+def settings_of(method: str) -> smalti.Settings:
+    """A preset by its name, or with some settings changed: ``balanced:colour=0,layers=3``."""
+    preset, _, changes = method.partition(":")
+    values = dict(change.split("=") for change in changes.split(",") if change)
+    return replace(smalti.PRESETS[preset], **{name: literal(value) for name, value in values.items()})
+
+
+def literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.capitalize() if text in ("none", "true", "false") else text)
+    except ValueError:
+        return text
 
 
 def controls(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -219,8 +219,8 @@ _BEYOND: dict[str, Any] = {
     "smooth_gains_s": _HOP_S,
     "phase": "griffin-lim",
     "phase_iterations": 20,
-    "colour": 30.0,
-    "attacks": 100.0,
+    "colour": 25.0,
+    "attacks": 90.0,
 }
 
 PRESETS: Mapping[str, Settings] = MappingProxyType(
@@ -240,8 +240,8 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             grain_length_s=11 * _HOP_S,
         ),
         "faithful": Settings(
-            summary="nearest to the target: ten layers of short grains",
-            **(_BEYOND | {"choose": "frames", "smooth_gains_s": 0.0}),
+            summary="nearest to the target: up to ten layers, frame by frame",
+            **(_BEYOND | {"choose": "frames", "smooth_gains_s": 0.0, "colour": 30.0, "attacks": 100.0}),
             layers=10,
             no_repeat_s=7 * _HOP_S,
             grain_length_s=3 * _HOP_S,
@@ -249,8 +249,8 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             aim="geometric",
         ),
         "source-like": Settings(
-            summary="nearest to the source: three layers of long grains, in a longer window",
-            **(_BEYOND | {"colour": 10.0}),
+            summary="nearest to the source: long whole grains in a longer window, their colour hardly touched",
+            **(_BEYOND | {"colour": 10.0, "attacks": 70.0}),
             window_s=4096 / 22050,
             layers=2,
             no_repeat_s=7 * _HOP_S,
@@ -259,7 +259,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         ),
         "percussive": Settings(
             summary="for drums: a short window that keeps attacks sharp",
-            **_BEYOND,
+            **(_BEYOND | {"attacks": 100.0}),
             window_s=1024 / 22050,
             hop_s=256 / 22050,
             layers=4,
