@@ -225,3 +225,47 @@ def turn_toward(own, other, share):
         if u and abs(wanted) > 1e-12:
             out[at] = wanted / abs(wanted) / u
     return out
+
+
+def spectrum_at(y, centre, n_fft):
+    """One frame of `stft` with a Hann window, centred on any sample: the sum over its samples, bin by bin."""
+    m = np.arange(n_fft)
+    frame = np.zeros(n_fft)
+    for j in range(n_fft):
+        if 0 <= centre - n_fft // 2 + j < len(y):
+            frame[j] = y[centre - n_fft // 2 + j]
+    frame = frame * (0.5 - 0.5 * np.cos(2 * np.pi * m / n_fft))
+    return np.array([np.sum(frame * np.exp(-2j * np.pi * k * m / n_fft)) for k in range(n_fft // 2 + 1)])
+
+
+def a_weighting_db(hz):
+    """IEC 61672-1, annex E: the A curve in decibels at one frequency > 0."""
+    f1, f2, f3, f4 = 20.598997, 107.65265, 737.86223, 12194.217
+    top = f4**2 * hz**4
+    return 2.0 + 20 * math.log10(top / ((hz**2 + f1**2) * math.hypot(hz, f2) * math.hypot(hz, f3) * (hz**2 + f4**2)))
+
+
+def bands_of(hz_of_bins, name):
+    """The band that each bin is in: "pitch" has one a bin to 1 kHz and one every 3 % above, "attack" every 1.8 ERB."""
+    if name == "attack":
+        numbers = [math.floor(21.4 * math.log10(1 + 0.00437 * hz) / 1.8) for hz in hz_of_bins]
+    else:
+        spacing = hz_of_bins[1]
+        edges = [round(1000 * 1.03**i / spacing) for i in range(200)]
+        numbers = [
+            k if hz < 1000 and k < edges[0] else len(edges) + sum(edge <= k for edge in edges)
+            for k, hz in enumerate(hz_of_bins)
+        ]
+    return [sorted(set(numbers)).index(number) for number in numbers]
+
+
+def view(y, centres, n_fft, sr, name, ear_weighting=False):
+    """Magnitudes around each centre, bin by bin added to the bin's band."""
+    hz = [k * sr / n_fft for k in range(n_fft // 2 + 1)]
+    bands = bands_of(hz, name)
+    out = np.zeros((max(bands) + 1, len(centres)))
+    for n, centre in enumerate(centres):
+        for k, value in enumerate(spectrum_at(y, centre, n_fft)):
+            gain = 1.0 if not ear_weighting else 0.0 if k == 0 else 10 ** (a_weighting_db(hz[k]) / 20)
+            out[bands[k], n] += gain * abs(value)
+    return out
