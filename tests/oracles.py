@@ -225,3 +225,22 @@ def turn_toward(own, other, share):
         if u and abs(wanted) > 1e-12:
             out[at] = wanted / abs(wanted) / u
     return out
+
+
+def limiter_gains(excess, sr):
+    """`smalti.levels.limiter_gains` by its docstring; what lies beyond the ends is as the ends are."""
+    reach = max(1, round(0.005 * sr))
+    length = len(excess)
+    needed = [max(0.0, max(excess[max(0, n - reach) : n + reach + 1])) for n in range(length)]
+    released = list(needed)
+    for n in range(1, length):
+        released[n] = max(needed[n], released[n - 1] - 75 / sr)
+    gains = []
+    for n in range(length):
+        total = weight = 0.0
+        for offset in range(-reach, reach + 1):
+            share = reach + 1 - abs(offset)
+            total += share * released[min(max(n + offset, 0), length - 1)]
+            weight += share
+        gains.append(-total / weight)
+    return np.array(gains)
