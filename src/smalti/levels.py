@@ -213,7 +213,8 @@ def limiter_gains(excess: Floats, sr: int) -> Floats:
     # Running sums round: never above what is needed, and 0 where only zeros were averaged.
     smooth = np.minimum(smooth, -np.maximum(excess, 0))
     smooth[scipy.ndimage.minimum_filter1d(released, 2 * reach + 1, mode="nearest") == 0] = 0
-    return smooth
+    gains: Floats = smooth
+    return gains
 
 
 class Levelled(NamedTuple):
