@@ -337,3 +337,22 @@ def before_and_after(time, attacks):
         [min(1.0, (0.120 - (attack - time)) / 0.060) for attack in attacks if 0 < attack - time <= 0.120], default=0.0
     )
     return before * (1 - after), after
+
+
+def limiter_gains(excess, sr):
+    """`smalti.levels.limiter_gains` by its docstring; what lies beyond the ends is as the ends are."""
+    reach = max(1, round(0.005 * sr))
+    length = len(excess)
+    needed = [max(0.0, max(excess[max(0, n - reach) : n + reach + 1])) for n in range(length)]
+    released = list(needed)
+    for n in range(1, length):
+        released[n] = max(needed[n], released[n - 1] - 75 / sr)
+    gains = []
+    for n in range(length):
+        total = weight = 0.0
+        for offset in range(-reach, reach + 1):
+            share = reach + 1 - abs(offset)
+            total += share * released[min(max(n + offset, 0), length - 1)]
+            weight += share
+        gains.append(-total / weight)
+    return np.array(gains)

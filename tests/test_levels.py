@@ -11,14 +11,21 @@ from hypothesis import strategies as st
 import oracles
 from smalti.levels import (
     CEILING_DB,
+    LOOK_AHEAD_S,
+    MARGIN_DB,
     MOST_FOLLOWED_DB,
+    MOST_LIMITED_DB,
     contour_gains,
+    excess_db,
     follow_contour,
     integrated_loudness,
+    limit_peaks,
+    limiter_gains,
     loudness_contour,
     match_loudness,
     true_peak,
 )
+from smalti.metrics.artefacts import click_times
 from strategies import dtypes, seeds
 
 SR = 16000
@@ -186,12 +193,16 @@ def test_a_loudness_is_met_unless_peaks_forbid_it(wanted, level_db, channels, dt
     assert peak_db < CEILING_DB
     assert level.true_peak_db == pytest.approx(peak_db, abs=1e-3)
     assert level.loudness == pytest.approx(integrated_loudness(level.samples, SR), abs=1e-6)
-    assert level.loudness == pytest.approx(wanted + level.peak_gain_db, abs=0.05)
-    assert level.peak_gain_db <= 0
-    if level.peak_gain_db < 0:
-        assert peak_db > CEILING_DB - 0.06
-    gained = 10 ** (level.gain_db / 20) * samples.astype(np.float64)
-    np.testing.assert_allclose(level.samples, gained, rtol=8 * np.finfo(dtype).eps, atol=1e-37)
+    assert -MOST_LIMITED_DB - 0.01 < level.limited_db <= 0 >= level.peak_gain_db
+    # Within half a unit where the limiter suffices, and what it does not is said.
+    assert level.loudness == pytest.approx(wanted + level.peak_gain_db, abs=0.5 if level.limited_db else 0.05)
+    if level.limited_db == 0:
+        gained = 10 ** (level.gain_db / 20) * samples.astype(np.float64)
+        np.testing.assert_allclose(level.samples, gained, rtol=8 * np.finfo(dtype).eps, atol=1e-37)
+    else:
+        assert peak_db > CEILING_DB - 0.2
+    if level.peak_gain_db:
+        assert level.limited_db == pytest.approx(-MOST_LIMITED_DB, abs=0.05)
 
 
 def test_quiet_stretches_that_a_gain_lifts_over_the_gate_are_allowed_for():
@@ -207,7 +218,8 @@ def test_as_is_nothing_is_done_to_what_is_safe(rng):
     assert level.samples is samples
     assert (level.gain_db, level.peak_gain_db) == (0, 0)
     loud = match_loudness(1000 * samples, SR, None)
-    assert loud.gain_db == loud.peak_gain_db < 0
+    assert loud.gain_db == loud.peak_gain_db < 0 == loud.limited_db
+    assert CEILING_DB - 0.06 < db(true_peak(loud.samples, SR)) < CEILING_DB
 
 
 @pytest.mark.parametrize("wanted", [-20, -math.inf, None])
@@ -215,7 +227,7 @@ def test_as_is_nothing_is_done_to_what_is_safe(rng):
 def test_silence_stays_silence(wanted, length):
     level = match_loudness(np.zeros((2, length)), SR, wanted)
     assert not level.samples.any()
-    assert level[1:] == (0, 0, -math.inf, -math.inf)
+    assert level[1:] == (0, 0, 0, -math.inf, -math.inf)
 
 
 def test_a_silent_target_asks_for_nothing(rng):
@@ -229,6 +241,116 @@ def test_the_quietest_and_the_loudest_stay_finite(rng, size):
     level = match_loudness(samples, SR, -20)
     assert np.isfinite(level.samples).all()
     assert level.loudness == pytest.approx(-20, abs=0.1)
+
+
+# Peaks limited
+
+
+def hits(sr, channels=2, *, seconds=3, peak=1.0):
+    """Drum-like: bursts of noise with steep attacks, each of its own level, over a quiet bass tone."""
+    rng, length = np.random.default_rng(5), round(seconds * sr)
+    t = np.arange(length) / sr
+    noise = np.exp(-(t % 0.25) / 0.03) * rng.uniform(0.3, 1, 99)[(t // 0.25).astype(int)] * rng.standard_normal(length)
+    return peak * np.stack([0.2 / (1 + c) * noise + 0.1 * np.sin(2 * np.pi * 60 * t) for c in range(channels)])
+
+
+excesses = st.lists(st.just(-3.0) | st.sampled_from(np.arange(-3, 6, 0.125)), min_size=1, max_size=200).map(np.array)
+
+
+@given(excesses, st.sampled_from([1000, 4000, 4200]))
+def test_the_limiter_takes_off_what_exceeds_and_no_more_than_that(excess, sr):
+    gains = limiter_gains(excess, sr)
+    assert (gains <= -np.maximum(excess, 0)).all()
+    assert gains.min() >= -max(0.0, excess.max()) - 1e-9
+    reach = round(LOOK_AHEAD_S * sr)
+    inside = slice(reach, len(excess) - reach)
+    np.testing.assert_allclose(gains[inside], oracles.limiter_gains(excess, sr)[inside], rtol=0, atol=1e-9)
+
+
+def test_one_peak_shows_the_limiter_at_a_glance():
+    sr, excess = 1000, np.full(300, -1.0)
+    excess[100] = 3.0
+    gains = limiter_gains(excess, sr)
+    # 5 ms ahead, and as many of smoothing; 3 dB at 75 dB a second are 40 ms after them.
+    assert not gains[:90].any()
+    assert (np.diff(gains[90:101]) <= 1e-12).all()
+    assert gains[100] == pytest.approx(-3, abs=0.1)
+    assert (np.diff(gains[106:]) >= -1e-12).all()
+    assert gains[120] < -0.5
+    assert not gains[155:].any()
+
+
+@pytest.mark.parametrize("sr", [8000, 44100, 192_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_limited_peaks_reach_the_ceiling_and_what_needs_nothing_is_left(sr, dtype):
+    samples = hits(sr).astype(dtype)
+    ceiling_db = db(true_peak(samples, sr)) - 5
+    limited, gains_db = limit_peaks(samples, sr, ceiling_db=ceiling_db)
+    assert limited.dtype == dtype
+    assert ceiling_db - 0.2 < db(true_peak(limited, sr)) < ceiling_db + MARGIN_DB
+    # One gain for all channels, 1 where nothing is near a peak; a few milliseconds is all it takes to fall.
+    assert (gains_db <= 0).all()
+    np.testing.assert_allclose(limited, samples * 10 ** (gains_db / 20), rtol=4 * np.finfo(dtype).eps)
+    free = gains_db == 0
+    assert free.mean() > 0.3
+    np.testing.assert_array_equal(limited[:, free], samples[:, free])
+    assert np.abs(np.diff(gains_db)).max() * sr < 2 * 5 / LOOK_AHEAD_S
+    again, _ = limit_peaks(samples, sr, ceiling_db=ceiling_db)
+    np.testing.assert_array_equal(again, limited)
+
+
+def test_what_is_under_the_ceiling_is_returned_as_it_is(rng):
+    samples = 0.1 * rng.standard_normal((2, SR))
+    limited, gains_db = limit_peaks(samples, SR)
+    assert limited is samples
+    assert gains_db.shape == (SR,)
+    assert not gains_db.any()
+
+
+@given(st.floats(0.001, 0.4), st.sampled_from([8000, 44100]), st.floats(0, 7))
+def test_excess_counts_the_curve_between_samples(frequency, sr, phase):
+    wave = swelling(frequency, phase)
+    excess = excess_db(np.stack([0.1 * wave, wave]), sr, ceiling_db=-6)
+    assert (excess >= db(np.maximum(np.abs(wave), 1e-200)) + 6 - 1e-9).all()
+    # But for the parabola through the highest points.
+    assert excess.max() == pytest.approx(db(true_peak(wave, sr)) + 6, abs=0.1)
+
+
+@pytest.mark.parametrize("sr", [22050, 44100])
+def test_limiting_drums_makes_no_click(sr):
+    samples = hits(sr)
+    limited, gains_db = limit_peaks(samples, sr, ceiling_db=db(true_peak(samples, sr)) - 6)
+    assert gains_db.min() == pytest.approx(-6, abs=0.1)
+    assert len(click_times(samples[0], sr)) == len(click_times(limited[0], sr)) == 0
+
+
+@pytest.mark.parametrize("short_db", [0.5, 2, 4, 5.5])
+def test_loudness_is_reached_by_limiting_where_turning_down_would_not(short_db):
+    samples = hits(22050)
+    # So loud that peaks would exceed the ceiling by so much.
+    wanted = integrated_loudness(samples, 22050) + CEILING_DB - db(true_peak(samples, 22050)) + short_db
+    level = match_loudness(samples, 22050, wanted)
+    assert -MOST_LIMITED_DB - 0.01 < level.limited_db < -short_db + 0.1
+    assert level.loudness == pytest.approx(wanted, abs=0.5)
+    assert level.true_peak_db < CEILING_DB
+
+
+def test_what_six_decibels_of_limiting_do_not_reach_is_turned_down_and_said():
+    samples = hits(22050)
+    wanted = integrated_loudness(samples, 22050) + CEILING_DB - db(true_peak(samples, 22050)) + 10
+    level = match_loudness(samples, 22050, wanted)
+    assert level.limited_db == pytest.approx(-MOST_LIMITED_DB, abs=0.05)
+    assert level.peak_gain_db < -3
+    assert level.loudness == pytest.approx(wanted + level.peak_gain_db, abs=1e-6)
+    assert level.true_peak_db < CEILING_DB
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 300])
+def test_the_shortest_are_limited_too(rng, length):
+    samples = rng.choice([-1.0, 1.0], length)
+    level = match_loudness(samples, SR, 0)
+    assert level.true_peak_db < CEILING_DB
+    assert np.isfinite(level.samples).all()
 
 
 # The slow contour

@@ -560,9 +560,11 @@ def _sentence(report: dict[str, Any]) -> str:
     """What was made, how long it took, how well it fits."""
     output, sources = report["output"], len(report["sources"])
     of = report["sources"][0]["path"] if sources == 1 else f"{sources} recordings"
-    loudness, gain, leak = output["loudness_lufs"], report["peak_gain_db"], report["leak"]
+    loudness, gain, limited = output["loudness_lufs"], report["peak_gain_db"], report["limited_db"]
+    leak = report["leak"]
     level = "silent" if loudness is None else f"{loudness:.1f} LUFS"
-    lowered = f", turned down {-gain:.1f} dB to keep peaks safe" if gain < -0.05 else ""
+    lowered = f", peaks limited by up to {-limited:.1f} dB" if limited < -0.05 else ""
+    lowered += f", turned down {-gain:.1f} dB to keep peaks safe" if gain < -0.05 else ""
     leaking = "" if leak is None else f", {leak:.0%} of the target itself leaks through"
     return (
         f"{output['path']}: {output['duration_s']:.1f} s of {report['target']['path']} made of {of} "

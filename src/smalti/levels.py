@@ -1,10 +1,11 @@
-"""How loud a sound is, and gains: to a loudness, under a peak, along a slow contour.
+"""How loud a sound is, and gains: to a loudness, under a peak, around peaks, along a slow contour.
 
 Loudness is that of ITU-R BS.1770-4, measured by pyloudnorm, which is loaded when first needed. Sounds are (L,) or
 (C, L); a gain is one for all channels.
 """
 
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,12 @@ from smalti.channels import rows
 CEILING_DB = -1.0
 # What is turned down goes this far below it: true peaks are estimates, and estimates differ by as much.
 MARGIN_DB = 0.05
+
+# The limiter: how far ahead of a peak its gain begins to fall, and for how long after it stays down; how fast it comes
+# back; and the most it takes off, since more is heard.
+LOOK_AHEAD_S, RELEASE_DB_PER_S, MOST_LIMITED_DB = 0.005, 75.0, 6.0
+# A limited sound is made louder until it is as near as this to the loudness it should have, in so many rounds.
+_NEAR_ENOUGH_DB, _ROUNDS = 0.1, 5
 
 # A gating block of BS.1770.
 _BLOCK_S = 0.4
@@ -90,16 +97,27 @@ def true_peak(samples: Floats, sr: int) -> float:
     sr : sample rate in Hz.
     """
     sound = rows(check_sound("samples", samples))
-    factor = 1 if check_rate("sr", sr) >= _DENSE_HZ else max(4, math.ceil(_DENSE_HZ / sr))
+    factor = _density(check_rate("sr", sr))
     highest = float(np.abs(sound).max())
     if factor == 1 or highest == 0:
         return highest
+    for _, part in _curve(sound, factor):
+        highest = max(highest, _crest(part))
+    return highest
+
+
+def _density(sr: int) -> int:
+    """How many points a sample shows the curve between samples."""
+    return 1 if sr >= _DENSE_HZ else max(4, math.ceil(_DENSE_HZ / sr))
+
+
+def _curve(sound: Floats, factor: int) -> Iterator[tuple[int, Floats]]:
+    """Blocks of the curve's absolute values, (C, n * factor + 1), and the sample at which each begins."""
     # Blocks of points that stay small however dense they lie.
     step = max(1, (1 << 15) // factor)
     for start in range(0, sound.shape[1], step):
         part = _interpolated(sound, factor, start, min(start + step, sound.shape[1]))
-        highest = max(highest, _crest(np.abs(part, out=part)))
-    return highest
+        yield start, np.abs(part, out=part)
 
 
 def _crest(curve: Floats) -> float:
@@ -114,56 +132,179 @@ def _crest(curve: Floats) -> float:
     return max(highest, float((middle + rise).max(initial=0.0)))
 
 
-class Levelled(NamedTuple):
-    """A sound at its level; see `match_loudness`."""
-
-    samples: Floats
-    gain_db: float  # in all
-    peak_gain_db: float  # what of it keeps peaks safe, 0 or less
-    loudness: float  # LUFS that resulted
-    true_peak_db: float  # that resulted
-
-
-def match_loudness(samples: Floats, sr: int, loudness: float | None) -> Levelled:
-    """`samples` at an integrated loudness, unless their true peak forbids it: that ends below -1 dB of full scale.
+def limit_peaks(
+    samples: Floats, sr: int, *, ceiling_db: float = CEILING_DB - MARGIN_DB, most_db: float = MOST_LIMITED_DB
+) -> tuple[Floats, Floats]:
+    """`samples` with their true peaks turned down to a ceiling, each for a few milliseconds.
 
     Parameters
     ----------
     samples : (L,) or (C, L) float array, finite, L >= 1.
     sr : sample rate in Hz.
-    loudness : LUFS, or None to leave the level as it is; silence stays silence, and ``-inf`` asks for nothing.
+    ceiling_db : the highest true peak, in dB of full scale.
+    most_db : the most that is taken off any moment; peaks further above the ceiling stay above it by the rest.
+
+    Returns
+    -------
+    samples : of the same shape and dtype; the very same array if nothing exceeds the ceiling.
+    gains_db : (L,) float64, <= 0, the gain of every sample in all channels; see `limiter_gains`.
+    """
+    sound, sr = check_sound("samples", samples), check_rate("sr", sr)
+    excess = excess_db(sound, sr, ceiling_db)
+    highest = float(excess.max())
+    if highest <= 0:
+        return samples, np.zeros(len(excess))
+    held = 0.0
+    for _ in range(_ROUNDS):
+        gains_db = limiter_gains(np.minimum(excess + held, most_db), sr)
+        out = _amplified(sound, gains_db)
+        # The curve between samples is drawn through 24 to either side, over which a gain moves a little: so much more.
+        over = 20 * math.log10(true_peak(out, sr)) - ceiling_db - max(0.0, highest - most_db)
+        if over <= MARGIN_DB / 2:
+            break
+        held += over
+    return out, gains_db
+
+
+def excess_db(samples: Floats, sr: int, ceiling_db: float) -> Floats:
+    """(L,) float64: by how many dB the curve to either side of each sample, in any channel, exceeds a ceiling.
+
+    Below 0 where it does not; the arguments are those of `limit_peaks`.
+    """
+    sound = rows(samples)
+    highest = np.abs(sound).max(axis=0).astype(np.float64)
+    factor = _density(sr)
+    if factor > 1 and highest.any():
+        for start, part in _curve(sound, factor):
+            between = part[:, :-1].reshape(len(sound), -1, factor).max(axis=(0, 2))
+            stop = start + len(between)
+            highest[start:stop] = np.maximum(highest[start:stop], between)
+            following = highest[start + 1 : stop + 1]
+            np.maximum(following, between[: len(following)], out=following)
+    out: Floats = 20 * np.log10(np.maximum(highest, np.finfo(np.float64).tiny)) - ceiling_db
+    return out
+
+
+def limiter_gains(excess: Floats, sr: int) -> Floats:
+    """Gains in dB that take off at least `excess` at every sample, smoothly: (L,) float64, <= 0.
+
+    The largest excess of the 5 ms to either side, released at 75 dB a second, and averaged under a triangle 5 ms to
+    either side. Every value that is averaged has the sample within its own 5 ms, and so takes off what that one needs:
+    a mean of such values does too. It is 0 where nothing within 10 ms, or to be released, exceeds anything.
+
+    Parameters
+    ----------
+    excess : (L,) float array, dB above the ceiling; below it where negative.
+    sr : sample rate in Hz.
+    """
+    import scipy.ndimage
+
+    reach = max(1, round(LOOK_AHEAD_S * sr))
+    needed = -scipy.ndimage.maximum_filter1d(np.maximum(excess, 0), 2 * reach + 1, mode="nearest")
+    # min over j <= n of needed[j] + slope (n - j), as a running minimum of what does not depend on n.
+    rise = RELEASE_DB_PER_S / sr * np.arange(len(excess))
+    released = np.minimum(np.minimum.accumulate(needed - rise) + rise, 0)
+    # Rising in a straight line, it arrives at 0 but for rounding.
+    released[released > -1e-9] = 0
+    smooth = released
+    for side in (0, -1):
+        # Two means over reach + 1 samples are a triangle over 2 reach + 1; of even lengths one leans to either side.
+        smooth = scipy.ndimage.uniform_filter1d(smooth, reach + 1, mode="nearest", origin=side if reach % 2 else 0)
+    # Running sums round: never above what is needed, and 0 where only zeros were averaged.
+    smooth = np.minimum(smooth, -np.maximum(excess, 0))
+    smooth[scipy.ndimage.minimum_filter1d(released, 2 * reach + 1, mode="nearest") == 0] = 0
+    gains: Floats = smooth
+    return gains
+
+
+class Levelled(NamedTuple):
+    """A sound at its level; see `match_loudness`."""
+
+    samples: Floats
+    gain_db: float  # of the whole, in all
+    peak_gain_db: float  # what of it keeps peaks safe, 0 or less
+    limited_db: float  # what the limiter took off the loudest moment on top, 0 or less
+    loudness: float  # LUFS that resulted
+    true_peak_db: float  # that resulted
+
+
+def match_loudness(samples: Floats, sr: int, loudness: float | None) -> Levelled:
+    """`samples` at an integrated loudness, and their true peak below -1 dB of full scale.
+
+    Where one gain for all would lead to higher peaks, they are limited by 6 dB at most, and the gain makes up for what
+    that takes off the loudness. What then still exceeds the ceiling turns the whole down, short of the loudness.
+
+    Parameters
+    ----------
+    samples : (L,) or (C, L) float array, finite, L >= 1.
+    sr : sample rate in Hz.
+    loudness : LUFS, or None to leave the level as it is: nothing is limited then, and the whole turned down for its
+        peaks. Silence stays silence, and ``-inf`` asks for nothing.
 
     Returns
     -------
     Levelled : the samples, of the same dtype (the very same array if nothing is to be done); the gain in all, the part
-        of it that peaks asked for, and the loudness and true peak that resulted.
+        of it that peaks asked for, what was limited, and the loudness and true peak that resulted.
     """
     own, peak = integrated_loudness(samples, sr), true_peak(samples, sr)
     peak_db = 20 * math.log10(peak) if peak > 0 else -math.inf
-    wanted = 0.0
-    if loudness is not None and math.isfinite(loudness) and math.isfinite(own):
-        wanted = loudness - own
-        # What lies below the absolute gate does not count until the gain lifts it above it: hence once or twice more.
-        for _ in range(3):
-            missing = loudness - _loudness_at(samples, sr, wanted)
-            if not 0.02 < abs(missing) < 60:
-                break
-            wanted += missing
+    if loudness is None or not math.isfinite(loudness) or not math.isfinite(own):
+        return _turned(samples, sr, 0.0, own, peak_db)
+    wanted = loudness - own
+    # What lies below the absolute gate does not count until the gain lifts it above it: hence once or twice more.
+    for _ in range(3):
+        missing = loudness - _loudness_at(samples, sr, wanted)
+        if not 0.02 < abs(missing) < 60:
+            break
+        wanted += missing
+    if peak_db + wanted <= CEILING_DB:
+        return _turned(samples, sr, wanted, own, peak_db)
+    return _limited(samples, sr, loudness, wanted, peak_db)
+
+
+def _turned(samples: Floats, sr: int, wanted: float, own: float, peak_db: float) -> Levelled:
+    """At the gain `wanted`, or where that leads above the ceiling, below it."""
     excess = peak_db + wanted - CEILING_DB
     down = -(excess + MARGIN_DB) if excess > 0 else 0.0
     gain_db = wanted + down
     if gain_db == 0:
-        return Levelled(samples, 0.0, 0.0, own, peak_db)
+        return Levelled(samples, 0.0, 0.0, 0.0, own, peak_db)
     out = _amplified(samples, gain_db)
-    return Levelled(out, gain_db, down, integrated_loudness(out, sr), peak_db + gain_db)
+    return Levelled(out, gain_db, down, 0.0, integrated_loudness(out, sr), peak_db + gain_db)
+
+
+def _limited(samples: Floats, sr: int, loudness: float, wanted: float, peak_db: float) -> Levelled:
+    """At `loudness`, or as near to it as 6 dB of limiting get."""
+    highest = CEILING_DB - MARGIN_DB + MOST_LIMITED_DB - peak_db
+    gain_db, slope, last = wanted, 1.0, (0.0, 0.0)
+    for round_ in range(_ROUNDS):
+        turned_down, gain_db = gain_db > highest, min(gain_db, highest)
+        out, gains_db = limit_peaks(_amplified(samples, gain_db), sr)
+        got = integrated_loudness(out, sr)
+        if turned_down or abs(loudness - got) <= _NEAR_ENOUGH_DB:
+            break
+        # The limiter takes a part of every decibel that is added: how large a one, the last two rounds tell.
+        if round_ and gain_db != last[0]:
+            slope = min(max((got - last[1]) / (gain_db - last[0]), 0.25), 1.0)
+        last = (gain_db, got)
+        gain_db += (loudness - got) / slope
+    over = 20 * math.log10(true_peak(out, sr)) - CEILING_DB
+    if over >= 0:
+        # The rounds of the limiter ended a hair too early.
+        out, gain_db, got = _amplified(out, -over - MARGIN_DB), gain_db - over - MARGIN_DB, got - over - MARGIN_DB
+        turned_down = True
+    peak_gain_db = min(0.0, got - loudness) if turned_down else 0.0
+    peak_db = 20 * math.log10(true_peak(out, sr))
+    return Levelled(out, gain_db, peak_gain_db, float(gains_db.min()), integrated_loudness(out, sr), peak_db)
 
 
 def _loudness_at(samples: Floats, sr: int, gain_db: float) -> float:
     return integrated_loudness(samples * np.float64(10 ** (gain_db / 20)), sr)
 
 
-def _amplified(samples: Floats, gain_db: float) -> Floats:
-    return (samples * np.float64(10 ** (gain_db / 20))).astype(samples.dtype)
+def _amplified(samples: Floats, gain_db: float | Floats) -> Floats:
+    gain: Floats = 10 ** (np.asarray(gain_db, dtype=np.float64) / 20)
+    return (samples * gain).astype(samples.dtype)
 
 
 def follow_contour(samples: Floats, target: Floats, sr: int, share: float) -> Floats:

@@ -350,6 +350,7 @@ def describe(
         "leak": mosaic.leak,
         "gain_db": mosaic.gain_db,
         "peak_gain_db": mosaic.peak_gain_db,
+        "limited_db": mosaic.limited_db,
         "measures": None if measures is None else dict(measures),
         "seconds": dict(seconds),
         "warnings": list(warnings),

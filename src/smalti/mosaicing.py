@@ -374,7 +374,8 @@ class Mosaic:
     divergences : (iterations,) float64, how far ``W @ H`` was from the target's magnitudes after each iteration, summed
         over channels driven apart.
     gain_db : gain that was applied to what the activations come to, in all.
-    peak_gain_db : what of it keeps the true peak below -1 dB of full scale; 0 or less.
+    peak_gain_db : what of it keeps the true peak below -1 dB of full scale, at the cost of loudness; 0 or less.
+    limited_db : what was taken off the highest peak on top of that, for milliseconds; 0 or less.
     loudness : integrated loudness of `audio` in LUFS; ``-inf`` for silence.
     true_peak_db : of `audio`, in dB of full scale.
     fit : 0 to 1, how much the magnitude spectrograms of target and `audio` overlap (Bhattacharyya coefficient); level
@@ -392,6 +393,7 @@ class Mosaic:
     divergences: Floats
     gain_db: float
     peak_gain_db: float
+    limited_db: float
     loudness: float
     true_peak_db: float
     fit: float
@@ -766,6 +768,7 @@ def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
         divergences=np.sum([part.divergences for part in parts], axis=0),
         gain_db=level.gain_db,
         peak_gain_db=level.peak_gain_db,
+        limited_db=level.limited_db,
         loudness=level.loudness,
         true_peak_db=level.true_peak_db,
         fit=overlap(level.samples, job),
