@@ -81,6 +81,21 @@ def test_what_only_goes_on_or_swells_has_no_attacks(sr):
 
 
 @RATES
+@pytest.mark.parametrize(("step_db", "attacks"), [(2.5, 0), (3.5, 0), (5, 1), (12, 1)])
+def test_a_rise_of_4_db_and_more_is_an_attack(step_db, attacks, sr):
+    t = np.arange(sr) / sr
+    phases = 2 * np.pi * np.random.default_rng(0).random(50)
+    # A partial in every band, and no beats.
+    hum = sum(np.sin(2 * np.pi * 200 * (k + 1) * t + phase) for k, phase in enumerate(phases))
+    found = attack_times(hum * np.where(t < 0.5, 1, 10 ** (step_db / 20)), sr)
+    # Its own beginning is none, or one that has been there from the first.
+    found = found[found > 0.05]
+    assert len(found) == attacks
+    # The envelope of a hum is never still.
+    np.testing.assert_allclose(found, 0.5, atol=0.005)
+
+
+@RATES
 @pytest.mark.parametrize("gain", [2.0**-20, 1e-3, 0.3, 2.0**8, 1e4])
 def test_the_gain_does_not_matter(gain, sr):
     y = put(TIMES, burst, sr) + 0.01 * noise(99, round(3.5 * sr))
@@ -108,8 +123,9 @@ def test_attacks_nearer_than_50_ms_are_one(sr):
 
 @RATES
 def test_what_leads_to_a_sound_40_db_under_the_loudest_is_none(sr):
-    loud = np.array([1.0, 1.0, 10**-2.4, 1.0, 10**-1.6, 1.0, 1.0, 1.0])
-    y = put(TIMES, lambda i, t: loud[i] * burst(i, t), sr)
+    # One at -43 dB, one at -36.
+    loud = np.array([1.0, 1.0, 10**-2.15, 1.0, 10**-1.8, 1.0, 1.0, 1.0])
+    y = put(TIMES, lambda i, t: loud[i] * burst(0, t), sr)
     np.testing.assert_allclose(attack_times(y, sr), np.delete(TIMES, 2), atol=0.0015)
 
 
