@@ -103,7 +103,7 @@ def test_the_gain_does_not_matter(gain, sr):
 
 
 @RATES
-@pytest.mark.parametrize("apart_s", [0.08, 0.12])
+@pytest.mark.parametrize("apart_s", [0.06, 0.08, 0.12])
 def test_every_hit_of_a_roll_is_an_attack(apart_s, sr):
     times = 0.5 + apart_s * np.arange(10)
     y = put(times, lambda i, t: noise(i, len(t)) * np.exp(-t / 0.015), sr, seconds=2.5)
@@ -142,6 +142,21 @@ def test_a_low_voice_starts_at_its_first_pulse(hz, sr):
     found = attack_times(put(TIMES, voice, sr), sr)
     assert len(found) == len(TIMES)
     np.testing.assert_allclose(found, TIMES, atol=0.0015)
+
+
+@RATES
+def test_a_gradual_attack_starts_at_15_per_cent_of_its_rise(sr):
+    def level(t):
+        return np.minimum(1, t / 0.02) * np.exp(-t / 0.06)
+
+    # Random signs have no power of their own but that of their level.
+    y = put(TIMES, lambda i, t: level(t) * np.sign(noise(i, len(t))), sr)
+    t = np.arange(sr) / sr
+    power = level(t) ** 2
+    late = t[np.argmax(power > 0.15 * power.max())]
+    assert 0.005 < late < 0.010
+    # The envelope sees 1 ms to either side.
+    np.testing.assert_allclose(attack_times(y, sr), TIMES + late, atol=0.0015)
 
 
 @RATES
