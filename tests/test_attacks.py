@@ -81,6 +81,21 @@ def test_what_only_goes_on_or_swells_has_no_attacks(sr):
 
 
 @RATES
+@pytest.mark.parametrize(("step_db", "attacks"), [(2.5, 0), (3.5, 0), (5, 1), (12, 1)])
+def test_a_rise_of_4_db_and_more_is_an_attack(step_db, attacks, sr):
+    t = np.arange(sr) / sr
+    phases = 2 * np.pi * np.random.default_rng(0).random(50)
+    # A partial in every band, and no beats.
+    hum = sum(np.sin(2 * np.pi * 200 * (k + 1) * t + phase) for k, phase in enumerate(phases))
+    found = attack_times(hum * np.where(t < 0.5, 1, 10 ** (step_db / 20)), sr)
+    # Its own beginning is none, or one that has been there from the first.
+    found = found[found > 0.05]
+    assert len(found) == attacks
+    # The envelope of a hum is never still.
+    np.testing.assert_allclose(found, 0.5, atol=0.005)
+
+
+@RATES
 @pytest.mark.parametrize("gain", [2.0**-20, 1e-3, 0.3, 2.0**8, 1e4])
 def test_the_gain_does_not_matter(gain, sr):
     y = put(TIMES, burst, sr) + 0.01 * noise(99, round(3.5 * sr))
@@ -88,7 +103,7 @@ def test_the_gain_does_not_matter(gain, sr):
 
 
 @RATES
-@pytest.mark.parametrize("apart_s", [0.08, 0.12])
+@pytest.mark.parametrize("apart_s", [0.06, 0.08, 0.12])
 def test_every_hit_of_a_roll_is_an_attack(apart_s, sr):
     times = 0.5 + apart_s * np.arange(10)
     y = put(times, lambda i, t: noise(i, len(t)) * np.exp(-t / 0.015), sr, seconds=2.5)
@@ -108,8 +123,9 @@ def test_attacks_nearer_than_50_ms_are_one(sr):
 
 @RATES
 def test_what_leads_to_a_sound_40_db_under_the_loudest_is_none(sr):
-    loud = np.array([1.0, 1.0, 10**-2.4, 1.0, 10**-1.6, 1.0, 1.0, 1.0])
-    y = put(TIMES, lambda i, t: loud[i] * burst(i, t), sr)
+    # One at -43 dB, one at -36.
+    loud = np.array([1.0, 1.0, 10**-2.15, 1.0, 10**-1.8, 1.0, 1.0, 1.0])
+    y = put(TIMES, lambda i, t: loud[i] * burst(0, t), sr)
     np.testing.assert_allclose(attack_times(y, sr), np.delete(TIMES, 2), atol=0.0015)
 
 
@@ -126,6 +142,21 @@ def test_a_low_voice_starts_at_its_first_pulse(hz, sr):
     found = attack_times(put(TIMES, voice, sr), sr)
     assert len(found) == len(TIMES)
     np.testing.assert_allclose(found, TIMES, atol=0.0015)
+
+
+@RATES
+def test_a_gradual_attack_starts_at_15_per_cent_of_its_rise(sr):
+    def level(t):
+        return np.minimum(1, t / 0.02) * np.exp(-t / 0.06)
+
+    # Random signs have no power of their own but that of their level.
+    y = put(TIMES, lambda i, t: level(t) * np.sign(noise(i, len(t))), sr)
+    t = np.arange(sr) / sr
+    power = level(t) ** 2
+    late = t[np.argmax(power > 0.15 * power.max())]
+    assert 0.005 < late < 0.010
+    # The envelope sees 1 ms to either side.
+    np.testing.assert_allclose(attack_times(y, sr), TIMES + late, atol=0.0015)
 
 
 @RATES

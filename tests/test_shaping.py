@@ -209,6 +209,7 @@ def test_single_precision_is_near_double():
         np.testing.assert_allclose(coarse.db, fine.db, atol=0.01)
         assert coarse.apply(mosaic.astype(np.float32)).dtype == np.float32
         assert fine.apply(mosaic).dtype == np.float64
+    assert colour(*(sound.astype(np.float32) for sound in (mosaic, target)), SR, share=1.0).db.dtype == np.float32
 
 
 @given(seeds, st.sampled_from([0.1, 0.5, 1.0]))
@@ -370,7 +371,7 @@ def test_before_and_after_are_shares_of_a_whole_and_the_literal_ones(attacks, n)
 
 
 def test_gains_around_attacks_are_the_literal_ones():
-    sr, length, attacks = 8000, 4000, [0.3, 0.33, 0.45]
+    sr, length, attacks = 8000, 4000, [0.0, 0.02, 0.3, 0.33, 0.498]
     mosaic, target = noise(20, length), noise(21, length) * np.repeat([0.01, 1, 0.1, 2, 0.3], 800)
     shape = attack_shape(mosaic, target, sr, attacks, share=0.6)
     window, hop = shape.params.n_fft, shape.params.hop

@@ -41,8 +41,6 @@ def attack_times(samples: Floats, sr: int) -> Floats:
     power = np.square(np.abs(stft(samples, params)))
     levels = decibels(mel_filters(24, params.n_fft, sr) @ power, span_db=50)
     lag, reach = round(0.020 * sr / params.hop), round(0.050 * sr / params.hop)
-    if levels.shape[1] <= lag:
-        return np.zeros(0)
     rise = np.zeros(levels.shape[1], levels.dtype)
     rise[lag:] = np.maximum(0, levels[:, lag:] - levels[:, :-lag]).mean(axis=0)
     # A sound that is cut off splashes over all bands of the windows that see its end, and nothing begins there.

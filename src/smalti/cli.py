@@ -346,7 +346,9 @@ def make(
         level_follow=level_follow,
         sr=sr,
     )
-    settings = replace(settings, **dict(map(_setting, set_ or ())))
+    turned = dict(map(_setting, set_ or ()))
+    # Through `configure`, which refuses what the method does not have; None, which means nothing to it, comes after.
+    settings = replace(configure(settings, **turned), **turned)
     params = _grid(n_fft, hop)
     outputs = Outputs(output, subtype, figures, report, overwrite)
     made = _make(

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_choice, check_count, check_rate, check_real, check_sound
 from smalti.activations import Seed, Step, activation_steps
@@ -54,8 +54,8 @@ class Settings:
     fade_s : fade each source recording in and out over so long, so that a grain from its edge does not click.
     quietest_db : source frames so far under the loudest of their recording never sound; 0 for no such rule. Of what is
         next to silence a fit makes a loud hiss, since it takes any gain that helps.
-    start_spread : 0 to 1. Updates start from random activations in [1 - start_spread, 1): 1 is the paper, less begins
-        with more of the source in play.
+    start_spread : 0 to 1. Updates start from random activations between 1 - start_spread and 1: 1 is the paper, less
+        begins with more of the source in play, and 0 with all of it alike, whatever the seed.
     unit_norm : compare source frames at equal loudness rather than as recorded (pursuit always does).
     layers : source frames kept at each moment, or None for no limit. Grains that reach in from the moments around it
         (`grain_length_s`) come on top.
@@ -137,8 +137,11 @@ class Settings:
         check_choice("aim", self.aim, AIMS)
         check_choice("compare", self.compare, COMPARISONS)
         check_choice("channels", self.channels, CHANNELS)
-        if not isinstance(self.ear_weighting, bool):
-            raise TypeError(f"ear_weighting is {self.ear_weighting!r}; pass True or False")
+        if not isinstance(self.summary, str):
+            raise TypeError(f"summary is {self.summary!r}; pass a sentence")
+        for name in ("remove_offset", "unit_norm", "nonnegative", "ear_weighting"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; pass True or False")
         if not isinstance(self.loudness, str):
             check_real("loudness", self.loudness, least=-70, most=0)
         elif self.loudness not in LOUDNESSES:
@@ -570,9 +573,19 @@ def _without_offset(samples: Floats) -> Floats:
 
 
 def faded(samples: Floats, length: int) -> Floats:
-    """(L,) or (C, L) `samples` fading in and out over `length` samples, or over half of them all where they are few.
+    """`samples` fading in and out.
 
     What is cut off in the middle of a sound would click wherever a grain begins or ends there.
+
+    Parameters
+    ----------
+    samples : (L,) or (C, L) float32 or float64; not modified.
+    length : int >= 0, samples of each fade, the square of a sine; where there are fewer than two fades take, each has
+        half of them.
+
+    Returns
+    -------
+    Array of that shape and dtype.
     """
     length = min(length, samples.shape[-1] // 2)
     rise = np.sin(np.pi / 2 * (np.arange(length) + 0.5) / max(1, length)).astype(samples.dtype) ** 2
@@ -658,16 +671,23 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
 
 
 def n_steps(settings: Settings, n_atoms: int) -> int:
-    """How many steps `solve_steps` yields for a job with so many source frames, one or two more or less."""
+    """How many steps `solve_steps` yields for a job with so many source frames.
+
+    On a grid other than the settings' own it may be one more or less: gains are smoothed over whole hops or not at all.
+    """
     if settings.method == "pursuit":
         return min(settings.layers or n_atoms, n_atoms)
-    return settings.iterations + (settings.refine + 1 + (settings.smooth_gains_s > 0) if settings.choose else 0)
+    if settings.choose is None:
+        return settings.iterations
+    smoothed = settings.choose == "grains" and round(settings.smooth_gains_s / settings.hop_s) > 0
+    return settings.iterations + 1 + settings.refine + smoothed
 
 
 def compared(job: Job) -> tuple[Floats, Floats]:
     """The V and W of the solver: (B, N) and (B, K) magnitudes of target and source, as the settings compare them.
 
-    Source frames too quiet to sound are 0 in W, and so get no activation.
+    B is F for "bins"; see `Settings`. Source frames that are silent, or too quiet to sound, are 0 in W, and so get no
+    activation.
     """
     settings, dictionary = job.settings, job.dictionary
     if settings.compare == "views":
@@ -684,7 +704,7 @@ def compared(job: Job) -> tuple[Floats, Floats]:
     if settings.unit_norm:
         W = unit_columns(W, atom_norms(dictionary, settings))
     if settings.quietest_db:
-        W = np.where(dictionary.sounding(settings.quietest_db), W, 0)
+        W = np.where(may_sound(dictionary, settings), W, 0)
     return V, W
 
 
@@ -736,7 +756,17 @@ def render(job: Job, step: Step, divergences: Sequence[float]) -> Part:
 
 
 def shaped(audio: Floats, job: Job) -> Floats:
-    """`audio`, (L,) or (C, L), with the levels that `colour` and `attacks` give it."""
+    """`audio` with the levels that `colour` and `attacks` give it, in that order.
+
+    Parameters
+    ----------
+    audio : (L,) or (C, L) float array, as long as the job's target; not modified. All channels get the gains that are
+        found from its mono mix.
+
+    Returns
+    -------
+    Array of that shape and dtype; `audio` itself if the settings have neither.
+    """
     # When first needed, as they load a part of scipy that nothing else does.
     from smalti.attacks import attack_times
     from smalti.shaping import attack_shape, colour
@@ -800,12 +830,18 @@ def _leak(audio: Floats, job: Job) -> float:
 
 
 def recorded_gains(H: Floats, job: Job) -> scipy.sparse.csc_array:
-    """Solver activations as gains of the source frames as recorded, silent wherever the target is."""
+    """Solver activations as gains of the source frames as recorded: (K, N), 0 wherever target or source are silent."""
     if job.settings.unit_norm:
         norms = atom_norms(job.dictionary, job.settings)
         H = np.divide(H, norms[:, None], out=np.zeros_like(H), where=norms[:, None] > 0)
-    # Updates with eps > 0 only fade out in a silent frame; silence stays silence.
-    return scipy.sparse.csc_array(H * job.spectrum.any(axis=0))
+    # Updates with eps > 0 only fade out in a silent frame, and leave the start of a frame that explains nothing as it
+    # was; silence stays silence.
+    return scipy.sparse.csc_array(H * job.spectrum.any(axis=0) * may_sound(job.dictionary, job.settings)[:, None])
+
+
+def may_sound(dictionary: Dictionary, settings: Settings) -> NDArray[np.bool_]:
+    """(K,) bools: which source frames are neither silent nor, by `quietest_db`, too quiet."""
+    return dictionary.sounding(settings.quietest_db) if settings.quietest_db else dictionary.norms > 0
 
 
 def overlap(audio: Floats, job: Job) -> float:

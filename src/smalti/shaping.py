@@ -178,13 +178,9 @@ def _powers(samples: Floats, target: Floats, params: StftParams) -> tuple[Floats
 
 def _at_level_1(samples: Floats) -> Floats:
     """`samples` at a root mean square of 1; silence stays silent."""
-    peak = np.abs(samples).max(initial=0)
-    if peak == 0:
-        return samples
-    # By the peak first: the squares of what has all but faded out may be too small for any float.
-    scaled: Floats = samples / peak
-    scaled /= np.sqrt(np.square(scaled, dtype=np.float64).mean())
-    return scaled
+    # In double precision: the squares of what has all but faded out are too small for single.
+    level = np.sqrt(np.square(samples, dtype=np.float64).mean())
+    return (samples / level).astype(samples.dtype) if level > 0 else samples
 
 
 def _decibels_apart(ours: Floats, theirs: Floats, *, floor_db: float) -> Floats:
