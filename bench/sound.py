@@ -89,6 +89,11 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     options = parser.parse_args()
     presets = [BASE, *(name for name in options.presets if name != BASE), *options.variant]
+    try:
+        for method in presets:
+            settings_of(method)
+    except (ValueError, TypeError, KeyError) as error:
+        parser.error(f"cannot use {method!r}: {error}")
     pairs = [pair for pair in find_pairs(options.audio) if options.split in (None, pair.split)]
     if not pairs:
         sys.exit("no pair of bench/pairs.toml, and no NAME.target.* with NAME.source.*, in the folders given")
