@@ -270,6 +270,8 @@ def test_a_recording_of_nothing_but_noise_or_silence_does_not_sound():
 def test_where_all_is_equal_all_sounds_and_where_nothing_does_nothing():
     dictionary = build_dictionary([stretches(-20), stretches(-20)], SR, params=GRID)
     assert heard(dictionary, 1) == [[True], [True]]
+    # The loudest is not under itself.
+    assert dictionary.sounding(0)[dictionary.norms.argmax()]
     assert not build_dictionary([stretches(None), stretches(None)], SR, params=GRID).sounding(50).any()
 
 

@@ -372,7 +372,7 @@ def test_before_and_after_are_shares_of_a_whole_and_the_literal_ones(attacks, n)
 
 def test_gains_around_attacks_are_the_literal_ones():
     sr, length, attacks = 8000, 4000, [0.0, 0.02, 0.3, 0.33, 0.498]
-    mosaic, target = noise(20, length), noise(21, length) * np.repeat([0.01, 1, 0.1, 2, 0.3], 800)
+    mosaic, target = noise(20, length), noise(21, length) * np.repeat([2.5, 1, 0.1, 2, 0.3], 800)
     shape = attack_shape(mosaic, target, sr, attacks, share=0.6)
     window, hop = shape.params.n_fft, shape.params.hop
     assert window / sr == pytest.approx(0.0116, rel=0.15)

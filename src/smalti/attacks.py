@@ -26,7 +26,7 @@ def attack_times(samples: Floats, sr: int) -> Floats:
     Returns
     -------
     (A,) float64 array of ascending seconds, no two the same; empty where nothing begins. A sound that is there from
-    the first sample on has not begun.
+    the first sample on may count as beginning with it; one that stops does not count.
 
     Raises
     ------
