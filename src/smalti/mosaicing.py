@@ -425,6 +425,8 @@ def mosaic(
     iterations: int | None = None,
     beta: float | None = None,
     phase: str | None = None,
+    colour: float | None = None,
+    attacks: float | None = None,
     channels: str | None = None,
     loudness: str | float | None = None,
     level_follow: float | None = None,
@@ -443,7 +445,8 @@ def mosaic(
     sr : sample rate of all of them in Hz; nothing is resampled here.
     preset : a name in `PRESETS`, or `Settings` of your own.
     layers, grain_length_s, no_repeat_s, iterations, beta, phase : knobs that override the preset; see `Settings`.
-    channels, loudness, level_follow, ear_weighting, target_phase : likewise.
+    colour, attacks, channels, loudness, level_follow, ear_weighting, target_phase : likewise. For any other setting,
+        pass `Settings`: ``dataclasses.replace(PRESETS["balanced"], candidates=8)``.
     params : the grid in samples; by default the preset's in seconds.
     init : (K, N) activations to start from, those of atoms at unit norm if the settings have it so, or None for random
         ones. Pursuit starts from silence and takes none.
@@ -479,6 +482,8 @@ def mosaic(
         iterations=iterations,
         beta=beta,
         phase=phase,
+        colour=colour,
+        attacks=attacks,
         channels=channels,
         loudness=loudness,
         level_follow=level_follow,
