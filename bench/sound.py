@@ -182,7 +182,9 @@ def literal(text: str) -> Any:
 def controls(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A plain mix of both recordings at one loudness, and noise."""
     looped = np.resize(source, len(target))
-    mix = target / np.sqrt(np.mean(target**2)) + looped / np.sqrt(np.mean(looped**2))
+    # Without offsets, which have a loudness for no ear.
+    level = [(sound - sound.mean()) / sound.std() for sound in (target, looped)]
+    mix = level[0] + level[1]
     return mix, np.random.default_rng(0).standard_normal(len(target)).astype(np.float32)
 
 

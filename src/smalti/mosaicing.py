@@ -49,8 +49,8 @@ class Settings:
     iterations : of the updates; pursuit has none.
     beta : 2 Euclidean, 1 Kullback-Leibler, 0 Itakura-Saito, or between.
     eps : constant in numerator and denominator of each update.
-    remove_offset : take a source's constant offset (a fault of the recording) out first, where it is a twentieth of its
-        deviation or more: no ear hears it, but as a grain it thumps.
+    remove_offset : take a source's offset (a fault of the recording), and with it all below 20 Hz, out first, where it
+        is a twentieth of its deviation or more: no ear hears it, but as a grain it thumps.
     fade_s : fade each source recording in and out over so long, so that a grain from its edge does not click.
     quietest_db : source frames so far under the loudest of their recording never sound; 0 for no such rule. Of what is
         next to silence a fit makes a loud hiss, since it takes any gain that helps.
@@ -529,7 +529,7 @@ def prepare(
         dtype = np.result_type(recording, *recordings)
         recordings = [of.astype(dtype, copy=False) for of in recordings]
         if settings.remove_offset:
-            recordings = [together([_without_offset(channel) for channel in rows(of)]) for of in recordings]
+            recordings = [together([_without_offset(channel, sr) for channel in rows(of)]) for of in recordings]
         if settings.fade_s:
             recordings = [faded(of, round(settings.fade_s * sr)) for of in recordings]
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
@@ -568,13 +568,17 @@ def channel_jobs(job: Job) -> Iterator[Job]:
         yield Job(samples, stft(samples, dictionary.params), dictionary, job.settings, samples, channel)
 
 
-def _without_offset(samples: Floats) -> Floats:
+def _without_offset(samples: Floats, sr: int) -> Floats:
     mean = samples.mean(dtype=np.float64)
     deviation = samples.std(dtype=np.float64)
     # A recording of nothing but an offset is left for what it is.
     if deviation == 0 or abs(mean) < 0.05 * deviation:
         return samples
-    return samples - samples.dtype.type(mean)
+    # When first needed, as the measures load parts of scipy that nothing else does.
+    from smalti.metrics.features import without_rumble
+
+    # An offset seldom stands still: what wanders with it would thump, too, where grains begin and end.
+    return without_rumble(samples - samples.dtype.type(mean), sr)
 
 
 def faded(samples: Floats, length: int) -> Floats:
