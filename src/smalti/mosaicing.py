@@ -221,7 +221,7 @@ _BEYOND: dict[str, Any] = {
     "refine": 20,
     "smooth_gains_s": _HOP_S,
     "phase": "griffin-lim",
-    "phase_iterations": 20,
+    "phase_iterations": 30,
     "colour": 25.0,
     "attacks": 90.0,
 }
