@@ -51,7 +51,8 @@ def sound(channels, length, seed):
 
 def make(target, source, *, preset="classic", **options):
     options = {"loudness": "as-is", "iterations": 4} | options
-    return mosaic(target, source, SR, preset=preset, params=GRID, **options)
+    # The source as it is given, so that sounds can be compared sample by sample.
+    return mosaic(target, source, SR, preset=replace(PRESETS[preset], fade_s=0), params=GRID, **options)
 
 
 # One signal of several

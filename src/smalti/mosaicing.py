@@ -203,11 +203,14 @@ class Settings:
 
 _HOP_S = Settings().hop_s
 
+# What the papers do not speak of, and recordings need: cut edges that do not click, and next to silence, which no gain
+# is to lift.
+_PREPARED: dict[str, Any] = {"fade_s": 0.003, "quietest_db": 50.0}
+
 # What the presets beyond the papers share: sources without clicks or hiss, a fit by several windows, whole grains with
 # refined and smooth gains, Griffin-Lim, and levels drawn towards the target's.
 _BEYOND: dict[str, Any] = {
-    "fade_s": 0.003,
-    "quietest_db": 50.0,
+    **_PREPARED,
     "start_spread": 0.5,
     "iterations": 30,
     "rank": "contribution",
@@ -227,6 +230,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
         "classic": Settings(
             summary="Let it Bee as published: ten layers, grains of consecutive source frames, the source's own sound",
+            **_PREPARED,
             layers=10,
             no_repeat_s=3 * _HOP_S,
             grain_length_s=7 * _HOP_S,
@@ -280,7 +284,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         "sparse": Settings(
             summary="sparse coding: the one best source frame at each moment, the target's phase",
             method="pursuit",
-            remove_offset=False,
+            **_PREPARED,
             unit_norm=True,
             layers=1,
             phase="target",
@@ -683,8 +687,8 @@ def compared(job: Job) -> tuple[Floats, Floats]:
             V, W = pool(V, edges), pool(W, edges)
     if settings.unit_norm:
         W = unit_columns(W, atom_norms(dictionary, settings))
-    if settings.quietest_db:
-        W = np.where(dictionary.sounding(settings.quietest_db), W, 0)
+    if settings.quietest_db and not (heard := dictionary.sounding(settings.quietest_db)).all():
+        W = np.where(heard, W, 0)
     return V, W
 
 
