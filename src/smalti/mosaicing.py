@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 from smalti._checks import Floats, check_choice, check_count, check_rate, check_real, check_sound
 from smalti.activations import Seed, Step, activation_steps
 from smalti.bands import a_weights, band_edges, pool
-from smalti.channels import imaged, mixed_down, n_channels, rows, together
+from smalti.channels import coherent_as, imaged, mixed_down, n_channels, rows, together
 from smalti.constraints import RANKS, LetItBee, limit_polyphony
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
 from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
@@ -745,12 +745,15 @@ def shaped(audio: Floats, job: Job) -> Floats:
     from smalti.attacks import attack_times
     from smalti.shaping import attack_shape, colour
 
-    settings, sr = job.settings, job.dictionary.sr
+    settings, sr, unshaped = job.settings, job.dictionary.sr, audio
     if settings.colour:
         audio = colour(mixed_down(audio), job.target, sr, share=settings.colour / 100).apply(audio)
     if settings.attacks:
         times_s = attack_times(job.target, sr)
         audio = attack_shape(mixed_down(audio), job.target, sr, times_s, share=settings.attacks / 100).apply(audio)
+    if audio is not unshaped and audio.ndim == 2:
+        # What is turned up and down counts more and less in the coherence of the whole.
+        audio = coherent_as(audio, unshaped, job.dictionary.params)
     return audio
 
 
