@@ -1,14 +1,26 @@
 """How good every preset sounds, by measure: presets x pairs x seeds, beside Let it Bee made in the same run.
 
-python bench/sound.py                       the demo's pair
-python bench/sound.py --audio DIR           every pair of DIR: NAME.target.wav with NAME.source.wav (any format)
-python bench/sound.py --audio DIR --seeds 3 --seconds 8
+python bench/sound.py                        the demo's pair
+python bench/sound.py --audio DIR            what pairs.toml finds in it, and every NAME.target.* with NAME.source.*
+python bench/sound.py --audio DIR --audio DIR2 --seeds 3
+python bench/sound.py --audio DIR --presets balanced --json numbers.json --save mosaics
+python bench/sound.py --audio DIR --presets balanced --variant balanced:colour=0 --variant balanced:attacks=0,layers=3
 """
 
 import argparse
+import ast
+import json
+import os
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+# A process a core, and a thread a process: two pools of threads would wait for each other.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 from rich.console import Console
@@ -18,94 +30,216 @@ import smalti
 from smalti.audio import AUDIO_ENDINGS, resample
 from smalti.channels import mixed_down
 from smalti.demo import demo_source, demo_target
-from smalti.metrics import MEASURES, Blueprint, measure, reference
+from smalti.judging import blueprint_of
+from smalti.metrics import MEASURES, measure, reference
 
 SR = 22050
 BASE = "classic"
+# What every measure has to tell from a mosaic; FID alone is fooled by the first, TIM alone by the second.
+CONTROLS = ("plain mix", "white noise")
 SHOWN = (
-    "FID",
-    "TIM",
-    "leak",
-    "kl",
-    "chroma_z",
-    "onset_r",
-    "fine_nn",
-    "tim_nn",
-    "run_ms",
-    "model_err",
-    "hopbuzz",
-    "pre_x",
-)
+    "FID", "TIM", "leak", "kl", "sc", "lmd", "chroma_z", "onset_r", "loud_r",
+    "tim_nn", "tex_nn", "fine_nn", "fd", "mod", "run_ms", "poly", "rep", "model_err", "incons", "hopbuzz",
+    "pre_x", "clicks",
+)  # fmt: skip
 
-Pair = tuple[str, np.ndarray, np.ndarray]
+Scores = dict[str, float]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two recordings to be measured. `sources` are one recording, in order; to_s None is the target's end."""
+
+    name: str
+    split: str
+    target: Path | None
+    sources: tuple[Path, ...]
+    from_s: float = 0.0
+    to_s: float | None = None
+
+    def load(self) -> tuple[np.ndarray, np.ndarray]:
+        """Target and source, mono at 22 050 Hz; without files those of the demo."""
+        if self.target is None:
+            return demo_target(SR), demo_source(SR)
+        target = mono(self.target)[round(self.from_s * SR) : None if self.to_s is None else round(self.to_s * SR)]
+        return target, np.concatenate([mono(source) for source in self.sources])
+
+
+@dataclass(frozen=True)
+class Row:
+    """The measures of one method on one pair from one seed."""
+
+    method: str
+    pair: Pair
+    seed: int
+    scores: Scores
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--audio", type=Path, help="folder of pairs NAME.target.* and NAME.source.*")
+    parser.add_argument("--audio", type=Path, action="append", help="folder of recordings; may be given again")
+    parser.add_argument("--split", choices=("tuned", "held out"), help="only these pairs")
     parser.add_argument("--seeds", type=int, default=1, help="random starts of each mosaic")
-    parser.add_argument("--seconds", type=float, default=8.0, help="of each target, from its beginning")
-    parser.add_argument("--presets", nargs="+", default=list(smalti.PRESETS), help="which presets; classic always")
+    parser.add_argument("--presets", nargs="+", default=list(smalti.PRESETS), help="which; classic always")
+    parser.add_argument("--variant", action="append", default=[], help="PRESET:SETTING=VALUE,...: a preset changed")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number down")
+    parser.add_argument(
+        "--save", type=Path, metavar="DIR", help="keep the mosaics of the first seed, and their pictures"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="processes")
     options = parser.parse_args()
-    presets = [BASE, *(name for name in options.presets if name != BASE)]
-    rows = [
-        (preset, name, scores)
-        for name, target, source in pairs(options.audio, options.seconds)
-        for preset, scores in measured(name, target, source, presets, options.seeds)
-    ]
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(means(presets, rows))
-    for preset in presets[1:]:
-        wins, of = dominance(preset, rows)
-        console.print(f"{preset}: better than {BASE} on FID and TIM at once in {wins} of {of} pairs")
+    presets = [BASE, *(name for name in options.presets if name != BASE), *options.variant]
+    try:
+        for method in presets:
+            settings_of(method)
+    except (ValueError, TypeError, KeyError) as error:
+        parser.error(f"cannot use {method!r}: {error}")
+    pairs = [pair for pair in find_pairs(options.audio) if options.split in (None, pair.split)]
+    if not pairs:
+        sys.exit("no pair of bench/pairs.toml, and no NAME.target.* with NAME.source.*, in the folders given")
+    if options.save:
+        options.save.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(options.jobs) as workers:
+        jobs = [workers.submit(measured, pair, presets, options.seeds, options.save) for pair in pairs]
+        rows = [row for job in jobs for row in job.result()]
+    console = Console(width=None if sys.stdout.isatty() else 250)
+    for split in dict.fromkeys(pair.split for pair in pairs):
+        of_split = [row for row in rows if row.pair.split == split]
+        console.print(means(split, [*presets, *CONTROLS], of_split))
+        console.print(by_pair(split, presets, of_split))
+        for preset in presets[1:]:
+            console.print(verdict(preset, of_split))
+        console.print()
+    if options.json:
+        options.json.write_text(json.dumps([as_dict(row) for row in rows], indent=1) + "\n")
 
 
-def pairs(folder: Path | None, seconds: float) -> Iterator[Pair]:
-    """Name, target and source of every pair, mono at 22 050 Hz."""
-    if folder is None:
-        yield "demo", demo_target(SR)[: round(seconds * SR)], demo_source(SR)
+def find_pairs(folders: Sequence[Path] | None) -> Iterator[Pair]:
+    """The demo's pair, or what `folders` hold: pairs of pairs.toml, then those named for each other."""
+    if not folders:
+        yield Pair("demo", "demo", None, ())
         return
-    targets = [path for path in sorted(folder.iterdir()) if ".target." in path.name and path.suffix in AUDIO_ENDINGS]
-    if not targets:
-        sys.exit(f"no NAME.target.wav with NAME.source.wav in {folder}")
-    for path in targets:
-        name = path.name.split(".target.")[0]
-        (source,) = folder.glob(f"{name}.source.*")
-        yield name, load(path, seconds), load(source, None)
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in AUDIO_ENDINGS]
+    named = {path.name: path for path in reversed(files)}
+    for entry in tomllib.loads(Path(__file__).with_name("pairs.toml").read_text())["pair"]:
+        sources = [found for pattern in entry["source"] for found in matching(pattern, named)]
+        complete = entry["target"] in named and all(matching(pattern, named) for pattern in entry["source"])
+        if complete:
+            span = {key: entry[key] for key in ("from_s", "to_s") if key in entry}
+            yield Pair(entry["name"], entry["split"], named[entry["target"]], tuple(sources), **span)
+    for path in files:
+        if ".target." in path.name:
+            name = path.name.split(".target.")[0]
+            yield Pair(name, "yours", path, tuple(sorted(path.parent.glob(f"{name}.source.*"))), to_s=8)
 
 
-def load(path: Path, seconds: float | None) -> np.ndarray:
+def matching(pattern: str, named: dict[str, Path]) -> list[Path]:
+    """The files of a name, or, of names that begin with "*", those that match the rest of it."""
+    if not pattern.startswith("*"):
+        return [named[pattern]] if pattern in named else []
+    return [named[name] for name in sorted(named) if named[name].match(pattern[1:])]
+
+
+def mono(path: Path) -> np.ndarray:
     recording = smalti.read_audio(path)
-    return mixed_down(resample(recording.samples, recording.sr, SR))[: None if seconds is None else round(seconds * SR)]
+    return resample(mixed_down(recording.samples), recording.sr, SR)
 
 
-def measured(
-    name: str, target: np.ndarray, source: np.ndarray, presets: list[str], seeds: int
-) -> Iterator[tuple[str, dict[str, float]]]:
-    """The measures of every preset on one pair, each the mean over the seeds."""
-    yardstick = reference(target, source, SR)
+def measured(pair: Pair, presets: Sequence[str], seeds: int, save: Path | None) -> list[Row]:
+    """Every preset and control on one pair, from every seed."""
+    target, source = pair.load()
+    against = reference(target, source, SR)
+    rows = []
     for preset in presets:
-        made = [smalti.mosaic(target, source, SR, preset=preset, rng=seed) for seed in range(seeds)]
-        scores = [measure(m.audio, yardstick, blueprint=Blueprint.of(m.activations, m.dictionary)) for m in made]
-        yield preset, {key: float(np.mean([score[key] for score in scores])) for key in scores[0]}
+        for seed in range(seeds):
+            made = smalti.mosaic(target, source, SR, preset=settings_of(preset), rng=seed)
+            rows.append(Row(preset, pair, seed, measure(made.audio, against, blueprint=blueprint_of(made))))
+            if save and seed == 0:
+                keep(save / f"{pair.name}.{preset}", made.audio)
+    rows += [
+        Row(name, pair, 0, measure(y, against)) for name, y in zip(CONTROLS, controls(target, source), strict=True)
+    ]
+    if save:
+        keep(save / f"{pair.name}.a target", target)
+        keep(save / f"{pair.name}.b source", source)
+    return rows
 
 
-def means(presets: list[str], rows: list[tuple[str, str, dict[str, float]]]) -> Table:
-    names = sorted({name for _, name, _ in rows})
-    table = Table("preset", title=f"means over {len(names)} pairs: {', '.join(names)}")
+def settings_of(method: str) -> smalti.Settings:
+    """A preset by its name, or with some settings changed: ``balanced:colour=0,layers=3``."""
+    preset, _, changes = method.partition(":")
+    values = dict(change.split("=") for change in changes.split(",") if change)
+    return replace(smalti.PRESETS[preset], **{name: literal(value) for name, value in values.items()})
+
+
+def literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text.capitalize() if text in ("none", "true", "false") else text)
+    except ValueError:
+        return text
+
+
+def controls(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A plain mix of both recordings at one loudness, and noise."""
+    looped = np.resize(source, len(target))
+    # Without offsets, which have a loudness for no ear.
+    level = [(sound - sound.mean()) / sound.std() for sound in (target, looped)]
+    mix = level[0] + level[1]
+    return mix, np.random.default_rng(0).standard_normal(len(target)).astype(np.float32)
+
+
+def keep(path: Path, samples: np.ndarray) -> None:
+    from smalti.plots import figure_png, plot_spectrogram
+
+    smalti.write_audio(f"{path}.wav", samples / max(1, np.abs(samples).max()), SR, overwrite=True)
+    axes = plot_spectrogram(samples[: 8 * SR], SR)
+    axes.set_title(path.name)
+    Path(f"{path}.png").write_bytes(figure_png(axes.figure))
+
+
+def score(method: str, rows: Sequence[Row], key: str, pair: Pair | None = None) -> float:
+    """The mean over seeds, then over pairs (or that of one pair)."""
+    of = [row for row in rows if row.method == method and pair in (None, row.pair) and key in row.scores]
+    by_pair = [[row.scores[key] for row in of if row.pair == one] for one in dict.fromkeys(row.pair for row in of)]
+    return float(np.mean([np.mean(values) for values in by_pair])) if of else np.nan
+
+
+def means(split: str, methods: Sequence[str], rows: Sequence[Row]) -> Table:
+    n = len({row.pair.name for row in rows})
+    table = Table("measure", "better", title=f"means over {n} pairs, {split}", title_justify="left")
+    for method in methods:
+        table.add_column(method, justify="right")
     for key in SHOWN:
-        table.add_column(f"{key} ({MEASURES[key].better})", justify="right")
-    for preset in presets:
-        scores = [score for of, _, score in rows if of == preset]
-        table.add_row(preset, *(f"{np.mean([score[key] for score in scores]):.3f}" for key in SHOWN))
+        values = [score(method, rows, key) for method in methods]
+        better = MEASURES[key].better
+        table.add_row(key, better, *("" if np.isnan(value) else f"{value:.3f}" for value in values))
     return table
 
 
-def dominance(preset: str, rows: list[tuple[str, str, dict[str, float]]]) -> tuple[int, int]:
-    """Pairs on which a preset beats the base on fidelity and timbre at once, of how many."""
-    ours, base = ({name: score for of, name, score in rows if of == which} for which in (preset, BASE))
-    wins = sum(all(ours[name][key] > base[name][key] for key in ("FID", "TIM")) for name in ours)
-    return wins, len(ours)
+def by_pair(split: str, presets: Sequence[str], rows: Sequence[Row]) -> Table:
+    table = Table("pair", f"{BASE} FID TIM", title=f"FID and TIM over those of {BASE}, {split}", title_justify="left")
+    for preset in presets[1:]:
+        table.add_column(preset, justify="right")
+    for pair in dict.fromkeys(row.pair for row in rows):
+        cells = []
+        for preset in presets[1:]:
+            gains = [score(preset, rows, key, pair) - score(BASE, rows, key, pair) for key in ("FID", "TIM")]
+            cells.append(f"{gains[0]:+.3f} {gains[1]:+.3f}" + (" " if min(gains) > 0 else "*"))
+        table.add_row(pair.name, " ".join(f"{score(BASE, rows, key, pair):.3f}" for key in ("FID", "TIM")), *cells)
+    table.caption = "* not better on both"
+    return table
+
+
+def verdict(preset: str, rows: Sequence[Row]) -> str:
+    """How far a preset is above the base, and on how many pairs on both at once."""
+    pairs = list(dict.fromkeys(row.pair for row in rows))
+    gains = {key: score(preset, rows, key) - score(BASE, rows, key) for key in ("FID", "TIM")}
+    wins = sum(all(score(preset, rows, key, pair) > score(BASE, rows, key, pair) for key in gains) for pair in pairs)
+    return f"{preset}: FID {gains['FID']:+.3f}, TIM {gains['TIM']:+.3f}, better on both in {wins} of {len(pairs)} pairs"
+
+
+def as_dict(row: Row) -> dict[str, Any]:
+    return {"method": row.method, "pair": row.pair.name, "split": row.pair.split, "seed": row.seed, **row.scores}
 
 
 if __name__ == "__main__":

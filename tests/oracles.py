@@ -227,6 +227,118 @@ def turn_toward(own, other, share):
     return out
 
 
+def spectrum_at(y, centre, n_fft):
+    """One frame of `stft` with a Hann window, centred on any sample: the sum over its samples, bin by bin."""
+    m = np.arange(n_fft)
+    frame = np.zeros(n_fft)
+    for j in range(n_fft):
+        if 0 <= centre - n_fft // 2 + j < len(y):
+            frame[j] = y[centre - n_fft // 2 + j]
+    frame = frame * (0.5 - 0.5 * np.cos(2 * np.pi * m / n_fft))
+    return np.array([np.sum(frame * np.exp(-2j * np.pi * k * m / n_fft)) for k in range(n_fft // 2 + 1)])
+
+
+def a_weighting_db(hz):
+    """IEC 61672-1, annex E: the A curve in decibels at one frequency > 0."""
+    f1, f2, f3, f4 = 20.598997, 107.65265, 737.86223, 12194.217
+    top = f4**2 * hz**4
+    return 2.0 + 20 * math.log10(top / ((hz**2 + f1**2) * math.hypot(hz, f2) * math.hypot(hz, f3) * (hz**2 + f4**2)))
+
+
+def bands_of(hz_of_bins, name):
+    """The band that each bin is in: "pitch" has one a bin to 1 kHz and one every 3 % above, "attack" every 1.8 ERB."""
+    if name == "attack":
+        numbers = [math.floor(21.4 * math.log10(1 + 0.00437 * hz) / 1.8) for hz in hz_of_bins]
+    else:
+        spacing = hz_of_bins[1]
+        edges = [round(1000 * 1.03**i / spacing) for i in range(200)]
+        numbers = [
+            k if hz < 1000 and k < edges[0] else len(edges) + sum(edge <= k for edge in edges)
+            for k, hz in enumerate(hz_of_bins)
+        ]
+    return [sorted(set(numbers)).index(number) for number in numbers]
+
+
+def view(y, centres, n_fft, sr, name, ear_weighting=False):
+    """Magnitudes around each centre, bin by bin added to the bin's band."""
+    hz = [k * sr / n_fft for k in range(n_fft // 2 + 1)]
+    bands = bands_of(hz, name)
+    out = np.zeros((max(bands) + 1, len(centres)))
+    for n, centre in enumerate(centres):
+        for k, value in enumerate(spectrum_at(y, centre, n_fft)):
+            gain = 1.0 if not ear_weighting else 0.0 if k == 0 else 10 ** (a_weighting_db(hz[k]) / 20)
+            out[bands[k], n] += gain * abs(value)
+    return out
+
+
+def colour_gains(ours, theirs, hz_of_bins, share):
+    """Gains (B, N) in dB from powers (F, N): `share` of the difference of levels in triangles half an ERB apart."""
+    numbers = [21.4 * math.log10(1 + 0.00437 * hz) for hz in hz_of_bins]
+    n_bands = math.ceil(numbers[-1] / 0.5) + 1
+    levels = []
+    for power in (ours, theirs):
+        banded = np.zeros((n_bands, power.shape[1]))
+        for b in range(n_bands):
+            for k, number in enumerate(numbers):
+                banded[b] += max(0.0, 1 - abs(number - 0.5 * b) / 0.5) * power[k]
+        levels.append(banded)
+    floor = levels[1].max() * 10**-4.5
+    out = np.zeros(levels[0].shape)
+    for at in np.ndindex(out.shape):
+        difference = 10 * math.log10((levels[1][at] + floor) / (levels[0][at] + floor))
+        out[at] = min(12, max(-12, share * difference))
+    return out
+
+
+def attack_gains(ours, theirs, hz_of_bins, times, attacks, share, reach):
+    """Gains (3, N) in dB from powers (F, N): down before attacks and up after them, averaged over 2 reach + 1 frames.
+
+    Three bands, from 0, 600 and 2500 Hz; levels are means of 5 frames. Down where the mosaic is 6 dB louder than the
+    target, in the band and in all, by 30 dB at most; up by 6 dB at most.
+    """
+    n_frames = len(times)
+
+    def mean(values, half):
+        # Beyond the ends, what is at the ends.
+        return [
+            sum(values[min(max(i, 0), n_frames - 1)] for i in range(n - half, n + half + 1)) / (2 * half + 1)
+            for n in range(n_frames)
+        ]
+
+    def level(power, low, high):
+        rows = [k for k, hz in enumerate(hz_of_bins) if low <= hz < high]
+        return mean([sum(power[k][n] for k in rows) for n in range(n_frames)], 2)
+
+    ranges = [(0, 600), (600, 2500), (2500, math.inf)]
+    mine, wanted = ([level(power, *limits) for limits in ranges] for power in (ours, theirs))
+
+    def apart(mine, wanted, loudest):
+        return 10 * math.log10((wanted + 1e-9 * loudest) / (mine + 1e-9 * loudest))
+
+    loudest = max(max(row) for row in wanted)
+    sums = [[sum(rows[b][n] for b in range(3)) for n in range(n_frames)] for rows in (mine, wanted)]
+    out = []
+    for b in range(3):
+        gains = []
+        for n, time in enumerate(times):
+            missing = apart(mine[b][n], wanted[b][n], loudest)
+            in_all = apart(sums[0][n], sums[1][n], max(sums[1]))
+            before, after = before_and_after(time, attacks)
+            down = min(0, max(-30, min(missing, in_all) + 6))
+            gains.append(share * (before * down + after * min(6, max(0, missing))))
+        out.append(mean(gains, reach))
+    return np.array(out)
+
+
+def before_and_after(time, attacks):
+    """How much a moment is before an attack and after one: full from 60 ms before, none from 120 ms; 40 ms after."""
+    after = max([1 - (time - attack) / 0.040 for attack in attacks if 0 <= time - attack < 0.040], default=0.0)
+    before = max(
+        [min(1.0, (0.120 - (attack - time)) / 0.060) for attack in attacks if 0 < attack - time <= 0.120], default=0.0
+    )
+    return before * (1 - after), after
+
+
 def limiter_gains(excess, sr):
     """`smalti.levels.limiter_gains` by its docstring; what lies beyond the ends is as the ends are."""
     reach = max(1, round(0.005 * sr))

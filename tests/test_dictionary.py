@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 
 from oracles import window
 from smalti import StftParams, build_dictionary
+from smalti.channels import mixed_down
+from smalti.views import views
 from strategies import dtypes, grids, signals
 
 GRID = StftParams(64, 16)
@@ -180,3 +182,108 @@ def test_names_must_be_as_many_as_recordings(names):
 def test_a_sample_rate_that_is_none_is_refused(sr, error):
     with pytest.raises(error, match="sr is"):
         build_dictionary(GOOD, sr, params=GRID)
+
+
+# Through three windows
+
+
+@given(st.lists(recordings, min_size=1, max_size=3), grids(most=40), st.booleans())
+def test_the_views_of_recordings_stand_side_by_side_and_none_hears_the_next(sources, params, ear_weighting):
+    dictionary = build_dictionary(sources, SR, params=params)
+    joined = dictionary.views(ear_weighting=ear_weighting)
+    assert len(joined) == 3
+    first = 0
+    for recording in sources:
+        centres = np.arange(params.n_frames(len(recording))) * params.hop
+        columns = slice(first, first + len(centres))
+        alone = views(recording, centres, params.hop, SR, ear_weighting=ear_weighting)
+        sounds = dictionary.norms[columns] > 0
+        for view, expected in zip(joined, alone, strict=True):
+            np.testing.assert_array_equal(view[:, columns], expected * sounds)
+        first += len(centres)
+    assert first == dictionary.n_atoms
+
+
+def test_a_loud_recording_is_not_heard_across_its_border(rng):
+    quiet, loud = 1e-3 * rng.standard_normal(2000), rng.standard_normal(2000)
+    together, alone = build_dictionary([quiet, loud], SR, params=GRID), build_dictionary(quiet, SR, params=GRID)
+    # The windows of the views reach over the border by hundreds of samples.
+    for joined, single in zip(together.views(), alone.views(), strict=True):
+        np.testing.assert_array_equal(joined[:, : alone.n_atoms], single)
+        assert joined.T.flags.c_contiguous
+
+
+def test_views_are_those_of_the_mono_mix_in_its_type(rng):
+    channels = rng.standard_normal((2, 2000)).astype(np.float32)
+    dictionary = build_dictionary(channels, SR, params=GRID)
+    expected = views(mixed_down(channels), dictionary.centres, GRID.hop, SR)
+    for view, alone in zip(dictionary.views(), expected, strict=True):
+        assert view.dtype == np.float32
+        np.testing.assert_array_equal(view, alone)
+
+
+def test_an_atom_that_is_silent_is_so_in_every_window(rng):
+    # The long window hears the noise from 90 ms away, the atom itself only from 4 ms.
+    recording = np.concatenate([rng.standard_normal(1000), np.zeros(3000)])
+    dictionary = build_dictionary(recording, SR, params=GRID)
+    silent = dictionary.norms == 0
+    assert 150 < silent.sum() < 200
+    for view in dictionary.views():
+        assert not view[:, silent].any()
+        assert view[:, ~silent].any(axis=0).mean() > 0.9
+
+
+# What sounds
+
+
+def stretches(*levels_db):
+    """Noise-free recording of steady stretches, as loud as given; None is silence."""
+    gains = [0.0 if level is None else 10 ** (level / 20) for level in levels_db]
+    return np.repeat(gains, 20 * GRID.n_fft) * np.sin(2 * np.pi * np.arange(20 * GRID.n_fft * len(gains)) / 8)
+
+
+def heard(dictionary, quietest_db):
+    """Of every stretch of every recording, whether its middle sounds."""
+    sounding = dictionary.sounding(quietest_db)
+    middle = dictionary.centres % (20 * GRID.n_fft) == 10 * GRID.n_fft
+    return [sounding[middle & (dictionary.segments == i)].tolist() for i in range(len(dictionary.names))]
+
+
+def test_what_lies_far_under_the_loudest_of_its_recording_does_not_sound():
+    dictionary = build_dictionary(stretches(0, -30, -49, -51, None), SR, params=GRID)
+    assert heard(dictionary, 50) == [[True, True, True, False, False]]
+    assert heard(dictionary, 40) == [[True, True, False, False, False]]
+    assert heard(dictionary, 60) == [[True, True, True, True, False]]
+
+
+def test_a_quiet_recording_beside_a_loud_one_has_its_own_loudest():
+    dictionary = build_dictionary([stretches(0, -51), stretches(-60, -105, -99)], SR, params=GRID)
+    assert heard(dictionary, 50) == [[True, False], [True, False, True]]
+
+
+def test_a_recording_of_nothing_but_noise_or_silence_does_not_sound():
+    sources = [stretches(0), stretches(-101, -120), stretches(None)]
+    assert heard(build_dictionary(sources, SR, params=GRID), 50) == [[True], [False, False], [False]]
+    assert heard(build_dictionary(sources, SR, params=GRID), 51) == [[True], [True, False], [False]]
+
+
+def test_where_all_is_equal_all_sounds_and_where_nothing_does_nothing():
+    dictionary = build_dictionary([stretches(-20), stretches(-20)], SR, params=GRID)
+    assert heard(dictionary, 1) == [[True], [True]]
+    # The loudest is not under itself.
+    assert dictionary.sounding(0)[dictionary.norms.argmax()]
+    assert not build_dictionary([stretches(None), stretches(None)], SR, params=GRID).sounding(50).any()
+
+
+@given(st.lists(recordings, min_size=1, max_size=3), st.floats(0, 80), st.sampled_from([2.0**-10, 1.0, 2.0**7]))
+def test_what_sounds_is_the_literal_rule_at_every_level(sources, quietest_db, gain):
+    dictionary = build_dictionary([gain * source for source in sources], SR, params=GRID)
+    loudest = [max(dictionary.norms[dictionary.segments == i]) for i in range(len(sources))]
+    for k, sounds in enumerate(dictionary.sounding(quietest_db)):
+        norm, own = dictionary.norms[k], loudest[dictionary.segments[k]]
+        under_own, under_all = (
+            20 * np.log10(reference / norm) if norm else np.inf for reference in (own, max(loudest))
+        )
+        expected = under_own <= quietest_db and under_all <= 2 * quietest_db
+        # On the border, rounding decides.
+        assert sounds == expected or min(abs(under_own - quietest_db), abs(under_all - 2 * quietest_db)) < 1e-9

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,9 @@ import smalti
 from smalti.audio import resample
 from smalti.demo import demo_source, demo_target
 from smalti.errors import AudioFileError
-from smalti.judging import describe_case, judge_steps, measure_made, preset_hop_s, read_case
+from smalti.judging import blueprint_of, describe_case, judge_steps, measure_made, preset_hop_s, read_case
 from smalti.making import QUIETEST, read_inputs, report_json
-from smalti.metrics import MEASURES, Blueprint, measure, reference
+from smalti.metrics import MEASURES, measure, reference
 from smalti.stft import StftParams
 
 SR = 22050
@@ -263,8 +264,33 @@ def test_everything_is_measured_of_a_mosaic_just_made(files, target, source, pre
     numbers, said = measure_made(inputs, made)
     assert said == ()
     assert list(numbers) == [name for name in MEASURES if name not in ("rpa", "rca")]
-    blueprint = Blueprint.of(made.activations, made.dictionary)
+    blueprint = blueprint_of(made)
     assert numbers == measure(made.audio, reference(target[: 3 * SR // 2], source, SR), blueprint=blueprint)
+    # Of the sound before it was shaped: shaping is no fault of the grains.
+    unshaped = replace(made.settings, colour=0, attacks=0)
+    plain = smalti.mosaic(inputs.target_samples, list(inputs.source_samples), inputs.sr, preset=unshaped)
+    again, _ = measure_made(inputs, plain)
+    for name in ("model_err", "incons"):
+        assert again[name] == pytest.approx(numbers[name], rel=1e-3, abs=1e-4)
+
+
+def test_what_was_inverted_is_what_is_asked_for_its_consistency(files):
+    inputs = read_inputs("target.wav", ["source.wav"], end_s=1.5)
+    made = smalti.mosaic(inputs.target_samples, list(inputs.source_samples), inputs.sr, preset="balanced")
+    bare = smalti.mosaic(
+        inputs.target_samples,
+        list(inputs.source_samples),
+        inputs.sr,
+        preset=replace(made.settings, phase_iterations=0, colour=0, attacks=0),
+    )
+    # Griffin-Lim makes the spectrogram more consistent, and the sound nearer to what the activations say.
+    (before, _), (after, _) = measure_made(inputs, bare), measure_made(inputs, made)
+    assert after["incons"] < 0.9 * before["incons"]
+    assert after["model_err"] < 0.9 * before["model_err"]
+    apart = smalti.mosaic(
+        np.stack([inputs.target_samples] * 2), list(inputs.source_samples), inputs.sr, channels="apart"
+    )
+    assert {"incons", "model_err"}.isdisjoint(measure_made(inputs, apart)[0])
 
 
 def test_of_silence_nothing_is_measured(files):

@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import smalti
-from smalti.attacks import attack_times
 from smalti.bands import a_weights, audible, decibels, mel_filters
 from smalti.demo import demo_source, demo_target
 from smalti.metrics import (
@@ -1030,22 +1029,6 @@ def test_there_is_no_buzz_in_what_is_short_or_silent_or_finer_than_2_ms():
     assert hop_buzz_db(np.zeros(100_000), RATE, HOP_S) == 0
     assert hop_buzz_db(noise(0, 100_000), RATE, 0.0005) == 0
     assert hop_buzz_db(noise(0, 1), RATE, 0.01) == 0
-
-
-def test_attacks_are_found_to_the_millisecond(drums):
-    y, times = drums
-    found = attack_times(y, RATE)
-    assert len(found) == len(times)
-    np.testing.assert_allclose(found, times, atol=0.002)
-    # Over a steady sound too, whose own beginning is one more.
-    first, *others = attack_times(y + 0.1 * noise(99, len(y)), RATE)
-    assert first < 0.003
-    np.testing.assert_allclose(others, times, atol=0.003)
-
-
-@pytest.mark.parametrize("y", [np.zeros(RATE), np.zeros(1), noise(0, 100), np.zeros(0)])
-def test_silence_and_splinters_have_no_attacks(y):
-    assert attack_times(y, RATE).size == 0
 
 
 def test_pre_echo_is_measured_in_decibels(drums):

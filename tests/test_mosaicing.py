@@ -1,7 +1,7 @@
 """The whole job on short sounds: against transcriptions by hand, and the laws every preset and phase obeys."""
 
 import warnings
-from dataclasses import FrozenInstanceError, replace
+from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
@@ -10,13 +10,27 @@ import scipy.sparse
 import oracles
 from smalti import PRESETS, LetItBee, Settings, StftParams, activation_steps, build_dictionary, istft, mosaic, stft
 from smalti.activations import Step
+from smalti.attacks import attack_times
 from smalti.bands import a_weights
-from smalti.channels import mixed_down
+from smalti.channels import coherent_as, mixed_down
 from smalti.constraints import limit_polyphony
 from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
 from smalti.levels import CEILING_DB, integrated_loudness, limit_peaks, loudness_contour, true_peak
 from smalti.metrics import evaluate
-from smalti.mosaicing import compared, configure, finish, prepare, solve_steps
+from smalti.metrics.features import without_rumble
+from smalti.mosaicing import (
+    compared,
+    configure,
+    faded,
+    finish,
+    n_steps,
+    prepare,
+    recorded_gains,
+    render,
+    shaped,
+    solve_steps,
+)
+from smalti.shaping import attack_shape, colour
 from smalti.synthesis import PHASES, synthesize
 from smalti.views import stacked, views
 
@@ -720,7 +734,15 @@ def test_choosing_needs_to_know_how_many():
 
 def test_an_offset_of_the_source_is_no_sound():
     offset = SOURCE + 0.7
-    np.testing.assert_allclose(make(source=offset - offset.mean()).audio, make(source=offset).audio, atol=1e-9)
+    made = make(source=offset, preset=UNFADED)
+    heard = without_rumble(offset - offset.mean(), SR)
+    np.testing.assert_allclose(make(source=heard, preset=UNFADED).audio, made.audio, atol=1e-9)
+    # Nor is one that wanders; and where there is none, a source is left as it is.
+    wave = 0.2 * np.sin(2 * np.pi * 3 * np.arange(len(offset)) / SR)
+    (recording,) = make(source=offset + wave, preset=UNFADED).dictionary.recordings
+    wandering = np.abs(np.fft.rfft(recording))[: round(6 * len(recording) / SR)]
+    assert wandering.max() < 0.01 * (0.2 * len(recording) / 2)
+    np.testing.assert_array_equal(make(preset=UNFADED).dictionary.recordings[0], SOURCE)
     # The notebook is left as it is taught.
     assert make(source=offset, preset="notebook").dictionary.norms[4] > 10 * make(preset="notebook").dictionary.norms[4]
 
@@ -839,3 +861,216 @@ def test_all_of_the_target_s_phase_is_the_target_s_phase():
     plain = stft(synthesize(step.H, job.dictionary, length=LENGTH), GRID)
     turned = np.abs(plain) * np.exp(1j * np.angle(job.spectrum))
     np.testing.assert_allclose(made.audio, istft(turned, GRID, length=LENGTH), rtol=0, atol=1e-12)
+
+
+# What goes into the solver
+
+
+def test_a_fade_by_hand():
+    # Squares of sines at the middles of four samples: 1, 3, 5 and 7 sixteenths of a half turn.
+    rise = [0.0380602337, 0.3086582838, 0.6913417162, 0.9619397663]
+    np.testing.assert_allclose(faded(np.ones(10), 4), [*rise, 1, 1, *rise[::-1]], atol=1e-9)
+    np.testing.assert_allclose(faded(-2 * np.ones(8), 4), -2 * np.array([*rise, *rise[::-1]]), atol=1e-8)
+
+
+@EVERY_TYPE
+def test_short_sounds_fade_over_half_of_themselves(dtype):
+    half = [0.1464466094, 0.8535533906]
+    for length in (2, 3, 100):
+        np.testing.assert_allclose(faded(np.ones(5, dtype), length), [*half, 1, *half[::-1]], atol=1e-7)
+    np.testing.assert_allclose(faded(np.ones(2, dtype), 9), [0.5, 0.5], atol=1e-7)
+    for samples, length in ((np.ones(1, dtype), 5), (np.ones(10, dtype), 0)):
+        np.testing.assert_array_equal(faded(samples, length), samples)
+    assert faded(np.ones(10, dtype), 4).dtype == dtype
+
+
+def test_all_channels_fade_alike_and_nothing_else_changes(rng):
+    samples = rng.standard_normal((3, 50))
+    before = samples.copy()
+    out = faded(samples, 10)
+    np.testing.assert_array_equal(samples, before)
+    np.testing.assert_array_equal(out[:, 10:-10], samples[:, 10:-10])
+    for channel, alone in zip(out, samples, strict=True):
+        np.testing.assert_array_equal(channel, faded(alone, 10))
+        # Turned over it fades as well.
+        np.testing.assert_array_equal(channel[::-1], faded(alone[::-1], 10))
+
+
+def test_sources_fade_as_long_as_the_settings_say():
+    settings = replace(PRESETS["classic"], fade_s=0.01, remove_offset=False)
+    job = prepare(TARGET, [SOURCE, np.stack([SOURCE, 2 * SOURCE])], SR, settings, params=GRID)
+    first, second = job.dictionary.recordings
+    np.testing.assert_array_equal(first, faded(SOURCE, 80))
+    np.testing.assert_array_equal(second[1], faded(2 * SOURCE, 80))
+    np.testing.assert_array_equal(job.target, TARGET)
+
+
+@UPDATING
+@EVERY_TYPE
+def test_source_frames_too_quiet_to_sound_have_no_activation(preset, dtype):
+    # The second half of the source is 60 dB down, and near to the target.
+    source = np.concatenate([glide(4000, 300, seed=2), 1e-3 * TARGET]).astype(dtype)
+    settings = replace(PRESETS[preset], quietest_db=40.0, iterations=3, phase="source")
+    job = prepare(TARGET.astype(dtype), source, SR, settings, params=GRID)
+    quiet = ~job.dictionary.sounding(40.0)
+    assert quiet.sum() > 40
+    V, W = compared(job)
+    assert (V.dtype, W.dtype) == (dtype, dtype)
+    assert not W[:, quiet].any()
+    assert W[:, ~quiet].any(axis=0).all()
+    *_, step = solve_steps(job)
+    # With eps > 0 the solver leaves what explains nothing as it started; it sounds no more for that.
+    assert job.settings.eps or not step.H[quiet].any()
+    gains = recorded_gains(step.H, job).toarray()
+    assert not gains[quiet].any()
+    assert gains[~quiet].any()
+    # Without the rule they would be used.
+    job = replace(job, settings=replace(settings, quietest_db=0.0, choose=None))
+    *_, step = solve_steps(job)
+    assert recorded_gains(step.H, job).toarray()[quiet].any()
+
+
+@pytest.mark.parametrize("compare", ["bins", "bands", "views"])
+@pytest.mark.parametrize("quietest_db", [0.0, 50.0])
+@pytest.mark.parametrize("eps", [0.0, 0.01])
+def test_silent_source_frames_have_no_activation_whatever_is_compared(compare, quietest_db, eps):
+    settings = Settings(compare=compare, quietest_db=quietest_db, eps=eps, iterations=2)
+    source = np.concatenate([SOURCE, np.zeros(2000), SOURCE])
+    job = prepare(TARGET, source, SR, settings, params=GRID)
+    silent = job.dictionary.norms == 0
+    assert silent.sum() > 20
+    *_, step = solve_steps(job)
+    assert eps or not step.H[silent].any()
+    assert not recorded_gains(step.H, job).toarray()[silent].any()
+
+
+@UPDATING
+def test_a_start_without_spread_is_the_same_for_every_seed(preset):
+    job = prepare(TARGET, SOURCE, SR, replace(PRESETS[preset], start_spread=0.0, iterations=2), params=GRID)
+    first, other = (list(solve_steps(job, rng=seed))[-1].H for seed in (0, 1))
+    np.testing.assert_array_equal(first, other)
+    V, W = compared(job)
+    rules = job.settings.constraints(GRID.hop / SR)
+    expected = next(
+        activation_steps(
+            V,
+            W,
+            n_iter=2,
+            beta=job.settings.beta,
+            eps=job.settings.eps,
+            constraints=rules,
+            init=np.ones((W.shape[1], V.shape[1])),
+        )
+    )
+    np.testing.assert_array_equal(next(solve_steps(job)).H, expected.H)
+
+
+@UPDATING
+@pytest.mark.parametrize("spread", [0.01, 0.5, 1.0])
+def test_a_start_with_a_spread_depends_on_the_seed(preset, spread):
+    job = prepare(TARGET, SOURCE, SR, replace(PRESETS[preset], start_spread=spread, iterations=2), params=GRID)
+    first, again, other = (next(solve_steps(job, rng=seed)).H for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+@EVERY_PRESET
+@pytest.mark.parametrize(
+    "changes", [{}, {"refine": 0}, {"smooth_gains_s": 0.0}, {"choose": None}, {"choose": "frames"}]
+)
+def test_there_are_as_many_steps_as_announced(preset, changes):
+    settings = replace(PRESETS[preset], **{"layers": PRESETS[preset].layers or 2} | changes)
+    # On the grid of the settings themselves, a third of a second of which is enough.
+    job = prepare(TARGET, SOURCE, SR, settings)
+    steps = list(solve_steps(job))
+    assert len(steps) == n_steps(settings, job.dictionary.n_atoms)
+    assert [step.iteration for step in steps] == list(range(1, len(steps) + 1))
+
+
+def test_pursuit_takes_no_more_steps_than_there_are_source_frames():
+    for layers in (3, 100, None):
+        settings = replace(PRESETS["sparse"], layers=layers)
+        job = prepare(TARGET, SOURCE[:600], SR, settings, params=GRID)
+        assert len(list(solve_steps(job))) == n_steps(settings, job.dictionary.n_atoms) == min(layers or 10, 10)
+
+
+# What comes out of it
+
+
+@pytest.mark.parametrize("changes", [{"colour": 50.0}, {"attacks": 80.0}, {"colour": 100.0, "attacks": 100.0}, {}])
+@pytest.mark.parametrize("width", [1, 2])
+def test_sound_is_coloured_and_then_sharpened_as_far_as_the_settings_say(changes, width):
+    target = np.concatenate([0.001 * TARGET, TARGET[::-1]])
+    settings = replace(PRESETS["classic"], colour=0.0, attacks=0.0, iterations=2)
+    settings = replace(settings, **changes)
+    source = SOURCE if width == 1 else np.stack([SOURCE, SOURCE[::-1]])
+    job = prepare(target, source, SR, settings, params=GRID)
+    *_, step = solve_steps(job)
+    part = render(job, step, [])
+    audio = part.unshaped
+    if "colour" in changes:
+        audio = colour(mixed_down(audio), target, SR, share=settings.colour / 100).apply(audio)
+    if "attacks" in changes:
+        times_s = attack_times(target, SR)
+        assert len(times_s)
+        audio = attack_shape(mixed_down(audio), target, SR, times_s, share=settings.attacks / 100).apply(audio)
+    if width == 2 and changes:
+        audio = coherent_as(audio, part.unshaped, GRID)
+    np.testing.assert_array_equal(part.audio, audio)
+    np.testing.assert_array_equal(shaped(part.unshaped, job), audio)
+    assert (np.abs(part.audio - part.unshaped).max() > 1e-4) == bool(changes)
+
+
+# A value that no setting can have, and what is said of it.
+BAD = {
+    "summary": (3, "pass a sentence"),
+    "method": ("magic", "pass one of updates, pursuit"),
+    "window_s": (0.0, "pass a number from 0.001 to 2"),
+    "hop_s": (-1.0, "pass a number from 0.0001 to 1"),
+    "sr": (10, "pass a sample rate"),
+    "iterations": (0, "pass a whole number of at least 1"),
+    "beta": (3.0, "pass a number from 0 to 2"),
+    "eps": (-1e-9, "pass a number of at least 0"),
+    "remove_offset": (1, "pass True or False"),
+    "fade_s": (-0.001, "pass a number of at least 0"),
+    "quietest_db": (-50.0, "pass a number of at least 0"),
+    "start_spread": (1.5, "pass a number from 0 to 1"),
+    "unit_norm": (None, "pass True or False"),
+    "layers": (0, "pass a whole number of at least 1"),
+    "no_repeat_s": (float("inf"), "pass a number of at least 0"),
+    "grain_length_s": (float("nan"), "pass a number of at least 0"),
+    "restrict_every": (0, "pass a whole number of at least 1"),
+    "rank": ("size", "pass one of h, contribution, energy"),
+    "compare": ("pixels", "pass one of bins, bands, views"),
+    "choose": ("all", "pass one of grains, frames"),
+    "candidates": (2.5, "pass a whole number of at least 1"),
+    "shortest_grain_s": (-1.0, "pass a number of at least 0"),
+    "masking_db": (-6.0, "pass a number of at least 0"),
+    "smooth_gains_s": ("long", "pass a number of at least 0"),
+    "refine": (-1, "pass a whole number of at least 0"),
+    "nonnegative": ("yes", "pass True or False"),
+    "phase": ("random", "pass one of source, target, griffin-lim"),
+    "phase_iterations": (-1, "pass a whole number of at least 0"),
+    "momentum": (1.5, "pass a number from 0 to 1"),
+    "aim": ("high", "pass one of amplitude, geometric"),
+    "target_phase": (101.0, "pass a number from 0 to 100"),
+    "colour": (100.5, "pass a number from 0 to 100"),
+    "attacks": (-1, "pass a number from 0 to 100"),
+    "channels": ("left", "pass one of source, apart, mono"),
+    "ear_weighting": (0, "pass True or False"),
+    "loudness": (1.0, "pass a number from -70 to 0"),
+    "level_follow": (-1, "pass a number from 0 to 100"),
+}
+
+
+@pytest.mark.parametrize("name", [field.name for field in fields(Settings)])
+def test_every_setting_is_checked_by_name(name):
+    value, allowed = BAD[name]
+    with pytest.raises((ValueError, TypeError), match=f"^{name} is .*; {allowed}"):
+        replace(PRESETS["balanced"], **{name: value})
+    # Neither numbers nor words may be lists, and none but numbers without a limit may be left open.
+    with pytest.raises((ValueError, TypeError), match=f"^{name} is "):
+        replace(PRESETS["balanced"], **{name: []})
+    if name not in ("layers", "sr", "choose"):
+        with pytest.raises((ValueError, TypeError), match=f"^{name} is None; pass "):
+            replace(PRESETS["balanced"], **{name: None})

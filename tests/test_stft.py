@@ -1,5 +1,7 @@
 """The grid: librosa's convention frame by frame, and an inverse that loses nothing."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.fft
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 import oracles
 from smalti import StftParams, istft, stft
-from smalti.stft import WINDOWS, overlap_add
+from smalti.stft import WINDOWS, overlap_add, spectra_at
 from strategies import DTYPES, grids, seeds, signals
 
 WINDOW_S, HOP_S = 2048 / 22050, 512 / 22050
@@ -103,6 +105,39 @@ def test_samples_of_another_kind_are_refused(dtype):
 def test_several_channels_are_refused():
     with pytest.raises(ValueError, match=r"samples has shape \(100, 2\); pass one channel"):
         stft(np.zeros((100, 2)), StftParams(16, 4))
+
+
+# --- off the grid
+
+
+@given(signals(most=60), grids(most=24, densest=4))
+def test_frames_centred_anywhere_are_those_of_the_grid_on_it(y, params):
+    params = StftParams(params.n_fft, params.hop)
+    centres = np.arange(params.n_frames(len(y))) * params.hop
+    X = spectra_at(y, centres, params.n_fft)
+    np.testing.assert_array_equal(X, stft(y, params))
+    assert X.dtype == stft(y, params).dtype
+    assert X.T.flags.c_contiguous
+
+
+@given(signals(most=40), st.lists(st.integers(-60, 90), max_size=5), st.sampled_from([4, 6, 16, 22]))
+def test_frames_centred_anywhere_are_the_transform_of_the_samples_around(y, centres, n_fft):
+    X = spectra_at(y, np.array(centres, np.intp), n_fft)
+    assert X.shape == (n_fft // 2 + 1, len(centres))
+    for n, centre in enumerate(centres):
+        # Rounding grows with the length; samples and window are at most 1.
+        np.testing.assert_allclose(X[:, n], oracles.spectrum_at(y, centre, n_fft), atol=2 * n_fft * eps(y.dtype))
+
+
+def test_frames_cost_what_lies_around_them_and_not_the_whole_recording():
+    y = np.zeros(4_000_000, np.float32)
+    tracemalloc.start()
+    try:
+        spectra_at(y, np.arange(2_000_000, 2_010_000, 1000), 512)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < y.nbytes / 10
 
 
 # --- the inverse

@@ -55,10 +55,17 @@ def pool(magnitudes: Floats, edges: NDArray[np.intp]) -> Floats:
 def erb_number(hz: Floats) -> Floats:
     """How many of the ear's critical bands lie below each frequency: 0 at 0 Hz, 15.6 at 1 kHz, 36 at 11 kHz.
 
+    Parameters
+    ----------
+    hz : array of any shape, >= 0, in Hz.
+
+    Returns
+    -------
+    float64 array of that shape, in equivalent rectangular bandwidths (ERB).
+
     References
     ----------
-    Glasberg & Moore (1990), "Derivation of auditory filter shapes from notched-noise data", Hearing Research 47: the
-    equivalent rectangular bandwidth, ERB.
+    Glasberg & Moore (1990), "Derivation of auditory filter shapes from notched-noise data", Hearing Research 47, eq. 4.
     """
     number: Floats = 21.4 * np.log10(1 + 0.00437 * np.asarray(hz, dtype=np.float64))
     return number
@@ -66,9 +73,18 @@ def erb_number(hz: Floats) -> Floats:
 
 @functools.lru_cache(maxsize=16)
 def erb_filters(n_fft: int, sr: int, *, step: float) -> Floats:
-    """Triangles `step` ERB apart that add up to 1 in every bin: (B, F) float32, read-only.
+    """Triangles `step` ERB apart that add up to 1 in every bin.
 
     So they take bins to bands and, transposed, gains of bands back to bins, without a jump between two of them.
+
+    Parameters
+    ----------
+    n_fft : even int >= 4, F = n_fft // 2 + 1 bins. sr : Hz. step : ERB, > 0.
+
+    Returns
+    -------
+    (B, F) float32 array, read-only: the share of each bin in each band, 0 to 1. Band b is centred on b * `step` ERB;
+    those in the bass may lie between two bins, and hold none.
     """
     number = erb_number(np.arange(n_fft // 2 + 1) * (sr / n_fft))
     centres = step * np.arange(int(np.ceil(number[-1] / step)) + 1)[:, None]
@@ -78,7 +94,17 @@ def erb_filters(n_fft: int, sr: int, *, step: float) -> Floats:
 
 
 def erb_edges(n_fft: int, sr: int, *, width: float) -> NDArray[np.intp]:
-    """Where bands of `width` ERB begin and end, as for `band_edges`; a band holds one bin at least."""
+    """Where bands of `width` ERB begin and end.
+
+    Parameters
+    ----------
+    n_fft : even int >= 4, F = n_fft // 2 + 1 bins. sr : Hz. width : ERB, > 0.
+
+    Returns
+    -------
+    (B + 1,) int array, increasing from 0 to F, as from `band_edges`. A band holds at least one bin; where bins lie
+    further apart than `width`, bands are wider.
+    """
     number = erb_number(np.arange(n_fft // 2 + 1) * (sr / n_fft))
     first = np.flatnonzero(np.diff(np.floor(number / width), prepend=-1))
     return np.append(first, len(number))

@@ -25,7 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 import smalti
-from smalti._checks import check_real
+from smalti._checks import check_choice, check_real
 from smalti.audio import check_writable, write_audio
 from smalti.errors import SmaltiError
 from smalti.examples import EXAMPLES, example_name, fetch_example
@@ -346,7 +346,9 @@ def make(
         level_follow=level_follow,
         sr=sr,
     )
-    settings = replace(settings, **dict(map(_setting, set_ or ())))
+    turned = dict(map(_setting, set_ or ()))
+    # Through `configure`, which refuses what the method does not have; None, which means nothing to it, comes after.
+    settings = replace(configure(settings, **turned), **turned)
     params = _grid(n_fft, hop)
     outputs = Outputs(output, subtype, figures, report, overwrite)
     made = _make(
@@ -768,7 +770,7 @@ def presets(
     ] = False,
 ) -> None:
     """List the presets: ready ways to build a mosaic; with a NAME, every setting of one."""
-    shown = PRESETS if name is None else {name: configure(name)}
+    shown = PRESETS if name is None else {check_choice("NAME", name, tuple(PRESETS)): PRESETS[name]}
     if json:
         print(report_json({preset: asdict(settings) for preset, settings in shown.items()}), end="")
     elif name is None:

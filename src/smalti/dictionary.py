@@ -114,18 +114,30 @@ class Dictionary:
         return [stft(_heard_in(recording, channel), self.params) for channel in range(self.n_channels)]
 
     def views(self, *, ear_weighting: bool = False) -> list[Floats]:
-        """The atoms as three windows see them, each (B, K); see `smalti.views.views`."""
+        """The atoms as three windows see them: three (B, K) arrays of the recordings' dtype; see `smalti.views.views`.
+
+        Beyond the ends of its recording an atom is silent, whatever other recordings hold there. So are, in every
+        window, atoms that are silent themselves, lest they stand for a sound that they do not have.
+        """
         of_each = [
             views(mixed_down(recording), self.centres[rows], self.params.hop, self.sr, ear_weighting=ear_weighting)
             for recording, rows in zip(self.recordings, segment_slices(self.n_atoms, self.segments), strict=True)
         ]
         # Joined with frames as rows, as they lie in memory.
-        return [np.concatenate([view.T for view in view_of_each]).T for view_of_each in zip(*of_each, strict=True)]
+        joined = [np.concatenate([view.T for view in view_of_each]).T for view_of_each in zip(*of_each, strict=True)]
+        for view in joined:
+            view[:, self.norms == 0] = 0
+        return joined
 
     def sounding(self, quietest_db: float) -> NDArray[np.bool_]:
-        """(K,): whether each atom is less than `quietest_db` under the loudest of its recording.
+        """(K,) bools: whether each atom is at most `quietest_db` under the loudest of its recording.
 
-        And less than twice as far under the loudest of all: a recording of nothing but its own noise has no sound.
+        And at most twice as far under the loudest of all: a recording of nothing but its own noise has no sound. A
+        silent atom never sounds.
+
+        Parameters
+        ----------
+        quietest_db : >= 0, of the norms of the atoms.
         """
         loudest = np.array([self.norms[rows].max() for rows in segment_slices(self.n_atoms, self.segments)])
         least = np.maximum(loudest * 10 ** (-quietest_db / 20), self.norms.max() * 10 ** (-2 * quietest_db / 20))

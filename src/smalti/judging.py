@@ -5,7 +5,7 @@ report of it all.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,14 +13,16 @@ from typing import Any
 import numpy as np
 
 from smalti.audio import Recording, read_audio, resample, same_file
-from smalti.channels import rows
+from smalti.channels import mixed_down, rows
 from smalti.errors import AudioFileError
 from smalti.making import QUIETEST, Inputs, provenance, read_inputs
 from smalti.metrics import Blueprint, Reference, measure, reference
 from smalti.metrics.artefacts import clipped_share
 from smalti.metrics.features import GRID, RATE
 from smalti.mosaicing import DEFAULT_PRESET, PRESETS, Mosaic
-from smalti.stft import StftParams
+from smalti.phase import with_phase
+from smalti.stft import StftParams, stft
+from smalti.synthesis import aimed_at
 
 # One analysis window; of less there is no spectrum to judge. Of less than a second there is, but one or two events
 # decide everything.
@@ -186,5 +188,21 @@ def measure_made(inputs: Inputs, mosaic: Mosaic) -> tuple[dict[str, float] | Non
     """
     if not np.abs(inputs.target_samples).max() > QUIETEST:
         return None, (f"no measures: {inputs.target.path} is silent, and nothing can be compared with silence",)
-    blueprint = Blueprint.of(mosaic.activations, mosaic.dictionary)
-    return measure(mosaic.audio, _reference(inputs), blueprint=blueprint), ()
+    return measure(mosaic.audio, _reference(inputs), blueprint=blueprint_of(mosaic)), ()
+
+
+def blueprint_of(mosaic: Mosaic) -> Blueprint:
+    """How a mosaic was made, for the measures of grains and of what their overlapping costs.
+
+    ``model_err`` and ``incons`` are of what the activations alone sound like, before colour, attacks and level; they
+    are left out for channels driven apart, whose activations are not one set.
+    """
+    made = Blueprint.of(mosaic.activations, mosaic.dictionary)
+    if len(mosaic.parts) > 1 or made.model is None:
+        return replace(made, model=None, spectrum=None)
+    sound = mixed_down(mosaic.parts[0].unshaped)
+    if mosaic.settings.phase == "source":
+        return replace(made, sound=sound)
+    # What was inverted: the magnitudes aimed at, with the phase that was found for them.
+    aimed = aimed_at(mosaic.dictionary.magnitudes, mosaic.activations, mosaic.settings.aim)
+    return replace(made, sound=sound, spectrum=with_phase(aimed, stft(sound, mosaic.dictionary.params)))

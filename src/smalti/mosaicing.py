@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_choice, check_count, check_rate, check_real, check_sound
 from smalti.activations import Seed, Step, activation_steps
@@ -49,13 +49,13 @@ class Settings:
     iterations : of the updates; pursuit has none.
     beta : 2 Euclidean, 1 Kullback-Leibler, 0 Itakura-Saito, or between.
     eps : constant in numerator and denominator of each update.
-    remove_offset : take a source's constant offset (a fault of the recording) out first, where it is a twentieth of its
-        deviation or more: no ear hears it, but as a grain it thumps.
+    remove_offset : take a source's offset (a fault of the recording), and with it all below 20 Hz, out first, where it
+        is a twentieth of its deviation or more: no ear hears it, but as a grain it thumps.
     fade_s : fade each source recording in and out over so long, so that a grain from its edge does not click.
     quietest_db : source frames so far under the loudest of their recording never sound; 0 for no such rule. Of what is
         next to silence a fit makes a loud hiss, since it takes any gain that helps.
-    start_spread : 0 to 1. Updates start from random activations in [1 - start_spread, 1): 1 is the paper, less begins
-        with more of the source in play.
+    start_spread : 0 to 1. Updates start from random activations between 1 - start_spread and 1: 1 is the paper, less
+        begins with more of the source in play, and 0 with all of it alike, whatever the seed.
     unit_norm : compare source frames at equal loudness rather than as recorded (pursuit always does).
     layers : source frames kept at each moment, or None for no limit. Grains that reach in from the moments around it
         (`grain_length_s`) come on top.
@@ -137,8 +137,11 @@ class Settings:
         check_choice("aim", self.aim, AIMS)
         check_choice("compare", self.compare, COMPARISONS)
         check_choice("channels", self.channels, CHANNELS)
-        if not isinstance(self.ear_weighting, bool):
-            raise TypeError(f"ear_weighting is {self.ear_weighting!r}; pass True or False")
+        if not isinstance(self.summary, str):
+            raise TypeError(f"summary is {self.summary!r}; pass a sentence")
+        for name in ("remove_offset", "unit_norm", "nonnegative", "ear_weighting"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; pass True or False")
         if not isinstance(self.loudness, str):
             check_real("loudness", self.loudness, least=-70, most=0)
         elif self.loudness not in LOUDNESSES:
@@ -222,8 +225,8 @@ _BEYOND: dict[str, Any] = {
     "smooth_gains_s": _HOP_S,
     "phase": "griffin-lim",
     "phase_iterations": 20,
-    "colour": 30.0,
-    "attacks": 100.0,
+    "colour": 25.0,
+    "attacks": 90.0,
 }
 
 PRESETS: Mapping[str, Settings] = MappingProxyType(
@@ -244,8 +247,8 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             grain_length_s=11 * _HOP_S,
         ),
         "faithful": Settings(
-            summary="nearest to the target: ten layers of short grains",
-            **(_BEYOND | {"choose": "frames", "smooth_gains_s": 0.0}),
+            summary="nearest to the target: up to ten layers, frame by frame",
+            **(_BEYOND | {"choose": "frames", "smooth_gains_s": 0.0, "colour": 30.0, "attacks": 100.0}),
             layers=10,
             no_repeat_s=7 * _HOP_S,
             grain_length_s=3 * _HOP_S,
@@ -253,8 +256,8 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             aim="geometric",
         ),
         "source-like": Settings(
-            summary="nearest to the source: three layers of long grains, in a longer window",
-            **(_BEYOND | {"colour": 10.0}),
+            summary="nearest to the source: long whole grains in a longer window, their colour hardly touched",
+            **(_BEYOND | {"colour": 10.0, "attacks": 70.0}),
             window_s=4096 / 22050,
             layers=2,
             no_repeat_s=7 * _HOP_S,
@@ -263,7 +266,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         ),
         "percussive": Settings(
             summary="for drums: a short window that keeps attacks sharp",
-            **_BEYOND,
+            **(_BEYOND | {"attacks": 100.0}),
             window_s=1024 / 22050,
             hop_s=256 / 22050,
             layers=4,
@@ -426,6 +429,8 @@ def mosaic(
     iterations: int | None = None,
     beta: float | None = None,
     phase: str | None = None,
+    colour: float | None = None,
+    attacks: float | None = None,
     channels: str | None = None,
     loudness: str | float | None = None,
     level_follow: float | None = None,
@@ -444,7 +449,8 @@ def mosaic(
     sr : sample rate of all of them in Hz; nothing is resampled here.
     preset : a name in `PRESETS`, or `Settings` of your own.
     layers, grain_length_s, no_repeat_s, iterations, beta, phase : knobs that override the preset; see `Settings`.
-    channels, loudness, level_follow, ear_weighting, target_phase : likewise.
+    colour, attacks, channels, loudness, level_follow, ear_weighting, target_phase : likewise. For any other setting,
+        pass `Settings`: ``dataclasses.replace(PRESETS["balanced"], candidates=8)``.
     params : the grid in samples; by default the preset's in seconds.
     init : (K, N) activations to start from, those of atoms at unit norm if the settings have it so, or None for random
         ones. Pursuit starts from silence and takes none.
@@ -480,6 +486,8 @@ def mosaic(
         iterations=iterations,
         beta=beta,
         phase=phase,
+        colour=colour,
+        attacks=attacks,
         channels=channels,
         loudness=loudness,
         level_follow=level_follow,
@@ -525,7 +533,7 @@ def prepare(
         dtype = np.result_type(recording, *recordings)
         recordings = [of.astype(dtype, copy=False) for of in recordings]
         if settings.remove_offset:
-            recordings = [together([_without_offset(channel) for channel in rows(of)]) for of in recordings]
+            recordings = [together([_without_offset(channel, sr) for channel in rows(of)]) for of in recordings]
         if settings.fade_s:
             recordings = [faded(of, round(settings.fade_s * sr)) for of in recordings]
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
@@ -564,19 +572,33 @@ def channel_jobs(job: Job) -> Iterator[Job]:
         yield Job(samples, stft(samples, dictionary.params), dictionary, job.settings, samples, channel)
 
 
-def _without_offset(samples: Floats) -> Floats:
+def _without_offset(samples: Floats, sr: int) -> Floats:
     mean = samples.mean(dtype=np.float64)
     deviation = samples.std(dtype=np.float64)
     # A recording of nothing but an offset is left for what it is.
     if deviation == 0 or abs(mean) < 0.05 * deviation:
         return samples
-    return samples - samples.dtype.type(mean)
+    # When first needed, as the measures load parts of scipy that nothing else does.
+    from smalti.metrics.features import without_rumble
+
+    # An offset seldom stands still: what wanders with it would thump, too, where grains begin and end.
+    return without_rumble(samples - samples.dtype.type(mean), sr)
 
 
 def faded(samples: Floats, length: int) -> Floats:
-    """(L,) or (C, L) `samples` fading in and out over `length` samples, or over half of them all where they are few.
+    """`samples` fading in and out.
 
     What is cut off in the middle of a sound would click wherever a grain begins or ends there.
+
+    Parameters
+    ----------
+    samples : (L,) or (C, L) float32 or float64; not modified.
+    length : int >= 0, samples of each fade, the square of a sine; where there are fewer than two fades take, each has
+        half of them.
+
+    Returns
+    -------
+    Array of that shape and dtype.
     """
     length = min(length, samples.shape[-1] // 2)
     rise = np.sin(np.pi / 2 * (np.arange(length) + 0.5) / max(1, length)).astype(samples.dtype) ** 2
@@ -662,16 +684,23 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
 
 
 def n_steps(settings: Settings, n_atoms: int) -> int:
-    """How many steps `solve_steps` yields for a job with so many source frames, one or two more or less."""
+    """How many steps `solve_steps` yields for a job with so many source frames.
+
+    On a grid other than the settings' own it may be one more or less: gains are smoothed over whole hops or not at all.
+    """
     if settings.method == "pursuit":
         return min(settings.layers or n_atoms, n_atoms)
-    return settings.iterations + (settings.refine + 1 + (settings.smooth_gains_s > 0) if settings.choose else 0)
+    if settings.choose is None:
+        return settings.iterations
+    smoothed = settings.choose == "grains" and round(settings.smooth_gains_s / settings.hop_s) > 0
+    return settings.iterations + 1 + settings.refine + smoothed
 
 
 def compared(job: Job) -> tuple[Floats, Floats]:
     """The V and W of the solver: (B, N) and (B, K) magnitudes of target and source, as the settings compare them.
 
-    Source frames too quiet to sound are 0 in W, and so get no activation.
+    B is F for "bins"; see `Settings`. Source frames that are silent, or too quiet to sound, are 0 in W, and so get no
+    activation.
     """
     settings, dictionary = job.settings, job.dictionary
     if settings.compare == "views":
@@ -687,7 +716,7 @@ def compared(job: Job) -> tuple[Floats, Floats]:
             V, W = pool(V, edges), pool(W, edges)
     if settings.unit_norm:
         W = unit_columns(W, atom_norms(dictionary, settings))
-    if settings.quietest_db and not (heard := dictionary.sounding(settings.quietest_db)).all():
+    if settings.quietest_db and not (heard := may_sound(dictionary, settings)).all():
         W = np.where(heard, W, 0)
     return V, W
 
@@ -740,7 +769,17 @@ def render(job: Job, step: Step, divergences: Sequence[float]) -> Part:
 
 
 def shaped(audio: Floats, job: Job) -> Floats:
-    """`audio`, (L,) or (C, L), with the levels that `colour` and `attacks` give it."""
+    """`audio` with the levels that `colour` and `attacks` give it, in that order.
+
+    Parameters
+    ----------
+    audio : (L,) or (C, L) float array, as long as the job's target; not modified. All channels get the gains that are
+        found from its mono mix.
+
+    Returns
+    -------
+    Array of that shape and dtype; `audio` itself if the settings have neither.
+    """
     # When first needed, as they load a part of scipy that nothing else does.
     from smalti.attacks import attack_times
     from smalti.shaping import attack_shape, colour
@@ -807,12 +846,18 @@ def _leak(audio: Floats, job: Job) -> float:
 
 
 def recorded_gains(H: Floats, job: Job) -> scipy.sparse.csc_array:
-    """Solver activations as gains of the source frames as recorded, silent wherever the target is."""
+    """Solver activations as gains of the source frames as recorded: (K, N), 0 wherever target or source are silent."""
     if job.settings.unit_norm:
         norms = atom_norms(job.dictionary, job.settings)
         H = np.divide(H, norms[:, None], out=np.zeros_like(H), where=norms[:, None] > 0)
-    # Updates with eps > 0 only fade out in a silent frame; silence stays silence.
-    return scipy.sparse.csc_array(H * job.spectrum.any(axis=0))
+    # Updates with eps > 0 only fade out in a silent frame, and leave the start of a frame that explains nothing as it
+    # was; silence stays silence.
+    return scipy.sparse.csc_array(H * job.spectrum.any(axis=0) * may_sound(job.dictionary, job.settings)[:, None])
+
+
+def may_sound(dictionary: Dictionary, settings: Settings) -> NDArray[np.bool_]:
+    """(K,) bools: which source frames are neither silent nor, by `quietest_db`, too quiet."""
+    return dictionary.sounding(settings.quietest_db) if settings.quietest_db else dictionary.norms > 0
 
 
 def overlap(audio: Floats, job: Job) -> float:

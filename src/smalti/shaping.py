@@ -38,9 +38,9 @@ class Shape:
 
     Attributes
     ----------
-    db : (B, N) gains of B bands at N moments, in dB.
-    bands : (B, F) what share each bin has in each band; the shares of a bin add up to 1.
-    params : the grid, F bins.
+    db : (B, N) float array, gains of B bands at N moments, in dB.
+    bands : (B, F) float32 array, what share each bin has in each band; the shares of a bin add up to 1.
+    params : the grid, F bins and, for the sound that it was made for, N frames.
     """
 
     db: Floats
@@ -48,7 +48,16 @@ class Shape:
     params: StftParams
 
     def apply(self, samples: Floats) -> Floats:
-        """(L,) or (C, L) `samples` at these gains, every channel at the same; float32 stays float32."""
+        """The sound at these gains, every channel at the same.
+
+        Parameters
+        ----------
+        samples : (L,) or (C, L) float32 or float64, as long as what the gains were made for; not modified.
+
+        Returns
+        -------
+        Array of that shape and dtype. At 0 dB it is `samples`, but for rounding.
+        """
         if samples.ndim == 2:
             return np.stack([self.apply(channel) for channel in samples])
         gains = 10 ** (self.bands.T @ self.db / 20)
@@ -64,9 +73,18 @@ def colour(samples: Floats, target: Floats, sr: int, *, share: float) -> Shape:
 
     Parameters
     ----------
-    samples, target : (L,) each, the mosaic's and the target's mono mix. Their overall levels do not matter.
+    samples, target : (L,) float32 or float64 each, the mosaic's and the target's mono mix. Their overall levels do not
+        matter, as both are compared at one.
     sr : Hz.
     share : 0 (nothing) to 1 (the target's spectral envelope, as a vocoder would have it).
+
+    Returns
+    -------
+    Shape : gains of -12 to 12 dB; 0 wherever both lie under the floor, and everywhere for a silent target.
+
+    Raises
+    ------
+    ValueError, TypeError : for a share out of range.
 
     References
     ----------
@@ -91,6 +109,20 @@ def attack_shape(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike,
     samples, target, sr : as for `colour`.
     attacks_s : (A,) seconds, `smalti.attacks.attack_times` of the target.
     share : 0 (nothing) to 1, of the gains in dB.
+
+    Returns
+    -------
+    Shape : gains of three bands, -30 to 0 dB before attacks and 0 to 6 dB after them; 0 elsewhere, and everywhere for
+        a silent target.
+
+    Raises
+    ------
+    ValueError, TypeError : for a share out of range.
+
+    References
+    ----------
+    Ours; what is taken away is the pre-echo of Painter & Spanias (2000), "Perceptual coding of digital audio", Proc.
+    IEEE 88(4).
     """
     check_real("share", share, least=0, most=1)
     params = StftParams.from_seconds(ATTACK_WINDOW_S, ATTACK_HOP_S, sr)
@@ -114,14 +146,19 @@ def attack_shape(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike,
 
 
 def around(attacks_s: ArrayLike, times_s: Floats) -> tuple[Floats, Floats]:
-    """How much each moment counts as before an attack and as after one, 0 to 1: two arrays (N,).
-
-    Parameters
-    ----------
-    attacks_s : (A,) seconds. times_s : (N,) seconds, ascending.
+    """How much each moment counts as before an attack and as after one.
 
     What follows one attack within 40 ms and precedes another fades from the first to the second, so that a roll does
     not swallow itself.
+
+    Parameters
+    ----------
+    attacks_s : (A,) seconds, in any order. times_s : (N,) seconds, ascending.
+
+    Returns
+    -------
+    before, after : (N,) float64 arrays, 0 to 1, and their sum too. Before an attack 1 from 60 ms before it and rising
+        from 120 ms before it; after it, from 1 on it to 0 within 40 ms.
     """
     before, after = np.zeros(len(times_s)), np.zeros(len(times_s))
     for attack_s in np.asarray(attacks_s, dtype=np.float64):
@@ -134,11 +171,16 @@ def around(attacks_s: ArrayLike, times_s: Floats) -> tuple[Floats, Floats]:
 
 
 def _powers(samples: Floats, target: Floats, params: StftParams) -> tuple[Floats, Floats]:
-    """Power spectrograms (F, N) of both, at the target's overall level."""
-    loud, wanted = (float(np.square(sound, dtype=np.float64).mean()) for sound in (samples, target))
-    gain = np.sqrt(wanted / loud) if loud > 0 else 0.0
-    ours, theirs = stft(samples * samples.dtype.type(gain), params), stft(target, params)
-    return np.square(np.abs(ours)), np.square(np.abs(theirs))
+    """Power spectrograms (F, N) of both, each sound at a root mean square of 1."""
+    ours, theirs = (np.square(np.abs(stft(_at_level_1(sound), params))) for sound in (samples, target))
+    return ours, theirs
+
+
+def _at_level_1(samples: Floats) -> Floats:
+    """`samples` at a root mean square of 1; silence stays silent."""
+    # In double precision: the squares of what has all but faded out are too small for single.
+    level = np.sqrt(np.square(samples, dtype=np.float64).mean())
+    return (samples / level).astype(samples.dtype) if level > 0 else samples
 
 
 def _decibels_apart(ours: Floats, theirs: Floats, *, floor_db: float) -> Floats:

@@ -131,13 +131,16 @@ def spectra_at(samples: Floats, centres: NDArray[np.intp], n_fft: int) -> Comple
 
     Returns
     -------
-    (F, N) complex array, as from `stft`.
+    (F, N) complex64 for float32, complex128 for float64, as from `stft`: frame n is the transform of the windowed
+    samples ``centres[n]`` - n_fft / 2 to ``centres[n]`` + n_fft / 2. Memory goes with N and with the span of `centres`.
     """
     half = n_fft // 2
-    before = max(0, half - int(centres.min(initial=0)))
-    after = max(0, half + int(centres.max(initial=0)) - len(samples))
-    padded = np.pad(samples, (before, after))
-    frames = np.lib.stride_tricks.sliding_window_view(padded, n_fft)[centres + (before - half)]
+    first, last = (int(centres.min()) - half, int(centres.max()) + half) if len(centres) else (0, n_fft)
+    # Only what lies around the frames is copied: of a long recording they are asked for in blocks.
+    begin, end = (min(max(0, sample), len(samples)) for sample in (first, last))
+    around = np.zeros(last - first, samples.dtype)
+    around[begin - first : end - first] = samples[begin:end]
+    frames = np.lib.stride_tricks.sliding_window_view(around, n_fft)[centres - (first + half)]
     window = _window(StftParams(n_fft, n_fft // 4), samples.dtype.str)
     spectra: Complexes = scipy.fft.rfft(frames * window, axis=1, overwrite_x=True)
     return spectra.T

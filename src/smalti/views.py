@@ -28,15 +28,25 @@ def views(
 
     Parameters
     ----------
-    samples : (L,) float32 or float64.
-    centres : (N,) int array, samples on which frames are centred, `hop` apart.
+    samples : (L,) float32 or float64, zero outside.
+    centres : (N,) int array, samples on which frames are centred; they may lie outside the signal.
+    hop : samples from one moment to the next, whose quarters the short windows look at.
     sr : sample rate in Hz.
     ear_weighting : weigh bins with the A curve before they are pooled.
 
     Returns
     -------
-    Three (B, N) float arrays: bins pooled as in `smalti.bands.band_edges` in windows of 186 and 93 ms; and bands of
-        1.8 ERB in windows of 23 ms around each quarter of a hop, one quarter below the other.
+    Three (B, N) arrays >= 0 of the dtype of `samples`, each with a B of its own: sums of bins, pooled as in
+        `smalti.bands.band_edges`, in windows of 186 and 93 ms; and in bands of 1.8 ERB in windows of 23 ms centred on
+        each quarter of the hop around a moment, the bands of one quarter below those of the one before.
+
+    Raises
+    ------
+    ValueError, TypeError : if `sr` is no sample rate.
+
+    References
+    ----------
+    Ours. The bands of the short windows are those of Glasberg & Moore (1990).
     """
     long, middle, short = (
         StftParams.from_seconds(window_s, window_s / 4, sr) for window_s in (LONG_S, MIDDLE_S, SHORT_S)
@@ -58,12 +68,13 @@ def stacked(target: Sequence[Floats], source: Sequence[Floats]) -> tuple[Floats,
 
     Parameters
     ----------
-    target, source : views (B, N) and (B, K) of each, in the same order.
+    target, source : views (B, N) and (B, K) of each, >= 0, in the same order.
 
     Returns
     -------
-    (sum of B, N) and (sum of B, K) : the views one below the other, each at the gain that gives the target's the mass
-        of its first. Kullback-Leibler then weighs all alike.
+    (sum of B, N) and (sum of B, K) arrays of their dtype: the views one below the other, each at the gain that gives
+        the target's the mass (sum) of its first. Kullback-Leibler then weighs all alike. A view that is silent in the
+        target is silent in both.
     """
     masses = [float(view.sum(dtype=np.float64)) for view in target]
     gains = [masses[0] / mass if mass > 0 else 0.0 for mass in masses]

@@ -105,6 +105,7 @@ class Blueprint:
     norms, segments : (K,) Euclidean lengths of the atoms, and the recording each comes from; with `activations` only.
     model : (F, N) magnitudes ``W @ H`` that the mosaic was to have, or None.
     spectrum : (F, N) complex frames whose consistency is asked, or None.
+    sound : (L,) what came of the model before its levels were shaped or changed, or None for the mosaic itself.
     """
 
     params: StftParams
@@ -114,6 +115,7 @@ class Blueprint:
     segments: ArrayLike | None = None
     model: Floats | None = None
     spectrum: Complexes | None = None
+    sound: Floats | None = None
 
     def __post_init__(self) -> None:
         check_rate("sr", self.sr)
@@ -449,7 +451,9 @@ def _of_blueprint(blueprint: Blueprint, samples: Floats, sr: int) -> dict[str, f
     if blueprint.spectrum is not None:
         numbers["incons"] = artefacts.inconsistency(blueprint.spectrum, params, length=len(samples))
     if blueprint.model is not None:
-        numbers["model_err"] = artefacts.model_error(samples, blueprint.model, params)
+        numbers["model_err"] = artefacts.model_error(
+            samples if blueprint.sound is None else blueprint.sound, blueprint.model, params
+        )
     return numbers
 
 
