@@ -12,6 +12,9 @@ from smalti.stft import Complexes, StftParams, istft, stft
 
 # Below this share of the channels' mean power a mean has lost what the channels held: they cancel.
 CANCELLED = 0.01
+# Coherence is brought near that of a whole recording over so wide a band; back to what it was over a narrower one. Both
+# are a bin wider on either side. No more than so much, up or down, is done to anything that the channels hold.
+IMAGE_OCTAVES, KEPT_OCTAVES, MOST_MIXED_DB = 1.0, 0.5, 6.0
 
 
 def mixed_down(samples: Floats) -> Floats:
@@ -77,19 +80,86 @@ def imaged(spectra: Sequence[Complexes], like: Sequence[Complexes], params: Stft
     audio", JAES 61(6).
     """
     got = [stft(istft(own, params, length=length), params) for own in spectra]
-    matrices = _mixing(_covariances(like), _covariances(got)).astype(got[0].dtype)
+    matrices = _mixing(covariances(like), covariances(got)).astype(got[0].dtype)
     out = []
     for channel, own in enumerate(spectra):
-        mixed = np.zeros_like(own)
-        if own.any():
-            for other, spectrum in enumerate(got):
-                mixed += matrices[:, channel, other, None] * spectrum
+        mixed = remixed(got, matrices[:, channel]) if own.any() else np.zeros_like(own)
         out.append(istft(mixed, params, length=length))
     return out
 
 
-def _covariances(channels: Sequence[Complexes]) -> Complexes:
-    """(F, C, C) complex128, over all frames."""
+def coherent_as(samples: Floats, like: Floats, params: StftParams) -> Floats:
+    """(C, L) `samples` with the coherence between channels of (C, L) `like`; see `toward_coherence`."""
+    spectra = [stft(channel, params) for channel in samples]
+    wanted = covariances([stft(channel, params) for channel in like])
+    matrices = toward_coherence(covariances(spectra), wanted, octaves=KEPT_OCTAVES).astype(spectra[0].dtype)
+    length = samples.shape[1]
+    return np.stack([istft(remixed(spectra, row), params, length=length) for row in matrices.swapaxes(0, 1)])
+
+
+def toward_coherence(got: Complexes, wanted: Complexes, *, octaves: float = IMAGE_OCTAVES) -> Complexes:
+    """Matrices M (F, C, C) that bring the coherence in `got` to the modulus of that in `wanted`.
+
+    Only that: each channel keeps its power, and what channels have in common keeps its phase, so that an instrument
+    that stands on the left in what is used does not move towards the middle of a recording in which others stand on the
+    right. And nothing is raised or lowered by more than 6 dB: of channels that hold next to nothing of their own, that
+    is not blown up. Channels that are one signal are left alone.
+
+    Parameters
+    ----------
+    got, wanted : (F, C, C) covariances.
+    octaves : the band around each bin over which both are taken.
+    """
+    got, wanted = _over_octaves(got, octaves), _over_octaves(wanted, octaves)
+    had, aim = _coherence(got), _coherence(wanted)
+    # Where channels are to have more in common than they have, what they have tells little of the phase it should have.
+    raised = np.maximum(np.abs(aim) - np.abs(had), 0) / np.maximum(np.abs(aim), 1e-9)
+    phases = np.exp(1j * np.angle(had + raised * aim))
+    matrices = _mixing(np.abs(aim) * phases * _both(got), got)
+    left, gains, right = np.linalg.svd(matrices)
+    most = 10 ** (MOST_MIXED_DB / 20)
+    bounded: Complexes = (left * np.clip(gains, 1 / most, most)[:, None]) @ right
+    # Of what is silent, nothing but rounding is known: it takes no part.
+    silent = np.einsum("fcc->fc", got).real <= 0
+    bounded[silent] = 0
+    bounded.swapaxes(1, 2)[silent] = 0
+    np.einsum("fcc->fc", bounded)[silent] = 1
+    return bounded
+
+
+def remixed(channels: Sequence[Complexes], row: Complexes) -> Complexes:
+    """(F, N): what one output gets of C channels (F, N) by its row (F, C) of mixing matrices."""
+    out = np.zeros_like(channels[0])
+    for share, own in zip(row.T, channels, strict=True):
+        out += share[:, None] * own
+    return out
+
+
+def _coherence(covariances: Complexes) -> Complexes:
+    """(F, C, C), of modulus 0 to 1; 0 for silence."""
+    size = _both(covariances)
+    return np.divide(covariances, size, out=np.zeros_like(covariances), where=size > 0)
+
+
+def _both(covariances: Complexes) -> Floats:
+    """(F, C, C): the root of the powers of the two channels that each covariance is of."""
+    roots = np.sqrt(np.einsum("fcc->fc", covariances).real)
+    out: Floats = roots[:, :, None] * roots[:, None]
+    return out
+
+
+def _over_octaves(covariances: Complexes, octaves: float) -> Complexes:
+    """Sums over half of `octaves`, and a bin, to either side of each bin."""
+    bins, side = np.arange(len(covariances)), 2 ** (octaves / 2)
+    first = np.maximum(np.ceil(bins / side).astype(int) - 1, 0)
+    stop = np.minimum(np.floor(bins * side).astype(int) + 2, len(covariances))
+    # Not by differences of running sums, which where little follows much are all rounding.
+    out: Complexes = np.array([covariances[a:b].sum(axis=0) for a, b in zip(first, stop, strict=True)])
+    return out
+
+
+def covariances(channels: Sequence[Complexes]) -> Complexes:
+    """(F, C, C) complex128 of C channels (F, N), over all frames."""
     out = np.empty((len(channels[0]), len(channels), len(channels)), np.complex128)
     for i, one in enumerate(channels):
         for j, other in enumerate(channels[: i + 1]):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_rate, check_sound
-from smalti.channels import CANCELLED, mixed_down, n_channels
+from smalti.channels import CANCELLED, covariances, mixed_down, n_channels, remixed, toward_coherence
 from smalti.constraints import segment_slices
 from smalti.sparse_coding import unit_columns
 from smalti.stft import Complexes, StftParams, frame_powers, stft
@@ -65,14 +65,53 @@ class Dictionary:
         """C, those of the widest recording."""
         return max(map(n_channels, self.recordings))
 
-    def channel_spectra(self, channel: int) -> Complexes:
+    def channel_spectra(self, channel: int, mixing: Sequence[Complexes | None] | None = None) -> Complexes:
         """(F, K): the frames as they sound in one of the `n_channels` channels, counted from 0.
 
-        A recording of one channel sounds in all of them; one of fewer than `n_channels` fills the first.
+        A recording of one channel sounds in all of them; one of fewer than `n_channels` fills the first. With `mixing`,
+        from `toward_images`, the channels of every recording are mixed first.
         """
         if self.n_channels == 1:
             return self.spectra
-        return _frames([_heard_in(recording, channel) for recording in self.recordings], self.params)[0]
+        if mixing is None:
+            return _frames([_heard_in(recording, channel) for recording in self.recordings], self.params)[0]
+        parts = [
+            stft(_heard_in(recording, channel), self.params)
+            if matrices is None
+            else remixed(self._heard(recording), matrices[:, channel])
+            for recording, matrices in zip(self.recordings, mixing, strict=True)
+        ]
+        return np.concatenate([part.T for part in parts]).T if len(parts) > 1 else parts[0]
+
+    def toward_images(self, used: Floats) -> list[Complexes | None]:
+        """For each recording the matrices (F, C, C) that give the frames used the coherence of the whole recording.
+
+        A solver takes the frames whose mix fits, and these need not be those that make a recording narrow or wide: of
+        its noise between sounds it may use much. None where there is nothing to mix; see
+        `smalti.channels.toward_coherence`.
+
+        Parameters
+        ----------
+        used : (K,) float array, >= 0: how much each frame counts, its squared gains.
+        """
+        out: list[Complexes | None] = []
+        for recording, rows in zip(self.recordings, segment_slices(self.n_atoms, self.segments), strict=True):
+            weights = used[rows]
+            if n_channels(recording) == 1 or not weights.any():
+                out.append(None)
+                continue
+            frames, roots = self._heard(recording), np.sqrt(weights / weights.max()).astype(recording.dtype)
+            whole = covariances(frames)
+            for frame in frames:
+                # In place: of long recordings these are the largest arrays there are.
+                frame *= roots
+            got = covariances(frames)
+            out.append(toward_coherence(got, whole).astype(frames[0].dtype))
+        return out
+
+    def _heard(self, recording: Floats) -> list[Complexes]:
+        """The frames of one recording in every channel."""
+        return [stft(_heard_in(recording, channel), self.params) for channel in range(self.n_channels)]
 
     def views(self, *, ear_weighting: bool = False) -> list[Floats]:
         """The atoms as three windows see them: three (B, K) arrays of the recordings' dtype; see `smalti.views.views`.

@@ -154,12 +154,19 @@ def limit_peaks(
     highest = float(excess.max())
     if highest <= 0:
         return samples, np.zeros(len(excess))
-    held = 0.0
+    return _held(sound, sr, 0.0, excess, ceiling_db, most_db)
+
+
+def _held(
+    samples: Floats, sr: int, gain_db: float, excess: Floats, ceiling_db: float, most_db: float
+) -> tuple[Floats, Floats]:
+    """`samples` at a gain, and then limited; and the limiter's gains. `excess` is that at the gain."""
+    held, beyond = 0.0, max(0.0, float(excess.max()) - most_db)
     for _ in range(_ROUNDS):
         gains_db = limiter_gains(np.minimum(excess + held, most_db), sr)
-        out = _amplified(sound, gains_db)
+        out = _amplified(samples, gain_db + gains_db)
         # The curve between samples is drawn through 24 to either side, over which a gain moves a little: so much more.
-        over = 20 * math.log10(true_peak(out, sr)) - ceiling_db - max(0.0, highest - most_db)
+        over = 20 * math.log10(true_peak(out, sr)) - ceiling_db - beyond
         if over <= MARGIN_DB / 2:
             break
         held += over
@@ -275,12 +282,13 @@ def _turned(samples: Floats, sr: int, wanted: float, own: float, peak_db: float)
 
 def _limited(samples: Floats, sr: int, loudness: float, wanted: float, peak_db: float) -> Levelled:
     """At `loudness`, or as near to it as 6 dB of limiting get."""
-    highest = CEILING_DB - MARGIN_DB + MOST_LIMITED_DB - peak_db
+    ceiling_db = CEILING_DB - MARGIN_DB
+    excess, highest = excess_db(samples, sr, ceiling_db), ceiling_db + MOST_LIMITED_DB - peak_db
     gain_db, slope, last = wanted, 1.0, (0.0, 0.0)
     for round_ in range(_ROUNDS):
         turned_down, gain_db = gain_db > highest, min(gain_db, highest)
-        out, gains_db = limit_peaks(_amplified(samples, gain_db), sr)
-        got = integrated_loudness(out, sr)
+        gains_db = limiter_gains(np.minimum(excess + gain_db, MOST_LIMITED_DB), sr)
+        got = integrated_loudness(_amplified(samples, gain_db + gains_db), sr)
         if turned_down or abs(loudness - got) <= _NEAR_ENOUGH_DB:
             break
         # The limiter takes a part of every decibel that is added: how large a one, the last two rounds tell.
@@ -288,14 +296,15 @@ def _limited(samples: Floats, sr: int, loudness: float, wanted: float, peak_db: 
             slope = min(max((got - last[1]) / (gain_db - last[0]), 0.25), 1.0)
         last = (gain_db, got)
         gain_db += (loudness - got) / slope
-    over = 20 * math.log10(true_peak(out, sr)) - CEILING_DB
-    if over >= 0:
-        # The rounds of the limiter ended a hair too early.
-        out, gain_db, got = _amplified(out, -over - MARGIN_DB), gain_db - over - MARGIN_DB, got - over - MARGIN_DB
-        turned_down = True
-    peak_gain_db = min(0.0, got - loudness) if turned_down else 0.0
+    out, gains_db = _held(samples, sr, gain_db, excess + gain_db, ceiling_db, MOST_LIMITED_DB)
     peak_db = 20 * math.log10(true_peak(out, sr))
-    return Levelled(out, gain_db, peak_gain_db, float(gains_db.min()), integrated_loudness(out, sr), peak_db)
+    if peak_db >= CEILING_DB:
+        # The rounds of the limiter ended a hair too early.
+        down, turned_down = ceiling_db - peak_db, True
+        out, gain_db, peak_db = _amplified(out, down), gain_db + down, ceiling_db
+    got = integrated_loudness(out, sr)
+    peak_gain_db = min(0.0, got - loudness) if turned_down else 0.0
+    return Levelled(out, gain_db, peak_gain_db, float(gains_db.min()), got, peak_db)
 
 
 def _loudness_at(samples: Floats, sr: int, gain_db: float) -> float:

@@ -227,8 +227,8 @@ def memory_needed(
         frames = max(frames, 4 + math.ceil(14 * 22050 / sr))
     numbers = params.n_bins * (5 * n_atoms + frames * n_frames)
     if channels > 1:
-        # The samples of all channels, the frames of one at a time, and the sums of grains of all.
-        numbers += params.n_bins * ((4 + channels) * n_atoms + (8 + 4 * channels) * n_frames)
+        # The samples of all channels, their frames, of which those of one stay, and the sums of grains of all.
+        numbers += params.n_bins * ((6 + 2 * channels) * n_atoms + (8 + 4 * channels) * n_frames)
     if settings.method == "pursuit":
         # Blocks of 256 frames are solved together, each with atoms of its own, in double precision.
         numbers += 5 * params.n_bins * min(256, n_frames) * min(settings.layers or n_atoms, n_atoms)

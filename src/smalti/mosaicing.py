@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from smalti._checks import Floats, check_choice, check_count, check_rate, check_real, check_sound
 from smalti.activations import Seed, Step, activation_steps
 from smalti.bands import a_weights, band_edges, pool
-from smalti.channels import imaged, mixed_down, n_channels, rows, together
+from smalti.channels import coherent_as, imaged, mixed_down, n_channels, rows, together
 from smalti.constraints import RANKS, LetItBee, limit_polyphony
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
 from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
@@ -206,11 +206,14 @@ class Settings:
 
 _HOP_S = Settings().hop_s
 
+# What the papers do not speak of, and recordings need: cut edges that do not click, and next to silence, which no gain
+# is to lift.
+_PREPARED: dict[str, Any] = {"fade_s": 0.003, "quietest_db": 50.0}
+
 # What the presets beyond the papers share: sources without clicks or hiss, a fit by several windows, whole grains with
 # refined and smooth gains, Griffin-Lim, and levels drawn towards the target's.
 _BEYOND: dict[str, Any] = {
-    "fade_s": 0.003,
-    "quietest_db": 50.0,
+    **_PREPARED,
     "start_spread": 0.5,
     "iterations": 30,
     "rank": "contribution",
@@ -230,6 +233,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
         "classic": Settings(
             summary="Let it Bee as published: ten layers, grains of consecutive source frames, the source's own sound",
+            **_PREPARED,
             layers=10,
             no_repeat_s=3 * _HOP_S,
             grain_length_s=7 * _HOP_S,
@@ -283,7 +287,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         "sparse": Settings(
             summary="sparse coding: the one best source frame at each moment, the target's phase",
             method="pursuit",
-            remove_offset=False,
+            **_PREPARED,
             unit_norm=True,
             layers=1,
             phase="target",
@@ -712,8 +716,8 @@ def compared(job: Job) -> tuple[Floats, Floats]:
             V, W = pool(V, edges), pool(W, edges)
     if settings.unit_norm:
         W = unit_columns(W, atom_norms(dictionary, settings))
-    if settings.quietest_db:
-        W = np.where(may_sound(dictionary, settings), W, 0)
+    if settings.quietest_db and not (heard := may_sound(dictionary, settings)).all():
+        W = np.where(heard, W, 0)
     return V, W
 
 
@@ -780,12 +784,15 @@ def shaped(audio: Floats, job: Job) -> Floats:
     from smalti.attacks import attack_times
     from smalti.shaping import attack_shape, colour
 
-    settings, sr = job.settings, job.dictionary.sr
+    settings, sr, unshaped = job.settings, job.dictionary.sr, audio
     if settings.colour:
         audio = colour(mixed_down(audio), job.target, sr, share=settings.colour / 100).apply(audio)
     if settings.attacks:
         times_s = attack_times(job.target, sr)
         audio = attack_shape(mixed_down(audio), job.target, sr, times_s, share=settings.attacks / 100).apply(audio)
+    if audio is not unshaped and audio.ndim == 2:
+        # What is turned up and down counts more and less in the coherence of the whole.
+        audio = coherent_as(audio, unshaped, job.dictionary.params)
     return audio
 
 

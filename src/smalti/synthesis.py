@@ -53,10 +53,11 @@ def synthesize(
 
     Notes
     -----
-    Every channel is the sum of its own grains at the same gains. Where these are corrected, bin by bin, it is by one
-    factor for all channels, so that level and phase between them stay those of the source: for "griffin-lim" see
-    `smalti.phase.shared_griffin_lim`, for "target" `target_correction`, and for what is left to do
-    `smalti.channels.imaged`.
+    Every channel is the sum of its own grains at the same gains. Added up as recorded (phase "source") they keep the
+    image of the frames used. For the other phases the channels of each recording are first mixed towards the coherence
+    of all of it, see `Dictionary.toward_images`; then bins are corrected by one factor for all channels, so that level
+    and phase between them stay: for "griffin-lim" see `smalti.phase.shared_griffin_lim`, for "target"
+    `target_correction`, and for what is left to do `smalti.channels.imaged`.
 
     Raises
     ------
@@ -89,9 +90,10 @@ def synthesize(
         if target is not None and phase == "target":
             return istft(with_phase(magnitudes, target), params, length=length)
         return griffin_lim(magnitudes, grains, params, length=length, n_iter=n_iter, momentum=momentum)
+    mixing = dictionary.toward_images(np.asarray(H.power(2).sum(axis=1)).ravel())
     channels, power = [], np.zeros((params.n_bins, needed), dictionary.norms.dtype)
     for channel in range(dictionary.n_channels):
-        frames = dictionary.channel_spectra(channel)
+        frames = dictionary.channel_spectra(channel, mixing)
         channels.append(mix(frames, H))
         power += np.square(aimed_at(np.abs(frames), H, aim))
     magnitudes = np.sqrt(power)
