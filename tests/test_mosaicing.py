@@ -55,8 +55,6 @@ def glide(length, hz, sr=SR, seed=1):
     return 0.1 * np.sin(2 * np.pi * hz * t * (1 + t)) + 0.01 * np.random.default_rng(seed).standard_normal(length)
 
 
-# The paper's own preset, but that a source is taken as it is given, to its first and last sample.
-UNFADED = replace(PRESETS["classic"], fade_s=0)
 TARGET, SOURCE = glide(LENGTH, 500, seed=1), glide(4000, 300, seed=2)
 
 
@@ -279,7 +277,7 @@ def test_classic_is_let_it_bee_as_published():
     V, S = np.abs(stft(target, grid)), stft(source, grid)
     rules = LetItBee(repetition=3, polyphony=10, continuity=3)
     *_, last = activation_steps(V, np.abs(S), n_iter=50, beta=1, constraints=rules)
-    made = mosaic(target, source, sr, preset=UNFADED, loudness="as-is")
+    made = mosaic(target, source, sr, preset="classic", loudness="as-is")
     assert made.gain_db == 0
     np.testing.assert_allclose(made.audio, istft(S @ last.H, grid, length=len(target)), rtol=0, atol=1e-12)
     assert made.divergences[-1] == pytest.approx(last.divergence)
@@ -382,7 +380,7 @@ def test_a_target_made_of_the_source_is_found_in_it():
 @EVERY_TYPE
 def test_fit_is_one_for_the_target_itself(phase, dtype):
     target = TARGET.astype(dtype)
-    job = prepare(target, target, SR, configure(UNFADED, phase=phase), params=GRID)
+    job = prepare(target, target, SR, configure("classic", phase=phase), params=GRID)
     made = finish(job, Step(1, np.eye(job.dictionary.n_atoms, dtype=dtype), None), [])
     np.testing.assert_allclose(made.audio, target, rtol=0, atol=1e-5 if dtype is np.float32 else 1e-12)
     assert made.fit == pytest.approx(1, abs=1e-5 if dtype is np.float32 else 1e-12)
@@ -498,13 +496,11 @@ def test_signed_pursuit_may_take_away():
 
 
 def test_one_recording_a_list_of_it_and_its_dictionary_are_the_same_source():
-    alone = make(preset=UNFADED)
+    alone = make()
     for source in ([SOURCE], (SOURCE,), SOURCE.tolist(), build_dictionary(SOURCE, SR, params=GRID)):
-        np.testing.assert_array_equal(make(source=source, preset=UNFADED).audio, alone.audio)
+        np.testing.assert_array_equal(make(source=source).audio, alone.audio)
     ready = build_dictionary([SOURCE, TARGET], SR, params=GRID, names=["a", "b"])
-    by_dictionary, by_list = (
-        make(source=of, params=None if of is ready else GRID, preset=UNFADED) for of in (ready, [SOURCE, TARGET])
-    )
+    by_dictionary, by_list = (make(source=of, params=None if of is ready else GRID) for of in (ready, [SOURCE, TARGET]))
     np.testing.assert_array_equal(by_dictionary.audio, by_list.audio)
     assert by_dictionary.dictionary is ready
     assert by_list.dictionary.names == ("source 1", "source 2")
@@ -552,7 +548,7 @@ def test_two_recordings_are_solved_with_their_border():
     rules = PRESETS["classic"].constraints(GRID.hop / SR)
     *_, with_border = activation_steps(V, np.abs(S), n_iter=50, constraints=rules, segments=segments)
     *_, without = activation_steps(V, np.abs(S), n_iter=50, constraints=rules)
-    made = make(source=pieces, preset=UNFADED).activations.toarray()
+    made = make(source=pieces).activations.toarray()
     np.testing.assert_allclose(made, with_border.H, rtol=0, atol=1e-12)
     assert np.abs(made - without.H).max() > 0.01
 
@@ -734,15 +730,15 @@ def test_choosing_needs_to_know_how_many():
 
 def test_an_offset_of_the_source_is_no_sound():
     offset = SOURCE + 0.7
-    made = make(source=offset, preset=UNFADED)
+    made = make(source=offset)
     heard = without_rumble(offset - offset.mean(), SR)
-    np.testing.assert_allclose(make(source=heard, preset=UNFADED).audio, made.audio, atol=1e-9)
+    np.testing.assert_allclose(make(source=heard).audio, made.audio, atol=1e-9)
     # Nor is one that wanders; and where there is none, a source is left as it is.
     wave = 0.2 * np.sin(2 * np.pi * 3 * np.arange(len(offset)) / SR)
-    (recording,) = make(source=offset + wave, preset=UNFADED).dictionary.recordings
+    (recording,) = make(source=offset + wave).dictionary.recordings
     wandering = np.abs(np.fft.rfft(recording))[: round(6 * len(recording) / SR)]
     assert wandering.max() < 0.01 * (0.2 * len(recording) / 2)
-    np.testing.assert_array_equal(make(preset=UNFADED).dictionary.recordings[0], SOURCE)
+    np.testing.assert_array_equal(make().dictionary.recordings[0], SOURCE)
     # The notebook is left as it is taught.
     assert make(source=offset, preset="notebook").dictionary.norms[4] > 10 * make(preset="notebook").dictionary.norms[4]
 

@@ -206,14 +206,11 @@ class Settings:
 
 _HOP_S = Settings().hop_s
 
-# What the papers do not speak of, and recordings need: cut edges that do not click, and next to silence, which no gain
-# is to lift.
-_PREPARED: dict[str, Any] = {"fade_s": 0.003, "quietest_db": 50.0}
-
 # What the presets beyond the papers share: sources without clicks or hiss, a fit by several windows, whole grains with
 # refined and smooth gains, Griffin-Lim, and levels drawn towards the target's.
 _BEYOND: dict[str, Any] = {
-    **_PREPARED,
+    "fade_s": 0.003,
+    "quietest_db": 50.0,
     "start_spread": 0.5,
     "iterations": 30,
     "rank": "contribution",
@@ -233,7 +230,6 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
         "classic": Settings(
             summary="Let it Bee as published: ten layers, grains of consecutive source frames, the source's own sound",
-            **_PREPARED,
             layers=10,
             no_repeat_s=3 * _HOP_S,
             grain_length_s=7 * _HOP_S,
@@ -248,7 +244,16 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         ),
         "faithful": Settings(
             summary="nearest to the target: up to ten layers, frame by frame",
-            **(_BEYOND | {"choose": "frames", "smooth_gains_s": 0.0, "colour": 30.0, "attacks": 100.0}),
+            **(
+                _BEYOND
+                | {
+                    "choose": "frames",
+                    "smooth_gains_s": 0.0,
+                    "phase_iterations": 20,
+                    "colour": 30.0,
+                    "attacks": 100.0,
+                }
+            ),
             layers=10,
             no_repeat_s=7 * _HOP_S,
             grain_length_s=3 * _HOP_S,
@@ -287,7 +292,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         "sparse": Settings(
             summary="sparse coding: the one best source frame at each moment, the target's phase",
             method="pursuit",
-            **_PREPARED,
+            remove_offset=False,
             unit_norm=True,
             layers=1,
             phase="target",
