@@ -767,7 +767,8 @@ def blind(
     drawn, sr = draw_rounds(contest, rounds=rounds, length_s=length, rng=seed)
     write_listening(output, drawn, sr, key_of(contest, drawn, seed=seed), overwrite=overwrite)
     lasts_s = drawn[0].end_s - drawn[0].start_s
-    print(_line(f"{output / PAGE}: {rounds} rounds of {lasts_s:.1f} s, {len(mosaics)} mosaics; open it in a browser"))
+    of = f"{rounds} round{'s' * (rounds > 1)} of {lasts_s:.1f} s"
+    print(_line(f"{output / PAGE}: {of}, {len(mosaics)} mosaics; open it in a browser"))
 
 
 @app.command()
