@@ -42,7 +42,7 @@ FLOORS = {
     },
     "things": {"dictionary", "synthesis", "metrics"},
     "job": {"mosaicing"},
-    "edges": {"audio", "examples", "plots", "demo", "making", "judging"},
+    "edges": {"audio", "examples", "plots", "demo", "making", "judging", "listening"},
     "faces": {"cli", "__main__"},
 }
 FLOOR_OF = {entry: floor for floor, entries in FLOORS.items() for entry in entries}
