@@ -9,6 +9,7 @@ python bench/sound.py --audio DIR --presets balanced --variant balanced:colour=0
 
 import argparse
 import ast
+import glob
 import json
 import os
 import sys
@@ -78,7 +79,7 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--audio", type=Path, action="append", help="folder of recordings; may be given again")
-    parser.add_argument("--split", choices=("tuned", "held out"), help="only these pairs")
+    parser.add_argument("--split", choices=("tuned", "held out", "yours"), help="only these pairs")
     parser.add_argument("--seeds", type=int, default=1, help="random starts of each mosaic")
     parser.add_argument("--presets", nargs="+", default=list(smalti.PRESETS), help="which; classic always")
     parser.add_argument("--variant", action="append", default=[], help="PRESET:SETTING=VALUE,...: a preset changed")
@@ -130,7 +131,11 @@ def find_pairs(folders: Sequence[Path] | None) -> Iterator[Pair]:
     for path in files:
         if ".target." in path.name:
             name = path.name.split(".target.")[0]
-            yield Pair(name, "yours", path, tuple(sorted(path.parent.glob(f"{name}.source.*"))), to_s=8)
+            beside = sorted(path.parent.glob(f"{glob.escape(name)}.source.*"))
+            sources = tuple(file for file in beside if file.suffix.lower() in AUDIO_ENDINGS)
+            if not sources:
+                sys.exit(f"{path} has no {name}.source.* beside it")
+            yield Pair(name, "yours", path, sources)
 
 
 def matching(pattern: str, named: dict[str, Path]) -> list[Path]:
@@ -205,7 +210,7 @@ def score(method: str, rows: Sequence[Row], key: str, pair: Pair | None = None) 
 
 
 def means(split: str, methods: Sequence[str], rows: Sequence[Row]) -> Table:
-    n = len({row.pair.name for row in rows})
+    n = len({row.pair for row in rows})
     table = Table("measure", "better", title=f"means over {n} pairs, {split}", title_justify="left")
     for method in methods:
         table.add_column(method, justify="right")

@@ -186,7 +186,7 @@ def test_apart_is_a_mosaic_of_each_channel_of_the_target(target_width, source_wi
     alone = []
     for channel, samples in enumerate(rows(target)):
         own = source[channel] if source_width == target_width > 1 else mixed_down(source)
-        alone.append(make(samples, own, phase=phase, rng=5 + channel))
+        alone.append(make(samples, own, phase=phase, rng=5))
         np.testing.assert_array_equal(rows(made.audio)[channel], alone[-1].audio)
         np.testing.assert_array_equal(made.parts[channel].activations.toarray(), alone[-1].activations.toarray())
     mean = np.mean([one.activations.toarray() for one in alone], axis=0)
@@ -496,7 +496,7 @@ def test_the_parts_of_a_job_driven_apart_are_the_job():
     assert job.n_solves == 2
     parts = []
     for i, part in enumerate(channel_jobs(job)):
-        assert (part.channel, part.target.shape) == (i, (2000,))
+        np.testing.assert_array_equal(part.target, target[i])
         steps = list(solve_steps(part, rng=7))
         parts.append(render(part, steps[-1], [step.divergence for step in steps]))
     whole = mosaic(target, source, SR, preset="classic", channels="apart", iterations=3, params=GRID, rng=7)

@@ -132,7 +132,8 @@ def test_make_says_in_one_line_what_it_made(folder, make):
     assert result.code == 0
     assert result.err == ""
     assert re.fullmatch(
-        r"out\.wav: 0\.4 s of target\.wav made of source\.wav \(balanced\) in \d+\.\d s, spectral overlap \d+%, "
+        r"out\.wav: 0\.4 s of target\.wav made of source\.wav \(balanced\) in \d+\.\d s, mono at 8 kHz, "
+        r"spectral overlap \d+%, "
         r"-\d+\.\d LUFS, peaks limited by up to \d\.\d dB(, turned down \d+\.\d dB to keep peaks safe)?\n",
         result.out,
     )
@@ -193,17 +194,22 @@ def test_the_target_s_rate_is_kept_unless_asked_otherwise(folder, make):
     put(folder / "fast.wav", tone(19200, sr=96000), sr=96000)
     assert make(target="fast.wav").err == ""
     assert soundfile.info("out.wav").samplerate == 96000
-    assert make("--overwrite", source="fast.wav").err == ""
+    lost = f"what fast.wav has above {SR // 2} Hz is lost"
+    said = f"smalti: warning: at the {SR} Hz of target.wav, {lost}; --sr 96000 keeps it\n"
+    assert make("--overwrite", source="fast.wav").err == said
     assert soundfile.info("out.wav").samplerate == SR
-    result = make("--overwrite", "--sr", "12000")
-    assert result.err == f"smalti: warning: working at 12000 Hz, not at the {SR} Hz of target.wav\n"
+    lower = make("--overwrite", "--sr", "4000")
+    assert lower.err == "smalti: warning: working at 4000 Hz: what target.wav has above 2000 Hz is lost\n"
+    # Nothing is lost, and what was asked for need not be said again.
+    assert make("--overwrite", "--sr", "12000", source="fast.wav").err == ""
     assert soundfile.info("out.wav").samplerate == 12000
     assert soundfile.info("out.wav").frames == N * 12000 // SR
 
 
 def test_the_notebook_s_rate_is_said_and_can_be_overridden(make):
     result = make("--preset", "notebook")
-    assert result.err == f"smalti: warning: working at 22050 Hz, not at the {SR} Hz of target.wav\n"
+    assert result.err == ""
+    assert "mono at 22.05 kHz" in result.out
     assert soundfile.info("out.wav").samplerate == 22050
     result = make("--preset", "notebook", "--sr", SR, "--overwrite")
     assert result.err == ""

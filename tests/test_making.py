@@ -11,6 +11,7 @@ import pytest
 import soundfile
 from threadpoolctl import threadpool_limits
 
+from smalti.audio import read_audio
 from smalti.errors import AudioFileError, MissingExtraError, SmaltiError
 from smalti.levels import integrated_loudness
 from smalti.making import (
@@ -82,10 +83,11 @@ def test_everything_is_brought_to_the_rate_of_the_target(tmp_path, target):
     assert inputs.warnings == ()
 
 
-def test_another_rate_than_the_target_s_is_said(target, source):
-    inputs = read_inputs(target, [source], sr=16000)
-    assert (inputs.sr, len(inputs.target_samples), len(inputs.source_samples[0])) == (16000, 8000, 8000)
-    assert inputs.warnings == (f"working at 16000 Hz, not at the {SR} Hz of {target}",)
+def test_what_another_rate_than_the_target_s_loses_is_said(target, source):
+    inputs = read_inputs(target, [source], sr=SR // 2)
+    assert (inputs.sr, len(inputs.target_samples)) == (SR // 2, len(read_audio(target).samples) // 2)
+    assert inputs.warnings == (f"working at {SR // 2} Hz: what {target} has above {SR // 4} Hz is lost",)
+    assert read_inputs(target, [source], sr=2 * SR).warnings == ()
 
 
 def test_only_the_target_is_cut_to_the_excerpt(target, source):
@@ -288,6 +290,8 @@ def inputs_of(n_target, *n_sources):
         ("classic", "source", None, 2),
         ("classic", "griffin-lim", None, 2),
         ("sparse", "target", None, 6),
+        *((preset, None, None, 1) for preset in PRESETS),
+        ("balanced", None, None, 2),
     ],
 )
 def test_memory_is_estimated_from_above_but_not_far(rng, preset, phase, layers, channels, n_target, n_source, n_fft):

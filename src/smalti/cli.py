@@ -544,6 +544,9 @@ def _make(
             parts.append(render(part, step, divergences))
             clock.lap("synthesise")
     mosaic = assemble(job, parts)
+    if not isinstance(settings.loudness, str) and mosaic.loudness < settings.loudness - 1:
+        said.append(f"{settings.loudness:g} LUFS are more than the peaks allow: it is {mosaic.loudness:.1f} LUFS")
+        _warn(said[-1])
     clock.lap("synthesise")
     write_outputs(outputs, inputs, job, mosaic)
     clock.lap("write")
@@ -570,6 +573,10 @@ def _make(
     return report
 
 
+def _width(channels: int) -> str:
+    return {1: "mono", 2: "stereo"}.get(channels, f"{channels} channels")
+
+
 def _sentence(report: dict[str, Any]) -> str:
     """What was made, how long it took, how well it fits."""
     output, sources = report["output"], len(report["sources"])
@@ -582,8 +589,8 @@ def _sentence(report: dict[str, Any]) -> str:
     leaking = "" if leak is None else f", {leak:.0%} of the target itself leaks through"
     return (
         f"{output['path']}: {output['duration_s']:.1f} s of {report['target']['path']} made of {of} "
-        f"({report['preset']}) in {report['seconds']['total']:.1f} s, spectral overlap {report['fit']:.0%}, "
-        f"{level}{lowered}{leaking}"
+        f"({report['preset']}) in {report['seconds']['total']:.1f} s, {_width(output['channels'])} at "
+        f"{report['sr'] / 1000:g} kHz, spectral overlap {report['fit']:.0%}, {level}{lowered}{leaking}"
     )
 
 
@@ -844,10 +851,18 @@ def presets(
             table.add_row(preset + (" (default)" if preset == DEFAULT_PRESET else ""), settings.summary)
         _show(table)
     else:
-        table = _table("setting", "value")
+        table, meanings = _table("setting", "value", "what it does"), _meanings()
         for setting, value in asdict(shown[name]).items():
-            table.add_row(setting, _plainly(value))
+            if setting != "summary":
+                table.add_row(setting, _plainly(value), meanings.get(setting, ""))
+        print(_line(f"{name}: {shown[name].summary}"))
         _show(table)
+
+
+def _meanings() -> dict[str, str]:
+    """What each setting does, from where it is documented."""
+    entries = re.findall(r"^ {4}([\w, ]+) : (.*(?:\n {8}.*)*)", Settings.__doc__ or "", re.M)
+    return {name.strip(): " ".join(text.split()) for names, text in entries for name in names.split(",")}
 
 
 def _plainly(value: Any) -> str:

@@ -194,12 +194,12 @@ def measure_made(inputs: Inputs, mosaic: Mosaic) -> tuple[dict[str, float] | Non
 def blueprint_of(mosaic: Mosaic) -> Blueprint:
     """How a mosaic was made, for the measures of grains and of what their overlapping costs.
 
-    ``model_err`` and ``incons`` are of what the activations alone sound like, before colour, attacks and level; they
-    are left out for channels driven apart, whose activations are not one set.
+    ``model_err`` and ``incons`` are of what the activations alone sound like, before colour, attacks and level. Of
+    channels driven apart, whose activations are not one set, only the grid is told.
     """
     made = Blueprint.of(mosaic.activations, mosaic.dictionary)
-    if len(mosaic.parts) > 1 or made.model is None:
-        return replace(made, model=None, spectrum=None)
+    if len(mosaic.parts) > 1:
+        return Blueprint(made.params, made.sr)
     sound = mixed_down(mosaic.parts[0].unshaped)
     if mosaic.settings.phase == "source":
         return replace(made, sound=sound)

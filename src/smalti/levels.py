@@ -13,7 +13,7 @@ import numpy as np
 from smalti._checks import Floats, check_rate, check_real, check_sound
 from smalti.channels import rows
 
-# The highest true peak a mosaic may have, in dB of full scale, so that lossy coding stays below it too.
+# The highest true peak a mosaic may have, in dB of full scale. Lossy coding may still carry peaks 2 dB further.
 CEILING_DB = -1.0
 # What is turned down goes this far below it: true peaks are estimates, and estimates differ by as much.
 MARGIN_DB = 0.05

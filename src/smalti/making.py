@@ -9,7 +9,7 @@ import json
 import math
 import os
 import platform
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -98,8 +98,7 @@ def read_inputs(
         raise AudioFileError(f"the source is silent: there is no sound in {names}; choose a source that sounds")
     warnings = [f"{read.path}: {said}" for read in (recording, *readable) for said in read.warnings]
     warnings += [f"skipped: {reason}" for reason in skipped.values()]
-    if rate != recording.sr:
-        warnings.append(f"working at {rate} Hz, not at the {recording.sr} Hz of {target}")
+    warnings += _lost_above(rate, recording, readable, chosen=sr is not None)
     if any(same_file(target, source.path) for source in readable):
         warnings.append(f"{target} is target and source at once: the mosaic will be little else than the target")
     return Inputs(
@@ -111,6 +110,17 @@ def read_inputs(
         skipped=skipped,
         warnings=tuple(warnings),
     )
+
+
+def _lost_above(sr: int, target: Recording, sources: Sequence[Recording], *, chosen: bool) -> Iterator[str]:
+    """What the working rate leaves out that somebody may miss."""
+    if sr < target.sr:
+        yield f"working at {sr} Hz: what {target.path} has above {sr // 2} Hz is lost"
+    finest = max(sources, key=lambda source: source.sr)
+    # A little less than the source has is no loss that is heard: 44.1 kHz of 48.
+    if not chosen and sr < 0.9 * finest.sr and sr < 32000:
+        lost = f"what {finest.path} has above {sr // 2} Hz is lost"
+        yield f"at the {sr} Hz of {target.path}, {lost}; --sr {finest.sr} keeps it"
 
 
 def _read_all(files: Iterable[Path], sr: int) -> tuple[tuple[Recording, ...], tuple[Floats, ...], dict[str, str]]:
@@ -206,6 +216,10 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, 
         check_writable(file, overwrite=outputs.overwrite)
 
 
+# Rows of the stacked views at most, and how many copies of them there are while they are stacked.
+N_VIEW_BANDS, VIEW_COPIES = 620, 5
+
+
 def memory_needed(
     n_atoms: int, n_frames: int, settings: Settings, params: StftParams, *, channels: int = 1, sr: int = 22050
 ) -> int:
@@ -229,6 +243,12 @@ def memory_needed(
     if channels > 1:
         # The samples of all channels, their frames, of which those of one stay, and the sums of grains of all.
         numbers += params.n_bins * ((6 + 2 * channels) * n_atoms + (8 + 4 * channels) * n_frames)
+    if settings.compare == "views":
+        # Views have their own windows, and so as many bands whatever the grid is.
+        numbers += VIEW_COPIES * N_VIEW_BANDS * (n_atoms + n_frames)
+    if settings.choose:
+        # The start as it was drawn, in double precision, and the contributions that grains are read from.
+        numbers += 4 * n_atoms * n_frames
     if settings.method == "pursuit":
         # Blocks of 256 frames are solved together, each with atoms of its own, in double precision.
         numbers += 5 * params.n_bins * min(256, n_frames) * min(settings.layers or n_atoms, n_atoms)

@@ -230,6 +230,8 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
         "classic": Settings(
             summary="Let it Bee as published: ten layers, grains of consecutive source frames, the source's own sound",
+            remove_offset=False,
+            loudness="as-is",
             layers=10,
             no_repeat_s=3 * _HOP_S,
             grain_length_s=7 * _HOP_S,
@@ -303,7 +305,10 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
 DEFAULT_PRESET = "balanced"
 
 # What only the multiplicative updates listen to.
-_UPDATES_ONLY = ("iterations", "beta", "no_repeat_s", "grain_length_s")
+_UPDATES_ONLY = (
+    "iterations", "beta", "eps", "start_spread", "no_repeat_s", "grain_length_s", "restrict_every", "rank", "choose",
+    "candidates", "shortest_grain_s", "masking_db", "smooth_gains_s", "refine",
+)  # fmt: skip
 
 
 def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Any) -> Settings:
@@ -338,7 +343,7 @@ class Job:
     Attributes
     ----------
     target : (L,) samples, the mono mix. spectrum : (F, N) its STFT. dictionary : the source. settings : how.
-    recording : (L,) or (C, L), the target with all its channels. channel : of `channel_jobs`, which one this is.
+    recording : (L,) or (C, L), the target with all its channels.
     """
 
     target: Floats
@@ -346,7 +351,6 @@ class Job:
     dictionary: Dictionary
     settings: Settings
     recording: Floats
-    channel: int = 0
 
     @property
     def n_solves(self) -> int:
@@ -542,8 +546,7 @@ def prepare(
         if settings.fade_s:
             recordings = [faded(of, round(settings.fade_s * sr)) for of in recordings]
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
-        for name, of in zip(dictionary.names, recordings, strict=True):
-            _warn_if_short(name, of, params)
+        _warn_of_short({name: of.shape[-1] for name, of in zip(dictionary.names, recordings, strict=True)}, params)
     if settings.channels == "mono":
         dictionary = dictionary.mixed_down()
     # A ready dictionary may be float64 where the target is not; the mosaic is float32 only if both are.
@@ -551,7 +554,7 @@ def prepare(
     samples = mixed_down(recording)
     if not dictionary.norms.any():
         raise ValueError("source is silent: there is no sound to build a mosaic from; pass a source that sounds")
-    _warn_if_short(target_name, samples, dictionary.params)
+    _warn_of_short({target_name: len(samples)}, dictionary.params)
     if not samples.any():
         warnings.warn(f"{target_name} is silent, and so is its mosaic", stacklevel=3)
     return Job(samples, stft(samples, dictionary.params), dictionary, settings, recording)
@@ -566,15 +569,15 @@ def channel_jobs(job: Job) -> Iterator[Job]:
     """The jobs to solve: `job` itself, or with channels "apart" one for each channel of the target.
 
     There, channel i of the target is made of channel i of every source recording that has as many channels as the
-    target, and of the mono mix of every other, as if neither had another channel. Each is solved from a start of its
-    own: `solve_steps` adds the channel's number to the seed. They are made one by one, as each has its own frames.
+    target, and of the mono mix of every other, as if neither had another channel. All start from one seed, so that
+    channels that are alike are made alike. They are made one by one, as each has its own frames.
     """
     if job.settings.channels != "apart":
         yield job
         return
     for channel, samples in enumerate(rows(job.recording)):
         dictionary = job.dictionary.one_channel(channel, job.n_solves)
-        yield Job(samples, stft(samples, dictionary.params), dictionary, job.settings, samples, channel)
+        yield Job(samples, stft(samples, dictionary.params), dictionary, job.settings, samples)
 
 
 def _without_offset(samples: Floats, sr: int) -> Floats:
@@ -613,13 +616,15 @@ def faded(samples: Floats, length: int) -> Floats:
     return out
 
 
-def _warn_if_short(name: str, samples: Floats, params: StftParams) -> None:
-    if (length := samples.shape[-1]) < params.n_fft:
+def _warn_of_short(lengths: Mapping[str, int], params: StftParams) -> None:
+    short = {name: length for name, length in lengths.items() if length < params.n_fft}
+    padded = f"fewer than one window of {params.n_fft}"
+    if len(short) > 3:
+        warnings.warn(f"{len(short)} recordings have {padded} samples; they are padded with silence", stacklevel=4)
+        return
+    for name, length in short.items():
         count = "1 sample" if length == 1 else f"{length} samples"
-        warnings.warn(
-            f"{name} has {count}, fewer than one window of {params.n_fft}; it is padded with silence",
-            stacklevel=4,
-        )
+        warnings.warn(f"{name} has {count}, {padded}; it is padded with silence", stacklevel=4)
 
 
 def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> Iterator[Step]:
@@ -635,8 +640,6 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
     Step : one an iteration (updates) or a layer (pursuit).
     """
     settings, dictionary = job.settings, job.dictionary
-    if isinstance(rng, int | np.integer):
-        rng = int(rng) + job.channel
     if settings.method == "pursuit":
         if init is not None:
             raise ValueError("init means nothing to pursuit, which starts from silence; leave it out")

@@ -272,7 +272,7 @@ def reference(target: ArrayLike, source: ArrayLike | Sequence[ArrayLike], sr: in
 
     Raises
     ------
-    ValueError, TypeError : for signals that are empty, integer, not finite, not mono, or silent: there is nothing to
+    ValueError, TypeError : for signals that are empty, integer, not finite, or silent: there is nothing to
         compare with.
     """
     sr = check_rate("sr", sr)
@@ -353,7 +353,7 @@ def evaluate(
 
     Parameters
     ----------
-    y : (L,) float32 or float64, mono: the mosaic, aligned with the target. Cut or padded with silence to the target's
+    y : (L,) or (C, L) float32 or float64: the mosaic, aligned with the target. Cut or padded with silence to the target's
         length, since other tools round up to whole windows. Its gain does not matter.
     target, source, sr : see `reference`.
     blueprint : how it was made, for ``run_ms``, ``long``, ``rep``, ``poly``, ``incons``, ``model_err`` and ``hopbuzz``.
@@ -369,7 +369,7 @@ def evaluate(
 
     Raises
     ------
-    ValueError, TypeError : for signals that are empty, integer, not finite or not mono, for a silent target or source,
+    ValueError, TypeError : for signals that are empty, integer or not finite, for a silent target or source,
         and for a blueprint of another rate or length than `y`.
 
     Examples
