@@ -917,11 +917,13 @@ def test_what_a_preset_does_not_have_cannot_be_set(make):
 def test_a_preset_shows_all_its_settings_as_they_can_be_set(run, name):
     shown = run("presets", name)
     assert (shown.code, shown.err) == (0, "")
-    rows = dict(line.split(maxsplit=1) for line in shown.out.splitlines()[1:])
-    # Every value but the sentence is one that --set takes, and comes to the same but for figures beyond the fourth.
-    assert list(rows) == list(asdict(PRESETS[name]))
-    assert rows.pop("summary").strip() == PRESETS[name].summary
-    for setting, text in rows.items():
+    title, _, *lines = shown.out.splitlines()
+    assert title == f"{name}: {PRESETS[name].summary}"
+    rows = {setting: (text, meaning) for setting, text, meaning in (line.split(maxsplit=2) for line in lines)}
+    # Every value is one that --set takes, and comes to the same but for figures beyond the fourth.
+    assert ["summary", *rows] == list(asdict(PRESETS[name]))
+    for setting, (text, meaning) in rows.items():
+        assert len(meaning.split()) > 1
         value = getattr(PRESETS[name], setting)
         if isinstance(value, float):
             value = pytest.approx(value, rel=1e-3)

@@ -883,4 +883,4 @@ def _table(name: str, *columns: str) -> Table:
 
 def _show(table: Table) -> None:
     # In a pipe, lines stay whole for whatever reads them.
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    Console(width=None if sys.stdout.isatty() else 500).print(table)

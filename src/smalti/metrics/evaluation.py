@@ -353,8 +353,8 @@ def evaluate(
 
     Parameters
     ----------
-    y : (L,) or (C, L) float32 or float64: the mosaic, aligned with the target. Cut or padded with silence to the target's
-        length, since other tools round up to whole windows. Its gain does not matter.
+    y : (L,) or (C, L) float32 or float64: the mosaic, aligned with the target. Cut or padded with silence to the
+        target's length, since other tools round up to whole windows. Its gain does not matter.
     target, source, sr : see `reference`.
     blueprint : how it was made, for ``run_ms``, ``long``, ``rep``, ``poly``, ``incons``, ``model_err`` and ``hopbuzz``.
     hop_s : seconds from one frame of the mosaic to the next, for ``hopbuzz`` of a mosaic without a blueprint, 0.002 or
