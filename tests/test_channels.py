@@ -111,18 +111,32 @@ def test_a_mono_recording_sounds_in_all_channels_and_a_narrow_one_in_the_first(r
     for channel in range(4):
         heard = [mono, stereo[channel] if channel < 2 else np.zeros(300), wide[channel]]
         np.testing.assert_array_equal(
-            dictionary.channel_spectra(channel), np.hstack([stft(samples, GRID) for samples in heard])
+            dictionary.channel_frames()[channel], np.hstack([stft(samples, GRID) for samples in heard])
         )
     mixes = [mixed_down(samples) for samples in (mono, stereo, wide)]
     np.testing.assert_array_equal(dictionary.spectra, np.hstack([stft(mix, GRID) for mix in mixes]))
 
 
+def test_of_the_frames_only_those_asked_for_are_transformed(rng):
+    mono, stereo, wide = (rng.standard_normal(shape) for shape in (2000, (2, 3000), (4, 1500)))
+    dictionary = build_dictionary([mono, stereo, wide], SR, params=StftParams(256, 64, "hamming"))
+    mixing = dictionary.toward_images(rng.random(dictionary.n_atoms))
+    # None of the second recording; the first and the last frame there are.
+    used = np.array([0, 7, 30, dictionary.n_atoms - 5, dictionary.n_atoms - 1])
+    for matrices in (None, mixing):
+        whole, part = dictionary.channel_frames(None, matrices), dictionary.channel_frames(used, matrices)
+        assert len(whole) == len(part) == 4
+        for all_of_them, some in zip(whole, part, strict=True):
+            np.testing.assert_allclose(some, all_of_them[:, used], rtol=1e-12, atol=1e-12)
+    assert [frames.shape for frames in dictionary.channel_frames(used[:0])] == [(129, 0)] * 4
+
+
 def test_channels_do_not_follow_the_arrays_they_came_from(rng):
     stereo = rng.standard_normal((2, 300))
     dictionary = build_dictionary(stereo, SR, params=GRID)
-    before = dictionary.channel_spectra(1)
+    before = dictionary.channel_frames()[1]
     stereo[:] = 0
-    np.testing.assert_array_equal(dictionary.channel_spectra(1), before)
+    np.testing.assert_array_equal(dictionary.channel_frames()[1], before)
 
 
 def test_a_single_channel_is_the_one_of_as_wide_recordings_and_else_the_mix(rng):
@@ -131,8 +145,8 @@ def test_a_single_channel_is_the_one_of_as_wide_recordings_and_else_the_mix(rng)
     right = dictionary.one_channel(1, 2)
     expected = build_dictionary([mono, stereo[1], mixed_down(wide)], SR, params=GRID)
     np.testing.assert_array_equal(right.spectra, expected.spectra)
-    np.testing.assert_array_equal(right.channel_spectra(0), expected.spectra)
-    np.testing.assert_array_equal(dictionary.mixed_down().channel_spectra(0), dictionary.spectra)
+    np.testing.assert_array_equal(right.channel_frames()[0], expected.spectra)
+    np.testing.assert_array_equal(dictionary.mixed_down().channel_frames()[0], dictionary.spectra)
     assert right.n_channels == dictionary.mixed_down().n_channels == 1
     alone = build_dictionary(mono, SR, params=GRID)
     assert alone.mixed_down() is alone.one_channel(0, 2) is alone

@@ -11,7 +11,7 @@ from smalti._checks import Floats, check_rate, check_sound
 from smalti.channels import CANCELLED, covariances, mixed_down, n_channels, remixed, toward_coherence
 from smalti.constraints import segment_slices
 from smalti.sparse_coding import unit_columns
-from smalti.stft import Complexes, StftParams, frame_powers, stft
+from smalti.stft import Complexes, StftParams, frame_powers, spectra_at, stft
 from smalti.views import views
 
 
@@ -65,23 +65,35 @@ class Dictionary:
         """C, those of the widest recording."""
         return max(map(n_channels, self.recordings))
 
-    def channel_spectra(self, channel: int, mixing: Sequence[Complexes | None] | None = None) -> Complexes:
-        """(F, K): the frames as they sound in one of the `n_channels` channels, counted from 0.
+    def channel_frames(
+        self, used: NDArray[np.intp] | None = None, mixing: Sequence[Complexes | None] | None = None
+    ) -> list[Complexes]:
+        """The frames as they sound in each of the `n_channels` channels.
 
-        A recording of one channel sounds in all of them; one of fewer than `n_channels` fills the first. With `mixing`,
-        from `toward_images`, the channels of every recording are mixed first.
+        A recording of one channel sounds in all of them; one of fewer than `n_channels` fills the first.
+
+        Parameters
+        ----------
+        used : (U,) int array, ascending: which atoms; None for all. Only these are transformed.
+        mixing : from `toward_images`: the channels of every recording are mixed first.
+
+        Returns
+        -------
+        C complex arrays (F, U).
         """
-        if self.n_channels == 1:
-            return self.spectra
-        if mixing is None:
-            return _frames([_heard_in(recording, channel) for recording in self.recordings], self.params)[0]
-        parts = [
-            stft(_heard_in(recording, channel), self.params)
-            if matrices is None
-            else remixed(self._heard(recording), matrices[:, channel])
-            for recording, matrices in zip(self.recordings, mixing, strict=True)
-        ]
-        return np.concatenate([part.T for part in parts]).T if len(parts) > 1 else parts[0]
+        used = np.arange(self.n_atoms) if used is None else used
+        if self.n_channels == 1 or not len(used):
+            return [self.spectra[:, used]] * self.n_channels
+        parts = []
+        for of, recording in enumerate(self.recordings):
+            centres = self.centres[used[self.segments[used] == of]]
+            heard = [
+                spectra_at(_heard_in(recording, channel), centres, self.params.n_fft, window=self.params.window)
+                for channel in range(self.n_channels)
+            ]
+            matrices = None if mixing is None else mixing[of]
+            parts.append(heard if matrices is None else [remixed(heard, row) for row in matrices.swapaxes(0, 1)])
+        return [np.concatenate([part.T for part in channel]).T for channel in zip(*parts, strict=True)]
 
     def toward_images(self, used: Floats) -> list[Complexes | None]:
         """For each recording the matrices (F, C, C) that give the frames used the coherence of the whole recording.

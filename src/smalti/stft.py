@@ -120,14 +120,14 @@ def stft(samples: Floats, params: StftParams) -> Complexes:
     return spectra.T
 
 
-def spectra_at(samples: Floats, centres: NDArray[np.intp], n_fft: int) -> Complexes:
+def spectra_at(samples: Floats, centres: NDArray[np.intp], n_fft: int, *, window: str = "hann") -> Complexes:
     """Transforms of frames of any length, centred anywhere: `stft` off its grid.
 
     Parameters
     ----------
     samples : (L,) float32 or float64, zero outside.
     centres : (N,) int array, the samples on which the frames are centred; they may lie outside the signal.
-    n_fft : even int >= 4, the length of a Hann window.
+    n_fft : even int >= 4, the length of the window. window : see `StftParams`.
 
     Returns
     -------
@@ -141,8 +141,8 @@ def spectra_at(samples: Floats, centres: NDArray[np.intp], n_fft: int) -> Comple
     around = np.zeros(last - first, samples.dtype)
     around[begin - first : end - first] = samples[begin:end]
     frames = np.lib.stride_tricks.sliding_window_view(around, n_fft)[centres - (first + half)]
-    window = _window(StftParams(n_fft, n_fft // 4), samples.dtype.str)
-    spectra: Complexes = scipy.fft.rfft(frames * window, axis=1, overwrite_x=True)
+    weights = _window(StftParams(n_fft, n_fft // 4, window), samples.dtype.str)
+    spectra: Complexes = scipy.fft.rfft(frames * weights, axis=1, overwrite_x=True)
     return spectra.T
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse
+from numpy.typing import NDArray
 
 from smalti._checks import Floats, check_choice, check_count
 from smalti.channels import imaged, together
@@ -81,7 +82,8 @@ def synthesize(
         if target.shape != (params.n_bins, needed):
             raise ValueError(f"target has shape {target.shape}; these activations need {(params.n_bins, needed)}")
     if phase == "source":
-        sums = [mix(dictionary.channel_spectra(channel), H) for channel in range(dictionary.n_channels)]
+        used, gains = _sounding(H)
+        sums = [mix(frames, gains) for frames in dictionary.channel_frames(used)]
         return together([istft(grains, params, length=length) for grains in sums])
     if phase == "target":
         aim = "amplitude"
@@ -91,17 +93,24 @@ def synthesize(
             return istft(with_phase(magnitudes, target), params, length=length)
         return griffin_lim(magnitudes, grains, params, length=length, n_iter=n_iter, momentum=momentum)
     mixing = dictionary.toward_images(np.asarray(H.power(2).sum(axis=1)).ravel())
+    used, gains = _sounding(H)
     channels, power = [], np.zeros((params.n_bins, needed), dictionary.norms.dtype)
-    for channel in range(dictionary.n_channels):
-        frames = dictionary.channel_spectra(channel, mixing)
-        channels.append(mix(frames, H))
-        power += np.square(aimed_at(np.abs(frames), H, aim))
+    for frames in dictionary.channel_frames(used, mixing):
+        channels.append(mix(frames, gains))
+        power += np.square(aimed_at(np.abs(frames), gains, aim))
     magnitudes = np.sqrt(power)
     if target is not None and phase == "target":
         factor = target_correction(magnitudes, channels, mix(dictionary.spectra, H), target)
     else:
         factor = shared_griffin_lim(magnitudes, channels, params, length=length, n_iter=n_iter, momentum=momentum)
     return together(imaged([factor * own for own in channels], channels, params, length=length))
+
+
+def _sounding(H: scipy.sparse.csc_array) -> tuple[NDArray[np.intp], scipy.sparse.csc_array]:
+    """The atoms that have any activation, and their rows of H: of a long source most frames never sound."""
+    rows = scipy.sparse.csr_array(H)
+    used = np.flatnonzero(np.diff(rows.indptr))
+    return used, scipy.sparse.csc_array(rows[used])
 
 
 def target_correction(
