@@ -356,3 +356,43 @@ def limiter_gains(excess, sr):
             weight += share
         gains.append(-total / weight)
     return np.array(gains)
+
+
+def runs(contributions, segments, under_frame_db, under_all_db, gap):
+    """The stretches of `smalti.grains.find_runs` as (atom, frame, length, energy), cell by cell."""
+    K, N = contributions.shape
+    least_of_all = contributions.max(initial=0) * 10 ** (-under_all_db / 20)
+    found = []
+    for diagonal in range(1 - K, N):
+        current = None
+        for atom in range(K):
+            frame = atom + diagonal
+            if not 0 <= frame < N:
+                continue
+            least = max(contributions[:, frame].max() * 10 ** (-under_frame_db / 20), least_of_all)
+            if contributions[atom, frame] == 0 or contributions[atom, frame] < least:
+                continue
+            goes_on = current is not None and frame - current[2] <= gap + 1 and segments[atom] == segments[current[0]]
+            if not goes_on:
+                current = [atom, frame, frame, 0.0]
+                found.append(current)
+            current[2] = frame
+            current[3] += contributions[atom, frame] ** 2
+    return [(atom, first, last - first + 1, energy) for atom, first, last, energy in found]
+
+
+def chosen_runs(stretches, layers, shortest):
+    """Which of (atom, frame, length, energy) are kept: the long ones by energy, then the short ones by energy."""
+    by_energy = sorted(range(len(stretches)), key=lambda i: -stretches[i][3])
+    order = [i for i in by_energy if stretches[i][2] >= shortest] + [i for i in by_energy if stretches[i][2] < shortest]
+    kept, sounding = [], {}
+    for i in order:
+        _, first, length, _ = stretches[i]
+        frames = range(first, first + length)
+        room = layers if length >= shortest else 1
+        free = sum(sounding.get(frame, 0) < room for frame in frames)
+        if free >= length / 2:
+            kept.append(i)
+            for frame in frames:
+                sounding[frame] = sounding.get(frame, 0) + 1
+    return kept

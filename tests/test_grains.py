@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from smalti.grains import GAP, Runs, choose_runs, find_runs, keep_runs, smooth_runs
+import oracles
+from smalti.grains import GAP, UNDER_ALL_DB, Runs, choose_runs, find_runs, keep_runs, smooth_runs
 
 
 def planted(K: int, N: int, *stretches: tuple[int, int, int, float]) -> NDArray[np.float64]:
@@ -17,6 +18,50 @@ def planted(K: int, N: int, *stretches: tuple[int, int, int, float]) -> NDArray[
         steps = np.arange(length)
         C[atom + steps, frame + steps] = height
     return C
+
+
+LEVELS = st.sampled_from([0.0, 1e-4, 0.03, 0.2, 0.5, 1.0])
+
+
+@given(
+    arrays(np.float64, (7, 11), elements=LEVELS),
+    st.lists(st.integers(0, 1), min_size=6, max_size=6),
+    st.sampled_from([6.0, 30.0]),
+)
+def test_stretches_are_those_that_are_found_cell_by_cell(
+    C: NDArray[np.float64], steps: list[int], under_frame_db: float
+) -> None:
+    segments = np.concatenate([[0], np.cumsum(steps)])
+    found = find_runs(C, segments, under_frame_db=under_frame_db)
+    wanted = oracles.runs(C, segments, under_frame_db, UNDER_ALL_DB, GAP)
+    got = zip(found.atoms.tolist(), found.frames.tolist(), found.lengths.tolist(), found.energies.tolist(), strict=True)
+    for one, other in zip(sorted(got), sorted(wanted), strict=True):
+        assert one == pytest.approx(other, rel=1e-12)
+
+
+GAINS = st.floats(0.05, 1) | st.just(0.0)
+
+
+@given(arrays(np.float64, (9, 14), elements=GAINS), st.integers(1, 4), st.sampled_from([1, 2, 4]))
+def test_stretches_are_chosen_as_one_by_one(C: NDArray[np.float64], layers: int, shortest: int) -> None:
+    found = find_runs(C)
+    columns = (found.atoms, found.frames, found.lengths, found.energies)
+    stretches = list(zip(*(column.tolist() for column in columns), strict=True))
+    assert choose_runs(found, layers=layers, shortest=shortest).tolist() == oracles.chosen_runs(
+        stretches, layers, shortest
+    )
+
+
+@given(arrays(np.float64, (8, 12), elements=LEVELS), st.integers(1, 3))
+def test_what_is_kept_is_every_cell_of_a_stretch_and_no_other(H: NDArray[np.float64], layers: int) -> None:
+    found = find_runs(H)
+    kept = found.only(choose_runs(found, layers=layers))
+    wanted = np.zeros_like(H)
+    for atom, frame, length in as_tuples(kept):
+        for step in range(length):
+            k, n = atom + step, frame + step
+            wanted[k, n] = max(H[k, n], 1e-3 * H[:, n].max())
+    np.testing.assert_array_equal(keep_runs(H, kept), wanted)
 
 
 def as_tuples(runs: Runs) -> list[tuple[int, int, int]]:
