@@ -197,9 +197,9 @@ def blueprint_of(mosaic: Mosaic) -> Blueprint:
     ``model_err`` and ``incons`` are of what the activations alone sound like, before colour, attacks and level. Of
     channels driven apart, whose activations are not one set, only the grid is told.
     """
-    made = Blueprint.of(mosaic.activations, mosaic.dictionary)
     if len(mosaic.parts) > 1:
-        return Blueprint(made.params, made.sr)
+        return Blueprint(mosaic.dictionary.params, mosaic.sr)
+    made = Blueprint.of(mosaic.activations, mosaic.dictionary)
     sound = mixed_down(mosaic.parts[0].unshaped)
     if mosaic.settings.phase == "source":
         return replace(made, sound=sound)

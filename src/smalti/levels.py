@@ -164,7 +164,7 @@ def _held(
     held, beyond = 0.0, max(0.0, float(excess.max()) - most_db)
     for _ in range(_ROUNDS):
         gains_db = limiter_gains(np.minimum(excess + held, most_db), sr)
-        out = _amplified(samples, gain_db + gains_db)
+        out = amplified(samples, gain_db + gains_db)
         # The curve between samples is drawn through 24 to either side, over which a gain moves a little: so much more.
         over = 20 * math.log10(true_peak(out, sr)) - ceiling_db - beyond
         if over <= MARGIN_DB / 2:
@@ -276,7 +276,7 @@ def _turned(samples: Floats, sr: int, wanted: float, own: float, peak_db: float)
     gain_db = wanted + down
     if gain_db == 0:
         return Levelled(samples, 0.0, 0.0, 0.0, own, peak_db)
-    out = _amplified(samples, gain_db)
+    out = amplified(samples, gain_db)
     return Levelled(out, gain_db, down, 0.0, integrated_loudness(out, sr), peak_db + gain_db)
 
 
@@ -288,7 +288,7 @@ def _limited(samples: Floats, sr: int, loudness: float, wanted: float, peak_db: 
     for round_ in range(_ROUNDS):
         turned_down, gain_db = gain_db > highest, min(gain_db, highest)
         gains_db = limiter_gains(np.minimum(excess + gain_db, MOST_LIMITED_DB), sr)
-        got = integrated_loudness(_amplified(samples, gain_db + gains_db), sr)
+        got = integrated_loudness(amplified(samples, gain_db + gains_db), sr)
         if turned_down or abs(loudness - got) <= _NEAR_ENOUGH_DB:
             break
         # The limiter takes a part of every decibel that is added: how large a one, the last two rounds tell.
@@ -301,7 +301,7 @@ def _limited(samples: Floats, sr: int, loudness: float, wanted: float, peak_db: 
     if peak_db >= CEILING_DB:
         # The rounds of the limiter ended a hair too early.
         down, turned_down = ceiling_db - peak_db, True
-        out, gain_db, peak_db = _amplified(out, down), gain_db + down, ceiling_db
+        out, gain_db, peak_db = amplified(out, down), gain_db + down, ceiling_db
     got = integrated_loudness(out, sr)
     peak_gain_db = min(0.0, got - loudness) if turned_down else 0.0
     return Levelled(out, gain_db, peak_gain_db, float(gains_db.min()), got, peak_db)
@@ -311,7 +311,8 @@ def _loudness_at(samples: Floats, sr: int, gain_db: float) -> float:
     return integrated_loudness(samples * np.float64(10 ** (gain_db / 20)), sr)
 
 
-def _amplified(samples: Floats, gain_db: float | Floats) -> Floats:
+def amplified(samples: Floats, gain_db: float | Floats) -> Floats:
+    """(L,) or (C, L) `samples` at a gain in dB, one for all or (L,) one for each moment; of their dtype."""
     gain: Floats = 10 ** (np.asarray(gain_db, dtype=np.float64) / 20)
     return (samples * gain).astype(samples.dtype)
 

@@ -25,7 +25,7 @@ from smalti.audio import Recording, check_writable, encode_audio, read_audio, re
 from smalti.channels import mixed_down, n_channels, rows, together
 from smalti.errors import AudioFileError
 from smalti.judging import FAR_OFF_S
-from smalti.levels import CEILING_DB, MARGIN_DB, integrated_loudness, match_loudness, true_peak
+from smalti.levels import CEILING_DB, MARGIN_DB, amplified, integrated_loudness, match_loudness, true_peak
 from smalti.making import QUIETEST, Inputs, provenance, read_inputs
 
 PAGE, SOUNDS = "listen.html", "sounds"
@@ -173,7 +173,7 @@ def draw_rounds(
             )
     source = np.concatenate([fitted(sound, sound.shape[-1], channels) for sound in sources], axis=-1)
 
-    wholes = [_amplified(sound, LOUDNESS - integrated_loudness(sound, sr)) for sound in (target, source, *mosaics)]
+    wholes = [amplified(sound, LOUDNESS - integrated_loudness(sound, sr)) for sound in (target, source, *mosaics)]
     target, source, *mosaics = wholes
 
     length = min(target.shape[-1], round(length_s * sr))
@@ -283,12 +283,7 @@ def _brought(clip: Floats, sr: int, own: _Height, loudness: float) -> Floats:
         return clip
     if own.highest < loudness:
         return match_loudness(clip, sr, loudness).samples
-    return _amplified(clip, loudness - own.loudness)
-
-
-def _amplified(sound: Floats, gain_db: float) -> Floats:
-    louder: Floats = sound * np.float32(10 ** (gain_db / 20))
-    return louder
+    return amplified(clip, loudness - own.loudness)
 
 
 def key_of(contest: Contest, rounds: Sequence[Round], *, seed: int) -> dict[str, Any]:

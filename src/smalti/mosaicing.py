@@ -788,17 +788,19 @@ def shaped(audio: Floats, job: Job) -> Floats:
     -------
     Array of that shape and dtype; `audio` itself if the settings have neither.
     """
+    settings, sr, unshaped = job.settings, job.dictionary.sr, audio
+    if not (settings.colour or settings.attacks):
+        return audio
     # When first needed, as they load a part of scipy that nothing else does.
     from smalti.attacks import attack_times
     from smalti.shaping import attack_shape, colour
 
-    settings, sr, unshaped = job.settings, job.dictionary.sr, audio
     if settings.colour:
         audio = colour(mixed_down(audio), job.target, sr, share=settings.colour / 100).apply(audio)
     if settings.attacks:
         times_s = attack_times(job.target, sr)
         audio = attack_shape(mixed_down(audio), job.target, sr, times_s, share=settings.attacks / 100).apply(audio)
-    if audio is not unshaped and audio.ndim == 2:
+    if audio.ndim == 2:
         # What is turned up and down counts more and less in the coherence of the whole.
         audio = coherent_as(audio, unshaped, job.dictionary.params)
     return audio
