@@ -33,6 +33,7 @@ FLOORS = {
         "bands",
         "channels",
         "levels",
+        "pitch",
         "divergence",
         "constraints",
         "grains",
@@ -166,6 +167,13 @@ def test_the_loudness_meter_has_one_place_and_is_loaded_when_first_needed():
     assert {module for module in PLACES if "pyloudnorm" in roots(module)} == {"levels"}
     assert Import("pyloudnorm", False) in imports("levels")
     assert Import("scipy.signal", False) in imports("levels")
+
+
+def test_the_pitch_tracker_has_one_place_and_is_loaded_when_first_needed():
+    # Arrays only, too; but it is an extra, and loads a runtime for networks.
+    assert {module for module in PLACES if "swift_f0" in roots(module)} == {"pitch"}
+    assert Import("swift_f0", False) in imports("pitch")
+    assert not {module for module in PLACES if "onnxruntime" in roots(module)}
 
 
 @pytest.mark.parametrize("module", BELOW_THE_EDGES)

@@ -73,10 +73,12 @@ UNLOADED = {
     "PIL",
     "click",
     "matplotlib",
+    "onnxruntime",
     "pooch",
     "pyloudnorm",
     "requests",
     "rich",
+    "swift_f0",
     "typer",
     "urllib3",
     # The parts of scipy that take longest to load.

@@ -1,0 +1,360 @@
+"""The fundamental frequency of one voice: tracked, checked, and read as notes. Tracking needs ``smalti[pitch]``.
+
+A track is (N,) frequencies in Hz, one for each frame, and 0 where there is no pitch. Tracking is that of swift-f0, a
+small network, which is loaded when first needed; all else here is arithmetic on tracks.
+"""
+
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from smalti._checks import Floats, check_count, check_rate, check_signal
+from smalti.errors import MissingExtraError
+from smalti.stft import StftParams, stft
+
+# Pitches that a track may hold.
+LOWEST_HZ, HIGHEST_HZ = 20.0, 20_000.0
+
+# The network hears 47 to 2094 Hz in sound of this rate, one value for every so many samples, and is sure of a pitch
+# from this confidence on. Each value depends on so many around it.
+_RATE, _HOP, _SURE, _CONTEXT = 16_000, 256, 0.5, 11
+# At sound slowed down to a third it hears 141 to 6281 Hz, and is believed from 200 Hz on; at sound twice as fast, 23 to
+# 1047 Hz, and is believed below 150 Hz.
+_SLOWER, _HIGH_FROM_HZ, _FASTER, _LOW_BELOW_HZ = 3, 200.0, 2, 150.0
+# So sure, and with so much evidence, the first look needs no other.
+_CERTAIN, _EXPLAINED = 0.8, 0.6
+
+# What the evidence is read from: spectra of 43 ms, up to so many Hz. Harmonics closer than so many bins run together:
+# such pitches have the evidence of the doubtful.
+_SLOW_RATE, _N_FFT, _EVIDENCE_TO_HZ, _APART, _DOUBTFUL = _SLOWER * _RATE, 2048, 8_000.0, 6, 0.75
+# A pitch of the second look explains at least so much, and a lone partial that counts as a pitch makes up so much.
+_LEAST_EXPLAINED, _LONE = 0.25, 0.7
+# Harmonics that hold less than this share of what all of them do are not there.
+_EMPTY = 0.01
+# Frames whose power is so many dB below the loudest are silent.
+_SILENT_DB = 60.0
+
+# Longer recordings are tracked in blocks, which are 1875 frames of the network, with what surrounds them.
+_BLOCK_S, _AROUND_S = 30, 2
+
+# Values of a track this many octaves apart belong to two notes, between which there is nothing to interpolate.
+_ONE_NOTE = 1 / 6
+# Steps under so many octaves are steady, in stretches of at least so many frames.
+_STEADY_STEP, _STEADY_FRAMES = 50 / 1200, 4
+# The A that equal temperament is tuned to, and its number.
+_A_HZ, _A_NOTE = 440.0, 69
+
+
+def track_pitch(samples: Floats, sr: int, *, hop: int) -> Floats:
+    """The fundamental frequency of a recording of one voice or instrument, 23 to 6281 Hz.
+
+    The network looks at the recording and, where it is not certain then, at the recording slowed down to a third, in
+    which notes above its range are within it. Of two pitches a moment has the one of more confidence times evidence:
+    how much of the spectrum its harmonics explain beyond chance. A pitch too low by an octave explains no more but
+    claims more, one too high leaves every other harmonic unexplained. Where that finds none, the network looks at the
+    recording sped up, for low notes; and what is a single partial, as of a whistle that glides too fast, is its pitch.
+
+    Parameters
+    ----------
+    samples : (L,) float32 or float64, finite, L >= 1; its level does not matter. Of chords and mixtures it finds one
+        note or none.
+    sr : Hz, 1000 to 768000. Pitches are those below half of it.
+    hop : samples from one frame to the next.
+
+    Returns
+    -------
+    (N,) float64, Hz, 0 where there is no pitch; frame n is about sample n * hop, N = 1 + L // hop, as from
+    `smalti.stft`.
+
+    Raises
+    ------
+    MissingExtraError : if swift-f0 is not installed.
+    ValueError, TypeError : if `samples` has several channels or another dtype, or `sr` or `hop` is out of range.
+
+    References
+    ----------
+    Nieradzik (2025), "SwiftF0: fast and accurate monophonic pitch detection", arXiv 2508.18440, for the network; the
+    other looks and the choice among them are ours.
+    """
+    signal, sr, hop = check_signal("samples", samples), check_rate("sr", sr), check_count("hop", hop, least=1)
+    network = _network()
+    peak = float(np.abs(signal).max())
+    frames = np.zeros(len(signal) * _RATE // (sr * _HOP) + 2)
+    if peak > 0:
+        per_block, around = _BLOCK_S * _RATE // _HOP, _AROUND_S * _RATE // _HOP
+        for block in range(-(-len(frames) // per_block)):
+            first_s = max(0, block * _BLOCK_S - _AROUND_S)
+            part = signal[first_s * sr : ((block + 1) * _BLOCK_S + _AROUND_S) * sr]
+            if len(part):
+                found = _tracked(network, part / peak, sr)[around if block else 0 :]
+                kept = frames[block * per_block : (block + 1) * per_block]
+                kept[: len(found)] = found[: len(kept)]
+    return _at_times(_mended(frames), np.arange(1 + len(signal) // hop) * (hop / sr * _RATE / _HOP))
+
+
+def check_f0(name: str, f0: ArrayLike, n: int) -> Floats:
+    """Return a track as (n,) float64.
+
+    Parameters
+    ----------
+    name : what messages call it.
+    f0 : (n,) numbers, Hz, 0 where there is no pitch, else 20 to 20000.
+    n : how many frames there are.
+
+    Raises
+    ------
+    ValueError, TypeError : if it is anything else.
+    """
+    track = np.asarray(f0)
+    if track.dtype.kind not in "iuf":
+        raise TypeError(f"{name} has dtype {track.dtype}; pass frequencies in Hz, and 0 where there is no pitch")
+    if track.ndim != 1:
+        raise ValueError(f"{name} has shape {track.shape}; pass one frequency for each frame, shape ({n},)")
+    if len(track) != n:
+        raise ValueError(f"{name} has {len(track)} values; pass {n}, one for each frame: track with the same hop")
+    track = track.astype(np.float64)
+    bad = int(n - np.count_nonzero(np.isfinite(track)))
+    if bad:
+        raise ValueError(f"{name} holds {bad} values that are NaN or infinite; pass 0 where there is no pitch")
+    beyond = track[(track != 0) & ~((track >= LOWEST_HZ) & (track <= HIGHEST_HZ))]
+    if len(beyond):
+        raise ValueError(
+            f"{name} holds {beyond[0]:g} Hz; pass frequencies from {LOWEST_HZ:g} to {HIGHEST_HZ:g} Hz, "
+            "and pass 0 where there is no pitch"
+        )
+    return track
+
+
+def steadiness(f0: Floats, heard: NDArray[np.bool_]) -> float:
+    """How much of what is heard is steadily pitched: 0 nothing, 1 all.
+
+    The share of heard frames that lie in voiced stretches of at least 4 frames all of whose steps are under 50 cents.
+
+    Parameters
+    ----------
+    f0 : (N,) float array, Hz, 0 where there is no pitch.
+    heard : (N,) bool array. Stretches go on where nothing is heard; where none is, the share is 0.
+    """
+    octaves = _octaves(f0)
+    # A step from or to a frame without pitch is NaN, and so not steady.
+    breaks = np.flatnonzero(~(np.abs(np.diff(octaves)) < _STEADY_STEP)) + 1
+    lengths = np.diff(np.r_[0, breaks, len(f0)])
+    steady = np.repeat(lengths >= _STEADY_FRAMES, lengths) & (f0 > 0)
+    return np.count_nonzero(steady & heard) / max(1, np.count_nonzero(heard))
+
+
+def bridged(f0: Floats, *, longest: int) -> Floats:
+    """A track whose shorter gaps are filled: a third of each, rounded up, by the note before, the rest by the next.
+
+    Parameters
+    ----------
+    f0 : (N,) float array, Hz, 0 where there is no pitch; not modified.
+    longest : frames, 0 or more; longer gaps stay. Before the first note and after the last, up to so many frames next
+        to it get that note.
+
+    Returns
+    -------
+    (N,) array of f0's dtype; pitches stay as they are.
+    """
+    voiced = np.flatnonzero(f0)
+    if not len(voiced):
+        return f0.copy()
+    frames = np.arange(len(f0))
+    following = np.searchsorted(voiced, frames)
+    before = np.r_[-1, voiced][following]
+    after = np.r_[voiced, len(f0)][following]
+    gap, passed = after - before - 1, frames - before
+    early = passed <= -(-gap // 3)
+    within, filled = (before >= 0) & (after < len(f0)), f0[np.where(early, before, np.minimum(after, len(f0) - 1))]
+    filled = np.where(before < 0, np.where(after - frames <= longest, f0[voiced[0]], 0), filled)
+    filled = np.where(after >= len(f0), np.where(passed <= longest, f0[voiced[-1]], 0), filled)
+    filled = np.where(within & (gap > longest), 0, filled)
+    return np.where(f0 > 0, f0, filled).astype(f0.dtype)
+
+
+def note_numbers(f0: Floats) -> Floats:
+    """MIDI note numbers, (N,) fractional: 69 is 440 Hz, 12 an octave. NaN where there is no pitch."""
+    return _A_NOTE + 12 * (_octaves(f0) - np.log2(_A_HZ))
+
+
+def note_frequencies(notes: Floats) -> Floats:
+    """The inverse of `note_numbers`: (N,) Hz, 0 where a number is NaN."""
+    return np.where(np.isnan(notes), 0.0, _A_HZ * np.exp2((notes - _A_NOTE) / 12))
+
+
+def tuning_cents(f0: Floats) -> float:
+    """How far a track's notes lie above the equal temperament of A4 = 440 Hz: cents, in (-50, 50].
+
+    The circular mean over the frames that have a pitch, as 49 cents above a note are 51 below the next; 0 where there
+    are none, or they lie around the circle evenly.
+    """
+    turns = note_numbers(f0[f0 > 0])
+    mean = np.exp(2j * np.pi * turns).sum() / max(1, len(turns))
+    # Less is rounding, which points anywhere.
+    if abs(mean) < 1e-9:
+        return 0.0
+    cents = float(np.angle(mean)) * 50 / np.pi
+    return cents if cents > -50 else 50.0
+
+
+@cache
+def _network() -> Any:
+    try:
+        from swift_f0 import SwiftF0
+    except ImportError as error:
+        raise MissingExtraError("following pitch needs swift-f0: pip install 'smalti[pitch]'") from error
+    # One thread: as fast as two with so small a network, and the order of sums never changes.
+    return SwiftF0(threads=1, spin=False)
+
+
+def _tracked(network: Any, signal: Floats, sr: int) -> Floats:
+    """Pitches of up to half a minute with a peak of 1 or less, one every 16 ms."""
+    fast, plain, slow = _resampled(signal, sr)
+    spectra = stft(slow, StftParams(_N_FFT, _SLOWER * _HOP))
+    power = np.square(np.abs(spectra[: _bin(min(_EVIDENCE_TO_HZ, sr / 2))]), dtype=np.float64)
+    first = network.detect(plain, _RATE)
+    n_frames = len(first.pitch_hz)
+    power, f0, confidence = power[:, :n_frames], first.pitch_hz, first.confidence
+    level = power.sum(axis=0)
+    sounds = level > level.max() * 10 ** (-_SILENT_DB / 10)
+    sure = sounds & (confidence >= _SURE)
+    evidence = _evidence(power, f0)
+    out = np.where(sure, f0, 0.0)
+    score = np.where(sure, confidence * np.maximum(evidence, 0.05), 0)
+    doubtful = sounds & ~((confidence >= _CERTAIN) & (evidence >= _EXPLAINED))
+    high, confidence = _look(network, slow, _SLOWER, doubtful)
+    evidence = _evidence(power, high)
+    allowed = (high >= _HIGH_FROM_HZ) & (confidence >= _SURE) & (evidence >= _LEAST_EXPLAINED)
+    better = allowed & (confidence * evidence > score)
+    out[better] = high[better]
+    low, confidence = _look(network, fast, 1 / _FASTER, sounds & (out == 0))
+    deep = (low < _LOW_BELOW_HZ) & (confidence >= _SURE)
+    out[deep] = low[deep]
+    lone = _lone_partials(power)
+    unpitched = sounds & (out == 0)
+    out[unpitched] = lone[unpitched]
+    return out
+
+
+def _look(network: Any, sound: Floats, slower: float, chosen: NDArray[np.bool_]) -> tuple[Floats, Floats]:
+    """Pitches and confidences, (N,) each, of `sound` that is slowed down for the network; 0 where not `chosen`."""
+    f0, confidence = np.zeros(len(chosen)), np.zeros(len(chosen))
+    for start, stop in _stretches(chosen, round(2 * _CONTEXT / slower)):
+        begin, end = max(0, int(start * slower) - _CONTEXT), int(stop * slower) + _CONTEXT
+        seen = network.detect(sound[begin * _HOP : end * _HOP], _RATE)
+        frames = np.arange(start, stop)[chosen[start:stop]]
+        at = np.minimum((frames * slower).astype(int) - begin, len(seen.pitch_hz) - 1)
+        f0[frames], confidence[frames] = seen.pitch_hz[at] * slower, seen.confidence[at]
+    return f0, confidence
+
+
+def _resampled(signal: Floats, sr: int) -> list[Floats]:
+    """`signal` at half, one and three times the network's rate: float32, and a little more than whole frames."""
+    import scipy.fft
+
+    # Whole seconds hold whole numbers of samples at every rate, so transforms of them resample exactly; the silence
+    # that is added keeps the end from reaching around to the beginning.
+    seconds = -(-(len(signal) + sr // 8) // sr)
+    spectrum = scipy.fft.rfft(signal.astype(np.float32), seconds * sr)
+    out = []
+    for rate in (_RATE // _FASTER, _RATE, _SLOW_RATE):
+        n_bins = seconds * min(rate, sr) // 2
+        samples = scipy.fft.irfft(spectrum[:n_bins], seconds * rate) * np.float32(rate / sr)
+        n_frames = len(signal) * _RATE // (sr * _HOP) + 2
+        out.append(samples[: n_frames * _HOP * rate // _RATE])
+    return out
+
+
+def _bin(hz: float) -> int:
+    return int(hz * _N_FFT / _SLOW_RATE)
+
+
+def _evidence(power: Floats, f0: Floats) -> Floats:
+    """How much of each frame's power (F, N) the harmonics of its pitch (N,) explain beyond chance: 1 all, 0 none.
+
+    A harmonic explains a main lobe, or 2 % of its frequency if that is wider, to either side. Of white noise, all of
+    these together would explain the share of bins that they cover: (explained - covered) / (1 - covered) is left.
+    """
+    n_bins, n_frames = power.shape
+    lowest, columns = _bin(50.0), np.arange(n_frames)
+    sums = np.concatenate([np.zeros((1, n_frames)), np.cumsum(power, axis=0)])
+    total = sums[n_bins] - sums[lowest]
+    spacing = np.maximum(f0 * (_N_FFT / _SLOW_RATE), 1.0)
+    explained, covered, done = np.zeros(n_frames), np.zeros(n_frames), np.full(n_frames, lowest)
+    multiples = {2: np.zeros(n_frames), 3: np.zeros(n_frames)}
+    for harmonic in range(1, int(n_bins / spacing.min(initial=n_bins)) + 1):
+        centre = harmonic * spacing
+        reach = np.maximum(1.6, 0.02 * centre)
+        # Bins are counted once, though high harmonics overlap; and none beyond the last.
+        start = np.clip(np.round(centre - reach).astype(int), done, n_bins)
+        stop = np.clip(np.round(centre + reach).astype(int) + 1, start, n_bins)
+        found = sums[stop, columns] - sums[start, columns]
+        explained += found
+        for factor, held in multiples.items():
+            if harmonic % factor == 0:
+                held += found
+        covered += stop - start
+        done = stop
+    chance = covered / max(1, n_bins - lowest)
+    share = np.divide(explained, total, out=np.zeros(n_frames), where=total > 0)
+    beyond = np.divide(share - chance, 1 - chance, out=np.zeros(n_frames), where=chance < 1)
+    # A pitch of which every second or third harmonic alone holds something is an octave or more too low.
+    empty = np.maximum(*multiples.values()) > (1 - _EMPTY) * explained
+    return np.where(spacing < _APART, _DOUBTFUL, np.where(empty, beyond / 2, beyond))
+
+
+def _lone_partials(power: Floats) -> Floats:
+    """The frequency of a partial that makes up nearly all of a frame's power (F, N), or 0."""
+    n_bins, n_frames = power.shape
+    out = np.zeros(n_frames)
+    if n_bins <= 2 * _APART:
+        return out
+    peaks = power.argmax(axis=0)
+    sums = np.concatenate([np.zeros((1, n_frames)), np.cumsum(power, axis=0)])
+    columns = np.arange(n_frames)
+    near = sums[np.minimum(peaks + 5, n_bins), columns] - sums[np.maximum(peaks - 4, 0), columns]
+    alone = (peaks >= _APART) & (peaks < n_bins - 1) & (near > _LONE * sums[-1])
+    at = columns[alone]
+    # The top of a parabola through the three highest logarithms; a Hann window's main lobe nearly is one.
+    left, middle, right = (np.log(np.maximum(power[peaks[alone] + step, at], 1e-300)) for step in (-1, 0, 1))
+    bend = np.minimum(left - 2 * middle + right, -1e-9)
+    out[alone] = (peaks[alone] + np.clip((left - right) / (2 * bend), -0.5, 0.5)) * (_SLOW_RATE / _N_FFT)
+    return out
+
+
+def _stretches(chosen: NDArray[np.bool_], near: int) -> list[tuple[int, int]]:
+    """First and one past the last of the runs of True; those no more than `near` frames apart are one."""
+    at = np.flatnonzero(chosen)
+    if not len(at):
+        return []
+    breaks = np.flatnonzero(np.diff(at) > near)
+    starts, stops = at[np.r_[0, breaks + 1]], at[np.r_[breaks, len(at) - 1]] + 1
+    return list(zip(starts.tolist(), stops.tolist(), strict=True))
+
+
+def _mended(f0: Floats) -> Floats:
+    """Without frames that stand alone, and those between two of one note in line with these."""
+    octaves = _octaves(f0)
+    padded, voiced = np.pad(octaves, 1, constant_values=np.nan), np.pad(f0 > 0, 1)
+    before, after = padded[:-2], padded[2:]
+    out = np.where(voiced[:-2] | voiced[2:], f0, 0.0)
+    astray = (np.abs(before - after) < _ONE_NOTE) & ~(np.abs(octaves - (before + after) / 2) < 3 * _ONE_NOTE)
+    out[astray] = 2.0 ** ((before + after) / 2)[astray]
+    return out
+
+
+def _octaves(f0: Floats) -> Floats:
+    """Binary logarithms, NaN where there is no pitch."""
+    return np.log2(f0, out=np.full(len(f0), np.nan), where=f0 > 0)
+
+
+def _at_times(f0: Floats, times: Floats) -> Floats:
+    """A track at fractional frames: between two of one note as far up as along, else the nearer of the two."""
+    left = np.minimum(times.astype(int), len(f0) - 2)
+    share = np.clip(times - left, 0, 1)
+    octaves = _octaves(f0)
+    one_note = np.abs(octaves[left + 1] - octaves[left]) < _ONE_NOTE
+    between = 2.0 ** np.where(one_note, octaves[left] + share * (octaves[left + 1] - octaves[left]), 0)
+    return np.where(one_note, between, np.where(share < 0.5, f0[left], f0[left + 1]))
