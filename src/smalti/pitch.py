@@ -4,13 +4,14 @@ A track is (N,) frequencies in Hz, one for each frame, and 0 where there is no p
 small network, which is loaded when first needed; all else here is arithmetic on tracks.
 """
 
+import math
 from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smalti._checks import Floats, check_count, check_rate, check_signal
+from smalti._checks import Floats, Integers, check_count, check_rate, check_signal
 from smalti.errors import MissingExtraError
 from smalti.stft import StftParams, stft
 
@@ -23,17 +24,19 @@ _RATE, _HOP, _SURE, _CONTEXT = 16_000, 256, 0.5, 11
 # At sound slowed down to a third it hears 141 to 6281 Hz, and is believed from 200 Hz on; at sound twice as fast, 23 to
 # 1047 Hz, and is believed below 150 Hz.
 _SLOWER, _HIGH_FROM_HZ, _FASTER, _LOW_BELOW_HZ = 3, 200.0, 2, 150.0
-# So sure, and with so much evidence, the first look needs no other.
-_CERTAIN, _EXPLAINED = 0.8, 0.6
+# So sure, with so much evidence, and so far from the top of its range the first look needs no other.
+_CERTAIN, _EXPLAINED, _BELOW_TOP_HZ = 0.8, 0.6, 1000.0
 
 # What the evidence is read from: spectra of 43 ms, up to so many Hz. Harmonics closer than so many bins run together:
 # such pitches have the evidence of the doubtful.
 _SLOW_RATE, _N_FFT, _EVIDENCE_TO_HZ, _APART, _DOUBTFUL = _SLOWER * _RATE, 2048, 8_000.0, 6, 0.75
 # A pitch of the second look explains at least so much, and a lone partial that counts as a pitch makes up so much.
 _LEAST_EXPLAINED, _LONE = 0.25, 0.7
+# So many harmonics refine a pitch, by no more than so many octaves.
+_REFINING, _MOST_MOVED = 6, 40 / 1200
 # Harmonics that hold less than this share of what all of them do are not there.
 _EMPTY = 0.01
-# Frames whose power is so many dB below the loudest are silent.
+# Frames so many dB below a tone at the recording's peak are silent.
 _SILENT_DB = 60.0
 
 # Longer recordings are tracked in blocks, which are 1875 frames of the network, with what surrounds them.
@@ -142,7 +145,7 @@ def steadiness(f0: Floats, heard: NDArray[np.bool_]) -> float:
     breaks = np.flatnonzero(~(np.abs(np.diff(octaves)) < _STEADY_STEP)) + 1
     lengths = np.diff(np.r_[0, breaks, len(f0)])
     steady = np.repeat(lengths >= _STEADY_FRAMES, lengths) & (f0 > 0)
-    return np.count_nonzero(steady & heard) / max(1, np.count_nonzero(heard))
+    return int(np.count_nonzero(steady & heard)) / max(1, int(np.count_nonzero(heard)))
 
 
 def bridged(f0: Floats, *, longest: int) -> Floats:
@@ -158,25 +161,25 @@ def bridged(f0: Floats, *, longest: int) -> Floats:
     -------
     (N,) array of f0's dtype; pitches stay as they are.
     """
-    voiced = np.flatnonzero(f0)
+    out, voiced = f0.copy(), np.flatnonzero(f0)
     if not len(voiced):
-        return f0.copy()
-    frames = np.arange(len(f0))
-    following = np.searchsorted(voiced, frames)
-    before = np.r_[-1, voiced][following]
-    after = np.r_[voiced, len(f0)][following]
-    gap, passed = after - before - 1, frames - before
-    early = passed <= -(-gap // 3)
-    within, filled = (before >= 0) & (after < len(f0)), f0[np.where(early, before, np.minimum(after, len(f0) - 1))]
-    filled = np.where(before < 0, np.where(after - frames <= longest, f0[voiced[0]], 0), filled)
-    filled = np.where(after >= len(f0), np.where(passed <= longest, f0[voiced[-1]], 0), filled)
-    filled = np.where(within & (gap > longest), 0, filled)
-    return np.where(f0 > 0, f0, filled).astype(f0.dtype)
+        return out
+    first, last = int(voiced[0]), int(voiced[-1])
+    out[max(0, first - longest) : first] = f0[first]
+    out[last + 1 : last + 1 + longest] = f0[last]
+    gaps = np.diff(voiced) - 1
+    short = (gaps > 0) & (gaps <= longest)
+    for before, gap in zip(voiced[:-1][short].tolist(), gaps[short].tolist(), strict=True):
+        turn, after = before + 1 - (-gap // 3), before + 1 + gap
+        out[before + 1 : turn] = f0[before]
+        out[turn:after] = f0[after]
+    return out
 
 
 def note_numbers(f0: Floats) -> Floats:
     """MIDI note numbers, (N,) fractional: 69 is 440 Hz, 12 an octave. NaN where there is no pitch."""
-    return _A_NOTE + 12 * (_octaves(f0) - np.log2(_A_HZ))
+    notes: Floats = _A_NOTE + 12 * (_octaves(f0) - math.log2(_A_HZ))
+    return notes
 
 
 def note_frequencies(notes: Floats) -> Floats:
@@ -191,11 +194,11 @@ def tuning_cents(f0: Floats) -> float:
     are none, or they lie around the circle evenly.
     """
     turns = note_numbers(f0[f0 > 0])
-    mean = np.exp(2j * np.pi * turns).sum() / max(1, len(turns))
+    across, along = float(np.sin(2 * np.pi * turns).sum()), float(np.cos(2 * np.pi * turns).sum())
     # Less is rounding, which points anywhere.
-    if abs(mean) < 1e-9:
+    if math.hypot(across, along) <= 1e-9 * len(turns):
         return 0.0
-    cents = float(np.angle(mean)) * 50 / np.pi
+    cents = math.atan2(across, along) * 50 / math.pi
     return cents if cents > -50 else 50.0
 
 
@@ -218,13 +221,14 @@ def _tracked(network: Any, signal: Floats, sr: int) -> Floats:
     n_frames = len(first.pitch_hz)
     power, f0, confidence = power[:, :n_frames], first.pitch_hz, first.confidence
     level = power.sum(axis=0)
-    sounds = level > level.max() * 10 ** (-_SILENT_DB / 10)
+    # The middle bin of a tone at full scale, which is the recording's peak, holds the square of a quarter window.
+    sounds = level > (_N_FFT / 4) ** 2 * 10 ** (-_SILENT_DB / 10)
     sure = sounds & (confidence >= _SURE)
     evidence = _evidence(power, f0)
     out = np.where(sure, f0, 0.0)
     score = np.where(sure, confidence * np.maximum(evidence, 0.05), 0)
-    doubtful = sounds & ~((confidence >= _CERTAIN) & (evidence >= _EXPLAINED))
-    high, confidence = _look(network, slow, _SLOWER, doubtful)
+    certain = (confidence >= _CERTAIN) & (evidence >= _EXPLAINED) & (f0 < _BELOW_TOP_HZ)
+    high, confidence = _look(network, slow, _SLOWER, sounds & ~certain)
     evidence = _evidence(power, high)
     allowed = (high >= _HIGH_FROM_HZ) & (confidence >= _SURE) & (evidence >= _LEAST_EXPLAINED)
     better = allowed & (confidence * evidence > score)
@@ -235,7 +239,9 @@ def _tracked(network: Any, signal: Floats, sr: int) -> Floats:
     lone = _lone_partials(power)
     unpitched = sounds & (out == 0)
     out[unpitched] = lone[unpitched]
-    return out
+    out = _refined(power, out)
+    # The network may take what rings for a pitch that the recording cannot hold.
+    return np.where(out < sr / 2, out, 0.0)
 
 
 def _look(network: Any, sound: Floats, slower: float, chosen: NDArray[np.bool_]) -> tuple[Floats, Floats]:
@@ -261,7 +267,11 @@ def _resampled(signal: Floats, sr: int) -> list[Floats]:
     out = []
     for rate in (_RATE // _FASTER, _RATE, _SLOW_RATE):
         n_bins = seconds * min(rate, sr) // 2
-        samples = scipy.fft.irfft(spectrum[:n_bins], seconds * rate) * np.float32(rate / sr)
+        # The top tenth fades out: behind a sharp edge, every beginning and end would ring at its frequency.
+        fade = np.cos(np.linspace(0, np.pi / 2, n_bins // 10, dtype=np.float32))
+        passed = spectrum[:n_bins] * np.float32(rate / sr)
+        passed[n_bins - len(fade) :] *= fade
+        samples = scipy.fft.irfft(passed, seconds * rate)
         n_frames = len(signal) * _RATE // (sr * _HOP) + 2
         out.append(samples[: n_frames * _HOP * rate // _RATE])
     return out
@@ -317,11 +327,38 @@ def _lone_partials(power: Floats) -> Floats:
     near = sums[np.minimum(peaks + 5, n_bins), columns] - sums[np.maximum(peaks - 4, 0), columns]
     alone = (peaks >= _APART) & (peaks < n_bins - 1) & (near > _LONE * sums[-1])
     at = columns[alone]
-    # The top of a parabola through the three highest logarithms; a Hann window's main lobe nearly is one.
-    left, middle, right = (np.log(np.maximum(power[peaks[alone] + step, at], 1e-300)) for step in (-1, 0, 1))
-    bend = np.minimum(left - 2 * middle + right, -1e-9)
-    out[alone] = (peaks[alone] + np.clip((left - right) / (2 * bend), -0.5, 0.5)) * (_SLOW_RATE / _N_FFT)
+    out[alone] = _tops(power, peaks[alone], at)
     return out
+
+
+def _tops(power: Floats, peaks: Integers, at: Integers) -> Floats:
+    """The frequencies of peaks, bins 1 to F - 2 of power (F, N), each in the frame `at`."""
+    # The top of a parabola through three logarithms; a Hann window's main lobe nearly is one.
+    left, middle, right = (np.log(np.maximum(power[peaks + step, at], 1e-300)) for step in (-1, 0, 1))
+    bend = np.minimum(left - 2 * middle + right, -1e-9)
+    tops: Floats = (peaks + np.clip((left - right) / (2 * bend), -0.5, 0.5)) * (_SLOW_RATE / _N_FFT)
+    return tops
+
+
+def _refined(power: Floats, f0: Floats) -> Floats:
+    """Pitches (N,) drawn to the peaks of power (F, N) at their first harmonics: the network's own are 5 cents off, and
+    20 at the ends of its range. Those whose harmonics run together stay.
+    """
+    n_bins, spacing = len(power), f0 * (_N_FFT / _SLOW_RATE)
+    moved, weights = np.zeros(len(f0)), np.zeros(len(f0))
+    for harmonic in range(1, _REFINING + 1):
+        at = np.flatnonzero((spacing >= _APART) & (harmonic * spacing < n_bins - 5))
+        expected = np.round(harmonic * spacing[at]).astype(int)
+        steps = np.argmax([power[expected + step, at] for step in range(-3, 4)], axis=0) - 3
+        # A maximum at the rim belongs to something else.
+        inside = np.abs(steps) < 3
+        at, peaks = at[inside], (expected + steps)[inside]
+        octaves = np.log2(_tops(power, peaks, at) / (harmonic * f0[at]))
+        # A higher harmonic shows the pitch more finely.
+        weight = power[peaks, at] * harmonic**2 * (np.abs(octaves) < _MOST_MOVED)
+        moved[at] += weight * octaves
+        weights[at] += weight
+    return f0 * np.exp2(np.divide(moved, weights, out=moved, where=weights > 0))
 
 
 def _stretches(chosen: NDArray[np.bool_], near: int) -> list[tuple[int, int]]:
@@ -347,7 +384,8 @@ def _mended(f0: Floats) -> Floats:
 
 def _octaves(f0: Floats) -> Floats:
     """Binary logarithms, NaN where there is no pitch."""
-    return np.log2(f0, out=np.full(len(f0), np.nan), where=f0 > 0)
+    octaves: Floats = np.log2(f0, out=np.full(len(f0), np.nan), where=f0 > 0)
+    return octaves
 
 
 def _at_times(f0: Floats, times: Floats) -> Floats:
