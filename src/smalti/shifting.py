@@ -21,6 +21,8 @@ LEAST_RATIO, MOST_RATIO = 1 / 16, 16.0
 
 # The source is filtered in 46 ms windows, or in windows of so many periods where that is longer, up to 93 ms.
 WINDOW_S, MOST_WINDOW_S, WINDOW_PERIODS = 1024 / 22050, 2048 / 22050, 4.5
+# The pitch is corrected by up to 2 % where sound many periods apart is so much alike.
+CORRECTED, PERIODS_APART, LEAST_LIKENESS, ROUND_HZ = 0.02, 16, 0.5, 5000.0
 # Partials are looked for so far, in f0, to either side of where they belong. Sounds without a pitch have bands.
 PEAK_REACH, BAND_HZ = 0.3, 175.0
 # No partial lies deeper under its frame's loudest than this, and no gain goes beyond 24 dB.
@@ -42,8 +44,8 @@ UNPITCHED_SEGMENT_S, UNPITCHED_FADE_S, SEARCH_S = 0.030, 0.012, 0.008
 ATTACK_STEP_S, ATTACK_MEAN_STEPS, ATTACK_AFTER_S, ATTACK_BEFORE_S, ATTACK_RISE_DB = 0.0005, 4, 0.010, 0.030, 10.0
 # It counts within 40 dB of the grain's loudest, and starts where it has risen by 1 % of its rise in power.
 ATTACK_FLOOR_DB, ATTACK_FOOT = -40.0, 0.01
-# What sounds before an attack fades out in the last millisecond before it.
-ATTACK_FADE_S = 0.001
+# What sounds before an attack fades out in the last half millisecond before it.
+ATTACK_FADE_S = 0.0005
 
 # Of the recording around a grain so much is read as well.
 MARGIN_S = 0.010
@@ -104,6 +106,8 @@ def shift_grain(
         around = np.arange(-margin, length + margin) / hop
         speed = np.exp(np.interp(around, np.arange(len(ratios)), np.log(ratios)))
         own = _interpolated_pitch(pitches, around)
+        if pitches.any():
+            own *= _correction(mono, own, sr)
         voiced = pitches[np.clip(np.rint(around).astype(np.intp), 0, len(pitches) - 1)] > 0
         fade = round(ATTACK_FADE_S * sr)
         starts = [attack for attack in _attacks(mono, sr) if margin < attack < margin + length]
@@ -216,6 +220,48 @@ def _interpolated_pitch(pitches: Floats, at: Floats) -> Floats:
     if len(known) == 0:
         return np.full(len(at), BAND_HZ)
     return np.exp(np.interp(at, known, np.log(pitches[known])))
+
+
+def _correction(mono: Floats, own: Floats, sr: int) -> Floats:
+    """Factors (L,) by which the pitch is off that of the nearest peaks of the autocorrelation, 0.98 to 1.02.
+
+    A tenth of a semitone is well tracked, but seven periods on it is a tenth of a cycle of the third partial.
+    """
+    params = StftParams.from_seconds(WINDOW_S, WINDOW_S / 4, sr)
+    centres = np.arange(params.hop, max(len(mono) - params.hop, params.hop + 1), params.hop)
+    # A Hann window hears as much as two moments so far to either side of its middle.
+    sides = np.clip(centres + np.rint(0.18 * params.n_fft * np.array([[-1], [1]])).astype(np.intp), 0, len(mono) - 1)
+    periods = sr / np.sqrt(own[sides[0]] * own[sides[1]])
+    spectra = spectra_at(mono, centres, params.n_fft).T
+    # Without its treble a peak is round enough for a parabola to find its top.
+    fall = np.square(np.cos(np.pi / 2 * np.clip(np.arange(params.n_bins) * (sr / params.n_fft / ROUND_HZ), 0, 1)))
+    likeness: Floats = scipy.fft.irfft(np.square(np.abs(spectra)) * fall.astype(mono.dtype), axis=1)
+    likeness /= _window_likeness(params.n_fft)
+    # The more periods apart, the finer; but neighbouring peaks must stay out of reach, and a third of the window holds.
+    counts = np.clip(params.n_fft / 3 // periods, 1, PERIODS_APART)
+    apart = counts * periods
+    reach = max(2, int(CORRECTED * params.n_fft / 3))
+    lags = np.rint(apart).astype(np.intp)[:, None] + np.arange(-reach, reach + 1)
+    near = np.abs(lags - apart[:, None]) <= np.maximum(2, CORRECTED * apart)[:, None]
+    values = np.take_along_axis(likeness, np.clip(lags, 0, params.n_fft - 1), axis=1)
+    best = np.argmax(np.where(near, values, -np.inf), axis=1)[:, None] + np.arange(-1, 2)
+    left, top, right = np.take_along_axis(values, np.clip(best, 0, 2 * reach), axis=1).T
+    bend = left - 2 * top + right
+    found = (apart <= params.n_fft / 2.5) & (bend < 0) & (top > LEAST_LIKENESS * likeness[:, 0])
+    offset = np.where(found, np.clip(0.5 * (left - right) / np.where(bend < 0, bend, -1), -0.5, 0.5), 0)
+    measured = lags[:, 0] + best[:, 1] + offset
+    factors = np.where(found, apart / np.maximum(measured, 1), 1)
+    factors[np.abs(factors - 1) > CORRECTED] = 1
+    corrections: Floats = np.interp(np.arange(len(mono)), centres, factors)
+    return corrections
+
+
+@functools.lru_cache(maxsize=8)
+def _window_likeness(n: int) -> Floats:
+    """The circular autocorrelation of a Hann window of `n` samples, 1 at lag 0."""
+    likeness: Floats = scipy.fft.irfft(np.square(np.abs(scipy.fft.rfft(_hann(n, "<f8")))))
+    likeness = (likeness / likeness[0]).astype(np.float32)
+    return likeness
 
 
 def _running(rate: Floats) -> Floats:
@@ -464,7 +510,9 @@ def _band_limit(speed: Floats, params: StftParams, sr: int) -> Floats:
     """Gains (K, F) that take out what reading at (K,) speeds would fold over."""
     hz = np.arange(params.n_bins) * (sr / params.n_fft)
     limit = np.where(speed > 1, sr / 2 / speed, sr)[:, None]
-    share = np.clip((limit - hz) / np.minimum(TRANSITION_HZ, 0.2 * limit), 0, 1)
+    # Hardly anything folds over at speeds hardly above 1, and hardly anything may then be lost.
+    width = np.clip(np.minimum(sr / 2 - limit, 0.2 * limit), 1e-3, TRANSITION_HZ)
+    share = np.clip((limit - hz) / width, 0, 1)
     gains: Floats = (0.5 - 0.5 * np.cos(np.pi * share)).astype(np.float32)
     return gains
 
@@ -539,6 +587,8 @@ def _filtered(
     if spectra is None:
         spectra = spectra_at(sound, centres, params.n_fft).T
     n = OVERSAMPLING * params.n_fft
+    # What lies at half the rate is one line of a real spectrum there, and two at twice the rate.
+    gains = np.concatenate([gains[:, :-1], gains[:, -1:] / 2], axis=1)
     frames: Floats = scipy.fft.irfft(spectra * gains, n=n, axis=1, overwrite_x=True)
     # Squares of Hann windows a quarter window apart add up to 1.5.
     frames *= _hann(n, frames.dtype.str) * (OVERSAMPLING / 1.5)
