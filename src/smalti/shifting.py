@@ -27,14 +27,20 @@ CORRECTED, PERIODS_APART, LEAST_LIKENESS, ROUND_HZ = 0.02, 16, 0.5, 5000.0
 PEAK_REACH, BAND_HZ = 0.3, 175.0
 # No partial lies deeper under its frame's loudest than this, and no gain goes beyond 24 dB.
 ENVELOPE_FLOOR_DB, MOST_GAIN_DB = -80.0, 24.0
+# A partial may be lifted if it stands out of what lies halfway to its neighbours by 16 dB, not if by the 8 dB that
+# noise does, in the mean of five frames; where partials are under six bins apart, that cannot be told.
+NOISE_OVER_DB, TONE_OVER_DB, STEADY_FRAMES, LEAST_SPACING = 8.0, 16.0, 5, 6.0
 # What reading faster would fold over is faded out over so many Hz below its limit.
 TRANSITION_HZ = 200.0
 
 # The source is read at twice its rate, where ten taps reach 80 dB up to the band's end.
 OVERSAMPLING, TAPS, PHASES, KAISER_BETA = 2, 10, 8192, 8.0
 
-# Between two jumps the reading may drift by one period of the source, but at least by 6 ms; segments last 5 to 46 ms.
-DRIFT_S, LEAST_SEGMENT_S, MOST_SEGMENT_S = 0.006, 0.005, 0.046
+# Between two jumps the reading may drift by one period of the source, but at least by 6 ms; segments last 7 to 46 ms.
+DRIFT_S, LEAST_SEGMENT_S, MOST_SEGMENT_S = 0.006, 0.007, 0.046
+# Seams lie up to so much of a segment off their regular places, or the noise that comes with a tone, read again and
+# again at regular intervals, would get a pitch of its own.
+SCATTER, GOLDEN = 0.2, 0.6180339887498949
 # Crossfades last two periods of what is heard, at least 4 ms, and never more than this share of a segment.
 FADE_S, FADE_SHARE = 0.004, 0.6
 # Without a pitch: longer segments, lest their rate be heard as one, and a search this far to either side.
@@ -347,7 +353,9 @@ def _seams(
     lengths = np.clip(lengths, 8, np.maximum(8, 0.6 * room / np.maximum(rate, 1)))
     passed = np.concatenate([[0.0], np.cumsum(np.diff(at) * (1 / lengths[1:] + 1 / lengths[:-1]) / 2)])
     count = max(1, round(passed[-1]))
-    seams = np.interp(np.arange(count + 1) * (passed[-1] / count), passed, at.astype(np.float64))
+    numbers = np.arange(count + 1)
+    scattered = numbers + SCATTER * (2 * (numbers * GOLDEN % 1) - 1)
+    seams = np.interp(scattered * (passed[-1] / count), passed, at.astype(np.float64))
     seams[0], seams[-1] = first, last
     wanted = np.where(pitched, np.maximum(2 * heard, FADE_S * sr), UNPITCHED_FADE_S * sr)
     fades = np.zeros(count + 1)
@@ -531,10 +539,30 @@ def _formant_gains(
     numbers = np.arange(1, levels.shape[1] + 1)
     moved = _between(levels, counts, numbers * speed[:, None])
     most = MOST_GAIN_DB * np.log(10) / 20
-    asked = np.clip(moved - levels, -most, most)
+    asked = np.clip(moved - levels, -most, most * _standing_out(power, spacing / bin_hz, levels, voiced))
     where = np.arange(params.n_bins, dtype=np.float32) * (bin_hz / spacing[:, None]).astype(np.float32)
     gains: Floats = np.exp(_between(asked, counts, where)).astype(np.float32)
     return gains
+
+
+def _standing_out(power: Floats, spacing: Floats, levels: Floats, voiced: NDArray[np.bool_]) -> Floats:
+    """How clearly (K, H) partials stand out of what lies halfway to their neighbours, 0 (noise) to 1.
+
+    Above a sound's last partial there is but hiss, and it would roar if it were lifted to the level of the partials
+    among which it comes to lie. Partials too near to one another to tell, and bands, count as standing out.
+    """
+    n_bins = power.shape[1]
+    halfway = (np.arange(levels.shape[1] + 1) + 0.5) * spacing[:, None]
+    bins = np.clip(np.rint(halfway).astype(np.intp), 1, n_bins - 2)
+    rows_at = np.arange(len(power))[:, None]
+    valleys = power[rows_at, bins] + power[rows_at, bins - 1] + power[rows_at, bins + 1]
+    least = np.exp(2 * levels.max(axis=1, keepdims=True)) * 10 ** (ENVELOPE_FLOOR_DB / 10)
+    valleys = np.log(np.maximum(valleys, least)) / 2
+    over_db = (levels - (valleys[:, 1:] + valleys[:, :-1]) / 2) * (20 / np.log(10))
+    over_db = scipy.ndimage.uniform_filter1d(over_db, STEADY_FRAMES, axis=0, mode="nearest")
+    share: Floats = np.clip((over_db - NOISE_OVER_DB) / (TONE_OVER_DB - NOISE_OVER_DB), 0, 1)
+    share[~voiced | (spacing < LEAST_SPACING)] = 1
+    return share
 
 
 def _partial_levels(power: Floats, voiced: NDArray[np.bool_], spacing: Floats) -> tuple[Floats, NDArray[np.intp]]:
