@@ -313,10 +313,10 @@ def _add_between(
     positions = np.interp(phase[at] + cycles[segment], own_phase, np.arange(len(own_phase)))
     if start is not None:
         rise = np.flatnonzero(at < start)
-        weight[rise] *= np.square(np.sin(np.pi / 2 * (at[rise] - heard_from + 0.5) / max(1, start - heard_from)))
+        weight[rise] *= _eased((at[rise] - heard_from + 0.5) / max(1, start - heard_from))
     if end is not None:
         fall = np.flatnonzero(at >= end - fade)
-        weight[fall] *= np.square(np.cos(np.pi / 2 * (at[fall] - (end - fade) + 0.5) / fade))
+        weight[fall] *= _eased((end - at[fall] - 0.5) / fade)
 
     part = slice(read_from, read_to)
     lowest = float(own[part][voiced[part]].min(initial=np.inf))
@@ -440,7 +440,7 @@ def _most_alike(mono: Floats, last: float, low: float, high: float, half: int) -
 def _segments(seams: Floats, fades: Floats, alike: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
     """The samples of all segments, one after the other: where each is heard, its segment, and its weight.
 
-    Raised-cosine crossfades, which add up to 1; where neighbours are less alike, they are lifted so that power does.
+    Eased crossfades, which add up to 1; where neighbours are less alike, they are lifted so that power does.
     """
     firsts = np.ceil(seams[:-1] - fades[:-1] / 2).astype(np.intp)
     lasts = np.ceil(seams[1:] + fades[1:] / 2).astype(np.intp)
@@ -455,12 +455,20 @@ def _segments(seams: Floats, fades: Floats, alike: Floats) -> tuple[NDArray[np.i
 def _crossfade(
     at: NDArray[np.intp], seam: NDArray[np.intp], seams: Floats, fades: Floats, alike: Floats, *, fall: bool = False
 ) -> Floats:
-    where = np.clip((at - seams[seam]) / np.maximum(fades[seam], 1e-9), -0.5, 0.5)
-    rise = 0.5 + 0.5 * np.sin(np.pi * where)
-    power = np.square(rise) + np.square(1 - rise) + 2 * alike[seam] * rise * (1 - rise)
+    rise = _eased((at - seams[seam]) / np.maximum(fades[seam], 1e-9) + 0.5)
+    weight: Floats = 1 - rise if fall else rise
+    if alike.min() == 1:
+        return weight
     # Where a fade is, both sides share the lift; elsewhere the power is 1.
-    weight: Floats = ((1 - rise) if fall else rise) / np.sqrt(power)
+    weight /= np.sqrt(1 - 2 * (1 - alike[seam]) * rise * (1 - rise))
     return weight
+
+
+def _eased(share: Floats) -> Floats:
+    """From 0 to 1, level at both ends: eased alike from either."""
+    inside = np.clip(share, 0, 1)
+    eased: Floats = inside * inside * (3 - 2 * inside)
+    return eased
 
 
 # --- attacks
@@ -495,8 +503,9 @@ def _attacks(mono: Floats, sr: int) -> list[int]:
 def _highest(values: Floats, first: int, last: int) -> Floats:
     """The highest of the values from `first` to `last` after each; beyond the ends there are zeros."""
     padded = np.pad(values, (max(0, -first), max(0, last)))
-    runs = np.lib.stride_tricks.sliding_window_view(padded, last - first + 1)
-    most: Floats = runs.max(axis=1)[max(0, first) : max(0, first) + len(values)]
+    size = last - first + 1
+    start = max(0, first) + size // 2
+    most: Floats = scipy.ndimage.maximum_filter1d(padded, size, mode="constant")[start : start + len(values)]
     return most
 
 
@@ -516,13 +525,13 @@ def _most_nearby(speed: Floats, at: NDArray[np.intp], reach: int) -> Floats:
 
 def _band_limit(speed: Floats, params: StftParams, sr: int) -> Floats:
     """Gains (K, F) that take out what reading at (K,) speeds would fold over."""
-    hz = np.arange(params.n_bins) * (sr / params.n_fft)
-    limit = np.where(speed > 1, sr / 2 / speed, sr)[:, None]
+    if speed.max() <= 1:
+        return np.ones((len(speed), params.n_bins), np.float32)
+    hz = np.arange(params.n_bins, dtype=np.float32) * np.float32(sr / params.n_fft)
+    limit = np.where(speed > 1, sr / 2 / speed, sr)[:, None].astype(np.float32)
     # Hardly anything folds over at speeds hardly above 1, and hardly anything may then be lost.
     width = np.clip(np.minimum(sr / 2 - limit, 0.2 * limit), 1e-3, TRANSITION_HZ)
-    share = np.clip((limit - hz) / width, 0, 1)
-    gains: Floats = (0.5 - 0.5 * np.cos(np.pi * share)).astype(np.float32)
-    return gains
+    return _eased((limit - hz) / width)
 
 
 def _formant_gains(
@@ -541,7 +550,7 @@ def _formant_gains(
     most = MOST_GAIN_DB * np.log(10) / 20
     asked = np.clip(moved - levels, -most, most * _standing_out(power, spacing / bin_hz, levels, voiced))
     where = np.arange(params.n_bins, dtype=np.float32) * (bin_hz / spacing[:, None]).astype(np.float32)
-    gains: Floats = np.exp(_between(asked, counts, where)).astype(np.float32)
+    gains: Floats = np.exp(_between(asked.astype(np.float32), counts, where))
     return gains
 
 
@@ -600,10 +609,10 @@ def _between(values: Floats, counts: NDArray[np.intp], where: Floats) -> Floats:
     last = counts.astype(where.dtype)[:, None]
     places = np.clip(where, 1, last)
     lower = np.minimum(places.astype(np.intp), np.maximum(counts - 1, 1)[:, None])
-    share = places - lower
+    share = places - lower.astype(where.dtype)
     start = np.arange(len(values))[:, None] * values.shape[1] - 1 + lower
     flat = values.ravel()
-    step = np.append(np.diff(flat), 0.0)
+    step = np.diff(flat, append=flat[-1:])
     values_there: Floats = flat[start] + share * step[start]
     return values_there
 
