@@ -7,6 +7,7 @@ applied before, in the source. At attacks the reading begins anew, so that none 
 """
 
 import functools
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.fft
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_count, check_rate
 from smalti.channels import mixed_down, rows
-from smalti.stft import Complexes, StftParams, overlap_add, spectra_at
+from smalti.stft import StftParams, overlap_add, spectra_at
 
 LEAST_RATIO, MOST_RATIO = 1 / 16, 16.0
 
@@ -115,10 +116,12 @@ def shift_grain(
         if pitches.any():
             own *= _correction(mono, own, sr)
         voiced = pitches[np.clip(np.rint(around).astype(np.intp), 0, len(pitches) - 1)] > 0
-        fade = round(ATTACK_FADE_S * sr)
+        course = _Course(speed, own, voiced, sr)
         starts = [attack for attack in _attacks(mono, sr) if margin < attack < margin + length]
         for start, end in zip([None, *starts], [*starts, None], strict=True):
-            _add_between(out, channels, mono, sr, speed, own, voiced, start, end, margin, fade, keep_formants)
+            between = _between_attacks(channels, mono, course, start, end, margin, keep_formants)
+            first = between[0] - margin
+            out[:, first : first + between[1].shape[1]] += between[1]
     return out if samples.ndim == 2 else out[0]
 
 
@@ -278,72 +281,82 @@ def _running(rate: Floats) -> Floats:
 # --- one stretch between attacks
 
 
-def _add_between(
-    out: Floats,
-    channels: Floats,
-    mono: Floats,
-    sr: int,
-    speed: Floats,
-    own: Floats,
-    voiced: NDArray[np.bool_],
-    start: int | None,
-    end: int | None,
-    margin: int,
-    fade: int,
-    keep_formants: bool,
-) -> None:
-    """Read what lies between two attacks, or an attack and the grain's end, and add it to `out`."""
-    length = out.shape[1]
-    # In samples of the padded stretch: what is heard, and what may be read.
-    heard_from = margin if start is None else max(start - fade, margin)
-    heard_to = margin + length if end is None else end
-    reach = 0 if start is None else int(np.ceil((start - heard_from) * speed[start]))
-    read_from = 0 if start is None else max(0, start - reach)
-    read_to = len(mono) if end is None else end
-    anchor = heard_from if start is None else start
+@dataclass(frozen=True, eq=False)
+class _Course:
+    """What the padded stretch does at each of its (L,) samples: speed of reading, own pitch in Hz, if it has one."""
 
-    own_phase = _running(own / sr)
-    phase = _running(own * speed / sr)
-    phase += own_phase[anchor] - phase[anchor]
-    seams, fades = _seams(speed, own, voiced, heard_from, heard_to, read_to - read_from, sr)
-    cycles, alike = _cycles(
-        mono, own_phase, phase, speed, voiced, seams, fades, (read_from, read_to - 1), sr, held=start is not None
-    )
-    at, segment, weight = _segments(seams, fades, alike)
-    positions = np.interp(phase[at] + cycles[segment], own_phase, np.arange(len(own_phase)))
+    speed: Floats
+    own: Floats
+    voiced: NDArray[np.bool_]
+    sr: int
+
+
+def _between_attacks(
+    channels: Floats, mono: Floats, course: _Course, start: int | None, end: int | None, margin: int, keep: bool
+) -> tuple[int, Floats]:
+    """What is heard from one attack to the next, or from and to the grain's ends: its first sample, and (C, N)."""
+    fade = round(ATTACK_FADE_S * course.sr)
+    # In samples of the padded stretch: what is heard, and what may be read.
+    first = margin if start is None else max(start - fade, margin)
+    last = len(mono) - margin if end is None else end
+    reach = 0 if start is None else int(np.ceil((start - first) * course.speed[start]))
+    part = slice(0 if start is None else max(0, start - reach), len(mono) if end is None else end)
+
+    at, positions, weight = _places(mono, course, (first, last), part, start)
     if start is not None:
         rise = np.flatnonzero(at < start)
-        weight[rise] *= _eased((at[rise] - heard_from + 0.5) / max(1, start - heard_from))
+        weight[rise] *= _eased((at[rise] - first + 0.5) / max(1, start - first))
     if end is not None:
         fall = np.flatnonzero(at >= end - fade)
         weight[fall] *= _eased((end - at[fall] - 0.5) / fade)
 
-    part = slice(read_from, read_to)
-    lowest = float(own[part][voiced[part]].min(initial=np.inf))
-    window_s = min(max(WINDOW_S, WINDOW_PERIODS / lowest), MOST_WINDOW_S)
-    params = StftParams.from_seconds(window_s, window_s / 4, sr)
-    centres = _centres(read_to - read_from, params)
-    inside = np.clip(centres, 0, read_to - read_from - 1) + read_from
-    gains = _band_limit(_most_nearby(speed, inside, params.hop), params, sr)
-    spectra = None
-    if keep_formants:
-        spectra = spectra_at(mono[part], centres, params.n_fft).T
-        gains *= _formant_gains(np.square(np.abs(spectra)), own[inside], voiced[inside], speed[inside], params, sr)
+    params, centres, gains = _gains(mono, course, part, keep)
+    heard = np.empty((len(channels), last - first), channels.dtype)
     for channel, sound in enumerate(channels):
-        known = spectra if len(channels) == 1 else None
-        twice = _filtered(sound[part], centres, gains, params, spectra=known)
-        values = _read(twice, positions - read_from) * weight
-        out[channel, heard_from - margin : heard_to - margin] += np.bincount(
-            at - heard_from, values, minlength=heard_to - heard_from
-        )[: heard_to - heard_from].astype(out.dtype)
+        values = _read(_filtered(sound[part], centres, gains, params), positions - part.start)
+        heard[channel] = np.bincount(at - first, values * weight, minlength=last - first)[: last - first]
+    return first, heard
 
 
-def _seams(
-    speed: Floats, own: Floats, voiced: NDArray[np.bool_], first: int, last: int, room: int, sr: int
-) -> tuple[Floats, Floats]:
+def _places(
+    mono: Floats, course: _Course, heard: tuple[int, int], part: slice, anchor: int | None
+) -> tuple[NDArray[np.intp], Floats, Floats]:
+    """Where samples are heard, where they are read, and their weights, (N,) each; some moments are heard twice."""
+    grid = np.arange(len(mono))
+    own_phase = _running(course.own / course.sr)
+    phase = _running(course.own * course.speed / course.sr)
+    meeting = heard[0] if anchor is None else anchor
+    phase += own_phase[meeting] - phase[meeting]
+    seams, fades = _seams(course, *heard, part.stop - part.start)
+    bounds = (part.start, part.stop - 1)
+    cycles, alike = _cycles(mono, own_phase, phase, course, seams, fades, bounds, held=anchor is not None)
+    at, segment, weight = _segments(seams, fades, alike)
+    return at, np.interp(phase[at] + cycles[segment], own_phase, grid), weight
+
+
+def _gains(
+    mono: Floats, course: _Course, part: slice, keep_formants: bool
+) -> tuple[StftParams, NDArray[np.intp], Floats]:
+    """How the part that is read is filtered before: the grid, the frames' centres in it, and (K, F) gains."""
+    lowest = float(course.own[part][course.voiced[part]].min(initial=np.inf))
+    window_s = min(max(WINDOW_S, WINDOW_PERIODS / lowest), MOST_WINDOW_S)
+    params = StftParams.from_seconds(window_s, window_s / 4, course.sr)
+    centres = _centres(part.stop - part.start, params)
+    inside = np.clip(centres + part.start, part.start, part.stop - 1)
+    gains = _band_limit(_most_nearby(course.speed, inside, params.hop), params, course.sr)
+    if keep_formants:
+        power = np.square(np.abs(spectra_at(mono[part], centres, params.n_fft).T))
+        gains *= _formant_gains(
+            power, course.own[inside], course.voiced[inside], course.speed[inside], params, course.sr
+        )
+    return params, centres, gains
+
+
+def _seams(course: _Course, first: int, last: int, room: int) -> tuple[Floats, Floats]:
     """Where segments meet, J + 1 moments from `first` to `last`, and how long they are crossfaded there, in samples."""
     at = np.unique(np.append(np.arange(first, last, 32), last - 1))
-    rate, period, pitched = speed[at], sr / own[at], voiced[at]
+    sr, rate, pitched = course.sr, course.speed[at], course.voiced[at]
+    period = sr / course.own[at]
     heard = period / rate
     drift = np.maximum(period, DRIFT_S * sr)
     least = np.where(pitched, np.maximum(LEAST_SEGMENT_S * sr, heard), UNPITCHED_SEGMENT_S * sr)
@@ -368,12 +381,10 @@ def _cycles(
     mono: Floats,
     own_phase: Floats,
     phase: Floats,
-    speed: Floats,
-    voiced: NDArray[np.bool_],
+    course: _Course,
     seams: Floats,
     fades: Floats,
     bounds: tuple[int, int],
-    sr: int,
     *,
     held: bool,
 ) -> tuple[Floats, Floats]:
@@ -389,7 +400,7 @@ def _cycles(
     most = np.maximum(own_phase[bounds[1]] - np.interp(ends, grid, phase), least)
     alike = np.ones(len(seams))
     places = np.rint(seams).astype(np.intp)
-    free = ~(voiced[places[:-1]] & voiced[np.minimum(places[:-1] + 1, len(voiced) - 1)])
+    free = ~course.voiced[places[:-1]]
     free[0] = False
     cycles = _whole(nominal, least, most, 0.0)
     if held:
@@ -401,9 +412,9 @@ def _cycles(
             [least[segment] + here, nominal[segment] + here, most[segment] + here], own_phase, grid
         )
         last = float(np.interp(here + cycles[segment - 1], own_phase, grid))
-        reach = SEARCH_S * sr
+        reach = SEARCH_S * course.sr
         low, high = min(max(low, middle - reach), high), max(min(high, middle + reach), low)
-        place, alike[segment] = _most_alike(mono, last, low, high, max(8, round(fade * speed[seam] / 2)))
+        place, alike[segment] = _most_alike(mono, last, low, high, max(8, round(fade * course.speed[seam] / 2)))
         cycles[segment] = np.interp(place, grid, own_phase) - here
         after = slice(segment + 1, None)
         cycles[after] = _whole(nominal[after], least[after], most[after], cycles[segment])
@@ -617,12 +628,9 @@ def _between(values: Floats, counts: NDArray[np.intp], where: Floats) -> Floats:
     return values_there
 
 
-def _filtered(
-    sound: Floats, centres: NDArray[np.intp], gains: Floats, params: StftParams, *, spectra: Complexes | None = None
-) -> Floats:
+def _filtered(sound: Floats, centres: NDArray[np.intp], gains: Floats, params: StftParams) -> Floats:
     """(L,) `sound` at (K, F) gains, at twice its rate; sample i of it lies at ``TAPS + 2 * i`` of what is returned."""
-    if spectra is None:
-        spectra = spectra_at(sound, centres, params.n_fft).T
+    spectra = spectra_at(sound, centres, params.n_fft).T
     n = OVERSAMPLING * params.n_fft
     # What lies at half the rate is one line of a real spectrum there, and two at twice the rate.
     gains = np.concatenate([gains[:, :-1], gains[:, -1:] / 2], axis=1)
