@@ -28,6 +28,7 @@ FLOORS = {
     "kernels": {
         "attacks",
         "shaping",
+        "shifting",
         "views",
         "stft",
         "bands",
