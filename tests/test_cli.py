@@ -31,7 +31,8 @@ from smalti.examples import Example
 from smalti.levels import integrated_loudness, true_peak
 from smalti.making import FIGURES
 from smalti.metrics import MEASURES
-from smalti.mosaicing import PRESETS, Settings, configure, n_steps
+from smalti.mosaicing import n_steps
+from smalti.settings import PRESETS, Settings, configure
 from smalti.synthesis import PHASES
 
 SR = 8000
@@ -617,7 +618,7 @@ def test_results_may_go_elsewhere_and_folders_hold_the_last_results(folder, make
     [
         (
             ("--preset", "nope"),
-            "--preset is 'nope'; pass one of classic, balanced, faithful",
+            "--preset is 'nope'; pass one of classic, balanced, melodic, faithful",
         ),
         (("--phase", "nope"), "--phase is 'nope'; pass one of"),
         (("--layers", "0"), "'--layers'"),

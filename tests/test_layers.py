@@ -30,6 +30,7 @@ FLOORS = {
         "shaping",
         "shifting",
         "views",
+        "voices",
         "stft",
         "bands",
         "channels",
@@ -42,8 +43,8 @@ FLOORS = {
         "sparse_coding",
         "phase",
     },
-    "things": {"dictionary", "synthesis", "metrics"},
-    "job": {"mosaicing"},
+    "things": {"dictionary", "synthesis", "metrics", "transposing"},
+    "job": {"settings", "jobs", "following", "mosaicing"},
     "edges": {"audio", "examples", "plots", "demo", "making", "judging", "listening"},
     "faces": {"cli", "__main__"},
 }

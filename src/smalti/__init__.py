@@ -6,8 +6,9 @@ from smalti.constraints import LetItBee
 from smalti.dictionary import Dictionary, build_dictionary
 from smalti.divergence import beta_divergence, multiplicative_update
 from smalti.errors import AudioFileError, ExampleError, MissingExtraError, SmaltiError
-from smalti.mosaicing import PRESETS, Mosaic, Settings, mosaic
+from smalti.mosaicing import Mosaic, mosaic
 from smalti.phase import griffin_lim
+from smalti.settings import PRESETS, Settings
 from smalti.sparse_coding import pursuit_steps, sparse_code
 from smalti.stft import StftParams, istft, stft
 from smalti.synthesis import synthesize

@@ -117,7 +117,7 @@ def activation_steps(
             raise ValueError(f"init has shape {H.shape}; {shape[0]} atoms and {shape[1]} frames need {shape}")
     fit = choose_fit(V, W, n_iter=n_iter, beta=beta, eps=eps)
     # The checks above run at the call; a generator function would put them off to the first step.
-    return _steps(Step(0, H, fit), n_iter, constraints, labels, constraints.weights(W) if constraints else None)
+    return steps_of(Step(0, H, fit), n_iter, constraints, labels, constraints.weights(W) if constraints else None)
 
 
 def solve_activations(
@@ -158,9 +158,14 @@ def choose_fit(V: Floats, W: Floats, *, n_iter: int, beta: float, eps: float) ->
     return SpectralFit.of(V, W, beta=beta, eps=eps)
 
 
-def _steps(
-    step: Step, n_iter: int, constraints: LetItBee | None, segments: Integers | None, weights: Floats | None
+def steps_of(
+    step: Step,
+    n_iter: int,
+    constraints: LetItBee | None = None,
+    segments: Integers | None = None,
+    weights: Floats | None = None,
 ) -> Iterator[Step]:
+    """The steps of any `Fit` from a first one, which is not checked; `weights` is what `LetItBee.apply` takes."""
     for iteration in range(n_iter):
         if constraints is not None and iteration % constraints.every == 0:
             H = constraints.apply(step.H, strength=(iteration + 1) / n_iter, segments=segments, weights=weights)

@@ -54,20 +54,8 @@ from smalti.making import (
     write_report,
 )
 from smalti.metrics import MEASURES, Measure
-from smalti.mosaicing import (
-    CHANNELS,
-    DEFAULT_PRESET,
-    LOUDNESSES,
-    PRESETS,
-    Settings,
-    assemble,
-    channel_jobs,
-    configure,
-    n_steps,
-    prepare,
-    render,
-    solve_steps,
-)
+from smalti.mosaicing import assemble, channel_jobs, n_steps, prepare, render, solve_steps
+from smalti.settings import CHANNELS, DEFAULT_PRESET, LOUDNESSES, PRESETS, Settings, configure
 from smalti.stft import StftParams
 from smalti.synthesis import PHASES
 

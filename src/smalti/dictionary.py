@@ -12,7 +12,7 @@ from smalti.channels import CANCELLED, covariances, mixed_down, n_channels, remi
 from smalti.constraints import segment_slices
 from smalti.sparse_coding import unit_columns
 from smalti.stft import Complexes, StftParams, frame_powers, spectra_at, stft
-from smalti.views import views
+from smalti.views import shifted_views, views
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,6 +141,34 @@ class Dictionary:
             view[:, self.norms == 0] = 0
         return joined
 
+    def shifted_views(
+        self, ratios: Floats, f0: Floats, *, keep_formants: bool, ear_weighting: bool = False
+    ) -> list[Floats]:
+        """`views` of the atoms at other pitches: three (Q, B, K) arrays; see `smalti.views.shifted_views`.
+
+        Parameters
+        ----------
+        ratios : (Q, K) float array, >= 0. f0 : (K,) Hz, 0 for none.
+        """
+        of_each = [
+            shifted_views(
+                mixed_down(recording),
+                self.centres[rows],
+                self.params.hop,
+                self.sr,
+                np.where(self.norms[rows] > 0, ratios[:, rows], 0),
+                f0[rows],
+                keep_formants=keep_formants,
+                ear_weighting=ear_weighting,
+            )
+            for recording, rows in zip(self.recordings, segment_slices(self.n_atoms, self.segments), strict=True)
+        ]
+        # Joined with frames as rows, as they lie in memory.
+        return [
+            np.concatenate([view.swapaxes(1, 2) for view in view_of_each], axis=1).swapaxes(1, 2)
+            for view_of_each in zip(*of_each, strict=True)
+        ]
+
     def sounding(self, quietest_db: float) -> NDArray[np.bool_]:
         """(K,) bools: whether each atom is at most `quietest_db` under the loudest of its recording.
 
@@ -155,6 +183,18 @@ class Dictionary:
         least = np.maximum(loudest * 10 ** (-quietest_db / 20), self.norms.max() * 10 ** (-2 * quietest_db / 20))
         heard: NDArray[np.bool_] = (self.norms > 0) & (self.norms >= least[self.segments])
         return heard
+
+    def only(self, atoms: NDArray[np.intp]) -> "Dictionary":
+        """The dictionary of some atoms alone, (U,) int array, ascending and not empty, and of their recordings."""
+        kept, segments = np.unique(self.segments[atoms], return_inverse=True)
+        return replace(
+            self,
+            spectra=self.spectra[:, atoms],
+            segments=segments,
+            centres=self.centres[atoms],
+            names=tuple(self.names[i] for i in kept),
+            recordings=tuple(self.recordings[i] for i in kept),
+        )
 
     def mixed_down(self) -> "Dictionary":
         """The same atoms, sounding in one channel: the mono mixes."""

@@ -4,10 +4,12 @@ beta 2 is the squared Euclidean distance, 1 the Kullback-Leibler divergence, 0 I
 smoothly from one to the next. V (F, N) is the target, W (F, K) the fixed dictionary, H (K, N) the activations.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from smalti._checks import Floats, check_magnitudes, check_real, check_same_bins
 
@@ -201,6 +203,116 @@ class GramFit:
         return without_denormals(ratio)
 
 
+@dataclass(frozen=True, eq=False)
+class Block:
+    """What a dictionary is like in some places: for some voices, in some target frames.
+
+    Attributes
+    ----------
+    voices, frames : (P,) int arrays, the places; no frame twice.
+    W : (F, K) float array, >= 0: the atoms' magnitudes there.
+    """
+
+    voices: NDArray[np.intp]
+    frames: NDArray[np.intp]
+    W: Floats
+
+    @cached_property
+    def atom_sums(self) -> Floats:
+        """(K,)"""
+        sums: Floats = self.W.sum(axis=0)
+        return sums
+
+
+@dataclass(frozen=True, eq=False)
+class BlockFit:
+    """Kullback-Leibler with a dictionary that differs from voice to voice and frame to frame.
+
+    H has K rows a voice, one voice below the other. ``Y[:, n]`` is the sum of ``W_b @ H[rows of v, n]`` over the places
+    (v, n) of all blocks b. With one voice and one block of all frames it is `SpectralFit`. Activations that have no
+    place in any block explain nothing, and become 0.
+
+    Spectra and the product lie transposed here, (N, F), so that the frames of a block are gathered along memory.
+    """
+
+    V: Floats
+    blocks: tuple[Block, ...]
+    eps: float
+    floor: float
+
+    @classmethod
+    def of(cls, V: Floats, blocks: Sequence[Block], *, eps: float = 0.0) -> "BlockFit":
+        return cls(np.ascontiguousarray(V.T), tuple(blocks), eps, noise_floor(V))
+
+    def product(self, H: Floats) -> Floats:
+        Y = np.full(self.V.shape, self.floor, self.V.dtype)
+        by_voice = self._by_voice(H)
+        for block in self.blocks:
+            Y[block.frames] += by_voice[block.voices, :, block.frames] @ block.W.T
+        return Y
+
+    def divergence(self, H: Floats, Y: Floats) -> float:
+        return beta_divergence(self.V, Y, beta=1)
+
+    def update(self, H: Floats, Y: Floats) -> Floats:
+        ratio, out = self.V / Y, np.zeros_like(H)
+        by_voice, updated = self._by_voice(H), self._by_voice(out)
+        for block in self.blocks:
+            correlation = ratio[block.frames] @ block.W
+            old = by_voice[block.voices, :, block.frames]
+            updated[block.voices, :, block.frames] = scale_by_ratio(old, correlation, block.atom_sums, self.eps)
+        return out
+
+    def _by_voice(self, H: Floats) -> Floats:
+        return H.reshape(-1, self.blocks[0].W.shape[1], H.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class SupportFit:
+    """Kullback-Leibler over a few activations, all others being 0 for good: their cost is all that is paid.
+
+    What is 0 stays 0 under the updates, so it has the results of `SpectralFit` with `W`, whatever starts from the same
+    activations.
+    """
+
+    V: Floats
+    rows: NDArray[np.intp]
+    frames: NDArray[np.intp]
+    columns: Floats
+    eps: float
+    floor: float
+
+    @classmethod
+    def of(cls, V: Floats, W: Floats, H: Floats, *, eps: float = 0.0) -> "SupportFit":
+        """Over the activations that are not 0 in `H` (K, N)."""
+        frames, rows = np.nonzero(H.T)
+        return cls(np.ascontiguousarray(V.T), rows, frames, np.ascontiguousarray(W.T)[rows], eps, noise_floor(V))
+
+    @cached_property
+    def sums(self) -> Floats:
+        sums: Floats = self.columns.sum(axis=1)
+        return sums
+
+    def product(self, H: Floats) -> Floats:
+        """Transposed, (N, F), as both V and the atoms lie here."""
+        Y = np.full(self.V.shape, self.floor, self.V.dtype)
+        if len(self.frames):
+            first = np.flatnonzero(np.diff(self.frames, prepend=-1))
+            sounding = self.columns * H[self.rows, self.frames][:, None]
+            Y[self.frames[first]] += np.add.reduceat(sounding, first, axis=0)
+        return Y
+
+    def divergence(self, H: Floats, Y: Floats) -> float:
+        return beta_divergence(self.V, Y, beta=1)
+
+    def update(self, H: Floats, Y: Floats) -> Floats:
+        ratio, out = self.V / Y, np.zeros_like(H)
+        correlation = np.vecdot(self.columns, ratio[self.frames])
+        old = H[self.rows, self.frames]
+        out[self.rows, self.frames] = scale_by_ratio(old, correlation, self.sums, self.eps)
+        return out
+
+
 def scale_by_ratio(
     H: Floats,
     numerator: Floats,
@@ -237,6 +349,8 @@ def without_denormals(H: Floats) -> Floats:
     Activations shrink without end; the numbers they end as (denormals) slow every product down tenfold and more. The
     border follows the largest activation down but not up: a nearly silent atom's huge gain must not silence all others.
     """
+    if not H.size:
+        return H
     # Two plain passes, four times faster than a mask: a subtraction that rounding swallows in all but the smallest.
     H -= H.dtype.type(np.sqrt(np.finfo(H.dtype).tiny) * min(1, H.max()))
     np.maximum(H, 0, out=H)

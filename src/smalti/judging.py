@@ -19,8 +19,9 @@ from smalti.making import QUIETEST, Inputs, provenance, read_inputs
 from smalti.metrics import Blueprint, Reference, measure, reference
 from smalti.metrics.artefacts import clipped_share
 from smalti.metrics.features import GRID, RATE
-from smalti.mosaicing import DEFAULT_PRESET, PRESETS, Mosaic
+from smalti.mosaicing import Mosaic
 from smalti.phase import with_phase
+from smalti.settings import DEFAULT_PRESET, PRESETS
 from smalti.stft import StftParams, stft
 from smalti.synthesis import aimed_at
 
@@ -199,10 +200,14 @@ def blueprint_of(mosaic: Mosaic) -> Blueprint:
     """
     if len(mosaic.parts) > 1:
         return Blueprint(mosaic.dictionary.params, mosaic.sr)
-    made = Blueprint.of(mosaic.activations, mosaic.dictionary)
-    sound = mixed_down(mosaic.parts[0].unshaped)
+    part = mosaic.parts[0]
+    made = Blueprint.of(part.activations, part.dictionary)
+    if part.grains is not None:
+        # All grains are one recording, but no diagonal runs from one into the next.
+        made = replace(made, segments=part.grains.runs)
+    sound = mixed_down(part.unshaped)
     if mosaic.settings.phase == "source":
         return replace(made, sound=sound)
     # What was inverted: the magnitudes aimed at, with the phase that was found for them.
-    aimed = aimed_at(mosaic.dictionary.magnitudes, mosaic.activations, mosaic.settings.aim)
+    aimed = aimed_at(part.dictionary.magnitudes, part.activations, mosaic.settings.aim)
     return replace(made, sound=sound, spectrum=with_phase(aimed, stft(sound, mosaic.dictionary.params)))

@@ -31,8 +31,10 @@ from smalti.audio import (
 )
 from smalti.channels import mixed_down, n_channels
 from smalti.errors import AudioFileError, SmaltiError
+from smalti.jobs import Job
 from smalti.levels import integrated_loudness
-from smalti.mosaicing import Job, Mosaic, Settings, output_channels
+from smalti.mosaicing import Mosaic, output_channels
+from smalti.settings import Settings
 from smalti.stft import StftParams
 
 FIGURES = ("spectrograms", "activations", "similarity", "divergence")
@@ -249,6 +251,16 @@ def memory_needed(
     if settings.choose:
         # The start as it was drawn, in double precision, and the contributions that grains are read from.
         numbers += 4 * n_atoms * n_frames
+    if settings.transpose != "off":
+        # Pitch is tracked at up to 48 kHz, by way of spectra.
+        numbers += 8 * max(1, 48000 // sr) * params.hop * (min(n_atoms, 30 * sr // params.hop) + n_frames)
+        # The source at every note, and its activations in every voice. What "auto" will decide is not known yet; most
+        # often one melody is followed.
+        voices, notes = {"chords": (settings.voices, 36)}.get(str(settings.transpose), (1, 24))
+        if isinstance(settings.transpose, tuple):
+            voices = notes = int(settings.transpose[1] - settings.transpose[0]) + 1
+        numbers += notes * N_VIEW_BANDS * n_atoms
+        n_atoms *= voices
     if settings.method == "pursuit":
         # Blocks of 256 frames are solved together, each with atoms of its own, in double precision.
         numbers += 5 * params.n_bins * min(256, n_frames) * min(settings.layers or n_atoms, n_atoms)

@@ -8,354 +8,26 @@ set of activations: `channel_jobs` gives a job for each, `render` makes the soun
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from smalti._checks import Floats, check_choice, check_count, check_rate, check_real, check_sound
+from smalti._checks import Floats, check_rate, check_sound
 from smalti.activations import Seed, Step, activation_steps
-from smalti.bands import a_weights, band_edges, pool
-from smalti.channels import coherent_as, imaged, mixed_down, n_channels, rows, together
-from smalti.constraints import RANKS, LetItBee, limit_polyphony
+from smalti.channels import coherent_as, imaged, mixed_down, rows, together
+from smalti.constraints import limit_polyphony
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
+from smalti.following import ShiftedStep, transposed_steps, transposition_of
 from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
+from smalti.jobs import Job, atom_norms, compared, may_sound
 from smalti.levels import follow_contour, integrated_loudness, match_loudness
 from smalti.phase import turn_toward
-from smalti.sparse_coding import pursuit_steps, unit_columns
-from smalti.stft import Complexes, StftParams, istft, stft
-from smalti.synthesis import AIMS, PHASES, synthesize
-from smalti.views import stacked, views
-
-METHODS = ("updates", "pursuit")
-CHOICES = ("grains", "frames")
-COMPARISONS = ("bins", "bands", "views")
-CHANNELS = ("source", "apart", "mono")
-LOUDNESSES = ("target", "as-is")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that shapes a mosaic, in musicians' words and seconds, so that it means the same at any sample rate.
-
-    Attributes
-    ----------
-    summary : one sentence for lists.
-    method : "updates" (multiplicative) or "pursuit" (orthogonal matching pursuit).
-    window_s, hop_s : the grid.
-    sr : working sample rate in Hz, or None for the target's own. Files are resampled to it; arrays never are.
-    iterations : of the updates; pursuit has none.
-    beta : 2 Euclidean, 1 Kullback-Leibler, 0 Itakura-Saito, or between.
-    eps : constant in numerator and denominator of each update.
-    remove_offset : take a source's offset (a fault of the recording), and with it all below 20 Hz, out first, where it
-        is a twentieth of its deviation or more: no ear hears it, but as a grain it thumps.
-    fade_s : fade each source recording in and out over so long, so that a grain from its edge does not click.
-    quietest_db : source frames so far under the loudest of their recording never sound; 0 for no such rule. Of what is
-        next to silence a fit makes a loud hiss, since it takes any gain that helps.
-    start_spread : 0 to 1. Updates start from random activations between 1 - start_spread and 1: 1 is the paper, less
-        begins with more of the source in play, and 0 with all of it alike, whatever the seed.
-    unit_norm : compare source frames at equal loudness rather than as recorded (pursuit always does).
-    layers : source frames kept at each moment, or None for no limit. Grains that reach in from the moments around it
-        (`grain_length_s`) come on top.
-    no_repeat_s : a source frame stands out at most once within so many seconds before and after; 0 for no such rule.
-    grain_length_s : length of the runs of consecutive source frames that are favoured; 0 for no such rule.
-    restrict_every : apply the three rules in every n-th iteration only.
-    rank : what `layers` compares; see `LetItBee`.
-    compare : what target and source are compared in. "bins" of the grid (the paper), auditory "bands" (see
-        `smalti.bands`), or "views": bands of a long, a middle and short windows at once (see `smalti.views`).
-    choose : None leaves the activations as the updates end. "grains" keeps whole stretches of source, `layers` of them
-        at once, and "frames" the `layers` strongest source frames of each moment; then the gains alone are refined.
-    candidates : with "grains", how many source frames compete at each moment while the stretches form.
-    shortest_grain_s : with "grains", shorter stretches sound only where nothing else would.
-    masking_db : with "grains", a source frame so far under the loudest of its moment is part of no stretch.
-    smooth_gains_s : with "grains", gains are averaged along each stretch over so long to either side, so that
-        overlapping windows agree on them.
-    refine : iterations of that last refinement.
-    nonnegative : pursuit with gains >= 0.
-    phase : "source", "target" or "griffin-lim"; see `synthesize`.
-    phase_iterations, momentum : of Griffin-Lim.
-    aim : the magnitudes it aims at, "amplitude" or "geometric"; see `synthesize`.
-    target_phase : 0 to 100 per cent, how far the mosaic's phase is turned towards the target's; the target itself leaks
-        with it. Phase "target" is all the way there already.
-    channels : "source" has the channels of the widest source recording, all at the same gains; "apart" has the
-        target's, each solved for itself; "mono" has one. See `channel_jobs`.
-    colour : 0 to 100 per cent, how far the mosaic's tone colour is drawn towards the target's; see
-        `smalti.shaping.colour`.
-    attacks : 0 to 100 per cent, how far its attacks are made as sharp as the target's; see
-        `smalti.shaping.attack_shape`.
-    ear_weighting : compare spectra as loud as the ear hears them (A-weighting), in the solver only.
-    loudness : "target" gives the mosaic the target's integrated loudness, a number is one in LUFS, and "as-is" leaves
-        the level that the gains come to. Peaks have the last word: see `smalti.levels.match_loudness`.
-    level_follow : 0 to 100 per cent, how far the mosaic's slow loudness contour is drawn towards the target's; see
-        `smalti.levels.follow_contour`.
-    """
-
-    summary: str = ""
-    method: str = "updates"
-    window_s: float = 2048 / 22050
-    hop_s: float = 512 / 22050
-    sr: int | None = None
-    iterations: int = 50
-    beta: float = 1.0
-    eps: float = 0.0
-    remove_offset: bool = True
-    fade_s: float = 0.0
-    quietest_db: float = 0.0
-    start_spread: float = 1.0
-    unit_norm: bool = False
-    layers: int | None = None
-    no_repeat_s: float = 0.0
-    grain_length_s: float = 0.0
-    restrict_every: int = 1
-    rank: str = "h"
-    compare: str = "bins"
-    choose: str | None = None
-    candidates: int = 10
-    shortest_grain_s: float = 0.0
-    masking_db: float = 30.0
-    smooth_gains_s: float = 0.0
-    refine: int = 0
-    nonnegative: bool = True
-    phase: str = "source"
-    phase_iterations: int = 30
-    momentum: float = 0.99
-    aim: str = "amplitude"
-    target_phase: float = 0.0
-    colour: float = 0.0
-    attacks: float = 0.0
-    channels: str = "source"
-    ear_weighting: bool = False
-    loudness: str | float = "target"
-    level_follow: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_choice("method", self.method, METHODS)
-        check_choice("rank", self.rank, RANKS)
-        check_choice("phase", self.phase, PHASES)
-        check_choice("aim", self.aim, AIMS)
-        check_choice("compare", self.compare, COMPARISONS)
-        check_choice("channels", self.channels, CHANNELS)
-        if not isinstance(self.summary, str):
-            raise TypeError(f"summary is {self.summary!r}; pass a sentence")
-        for name in ("remove_offset", "unit_norm", "nonnegative", "ear_weighting"):
-            if not isinstance(getattr(self, name), bool):
-                raise TypeError(f"{name} is {getattr(self, name)!r}; pass True or False")
-        if not isinstance(self.loudness, str):
-            check_real("loudness", self.loudness, least=-70, most=0)
-        elif self.loudness not in LOUDNESSES:
-            raise ValueError(
-                f"loudness is {self.loudness!r}; pass one of {', '.join(LOUDNESSES)} or a number of LUFS from -70 to 0"
-            )
-        for name in ("target_phase", "level_follow", "colour", "attacks"):
-            check_real(name, getattr(self, name), least=0, most=100)
-        if self.choose is not None:
-            check_choice("choose", self.choose, CHOICES)
-            if self.layers is None:
-                raise ValueError(f"choose is {self.choose!r} but layers is None; pass how many layers to choose")
-        check_count("candidates", self.candidates, least=1)
-        check_count("refine", self.refine, least=0)
-        for name in ("iterations", "restrict_every"):
-            check_count(name, getattr(self, name), least=1)
-        if self.layers is not None:
-            check_count("layers", self.layers, least=1)
-        if self.sr is not None:
-            check_rate("sr", self.sr)
-        check_count("phase_iterations", self.phase_iterations, least=0)
-        check_real("window_s", self.window_s, least=0.001, most=2)
-        check_real("hop_s", self.hop_s, least=0.0001, most=1)
-        if self.hop_s > self.window_s / 2:
-            raise ValueError(
-                f"hop_s is {self.hop_s:g}, more than half of window_s, {self.window_s:g}; it cannot be inverted: "
-                f"pass at most {self.window_s / 2:g}"
-            )
-        check_real("beta", self.beta, least=0, most=2)
-        check_real("momentum", self.momentum, least=0, most=1)
-        check_real("start_spread", self.start_spread, least=0, most=1)
-        check_real("masking_db", self.masking_db, least=0)
-        for name in (
-            "eps",
-            "no_repeat_s",
-            "grain_length_s",
-            "shortest_grain_s",
-            "smooth_gains_s",
-            "fade_s",
-            "quietest_db",
-        ):
-            check_real(name, getattr(self, name), least=0)
-
-    @property
-    def leaks(self) -> bool:
-        """Whether the target's phase is asked for, and with it a measure of how much of the target comes along."""
-        return self.phase == "target" or self.target_phase > 0
-
-    def constraints(self, hop_s: float) -> LetItBee | None:
-        """The paper's restrictions on a grid of `hop_s` seconds; None where no rule is on."""
-        rules = LetItBee(
-            repetition=round(self.no_repeat_s / hop_s) or None,
-            # Whole grains are thinned out to `layers` when all stand; until then more may compete.
-            polyphony=max(self.candidates, self.layers) if self.choose == "grains" and self.layers else self.layers,
-            # 2c + 1 diagonal neighbours span as many hops.
-            continuity=max(0, round((self.grain_length_s / hop_s - 1) / 2)) or None,
-            every=self.restrict_every,
-            rank=self.rank,
-        )
-        return None if (rules.repetition, rules.polyphony, rules.continuity) == (None, None, None) else rules
-
-
-_HOP_S = Settings().hop_s
-
-# What the presets beyond the papers share: sources without clicks or hiss, a fit by several windows, whole grains with
-# refined and smooth gains, Griffin-Lim, and levels drawn towards the target's.
-_BEYOND: dict[str, Any] = {
-    "fade_s": 0.003,
-    "quietest_db": 50.0,
-    "start_spread": 0.5,
-    "iterations": 30,
-    "rank": "contribution",
-    "compare": "views",
-    "choose": "grains",
-    "candidates": 4,
-    "masking_db": 6.0,
-    "refine": 20,
-    "smooth_gains_s": _HOP_S,
-    "phase": "griffin-lim",
-    "phase_iterations": 30,
-    "colour": 25.0,
-    "attacks": 90.0,
-}
-
-PRESETS: Mapping[str, Settings] = MappingProxyType(
-    {
-        "classic": Settings(
-            summary="Let it Bee as published: ten layers, grains of consecutive source frames, the source's own sound",
-            remove_offset=False,
-            loudness="as-is",
-            layers=10,
-            no_repeat_s=3 * _HOP_S,
-            grain_length_s=7 * _HOP_S,
-        ),
-        "balanced": Settings(
-            summary="both at once: two layers of whole grains that follow the target's melody, loudness and attacks",
-            **_BEYOND,
-            window_s=3072 / 22050,
-            layers=2,
-            no_repeat_s=6 * _HOP_S,
-            grain_length_s=11 * _HOP_S,
-        ),
-        "faithful": Settings(
-            summary="nearest to the target: up to ten layers, frame by frame",
-            **(
-                _BEYOND
-                | {
-                    "choose": "frames",
-                    "smooth_gains_s": 0.0,
-                    "phase_iterations": 20,
-                    "colour": 30.0,
-                    "attacks": 100.0,
-                }
-            ),
-            layers=10,
-            no_repeat_s=7 * _HOP_S,
-            grain_length_s=3 * _HOP_S,
-            restrict_every=5,
-            aim="geometric",
-        ),
-        "source-like": Settings(
-            summary="nearest to the source: long whole grains in a longer window, their colour hardly touched",
-            **(_BEYOND | {"colour": 10.0, "attacks": 70.0}),
-            window_s=4096 / 22050,
-            layers=2,
-            no_repeat_s=7 * _HOP_S,
-            grain_length_s=13 * _HOP_S,
-            shortest_grain_s=8 * _HOP_S,
-        ),
-        "percussive": Settings(
-            summary="for drums: a short window that keeps attacks sharp",
-            **(_BEYOND | {"attacks": 100.0}),
-            window_s=1024 / 22050,
-            hop_s=256 / 22050,
-            layers=4,
-            no_repeat_s=7 * _HOP_S,
-            grain_length_s=13 * _HOP_S / 2,
-        ),
-        "notebook": Settings(
-            summary="the teaching notebook: Euclidean updates without rules, the target's phase, at 22 050 Hz",
-            sr=22050,
-            iterations=100,
-            beta=2.0,
-            eps=0.01,
-            remove_offset=False,
-            unit_norm=True,
-            phase="target",
-            loudness="as-is",
-        ),
-        "sparse": Settings(
-            summary="sparse coding: the one best source frame at each moment, the target's phase",
-            method="pursuit",
-            remove_offset=False,
-            unit_norm=True,
-            layers=1,
-            phase="target",
-            loudness="as-is",
-        ),
-    }
-)
-DEFAULT_PRESET = "balanced"
-
-# What only the multiplicative updates listen to.
-_UPDATES_ONLY = (
-    "iterations", "beta", "eps", "start_spread", "no_repeat_s", "grain_length_s", "restrict_every", "rank", "choose",
-    "candidates", "shortest_grain_s", "masking_db", "smooth_gains_s", "refine",
-)  # fmt: skip
-
-
-def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Any) -> Settings:
-    """A preset with some knobs turned; a knob that is None stays as the preset has it.
-
-    Raises
-    ------
-    ValueError : for an unknown preset, a value out of range, or a knob that the preset's method does not have.
-    TypeError : for an unknown knob, or a preset that is neither name nor `Settings`.
-    """
-    if isinstance(preset, str):
-        check_choice("preset", preset, tuple(PRESETS))
-        settings, name = PRESETS[preset], preset
-    elif not isinstance(preset, Settings):
-        raise TypeError(f"preset is {preset!r}; pass Settings or one of {', '.join(PRESETS)}")
-    else:
-        settings, name = preset, "given"
-    turned = {knob: value for knob, value in knobs.items() if value is not None}
-    if settings.method == "pursuit":
-        for knob in _UPDATES_ONLY:
-            if knob in turned:
-                raise ValueError(
-                    f"{knob} means nothing to the preset {name}: it has only layers and phase; leave it out"
-                )
-    return replace(settings, **turned)
-
-
-@dataclass(frozen=True, eq=False)
-class Job:
-    """A mosaic to be made: what `prepare` found.
-
-    Attributes
-    ----------
-    target : (L,) samples, the mono mix. spectrum : (F, N) its STFT. dictionary : the source. settings : how.
-    recording : (L,) or (C, L), the target with all its channels.
-    """
-
-    target: Floats
-    spectrum: Complexes
-    dictionary: Dictionary
-    settings: Settings
-    recording: Floats
-
-    @property
-    def n_solves(self) -> int:
-        """How many sets of activations the mosaic has: as many as `channel_jobs` gives jobs."""
-        return n_channels(self.recording) if self.settings.channels == "apart" else 1
+from smalti.settings import DEFAULT_PRESET, Settings, configure
+from smalti.sparse_coding import pursuit_steps
+from smalti.stft import StftParams, istft, stft
+from smalti.synthesis import synthesize
+from smalti.transposing import Grains, Transposition
 
 
 @dataclass(frozen=True, eq=False)
@@ -365,14 +37,18 @@ class Part:
     Attributes
     ----------
     audio : (L,) or (C, L), at the level the gains come to.
-    activations : (K, N) scipy.sparse CSC. divergences : (iterations,); both as in `Mosaic`.
+    activations : (K, N) scipy.sparse CSC, of the frames of `dictionary`. divergences : (iterations,), as in `Mosaic`.
     unshaped : `audio` before `colour` and `attacks`: what the activations alone sound like.
+    dictionary : what the activations are of: the source's frames, or those of `grains`.
+    grains : the grains that were shifted, or None.
     """
 
     audio: Floats
     activations: scipy.sparse.csc_array
     divergences: Floats
     unshaped: Floats
+    dictionary: Dictionary
+    grains: Grains | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -399,6 +75,9 @@ class Mosaic:
     leak : 0 to 1, how much of the target itself is in the mosaic (`smalti.metrics.fidelity.leak`), where its phase was
         asked for; else None.
     settings : what made it.
+    transposition : how the source came to the target's pitches, with both pitch tracks; None if that was not asked. The
+        activations are then gains of source frames that sound at other pitches; those of the grains as shifted are in
+        `parts`.
     parts : activations and divergences of each channel driven apart; one part otherwise.
     """
 
@@ -415,6 +94,7 @@ class Mosaic:
     fit: float
     leak: float | None
     settings: Settings
+    transposition: Transposition | None
     parts: tuple[Part, ...]
 
     @property
@@ -445,6 +125,12 @@ def mosaic(
     level_follow: float | None = None,
     ear_weighting: bool | None = None,
     target_phase: float | None = None,
+    transpose: str | tuple[float, float] | None = None,
+    keep_formants: bool | None = None,
+    tape: bool | None = None,
+    tune_cents: float | None = None,
+    target_f0: ArrayLike | None = None,
+    source_f0: ArrayLike | Sequence[ArrayLike] | None = None,
     params: StftParams | None = None,
     init: ArrayLike | None = None,
     rng: Seed = 0,
@@ -458,8 +144,14 @@ def mosaic(
     sr : sample rate of all of them in Hz; nothing is resampled here.
     preset : a name in `PRESETS`, or `Settings` of your own.
     layers, grain_length_s, no_repeat_s, iterations, beta, phase : knobs that override the preset; see `Settings`.
-    colour, attacks, channels, loudness, level_follow, ear_weighting, target_phase : likewise. For any other setting,
-        pass `Settings`: ``dataclasses.replace(PRESETS["balanced"], candidates=8)``.
+    colour, attacks, channels, loudness, level_follow, ear_weighting, target_phase : likewise.
+    transpose, keep_formants, tape, tune_cents : likewise. For any other setting, pass `Settings`:
+        ``dataclasses.replace(PRESETS["balanced"], candidates=8)``.
+    target_f0 : the melody to follow, (N,) in Hz and 0 where there is no pitch: from a score, MIDI or another tracker;
+        or (M, N), one row a voice, for chords. N is ``params.n_frames(L)``, frame n being about sample n * hop (512 at
+        22 050 Hz); None to track the target's.
+    source_f0 : (K,) Hz for each frame of the source likewise, or a list, one for each recording; None to track them.
+        Both only where `transpose` is not "off".
     params : the grid in samples; by default the preset's in seconds.
     init : (K, N) activations to start from, those of atoms at unit norm if the settings have it so, or None for random
         ones. Pursuit starts from silence and takes none.
@@ -472,7 +164,8 @@ def mosaic(
     Raises
     ------
     ValueError, TypeError : for signals that are empty, integer or not finite; for a silent source; for values out of
-        range.
+        range; where a melody or chords are to be followed and target or source has no pitch.
+    MissingExtraError : if pitch is to be tracked and ``smalti[pitch]`` is not installed.
 
     Warns
     -----
@@ -502,8 +195,12 @@ def mosaic(
         level_follow=level_follow,
         ear_weighting=ear_weighting,
         target_phase=target_phase,
+        transpose=transpose,
+        keep_formants=keep_formants,
+        tape=tape,
+        tune_cents=tune_cents,
     )
-    job = prepare(target, source, sr, settings, params=params)
+    job = prepare(target, source, sr, settings, params=params, target_f0=target_f0, source_f0=source_f0)
     parts = []
     for part in channel_jobs(job):
         divergences = []
@@ -522,6 +219,8 @@ def prepare(
     params: StftParams | None = None,
     names: Sequence[str] | None = None,
     target_name: str = "target",
+    target_f0: ArrayLike | None = None,
+    source_f0: ArrayLike | Sequence[ArrayLike] | None = None,
 ) -> Job:
     """Check and analyse both recordings; arguments as for `mosaic`, `names` as for `build_dictionary`.
 
@@ -557,7 +256,13 @@ def prepare(
     _warn_of_short({target_name: len(samples)}, dictionary.params)
     if not samples.any():
         warnings.warn(f"{target_name} is silent, and so is its mosaic", stacklevel=3)
-    return Job(samples, stft(samples, dictionary.params), dictionary, settings, recording)
+    spectrum = stft(samples, dictionary.params)
+    if settings.transpose == "off" and (target_f0 is not None or source_f0 is not None):
+        raise ValueError("a pitch is given but transpose is 'off'; pass transpose='follow', or leave the pitch out")
+    job = Job(samples, spectrum, dictionary, settings, recording)
+    if settings.transpose == "off" or not samples.any():
+        return job
+    return replace(job, transposition=transposition_of(job, target_f0=target_f0, source_f0=source_f0))
 
 
 def output_channels(settings: Settings, target: int, sources: Sequence[int]) -> int:
@@ -577,7 +282,8 @@ def channel_jobs(job: Job) -> Iterator[Job]:
         return
     for channel, samples in enumerate(rows(job.recording)):
         dictionary = job.dictionary.one_channel(channel, job.n_solves)
-        yield Job(samples, stft(samples, dictionary.params), dictionary, job.settings, samples)
+        spectrum = stft(samples, dictionary.params)
+        yield Job(samples, spectrum, dictionary, job.settings, samples, job.transposition)
 
 
 def _without_offset(samples: Floats, sr: int) -> Floats:
@@ -640,6 +346,10 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
     Step : one an iteration (updates) or a layer (pursuit).
     """
     settings, dictionary = job.settings, job.dictionary
+    if job.transposition is not None and job.transposition.n_voices:
+        if init is not None:
+            raise ValueError("init means nothing where grains are transposed; leave it out")
+        return transposed_steps(job, job.transposition, rng=rng)
     if settings.method == "pursuit":
         if init is not None:
             raise ValueError("init means nothing to pursuit, which starts from silence; leave it out")
@@ -704,47 +414,6 @@ def n_steps(settings: Settings, n_atoms: int) -> int:
     return settings.iterations + 1 + settings.refine + smoothed
 
 
-def compared(job: Job) -> tuple[Floats, Floats]:
-    """The V and W of the solver: (B, N) and (B, K) magnitudes of target and source, as the settings compare them.
-
-    B is F for "bins"; see `Settings`. Source frames that are silent, or too quiet to sound, are 0 in W, and so get no
-    activation.
-    """
-    settings, dictionary = job.settings, job.dictionary
-    if settings.compare == "views":
-        at = np.arange(job.spectrum.shape[1]) * dictionary.params.hop
-        seen = views(job.target, at, dictionary.params.hop, dictionary.sr, ear_weighting=settings.ear_weighting)
-        V, W = stacked(seen, dictionary.views(ear_weighting=settings.ear_weighting))
-    else:
-        V, W = np.abs(job.spectrum), _weighed(dictionary, settings)
-        if settings.ear_weighting:
-            V = V * _hearing(dictionary, V)
-        if settings.compare == "bands":
-            edges = band_edges(dictionary.params, dictionary.sr)
-            V, W = pool(V, edges), pool(W, edges)
-    if settings.unit_norm:
-        W = unit_columns(W, atom_norms(dictionary, settings))
-    if settings.quietest_db and not (heard := may_sound(dictionary, settings)).all():
-        W = np.where(heard, W, 0)
-    return V, W
-
-
-def atom_norms(dictionary: Dictionary, settings: Settings) -> Floats:
-    """(K,): the loudness of each source frame as the settings compare it."""
-    return np.linalg.norm(_weighed(dictionary, settings), axis=0) if settings.ear_weighting else dictionary.norms
-
-
-def _weighed(dictionary: Dictionary, settings: Settings) -> Floats:
-    W = dictionary.magnitudes
-    return W * _hearing(dictionary, W) if settings.ear_weighting else W
-
-
-def _hearing(dictionary: Dictionary, like: Floats) -> Floats:
-    """(F, 1): the amplitude gain of the A curve at every bin, in the dtype of `like`."""
-    hz = np.arange(dictionary.params.n_bins) * (dictionary.sr / dictionary.params.n_fft)
-    return np.sqrt(a_weights(hz)).astype(like.dtype)[:, None]
-
-
 def finish(job: Job, step: Step, divergences: Sequence[float]) -> Mosaic:
     """The mosaic of a job's activations, where one set of them is all (`Job.n_solves` is 1), at a safe level."""
     return assemble(job, [render(job, step, divergences)])
@@ -753,10 +422,12 @@ def finish(job: Job, step: Step, divergences: Sequence[float]) -> Mosaic:
 def render(job: Job, step: Step, divergences: Sequence[float]) -> Part:
     """The sound of a job's activations, at the level they come to."""
     settings, params, length = job.settings, job.dictionary.params, len(job.target)
-    activations = recorded_gains(step.H, job)
+    grains = step.grains if isinstance(step, ShiftedStep) else None
+    dictionary = grains.dictionary if grains else job.dictionary
+    activations = scipy.sparse.csc_array(step.H * job.spectrum.any(axis=0)) if grains else recorded_gains(step.H, job)
     audio = synthesize(
         activations,
-        job.dictionary,
+        dictionary,
         length=length,
         phase=settings.phase,
         target=job.spectrum,
@@ -773,7 +444,7 @@ def render(job: Job, step: Step, divergences: Sequence[float]) -> Part:
             audio = istft(turned[0], params, length=length)
         else:
             audio = together(imaged(turned, own, params, length=length))
-    return Part(shaped(audio, job), activations, np.asarray(divergences, dtype=np.float64), audio)
+    return Part(shaped(audio, job), activations, np.asarray(divergences, dtype=np.float64), audio, dictionary, grains)
 
 
 def shaped(audio: Floats, job: Job) -> Floats:
@@ -819,7 +490,7 @@ def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
     return Mosaic(
         audio=level.samples,
         sr=sr,
-        activations=_mean([part.activations for part in parts]),
+        activations=_mean([in_source_frames(part, job.dictionary) for part in parts]),
         dictionary=job.dictionary,
         divergences=np.sum([part.divergences for part in parts], axis=0),
         gain_db=level.gain_db,
@@ -830,8 +501,14 @@ def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
         fit=overlap(level.samples, job),
         leak=_leak(level.samples, job) if settings.leaks else None,
         settings=settings,
+        transposition=job.transposition,
         parts=tuple(parts),
     )
+
+
+def in_source_frames(part: Part, dictionary: Dictionary) -> scipy.sparse.csc_array:
+    """A part's activations as gains of source frames, (K, N), whatever pitch these sound at."""
+    return part.activations if part.grains is None else part.grains.in_source(part.activations, dictionary.n_atoms)
 
 
 def _wanted_loudness(job: Job) -> float | None:
@@ -863,11 +540,6 @@ def recorded_gains(H: Floats, job: Job) -> scipy.sparse.csc_array:
     # Updates with eps > 0 only fade out in a silent frame, and leave the start of a frame that explains nothing as it
     # was; silence stays silence.
     return scipy.sparse.csc_array(H * job.spectrum.any(axis=0) * may_sound(job.dictionary, job.settings)[:, None])
-
-
-def may_sound(dictionary: Dictionary, settings: Settings) -> NDArray[np.bool_]:
-    """(K,) bools: which source frames are neither silent nor, by `quietest_db`, too quiet."""
-    return dictionary.sounding(settings.quietest_db) if settings.quietest_db else dictionary.norms > 0
 
 
 def overlap(audio: Floats, job: Job) -> float:

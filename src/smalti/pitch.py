@@ -46,6 +46,8 @@ _BLOCK_S, _AROUND_S = 30, 2
 _ONE_NOTE = 1 / 6
 # Steps under so many octaves are steady, in stretches of at least so many frames.
 _STEADY_STEP, _STEADY_FRAMES = 50 / 1200, 4
+# What lies below is no part of any note.
+_CLEAR_FROM_HZ = 50.0
 # The A that equal temperament is tuned to, and its number.
 _A_HZ, _A_NOTE = 440.0, 69
 
@@ -146,6 +148,36 @@ def steadiness(f0: Floats, heard: NDArray[np.bool_]) -> float:
     lengths = np.diff(np.r_[0, breaks, len(f0)])
     steady = np.repeat(lengths >= _STEADY_FRAMES, lengths) & (f0 > 0)
     return int(np.count_nonzero(steady & heard)) / max(1, int(np.count_nonzero(heard)))
+
+
+def clarity(magnitudes: Floats, f0: Floats, sr: int) -> Floats:
+    """How much of each frame's power lies in the partials of its pitch, beyond what would by chance.
+
+    Parameters
+    ----------
+    magnitudes : (F, N) float array, >= 0, of Hann windows. f0 : (N,) Hz, 0 for none. sr : Hz.
+
+    Returns
+    -------
+    (N,) float64, at most 1: 1 for a clear tone, 0 for noise and for a frame without pitch or sound; below 0 where the
+        partials hold less than noise would, as those of one note of a chord may.
+    """
+    n_bins = len(magnitudes)
+    bin_hz = sr / 2 / (n_bins - 1)
+    power = np.square(magnitudes, dtype=np.float64)
+    out = np.zeros(magnitudes.shape[1])
+    first = round(_CLEAR_FROM_HZ / bin_hz)
+    centres = np.arange(n_bins)
+    for frame in np.flatnonzero((f0 > 0) & (power[first:].sum(axis=0) > 0)):
+        spacing = f0[frame] / bin_hz
+        # A main lobe, or 0.6 % where that is wider: what vibrato and a glide spread a high partial over.
+        away = np.abs(centres - np.maximum(1, np.round(centres / spacing)) * spacing)
+        near = away <= np.maximum(2.2, 0.006 * centres)
+        chance = np.count_nonzero(near[first:]) / (n_bins - first)
+        share = power[first:, frame][near[first:]].sum() / power[first:, frame].sum()
+        if chance < 1:
+            out[frame] = (share - chance) / (1 - chance)
+    return out
 
 
 def bridged(f0: Floats, *, longest: int) -> Floats:

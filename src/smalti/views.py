@@ -4,19 +4,22 @@ No window tells both which note sounds and when it began. A solver that is to ch
 them in all three, as if they were one long spectrum.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smalti._checks import Floats
 from smalti.bands import a_weights, band_edges, erb_edges, pool
-from smalti.stft import StftParams, spectra_at
+from smalti.stft import Complexes, StftParams, spectra_at
 
 LONG_S, MIDDLE_S, SHORT_S = 4096 / 22050, 2048 / 22050, 512 / 22050
 # The short window looks at the four quarters of a hop, in bands that it can tell apart.
 QUARTERS = (-3 / 8, -1 / 8, 1 / 8, 3 / 8)
 SHORT_WIDTH_ERB = 1.8
+# What keeping the formants may add to or take from a shifted frame, 24 dB as a natural logarithm.
+MOST_FORMANT_GAIN = 24 / 20 * np.log(10)
 # Frames transformed at once, which bounds the memory.
 _BLOCK = 2048
 
@@ -48,19 +51,136 @@ def views(
     ----------
     Ours. The bands of the short windows are those of Glasberg & Moore (1990).
     """
+    out = []
+    for looks in _looks(hop, sr):
+        of_look = []
+        for params, edges, offset in looks:
+            weights = _weights(params, sr, ear_weighting).astype(samples.dtype)[:, None]
+            bands = np.empty((len(centres), len(edges) - 1), samples.dtype)
+            for rows, block in _blocks(samples, centres + offset, params):
+                bands[rows] = pool(weights * np.abs(block), edges).T
+            of_look.append(bands)
+        out.append(np.concatenate(of_look, axis=1).T)
+    return out
+
+
+def shifted_views(
+    samples: Floats,
+    centres: NDArray[np.intp],
+    hop: int,
+    sr: int,
+    ratios: Floats,
+    f0: Floats,
+    *,
+    keep_formants: bool = True,
+    ear_weighting: bool = False,
+) -> list[Floats]:
+    """`views` of frames as they would be at other pitches, without making their sound.
+
+    A spectrum is stretched along frequency, each band taking the magnitude of the stretch that comes to lie in it. Its
+    lobes are stretched with it; what a shifted sound really looks like, only `smalti.shifting.shift_grain` knows.
+
+    Parameters
+    ----------
+    samples, centres, hop, sr, ear_weighting : as for `views`.
+    ratios : (Q, N) float array, > 0: Q versions of every frame, each at its ratio. 0 for a frame that is silent there.
+    f0 : (N,) Hz, the pitch of each frame as it is, 0 for none.
+    keep_formants : whether the envelope stays where it is.
+
+    Returns
+    -------
+    Three (Q, B, N) arrays as from `views`.
+    """
+    n_versions, n_frames = ratios.shape
+    out = []
+    for looks in _looks(hop, sr):
+        of_look = []
+        for params, edges, offset in looks:
+            weights = _weights(params, sr, ear_weighting)
+            bands = np.zeros((n_versions, n_frames, len(edges) - 1), samples.dtype)
+            for rows, block in _blocks(samples, centres + offset, params):
+                shifts = StretchedBands.of(np.abs(block), f0[rows], sr, edges, weights, keep_formants=keep_formants)
+                for version, of in enumerate(ratios[:, rows]):
+                    bands[version, rows] = shifts.at(of).T
+            of_look.append(bands)
+        out.append(np.concatenate(of_look, axis=2).swapaxes(1, 2))
+    return out
+
+
+@dataclass(frozen=True, eq=False)
+class StretchedBands:
+    """Magnitudes (F, N), ready to be stretched along frequency and pooled into bands."""
+
+    sums: Floats
+    envelope: Floats | None
+    edges: NDArray[np.intp]
+    weights: Floats
+
+    @classmethod
+    def of(
+        cls,
+        magnitudes: Floats,
+        f0: Floats,
+        sr: int,
+        edges: NDArray[np.intp],
+        weights: Floats,
+        *,
+        keep_formants: bool,
+    ) -> "StretchedBands":
+        """See `shifted_views`; `edges` as from `smalti.bands.band_edges`, `weights` (F,) of the bins."""
+        # When first needed, as it loads a part of scipy that nothing else does.
+        from smalti.shifting import harmonic_envelope
+
+        zero = np.zeros((1, magnitudes.shape[1]))
+        sums = np.concatenate([zero, np.cumsum(magnitudes, axis=0, dtype=np.float64)])
+        envelope = np.log(np.maximum(harmonic_envelope(magnitudes, f0, sr), 1e-30)) if keep_formants else None
+        return cls(sums, envelope, edges, weights)
+
+    def at(self, ratios: Floats) -> Floats:
+        """(B, N) bands of every frame at its ratio, ``ratios`` (N,); 0 where that is 0."""
+        inverse = np.divide(1.0, ratios, out=np.zeros(len(ratios)), where=ratios > 0)
+        # What lies between the edges of a band at the new pitch lay between edges / ratio: so no magnitude is lost or
+        # counted twice, however a lobe is stretched.
+        below = _between_rows(self.sums, (self.edges[:, None] - 0.5).clip(0) * inverse + 0.5 * (inverse > 0))
+        bands = np.diff(below, axis=0)
+        centres = (self.edges[:-1] + self.edges[1:] - 1)[:, None] / 2
+        if self.envelope is not None:
+            gain = _between_rows(self.envelope, centres + 0 * inverse) - _between_rows(self.envelope, centres * inverse)
+            bands *= np.exp(np.clip(gain, -MOST_FORMANT_GAIN, MOST_FORMANT_GAIN))
+        return bands * (self.weights[np.round(centres[:, 0]).astype(np.intp)][:, None] * (ratios > 0))
+
+
+def _between_rows(values: Floats, at: Floats) -> Floats:
+    """`values` (R, N) at fractional rows `at` (B, N) of each column, linear in between, held beyond the end."""
+    at = np.clip(at, 0, len(values) - 1)
+    low = np.minimum(at.astype(np.intp), len(values) - 2)
+    share = at - low
+    columns = np.arange(values.shape[1])
+    under, over = values[low, columns], values[low + 1, columns]
+    between: Floats = under + share * (over - under)
+    return between
+
+
+def _looks(hop: int, sr: int) -> list[list[tuple[StftParams, NDArray[np.intp], int]]]:
+    """The windows of each view: their size, their bands, and where they look, in samples from the moment itself."""
     long, middle, short = (
         StftParams.from_seconds(window_s, window_s / 4, sr) for window_s in (LONG_S, MIDDLE_S, SHORT_S)
     )
-
-    def banded(at: NDArray[np.intp], params: StftParams, edges: NDArray[np.intp]) -> Floats:
-        hz = np.arange(params.n_bins) * (sr / params.n_fft)
-        weights = np.sqrt(a_weights(hz)) if ear_weighting else np.ones(params.n_bins)
-        return _banded(samples, at, params.n_fft, edges, weights.astype(samples.dtype)[:, None])
-
-    pooled = [banded(centres, params, band_edges(params, sr)) for params in (long, middle)]
     edges = erb_edges(short.n_fft, sr, width=SHORT_WIDTH_ERB)
-    quarters = [banded(centres + round(hop * quarter), short, edges) for quarter in QUARTERS]
-    return [*pooled, np.concatenate([quarter.T for quarter in quarters], axis=1).T]
+    wide = [[(params, band_edges(params, sr), 0)] for params in (long, middle)]
+    return [*wide, [(short, edges, round(hop * quarter)) for quarter in QUARTERS]]
+
+
+def _weights(params: StftParams, sr: int, ear_weighting: bool) -> Floats:
+    hz = np.arange(params.n_bins) * (sr / params.n_fft)
+    return np.sqrt(a_weights(hz)) if ear_weighting else np.ones(params.n_bins)
+
+
+def _blocks(samples: Floats, centres: NDArray[np.intp], params: StftParams) -> Iterator[tuple[slice, Complexes]]:
+    """The transforms of frames centred anywhere, a block at a time."""
+    for start in range(0, len(centres), _BLOCK):
+        rows = slice(start, min(start + _BLOCK, len(centres)))
+        yield rows, spectra_at(samples, centres[rows], params.n_fft)
 
 
 def stacked(target: Sequence[Floats], source: Sequence[Floats]) -> tuple[Floats, Floats]:
@@ -76,17 +196,18 @@ def stacked(target: Sequence[Floats], source: Sequence[Floats]) -> tuple[Floats,
         the target's the mass (sum) of its first. Kullback-Leibler then weighs all alike. A view that is silent in the
         target is silent in both.
     """
+    gains = view_gains(target)
+    return stack(target, gains), stack(source, gains)
+
+
+def view_gains(target: Sequence[Floats]) -> list[float]:
+    """The gain of each view that `stacked` compares a target's with; 0 for one that is silent."""
     masses = [float(view.sum(dtype=np.float64)) for view in target]
-    gains = [masses[0] / mass if mass > 0 else 0.0 for mass in masses]
-    V, W = ([view * view.dtype.type(gain) for view, gain in zip(of, gains, strict=True)] for of in (target, source))
+    return [masses[0] / mass if mass > 0 else 0.0 for mass in masses]
+
+
+def stack(of: Sequence[Floats], gains: Sequence[float]) -> Floats:
+    """Views (..., B, N), one below the other at their gains: (..., sum of B, N)."""
+    scaled = [view * view.dtype.type(gain) for view, gain in zip(of, gains, strict=True)]
     # Stacked with frames as rows, as they lie in memory.
-    return np.concatenate([view.T for view in V], axis=1).T, np.concatenate([view.T for view in W], axis=1).T
-
-
-def _banded(samples: Floats, centres: NDArray[np.intp], n_fft: int, edges: NDArray[np.intp], weights: Floats) -> Floats:
-    """Pooled magnitudes (B, N) of frames centred anywhere, weighed by (F, 1)."""
-    out = np.empty((len(centres), len(edges) - 1), samples.dtype)
-    for start in range(0, len(centres), _BLOCK):
-        at = centres[start : start + _BLOCK]
-        out[start : start + _BLOCK] = pool(weights * np.abs(spectra_at(samples, at, n_fft)), edges).T
-    return out.T
+    return np.concatenate([view.swapaxes(-1, -2) for view in scaled], axis=-1).swapaxes(-1, -2)

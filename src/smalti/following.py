@@ -1,0 +1,286 @@
+"""A mosaic whose source is brought to the target's pitches: which way, and the steps of its solver.
+
+`transposition_of` finds the way; `transposed_steps` chooses grains with every source frame at the pitch of the moment,
+has them shifted, and refines their gains as they then sound.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from smalti._checks import Floats
+from smalti.activations import Seed, Step, solve_activations, steps_of
+from smalti.bands import audible, band_edges
+from smalti.channels import mixed_down
+from smalti.constraints import segment_slices
+from smalti.dictionary import Dictionary
+from smalti.divergence import BlockFit, SupportFit
+from smalti.grains import Runs, choose_runs, find_runs, keep_runs, smooth_runs
+from smalti.jobs import Job, compared, hearing, may_sound
+from smalti.pitch import bridged, check_f0, note_frequencies, track_pitch
+from smalti.sparse_coding import unit_columns
+from smalti.stft import StftParams
+from smalti.transposing import BRIDGE_S, Grains, Transposition, Voicing, decide, ratios_to, shifted_grains
+from smalti.views import LONG_S, StretchedBands, stack, view_gains, views
+from smalti.voices import as_melodies, sounding_notes, spectral_tuning
+
+# Notes that chords are made of, MIDI numbers: C1 to C8.
+LOWEST_NOTE, HIGHEST_NOTE = 24, 108
+# They are transcribed with the sum of so many source frames as each note's spectrum, in so many updates.
+TEMPLATE_FRAMES, TRANSCRIPTION_ROUNDS = 48, 60
+
+
+# --- which way
+
+
+def transposition_of(
+    job: Job, *, target_f0: ArrayLike | None = None, source_f0: ArrayLike | Sequence[ArrayLike] | None = None
+) -> Transposition:
+    """How the source of a job comes to the target's pitches: what its settings ask for, or what suits the material.
+
+    Parameters
+    ----------
+    job : whose settings have `transpose`. target_f0, source_f0 : as for `smalti.mosaic`.
+
+    Raises
+    ------
+    ValueError, TypeError : for tracks of another length or with other values; if a melody or chords are asked for and
+        target or source has no pitch.
+    MissingExtraError : if a track is needed and swift-f0 is not installed.
+    """
+    settings, dictionary, n_frames = job.settings, job.dictionary, job.spectrum.shape[1]
+    own = source_track(dictionary, source_f0)
+    bridge = round(BRIDGE_S / dictionary.hop_s)
+    recordings = segment_slices(dictionary.n_atoms, dictionary.segments)
+    origins = np.concatenate([bridged(own[of], longest=bridge) for of in recordings])
+    if isinstance(settings.transpose, tuple):
+        low, high = settings.transpose
+        # A hair above the upper end, which rounding must not leave out.
+        shifts = np.arange(low, high + 1e-9) + settings.tune_cents / 100
+        return Transposition("shifts", "as asked", np.zeros(n_frames), own, origins, shifts=shifts)
+    given = None if target_f0 is None else _given_melodies(target_f0, n_frames)
+    track = _track(job.target, dictionary.sr, dictionary.params, n_frames) if given is None else given[0]
+    way, reason = settings.transpose, "as asked"
+    if given is not None:
+        way, reason = ("follow" if len(given) == 1 else "chords"), "its notes are given"
+    elif way == "auto":
+        way, reason = decide(_voicing_of_target(job, track), _voicing_of_source(job, own))
+    plan = Transposition(way, reason, track, own, origins)
+    if way == "off":
+        return plan
+    if not own.any():
+        raise ValueError(
+            f"transpose is {settings.transpose!r} but the source has no pitch to start from; pass a range of "
+            "semitones, which needs none, or 'off', or its pitch as source_f0"
+        )
+    if given is not None:
+        melodies = given
+    elif way == "follow":
+        melodies = bridged(track, longest=bridge)[None]
+    else:
+        melodies = chord_melodies(job, origins)
+    if not melodies.any():
+        raise ValueError(
+            f"transpose is {settings.transpose!r} but the target has no pitch to follow; pass 'off', or a melody as "
+            "target_f0"
+        )
+    return replace(plan, melodies=melodies * 2 ** (settings.tune_cents / 1200))
+
+
+def _given_melodies(target_f0: ArrayLike, n_frames: int) -> Floats:
+    """(M, N) of one track or several."""
+    given = np.asarray(target_f0)
+    if given.ndim == 2 and len(given):
+        return np.stack([check_f0(f"target_f0[{voice}]", of, n_frames) for voice, of in enumerate(given)])
+    return check_f0("target_f0", given, n_frames)[None]
+
+
+def source_track(dictionary: Dictionary, given: ArrayLike | Sequence[ArrayLike] | None = None) -> Floats:
+    """(K,) Hz, 0 for none: the pitch of every source frame.
+
+    Parameters
+    ----------
+    given : None to track it; (K,) for all frames, or a list of tracks, one for each recording.
+    """
+    frames = segment_slices(dictionary.n_atoms, dictionary.segments)
+    if given is None:
+        return np.concatenate(
+            [
+                _track(mixed_down(recording), dictionary.sr, dictionary.params, of.stop - of.start)
+                for recording, of in zip(dictionary.recordings, frames, strict=True)
+            ]
+        )
+    if not isinstance(given, list | tuple) or not given or np.isscalar(given[0]):
+        return check_f0("source_f0", np.asarray(given), dictionary.n_atoms)
+    if len(given) != len(frames):
+        raise ValueError(f"source_f0 has {len(given)} tracks for {len(frames)} recordings; pass one for each")
+    return np.concatenate(
+        [
+            check_f0(f"source_f0[{i}]", track, of.stop - of.start)
+            for i, (track, of) in enumerate(zip(given, frames, strict=True))
+        ]
+    )
+
+
+def _track(samples: Floats, sr: int, params: StftParams, n_frames: int) -> Floats:
+    track = track_pitch(samples, sr, hop=params.hop)
+    # Where the hop is longer than a quarter window there may be a frame more.
+    return np.pad(track, (0, max(0, n_frames - len(track))))[:n_frames]
+
+
+def _voicing_of_target(job: Job, track: Floats) -> Voicing:
+    magnitudes, sr = np.abs(job.spectrum), job.dictionary.sr
+    heard = audible(np.square(magnitudes, dtype=np.float64).sum(axis=0))
+    return Voicing.of(track, magnitudes, sr, heard, in_tune=spectral_tuning(job.target, sr)[1])
+
+
+def _voicing_of_source(job: Job, track: Floats) -> Voicing:
+    dictionary = job.dictionary
+    everything = np.concatenate(list(map(mixed_down, dictionary.recordings)))
+    heard = may_sound(dictionary, job.settings)
+    return Voicing.of(
+        track, dictionary.magnitudes, dictionary.sr, heard, in_tune=spectral_tuning(everything, dictionary.sr)[1]
+    )
+
+
+def chord_melodies(job: Job, source_f0: Floats) -> Floats:
+    """(M, N) Hz: the notes of the target that its source is to play, a voice each; see `smalti.voices`.
+
+    A note's spectrum is that of the source itself at its pitch, so that what is found is what the source needs to sound
+    like the target. All start alike, and so nothing is drawn at random.
+    """
+    settings, dictionary = job.settings, job.dictionary
+    cents, _ = spectral_tuning(job.target, dictionary.sr)
+    hz = note_frequencies(np.arange(LOWEST_NOTE, HIGHEST_NOTE + 1) + cents / 100)
+    pitched = np.flatnonzero((source_f0 > 0) & may_sound(dictionary, settings))
+    # A few frames of many say what the source is like; those far under the loudest are mostly noise.
+    loud = pitched[dictionary.norms[pitched] >= 0.1 * dictionary.norms[pitched].max(initial=0)]
+    few = loud[:: max(1, -(-len(loud) // TEMPLATE_FRAMES))]
+    if not len(few):
+        return np.zeros((settings.voices, job.spectrum.shape[1]))
+    V, shifted = shifted_comparison(replace(job, dictionary=dictionary.only(few)), source_f0[few])
+    templates = shifted(np.stack([ratios_to(np.full(len(few), of), source_f0[few]) for of in hz])).sum(axis=2).T
+    norms = np.linalg.norm(templates, axis=0)
+    start = np.where(norms[:, None] > 0, np.ones((len(hz), V.shape[1]), V.dtype), 0)
+    loudness = solve_activations(V, unit_columns(templates, norms), n_iter=TRANSCRIPTION_ROUNDS, init=start).H
+    notes = sounding_notes(loudness, most=settings.voices)
+    return as_melodies(notes, hz, voices=settings.voices, n_frames=V.shape[1])
+
+
+# --- the solver
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftedStep(Step):
+    """A step whose activations are of grains that were shifted: H is (K', N) over the frames of `grains`."""
+
+    grains: Grains
+
+
+def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> Iterator[Step]:
+    """As `smalti.mosaicing.solve_steps`: first of all source frames at the pitch of the moment, then of the grains."""
+    settings, dictionary = job.settings, job.dictionary
+    V, shifted = shifted_comparison(job, transposition.origins)
+    blocks = transposition.blocks(shifted)
+    drawn = np.random.default_rng(rng).random((transposition.n_voices * dictionary.n_atoms, V.shape[1]))
+    norms = np.zeros(drawn.shape, V.dtype)
+    by_voice = norms.reshape(transposition.n_voices, dictionary.n_atoms, -1)
+    for block in blocks:
+        by_voice[block.voices, :, block.frames] = np.linalg.norm(block.W, axis=0)
+    start = np.where(norms > 0, 1 - settings.start_spread * drawn, 0).astype(V.dtype)
+    del drawn
+    # A diagonal ends where a recording does, and where a voice does.
+    voices = np.arange(transposition.n_voices)[:, None]
+    segments = (dictionary.segments + len(dictionary.recordings) * voices).ravel()
+    first = Step(0, start, BlockFit.of(V, blocks, eps=settings.eps))
+    for step in steps_of(first, settings.iterations, settings.constraints(dictionary.hop_s), segments, norms):
+        yield step
+    runs = chosen_runs(step.H * norms, segments, job, transposition)
+    grains, H = _shifted(step.H, runs, job, transposition)
+    sounding = replace(job, dictionary=grains.dictionary, settings=replace(settings, quietest_db=0.0))
+    fit = SupportFit.of(V, compared(sounding)[1], H, eps=settings.eps)
+    step = ShiftedStep(step.iteration + 1, H, fit, grains)
+    yield step
+    for gains in steps_of(step, settings.refine):
+        step = ShiftedStep(step.iteration + 1, gains.H, fit, grains)
+        yield step
+    reach = round(settings.smooth_gains_s / dictionary.hop_s)
+    if reach:
+        firsts = np.searchsorted(grains.runs, np.arange(len(runs.atoms)))
+        smooth = smooth_runs(step.H, replace(runs, atoms=firsts), reach=reach)
+        yield ShiftedStep(step.iteration + 1, smooth, fit, grains)
+
+
+def chosen_runs(loud: Floats, segments: NDArray[np.intp], job: Job, transposition: Transposition) -> Runs:
+    """The stretches to sound, of contributions (rows of H, N): one layer for each voice of a chord, else `layers`."""
+    settings, n_atoms = job.settings, job.dictionary.n_atoms
+    shortest = max(1, round(settings.shortest_grain_s / job.dictionary.hop_s))
+    groups, layers = [slice(0, len(loud))], settings.layers or 1
+    if transposition.way == "chords":
+        groups, layers = [slice(v * n_atoms, (v + 1) * n_atoms) for v in range(transposition.n_voices)], 1
+    chosen = []
+    for of in groups:
+        runs = find_runs(loud[of], segments[of], under_frame_db=settings.masking_db)
+        runs = runs.only(choose_runs(runs, layers=layers, shortest=shortest))
+        chosen.append(replace(runs, atoms=runs.atoms + of.start))
+    return Runs(*(np.concatenate([getattr(runs, part.name) for runs in chosen]) for part in fields(Runs)))
+
+
+def _shifted(H: Floats, runs: Runs, job: Job, transposition: Transposition) -> tuple[Grains, Floats]:
+    """The grains of the chosen stretches, and the activations (K', N) they start from."""
+    settings, dictionary = job.settings, job.dictionary
+    long = StftParams.from_seconds(LONG_S, LONG_S / 4, dictionary.sr).n_fft
+    grains = shifted_grains(
+        runs,
+        transposition,
+        dictionary,
+        pad=max(dictionary.params.n_fft, long) // 2,
+        keep_formants=settings.keep_formants,
+        tape=settings.tape,
+    )
+    kept = keep_runs(H, runs)
+    steps = np.arange(len(grains.runs)) - np.searchsorted(grains.runs, grains.runs)
+    own = np.zeros((len(grains.runs), H.shape[1]), H.dtype)
+    own[np.arange(len(own)), grains.frames] = kept[runs.atoms[grains.runs] + steps, grains.frames]
+    return grains, own
+
+
+def shifted_comparison(job: Job, source_f0: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
+    """The V of the solver, (B, N), and what gives its W of the source frames at ratios (Q, K): (Q, B, K).
+
+    Parameters
+    ----------
+    job : what is compared, and how. source_f0 : (K,) Hz, 0 for none.
+    """
+    settings, dictionary = job.settings, job.dictionary
+    heard = may_sound(dictionary, settings)
+    formants = settings.keep_formants and not settings.tape
+    if settings.compare == "views":
+        at = np.arange(job.spectrum.shape[1]) * dictionary.params.hop
+        seen = views(job.target, at, dictionary.params.hop, dictionary.sr, ear_weighting=settings.ear_weighting)
+        gains = view_gains(seen)
+
+        def in_views(ratios: Floats) -> Floats:
+            of_source = dictionary.shifted_views(
+                np.where(heard, ratios, 0),
+                source_f0,
+                keep_formants=formants,
+                ear_weighting=settings.ear_weighting,
+            )
+            return stack(of_source, gains)
+
+        return stack(seen, gains), in_views
+    V, _ = compared(job)
+    params = dictionary.params
+    edges = band_edges(params, dictionary.sr) if settings.compare == "bands" else np.arange(params.n_bins + 1)
+    weights = hearing(dictionary, V)[:, 0] if settings.ear_weighting else np.ones(params.n_bins)
+
+    def in_bands(ratios: Floats) -> Floats:
+        bands = StretchedBands.of(
+            dictionary.magnitudes, source_f0, dictionary.sr, edges, weights, keep_formants=formants
+        )
+        return np.stack([bands.at(np.where(heard, of, 0)).T.astype(V.dtype) for of in ratios]).swapaxes(1, 2)
+
+    return V, in_bands

@@ -1,0 +1,365 @@
+"""Everything that shapes a mosaic, and the presets: settings with a name."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+from typing import Any
+
+from smalti._checks import check_choice, check_count, check_rate, check_real
+from smalti.constraints import RANKS, LetItBee
+from smalti.synthesis import AIMS, PHASES
+
+METHODS = ("updates", "pursuit")
+CHOICES = ("grains", "frames")
+COMPARISONS = ("bins", "bands", "views")
+WAYS = ("auto", "off", "follow", "chords")
+# Semitones, four octaves.
+MOST_SHIFT = 48.0
+CHANNELS = ("source", "apart", "mono")
+LOUDNESSES = ("target", "as-is")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything that shapes a mosaic, in musicians' words and seconds, so that it means the same at any sample rate.
+
+    Attributes
+    ----------
+    summary : one sentence for lists.
+    method : "updates" (multiplicative) or "pursuit" (orthogonal matching pursuit).
+    window_s, hop_s : the grid.
+    sr : working sample rate in Hz, or None for the target's own. Files are resampled to it; arrays never are.
+    iterations : of the updates; pursuit has none.
+    beta : 2 Euclidean, 1 Kullback-Leibler, 0 Itakura-Saito, or between.
+    eps : constant in numerator and denominator of each update.
+    remove_offset : take a source's offset (a fault of the recording), and with it all below 20 Hz, out first, where it
+        is a twentieth of its deviation or more: no ear hears it, but as a grain it thumps.
+    fade_s : fade each source recording in and out over so long, so that a grain from its edge does not click.
+    quietest_db : source frames so far under the loudest of their recording never sound; 0 for no such rule. Of what is
+        next to silence a fit makes a loud hiss, since it takes any gain that helps.
+    start_spread : 0 to 1. Updates start from random activations between 1 - start_spread and 1: 1 is the paper, less
+        begins with more of the source in play, and 0 with all of it alike, whatever the seed.
+    unit_norm : compare source frames at equal loudness rather than as recorded (pursuit always does).
+    layers : source frames kept at each moment, or None for no limit. Grains that reach in from the moments around it
+        (`grain_length_s`) come on top.
+    no_repeat_s : a source frame stands out at most once within so many seconds before and after; 0 for no such rule.
+    grain_length_s : length of the runs of consecutive source frames that are favoured; 0 for no such rule.
+    restrict_every : apply the three rules in every n-th iteration only.
+    rank : what `layers` compares; see `LetItBee`.
+    compare : what target and source are compared in. "bins" of the grid (the paper), auditory "bands" (see
+        `smalti.bands`), or "views": bands of a long, a middle and short windows at once (see `smalti.views`).
+    choose : None leaves the activations as the updates end. "grains" keeps whole stretches of source, `layers` of them
+        at once, and "frames" the `layers` strongest source frames of each moment; then the gains alone are refined.
+    candidates : with "grains", how many source frames compete at each moment while the stretches form.
+    shortest_grain_s : with "grains", shorter stretches sound only where nothing else would.
+    masking_db : with "grains", a source frame so far under the loudest of its moment is part of no stretch.
+    smooth_gains_s : with "grains", gains are averaged along each stretch over so long to either side, so that
+        overlapping windows agree on them.
+    refine : iterations of that last refinement.
+    nonnegative : pursuit with gains >= 0.
+    phase : "source", "target" or "griffin-lim"; see `synthesize`.
+    phase_iterations, momentum : of Griffin-Lim.
+    aim : the magnitudes it aims at, "amplitude" or "geometric"; see `synthesize`.
+    target_phase : 0 to 100 per cent, how far the mosaic's phase is turned towards the target's; the target itself leaks
+        with it. Phase "target" is all the way there already.
+    channels : "source" has the channels of the widest source recording, all at the same gains; "apart" has the
+        target's, each solved for itself; "mono" has one. See `channel_jobs`.
+    colour : 0 to 100 per cent, how far the mosaic's tone colour is drawn towards the target's; see
+        `smalti.shaping.colour`.
+    attacks : 0 to 100 per cent, how far its attacks are made as sharp as the target's; see
+        `smalti.shaping.attack_shape`.
+    ear_weighting : compare spectra as loud as the ear hears them (A-weighting), in the solver only.
+    loudness : "target" gives the mosaic the target's integrated loudness, a number is one in LUFS, and "as-is" leaves
+        the level that the gains come to. Peaks have the last word: see `smalti.levels.match_loudness`.
+    level_follow : 0 to 100 per cent, how far the mosaic's slow loudness contour is drawn towards the target's; see
+        `smalti.levels.follow_contour`.
+    transpose : how the source comes to the target's pitches, with "grains" only. "off": not at all; "follow": every
+        grain is shifted to the target's melody, with its glides and vibrato; "chords": to the notes that sound in the
+        target; (low, high): every semitone from low to high may be chosen; "auto": what suits the material, see
+        `smalti.transposing.decide`.
+    keep_formants : shift the partials under the source's own spectral envelope, rather than envelope and all.
+    tape : shift as a tape does, faster and higher or slower and lower: the cleanest sound, but the timing inside a
+        grain changes.
+    tune_cents : how far above the target's pitch the mosaic is tuned.
+    voices : how many notes sound at once where chords are played, one layer of grains each.
+    """
+
+    summary: str = ""
+    method: str = "updates"
+    window_s: float = 2048 / 22050
+    hop_s: float = 512 / 22050
+    sr: int | None = None
+    iterations: int = 50
+    beta: float = 1.0
+    eps: float = 0.0
+    remove_offset: bool = True
+    fade_s: float = 0.0
+    quietest_db: float = 0.0
+    start_spread: float = 1.0
+    unit_norm: bool = False
+    layers: int | None = None
+    no_repeat_s: float = 0.0
+    grain_length_s: float = 0.0
+    restrict_every: int = 1
+    rank: str = "h"
+    compare: str = "bins"
+    choose: str | None = None
+    candidates: int = 10
+    shortest_grain_s: float = 0.0
+    masking_db: float = 30.0
+    smooth_gains_s: float = 0.0
+    refine: int = 0
+    nonnegative: bool = True
+    phase: str = "source"
+    phase_iterations: int = 30
+    momentum: float = 0.99
+    aim: str = "amplitude"
+    target_phase: float = 0.0
+    colour: float = 0.0
+    attacks: float = 0.0
+    channels: str = "source"
+    ear_weighting: bool = False
+    loudness: str | float = "target"
+    level_follow: float = 0.0
+    transpose: str | tuple[float, float] = "off"
+    keep_formants: bool = True
+    tape: bool = False
+    tune_cents: float = 0.0
+    voices: int = 8
+
+    def __post_init__(self) -> None:
+        check_choice("method", self.method, METHODS)
+        check_choice("rank", self.rank, RANKS)
+        check_choice("phase", self.phase, PHASES)
+        check_choice("aim", self.aim, AIMS)
+        check_choice("compare", self.compare, COMPARISONS)
+        check_choice("channels", self.channels, CHANNELS)
+        if not isinstance(self.summary, str):
+            raise TypeError(f"summary is {self.summary!r}; pass a sentence")
+        for name in ("remove_offset", "unit_norm", "nonnegative", "ear_weighting", "keep_formants", "tape"):
+            if not isinstance(getattr(self, name), bool):
+                raise TypeError(f"{name} is {getattr(self, name)!r}; pass True or False")
+        if not isinstance(self.loudness, str):
+            check_real("loudness", self.loudness, least=-70, most=0)
+        elif self.loudness not in LOUDNESSES:
+            raise ValueError(
+                f"loudness is {self.loudness!r}; pass one of {', '.join(LOUDNESSES)} or a number of LUFS from -70 to 0"
+            )
+        for name in ("target_phase", "level_follow", "colour", "attacks"):
+            check_real(name, getattr(self, name), least=0, most=100)
+        if self.choose is not None:
+            check_choice("choose", self.choose, CHOICES)
+            if self.layers is None:
+                raise ValueError(f"choose is {self.choose!r} but layers is None; pass how many layers to choose")
+        self._check_transposition()
+        check_count("candidates", self.candidates, least=1)
+        check_count("refine", self.refine, least=0)
+        for name in ("iterations", "restrict_every"):
+            check_count(name, getattr(self, name), least=1)
+        if self.layers is not None:
+            check_count("layers", self.layers, least=1)
+        if self.sr is not None:
+            check_rate("sr", self.sr)
+        check_count("phase_iterations", self.phase_iterations, least=0)
+        check_real("window_s", self.window_s, least=0.001, most=2)
+        check_real("hop_s", self.hop_s, least=0.0001, most=1)
+        if self.hop_s > self.window_s / 2:
+            raise ValueError(
+                f"hop_s is {self.hop_s:g}, more than half of window_s, {self.window_s:g}; it cannot be inverted: "
+                f"pass at most {self.window_s / 2:g}"
+            )
+        check_real("beta", self.beta, least=0, most=2)
+        check_real("momentum", self.momentum, least=0, most=1)
+        check_real("start_spread", self.start_spread, least=0, most=1)
+        check_real("masking_db", self.masking_db, least=0)
+        for name in (
+            "eps",
+            "no_repeat_s",
+            "grain_length_s",
+            "shortest_grain_s",
+            "smooth_gains_s",
+            "fade_s",
+            "quietest_db",
+        ):
+            check_real(name, getattr(self, name), least=0)
+
+    def _check_transposition(self) -> None:
+        check_real("tune_cents", self.tune_cents, least=-1200, most=1200)
+        check_count("voices", self.voices, least=1)
+        allowed = f"one of {', '.join(WAYS)}, or a range of semitones, (low, high)"
+        if isinstance(self.transpose, str):
+            if self.transpose not in WAYS:
+                raise ValueError(f"transpose is {self.transpose!r}; pass {allowed}")
+        else:
+            if not isinstance(self.transpose, tuple) or len(self.transpose) != 2:
+                raise TypeError(f"transpose is {self.transpose!r}; pass {allowed}")
+            low, high = (
+                check_real(f"the {end} end of transpose", value, least=-MOST_SHIFT, most=MOST_SHIFT)
+                for end, value in zip(("lower", "upper"), self.transpose, strict=True)
+            )
+            if low > high:
+                raise ValueError(f"transpose goes from {low:g} to {high:g} semitones; pass the lower end first")
+        if self.transpose != "off" and (self.choose != "grains" or self.beta != 1 or self.unit_norm):
+            raise ValueError(
+                f"transpose is {self.transpose!r} but only whole grains can be shifted: it needs choose 'grains', "
+                "beta 1 and unit_norm False; take the preset melodic"
+            )
+
+    @property
+    def leaks(self) -> bool:
+        """Whether the target's phase is asked for, and with it a measure of how much of the target comes along."""
+        return self.phase == "target" or self.target_phase > 0
+
+    def constraints(self, hop_s: float) -> LetItBee | None:
+        """The paper's restrictions on a grid of `hop_s` seconds; None where no rule is on."""
+        rules = LetItBee(
+            repetition=round(self.no_repeat_s / hop_s) or None,
+            # Whole grains are thinned out to `layers` when all stand; until then more may compete.
+            polyphony=max(self.candidates, self.layers) if self.choose == "grains" and self.layers else self.layers,
+            # 2c + 1 diagonal neighbours span as many hops.
+            continuity=max(0, round((self.grain_length_s / hop_s - 1) / 2)) or None,
+            every=self.restrict_every,
+            rank=self.rank,
+        )
+        return None if (rules.repetition, rules.polyphony, rules.continuity) == (None, None, None) else rules
+
+
+_HOP_S = Settings().hop_s
+
+# What the presets beyond the papers share: sources without clicks or hiss, a fit by several windows, whole grains with
+# refined and smooth gains, Griffin-Lim, and levels drawn towards the target's.
+_BEYOND: dict[str, Any] = {
+    "fade_s": 0.003,
+    "quietest_db": 50.0,
+    "start_spread": 0.5,
+    "iterations": 30,
+    "rank": "contribution",
+    "compare": "views",
+    "choose": "grains",
+    "candidates": 4,
+    "masking_db": 6.0,
+    "refine": 20,
+    "smooth_gains_s": _HOP_S,
+    "phase": "griffin-lim",
+    "phase_iterations": 30,
+    "colour": 25.0,
+    "attacks": 90.0,
+}
+
+PRESETS: Mapping[str, Settings] = MappingProxyType(
+    {
+        "classic": Settings(
+            summary="Let it Bee as published: ten layers, grains of consecutive source frames, the source's own sound",
+            remove_offset=False,
+            loudness="as-is",
+            layers=10,
+            no_repeat_s=3 * _HOP_S,
+            grain_length_s=7 * _HOP_S,
+        ),
+        "balanced": Settings(
+            summary="both at once: two layers of whole grains that follow the target's melody, loudness and attacks",
+            **_BEYOND,
+            window_s=3072 / 22050,
+            layers=2,
+            no_repeat_s=6 * _HOP_S,
+            grain_length_s=11 * _HOP_S,
+        ),
+        "melodic": Settings(
+            summary="in tune: grains of a steadily pitched source are shifted to the target's melody or chords",
+            **(_BEYOND | {"transpose": "auto"}),
+            window_s=3072 / 22050,
+            layers=2,
+            no_repeat_s=6 * _HOP_S,
+            grain_length_s=11 * _HOP_S,
+        ),
+        "faithful": Settings(
+            summary="nearest to the target: up to ten layers, frame by frame",
+            **(
+                _BEYOND
+                | {
+                    "choose": "frames",
+                    "smooth_gains_s": 0.0,
+                    "phase_iterations": 20,
+                    "colour": 30.0,
+                    "attacks": 100.0,
+                }
+            ),
+            layers=10,
+            no_repeat_s=7 * _HOP_S,
+            grain_length_s=3 * _HOP_S,
+            restrict_every=5,
+            aim="geometric",
+        ),
+        "source-like": Settings(
+            summary="nearest to the source: long whole grains in a longer window, their colour hardly touched",
+            **(_BEYOND | {"colour": 10.0, "attacks": 70.0}),
+            window_s=4096 / 22050,
+            layers=2,
+            no_repeat_s=7 * _HOP_S,
+            grain_length_s=13 * _HOP_S,
+            shortest_grain_s=8 * _HOP_S,
+        ),
+        "percussive": Settings(
+            summary="for drums: a short window that keeps attacks sharp",
+            **(_BEYOND | {"attacks": 100.0}),
+            window_s=1024 / 22050,
+            hop_s=256 / 22050,
+            layers=4,
+            no_repeat_s=7 * _HOP_S,
+            grain_length_s=13 * _HOP_S / 2,
+        ),
+        "notebook": Settings(
+            summary="the teaching notebook: Euclidean updates without rules, the target's phase, at 22 050 Hz",
+            sr=22050,
+            iterations=100,
+            beta=2.0,
+            eps=0.01,
+            remove_offset=False,
+            unit_norm=True,
+            phase="target",
+            loudness="as-is",
+        ),
+        "sparse": Settings(
+            summary="sparse coding: the one best source frame at each moment, the target's phase",
+            method="pursuit",
+            remove_offset=False,
+            unit_norm=True,
+            layers=1,
+            phase="target",
+            loudness="as-is",
+        ),
+    }
+)
+DEFAULT_PRESET = "balanced"
+
+# What only the multiplicative updates listen to.
+_UPDATES_ONLY = (
+    "iterations", "beta", "eps", "start_spread", "no_repeat_s", "grain_length_s", "restrict_every", "rank", "choose",
+    "candidates", "shortest_grain_s", "masking_db", "smooth_gains_s", "refine", "transpose", "keep_formants", "tape",
+    "tune_cents",
+)  # fmt: skip
+
+
+def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Any) -> Settings:
+    """A preset with some knobs turned; a knob that is None stays as the preset has it.
+
+    Raises
+    ------
+    ValueError : for an unknown preset, a value out of range, or a knob that the preset's method does not have.
+    TypeError : for an unknown knob, or a preset that is neither name nor `Settings`.
+    """
+    if isinstance(preset, str):
+        check_choice("preset", preset, tuple(PRESETS))
+        settings, name = PRESETS[preset], preset
+    elif not isinstance(preset, Settings):
+        raise TypeError(f"preset is {preset!r}; pass Settings or one of {', '.join(PRESETS)}")
+    else:
+        settings, name = preset, "given"
+    turned = {knob: value for knob, value in knobs.items() if value is not None}
+    if settings.method == "pursuit":
+        for knob in _UPDATES_ONLY:
+            if knob in turned:
+                raise ValueError(
+                    f"{knob} means nothing to the preset {name}: it has only layers and phase; leave it out"
+                )
+    return replace(settings, **turned)

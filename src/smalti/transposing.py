@@ -1,0 +1,262 @@
+"""A source without the target's pitches: which pitch its frames are to sound at, and the grains that sound so.
+
+No transposed copy of the source is kept. The solver sees each source frame as it would be at the pitch of the moment
+(`Transposition.blocks`); what it chooses is then shifted, each grain once, at the exact and varying ratio
+(`shifted_grains`).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from smalti._checks import Floats
+from smalti.channels import mixed_down, rows, together
+from smalti.dictionary import Dictionary
+from smalti.divergence import Block
+from smalti.grains import Runs
+from smalti.pitch import clarity, steadiness
+from smalti.stft import StftParams, spectra_at
+
+Ints = NDArray[np.intp]
+
+# Nothing is shifted by more than four octaves.
+MOST_RATIO = 16.0
+
+# Pitch is carried over gaps of up to so long: a consonant or a breath belongs to the note around it.
+BRIDGE_S = 0.25
+
+# What `decide` goes by. A source or melody is steady if this share of what is heard is in steady pitch, and one voice
+# if so much of its power lies in that pitch's partials; of chords the tracker follows this note or that, but all lie in
+# one tuning.
+STEADY_SOURCE, STEADY_MELODY, STEADY_CHORDS = 0.6, 0.6, 0.3
+ONE_VOICE, IN_TUNE = 0.5, 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Transposition:
+    """What pitch every source frame is to sound at in every target frame.
+
+    H has K rows a voice, one voice below the other; a voice is a melody to be followed or a shift.
+
+    Attributes
+    ----------
+    way : "follow" (one melody), "chords" (several), "shifts", or "off".
+    reason : why, as a clause.
+    target_f0 : (N,) float array, Hz, 0 for none: the target's pitch as it was tracked or given.
+    source_f0 : (K,) float array, Hz, 0 for none: the source's pitch as it was tracked or given.
+    origins : (K,) float array, Hz: what each source frame is shifted from, `source_f0` with short gaps bridged.
+    melodies : (M, N) float array, Hz: what each voice plays in each target frame, 0 where it rests. Where all rest, the
+        first sounds as recorded. M is 0 for shifts.
+    shifts : (S,) float array, semitones; empty for the others.
+    """
+
+    way: str
+    reason: str
+    target_f0: Floats
+    source_f0: Floats
+    origins: Floats
+    melodies: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    shifts: Floats = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def n_voices(self) -> int:
+        """How many rows of H each source frame has; 0 if nothing is transposed."""
+        return max(len(self.melodies), len(self.shifts))
+
+    def parts(self) -> Iterator[tuple[Ints, Ints, Floats]]:
+        """Places where each source frame has one ratio: their voices and target frames, (P,), and the ratios, (K,)."""
+        n_atoms, n_frames = len(self.origins), len(self.target_f0)
+        for voice, shift in enumerate(self.shifts):
+            yield np.full(n_frames, voice), np.arange(n_frames), np.full(n_atoms, 2 ** (shift / 12))
+        if not len(self.melodies):
+            return
+        names = np.full(self.melodies.shape, -np.inf)
+        names[self.melodies > 0] = np.round(12 * np.log2(self.melodies[self.melodies > 0]))
+        for name in np.unique(names[np.isfinite(names)]):
+            voices, frames = np.nonzero(names == name)
+            # Notes of one name share one dictionary, in the middle of where they lie.
+            ratios = ratios_to(np.full(n_atoms, np.median(self.melodies[voices, frames])), self.origins)
+            # Voices in unison are told apart, as a frame comes but once in a block.
+            for of in np.unique(voices) if len(np.unique(frames)) < len(frames) else [slice(None)]:
+                which = of if isinstance(of, slice) else voices == of
+                yield voices[which], frames[which], ratios
+        if (resting := np.flatnonzero(~(self.melodies > 0).any(axis=0))).size:
+            yield np.zeros(len(resting), np.intp), resting, np.ones(n_atoms)
+
+    def blocks(self, shifted: Callable[[Floats], Floats]) -> list[Block]:
+        """The dictionary of every voice and note, for `smalti.divergence.BlockFit`.
+
+        Parameters
+        ----------
+        shifted : gives the (Q, B, K) magnitudes of the source frames at (Q, K) ratios, 0 where a ratio is 0.
+        """
+        parts = list(self.parts())
+        ratios, which = np.unique(np.stack([of for _, _, of in parts]), axis=0, return_inverse=True)
+        magnitudes = shifted(ratios)
+        return [
+            Block(voices, frames, magnitudes[i]) for (voices, frames, _), i in zip(parts, which.ravel(), strict=True)
+        ]
+
+    def ratios(self, voice: int, frames: Ints, own: Floats) -> Floats:
+        """The exact ratio in target frames (P,) of what has the pitches `own` (P,), Hz; 0 where there is none."""
+        if len(self.shifts):
+            return np.full(len(frames), 2 ** (self.shifts[voice] / 12))
+        # Grains reach a little beyond the target, where the nearest note goes on.
+        return ratios_to(self.melodies[voice][np.clip(frames, 0, self.melodies.shape[1] - 1)], own)
+
+
+def ratios_to(wanted: Floats, own: Floats) -> Floats:
+    """What takes `own` pitches to `wanted` ones, Hz, of one shape; 0 where either is 0 or the way is too far."""
+    ratios = np.divide(wanted, own, out=np.zeros_like(own), where=own > 0)
+    return np.where((ratios >= 1 / MOST_RATIO) & (ratios <= MOST_RATIO), ratios, 0)
+
+
+# --- which way
+
+
+@dataclass(frozen=True)
+class Voicing:
+    """What a recording's pitch track says of it.
+
+    Attributes
+    ----------
+    steady : 0 to 1, how much of what is heard is steadily pitched. one_voice : at most 1, how much of its power lies in
+    the partials of that pitch. in_tune : 0 to 1, how closely its partials lie in one tuning.
+    """
+
+    steady: float
+    one_voice: float
+    in_tune: float
+
+    @classmethod
+    def of(cls, f0: Floats, magnitudes: Floats, sr: int, heard: NDArray[np.bool_], in_tune: float) -> "Voicing":
+        """From a track (N,), the magnitudes (F, N) it belongs to, and which frames are heard."""
+        power = np.square(magnitudes, dtype=np.float64).sum(axis=0)
+        clear = float(clarity(magnitudes, f0, sr) @ power / power.sum()) if power.sum() else 0.0
+        return cls(steadiness(f0, heard), clear, in_tune)
+
+
+def decide(target: Voicing, source: Voicing) -> tuple[str, str]:
+    """The way that suits the material, "off", "follow" or "chords", and why, as a clause."""
+    if source.steady < STEADY_SOURCE:
+        return "off", f"the source has no steady pitch to start from ({source.steady:.0%} of what sounds)"
+    if source.one_voice < 0 and source.in_tune >= IN_TUNE:
+        return "off", "the source sounds several notes at once"
+    if target.steady >= STEADY_MELODY and target.one_voice >= ONE_VOICE:
+        return "follow", f"the target is one steady voice ({target.steady:.0%} of what sounds)"
+    if target.steady >= STEADY_CHORDS and target.in_tune >= IN_TUNE:
+        return "chords", "several notes of the target sound at once"
+    return "off", f"the target has no steady pitch to follow ({target.steady:.0%} of what sounds)"
+
+
+# --- the grains
+
+
+@dataclass(frozen=True, eq=False)
+class Grains:
+    """Stretches of source, each shifted once.
+
+    Attributes
+    ----------
+    dictionary : their frames, and as its recording all of them, one after the other.
+    atoms : (K',) int array, the source frame that each of its frames was made of.
+    frames : (K',) int array, the target frame it sounds in.
+    runs : (K',) int array, the stretch it belongs to.
+    ratios : (K',) float array, how far it was shifted.
+    """
+
+    dictionary: Dictionary
+    atoms: Ints
+    frames: Ints
+    runs: Ints
+    ratios: Floats
+
+    def in_source(self, activations: scipy.sparse.csc_array, n_atoms: int) -> scipy.sparse.csc_array:
+        """(K, N) activations of source frames: what (K', N) of the grains come to, whatever pitch they sound at."""
+        origin = scipy.sparse.csc_array(
+            (np.ones(len(self.atoms), activations.dtype), (self.atoms, np.arange(len(self.atoms)))),
+            shape=(n_atoms, len(self.atoms)),
+        )
+        return scipy.sparse.csc_array(origin @ activations)
+
+
+def shifted_grains(
+    runs: Runs, transposition: Transposition, dictionary: Dictionary, *, pad: int, keep_formants: bool, tape: bool
+) -> Grains:
+    """Shift every chosen stretch, at the ratio of every moment.
+
+    Parameters
+    ----------
+    runs : stretches of H, whose rows are the source frames of one voice below those of the other; may be none.
+    transposition : at what ratios. dictionary : the source.
+    pad : samples wanted before the middle of a stretch's first frame and after that of its last: half the longest
+        window that will look at them.
+    keep_formants, tape : see `smalti.mosaicing.Settings`.
+    """
+    # When first needed, as it loads a part of scipy that nothing else does.
+    from smalti.shifting import shift_grain, tape_grain
+
+    n_atoms, hop, sr = dictionary.n_atoms, dictionary.params.hop, dictionary.sr
+    before = -(-pad // hop)
+    borders = np.searchsorted(dictionary.segments, np.arange(len(dictionary.recordings) + 1))
+    none = np.zeros(0, np.intp)
+    atoms, frames, centres, ratios = [none], [none], [none], list[Floats]()
+    # A sample of silence first, so that the sound of no grain at all is silence, too.
+    sounds: list[Floats] = [np.zeros((dictionary.n_channels, 1), dictionary.norms.dtype)]
+    end = 1
+    for row, frame, length in zip(runs.atoms.tolist(), runs.frames.tolist(), runs.lengths.tolist(), strict=True):
+        voice, atom = divmod(row, n_atoms)
+        of = int(dictionary.segments[atom])
+        steps = np.arange(-before, length + before)
+        own = transposition.origins[np.clip(atom + steps, borders[of], borders[of + 1] - 1)]
+        at = _without_gaps(transposition.ratios(voice, frame + steps, own), slice(before, before + length))
+        begin, span = int(dictionary.centres[atom]) - before * hop, (len(steps) - 1) * hop
+        samples = dictionary.recordings[of]
+        if tape:
+            # So that its middle is heard when it would have been.
+            shifted = np.log(at).mean()
+            begin += round((1 - np.exp(shifted)) * span / 2)
+            sound = tape_grain(samples, sr, begin=begin, length=span, ratios=at, hop=hop)
+        else:
+            sound = shift_grain(
+                samples, sr, begin=begin, length=span, ratios=at, f0=own, hop=hop, keep_formants=keep_formants
+            )
+        sounds.append(np.stack(_in_channels(sound, dictionary.n_channels)))
+        centres.append(end + (before + np.arange(length)) * hop)
+        end += span
+        atoms.append(atom + np.arange(length))
+        frames.append(frame + np.arange(length))
+        ratios.append(at[before : before + length])
+    recording = together(list(np.concatenate(sounds, axis=1)))
+    return Grains(
+        dictionary=_frames_of(recording, np.concatenate(centres), dictionary.params, sr),
+        atoms=np.concatenate(atoms),
+        frames=np.concatenate(frames),
+        runs=np.repeat(np.arange(len(runs.lengths)), runs.lengths),
+        ratios=np.concatenate([np.zeros(0), *ratios]),
+    )
+
+
+def _in_channels(sound: Floats, n_channels: int) -> list[Floats]:
+    """A recording of one channel sounds in all; one of fewer than `n_channels` fills the first."""
+    own = rows(sound)
+    return [own[0]] * n_channels if len(own) == 1 else [*own, *[np.zeros_like(own[0])] * (n_channels - len(own))]
+
+
+def _frames_of(recording: Floats, centres: Ints, params: StftParams, sr: int) -> Dictionary:
+    spectra = spectra_at(mixed_down(recording), centres, params.n_fft, window=params.window)
+    return Dictionary(spectra, np.zeros(len(centres), np.intp), centres, ("grains",), params, sr, (recording,))
+
+
+def _without_gaps(ratios: Floats, inside: slice) -> Floats:
+    """Ratios (P,) with that of the nearest place where there is none; all 1 if most of those `inside` have none."""
+    known = np.flatnonzero(ratios > 0)
+    if 2 * np.count_nonzero(ratios[inside] > 0) < inside.stop - inside.start or not len(known):
+        return np.ones_like(ratios)
+    places = np.arange(len(ratios))
+    after = np.clip(np.searchsorted(known, places), 0, len(known) - 1)
+    left, right = known[np.maximum(after - 1, 0)], known[after]
+    return ratios[np.where(np.abs(left - places) <= np.abs(right - places), left, right)]
