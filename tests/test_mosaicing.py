@@ -1058,6 +1058,7 @@ BAD = {
     "keep_formants": (1, "pass True or False"),
     "tape": (0, "pass True or False"),
     "tune_cents": (1201.0, "pass a number from -1200 to 1200"),
+    "purity": (101, "pass a number from 0 to 100"),
     "voices": (0, "pass a whole number of at least 1"),
 }
 

@@ -19,10 +19,21 @@ from smalti.dictionary import Dictionary
 from smalti.divergence import BlockFit, SupportFit
 from smalti.grains import Runs, choose_runs, find_runs, keep_runs, smooth_runs
 from smalti.jobs import Job, compared, hearing, may_sound
-from smalti.pitch import bridged, check_f0, note_frequencies, track_pitch
+from smalti.pitch import bridged, check_f0, clarity, clear, glides, note_frequencies, track_pitch
 from smalti.sparse_coding import unit_columns
 from smalti.stft import StftParams
-from smalti.transposing import BRIDGE_S, Grains, Transposition, Voicing, decide, frames_of, ratios_to, shifted_grains
+from smalti.transposing import (
+    BRIDGE_S,
+    FINENESS,
+    Grains,
+    Transposition,
+    Voicing,
+    decide,
+    frames_of,
+    pitch_at,
+    ratios_to,
+    shifted_grains,
+)
 from smalti.views import LONG_S, StretchedBands, stack, view_gains, views
 from smalti.voices import as_melodies, sounding_notes, spectral_tuning
 
@@ -55,11 +66,13 @@ def transposition_of(
     bridge = round(BRIDGE_S / dictionary.hop_s)
     recordings = segment_slices(dictionary.n_atoms, dictionary.segments)
     origins = np.concatenate([bridged(own[of], longest=bridge) for of in recordings])
+    fine = fine_track(dictionary, origins, given=source_f0 is not None)
+    heard = may_sound(dictionary, settings)
     if isinstance(settings.transpose, tuple):
         low, high = settings.transpose
         # A hair above the upper end, which rounding must not leave out.
         shifts = np.arange(low, high + 1e-9) + settings.tune_cents / 100
-        return Transposition("shifts", "as asked", np.zeros(n_frames), own, origins, shifts=shifts)
+        return Transposition("shifts", "as asked", np.zeros(n_frames), own, origins, fine, heard, shifts=shifts)
     given = None if target_f0 is None else _given_melodies(target_f0, n_frames)
     track = _track(job.target, dictionary.sr, dictionary.params, n_frames) if given is None else given[0]
     way, reason = settings.transpose, "as asked"
@@ -67,7 +80,9 @@ def transposition_of(
         way, reason = ("follow" if len(given) == 1 else "chords"), "its notes are given"
     elif way == "auto":
         way, reason = decide(_voicing_of_target(job, track), _voicing_of_source(job, own))
-    plan = Transposition(way, reason, track, own, origins)
+    clarities = clarity(dictionary.magnitudes, origins, dictionary.sr)
+    usable = heard & (origins > 0) & clear(clarities, heard & (origins > 0))
+    plan = Transposition(way, reason, track, own, origins, fine, usable)
     if way == "off":
         return plan
     if not own.any():
@@ -122,6 +137,21 @@ def source_track(dictionary: Dictionary, given: ArrayLike | Sequence[ArrayLike] 
             for i, (track, of) in enumerate(zip(given, frames, strict=True))
         ]
     )
+
+
+def fine_track(dictionary: Dictionary, origins: Floats, *, given: bool) -> Floats:
+    """(K * FINENESS,) the source's pitch (K,) between its frames, too: as it glides, or straight on if it was given."""
+    parts = []
+    for recording, of in zip(
+        dictionary.recordings, segment_slices(dictionary.n_atoms, dictionary.segments), strict=True
+    ):
+        track = origins[of]
+        if given:
+            parts.append(pitch_at(track, np.arange(len(track) * FINENESS) / FINENESS))
+        else:
+            hop, sr = dictionary.params.hop, dictionary.sr
+            parts.append(glides(mixed_down(recording), track, sr, hop=hop, per_hop=FINENESS))
+    return np.concatenate(parts)
 
 
 def _track(samples: Floats, sr: int, params: StftParams, n_frames: int) -> Floats:
@@ -184,7 +214,7 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
     """As `smalti.mosaicing.solve_steps`: first of all source frames at the pitch of the moment, then of the grains."""
     settings, dictionary = job.settings, job.dictionary
     # What cannot be shifted, or does not sound, is no part of it: H has rows for the rest alone.
-    usable = np.flatnonzero(transposition.usable & may_sound(dictionary, settings))
+    usable = np.flatnonzero(transposition.usable)
     comparison = ShiftedComparison.of(_only(job, usable), transposition.origins[usable])
     V, blocks = comparison.V, transposition.blocks(comparison.at, usable)
     drawn = np.random.default_rng(rng).random((transposition.n_voices * len(usable), V.shape[1]))

@@ -448,7 +448,7 @@ def render(job: Job, step: Step, divergences: Sequence[float]) -> Part:
 
 
 def shaped(audio: Floats, job: Job) -> Floats:
-    """`audio` with the levels that `colour` and `attacks` give it, in that order.
+    """`audio` with the levels that `purity`, `colour` and `attacks` give it, in that order.
 
     Parameters
     ----------
@@ -457,15 +457,19 @@ def shaped(audio: Floats, job: Job) -> Floats:
 
     Returns
     -------
-    Array of that shape and dtype; `audio` itself if the settings have neither.
+    Array of that shape and dtype; `audio` itself if the settings have none of them.
     """
     settings, sr, unshaped = job.settings, job.dictionary.sr, audio
-    if not (settings.colour or settings.attacks):
+    melodies = job.transposition.melodies if job.transposition and settings.purity else np.zeros((0, 0))
+    if not (settings.colour or settings.attacks or len(melodies)):
         return audio
     # When first needed, as they load a part of scipy that nothing else does.
     from smalti.attacks import attack_times
-    from smalti.shaping import attack_shape, colour
+    from smalti.shaping import attack_shape, colour, purity
 
+    if len(melodies):
+        hop = job.dictionary.params.hop
+        audio = purity(mixed_down(audio), melodies, sr, hop=hop, share=settings.purity / 100).apply(audio)
     if settings.colour:
         audio = colour(mixed_down(audio), job.target, sr, share=settings.colour / 100).apply(audio)
     if settings.attacks:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, Integers, check_count, check_rate, check_signal
 from smalti.errors import MissingExtraError
-from smalti.stft import StftParams, stft
+from smalti.stft import StftParams, spectra_at, stft
 
 # Pitches that a track may hold.
 LOWEST_HZ, HIGHEST_HZ = 20.0, 20_000.0
@@ -39,6 +39,13 @@ _EMPTY = 0.01
 # Frames so many dB below a tone at the recording's peak are silent.
 _SILENT_DB = 60.0
 
+# Clear are the powers within a Hann window's main lobe of a harmonic, or 0.6 % of its frequency if that is wider.
+_CLEAR_BINS, _CLEAR_SHARE, _CLEAR_FROM_HZ, _CLEAR_BLOCK = 2.2, 0.006, 50.0, 256
+# Clear enough is this share of what the clearest tenth of the frames have.
+_CLEAR_ENOUGH, _CLEAREST = 0.4, 0.9
+# Glides are followed in windows of 12 ms, from where these hold a dozen periods; within 15 % of the coarser track.
+_GLIDE_WINDOW_S, _GLIDES_FROM_HZ, _GLIDE_REACH = 256 / 22050, 1000.0, 0.15
+
 # Longer recordings are tracked in blocks, which are 1875 frames of the network, with what surrounds them.
 _BLOCK_S, _AROUND_S = 30, 2
 
@@ -46,8 +53,6 @@ _BLOCK_S, _AROUND_S = 30, 2
 _ONE_NOTE = 1 / 6
 # Steps under so many octaves are steady, in stretches of at least so many frames.
 _STEADY_STEP, _STEADY_FRAMES = 50 / 1200, 4
-# What lies below is no part of any note.
-_CLEAR_FROM_HZ = 50.0
 # The A that equal temperament is tuned to, and its number.
 _A_HZ, _A_NOTE = 440.0, 69
 
@@ -151,32 +156,107 @@ def steadiness(f0: Floats, heard: NDArray[np.bool_]) -> float:
 
 
 def clarity(magnitudes: Floats, f0: Floats, sr: int) -> Floats:
-    """How much of each frame's power lies in the partials of its pitch, beyond what would by chance.
+    """How much of each spectrum is pitched: the share of its power in harmonics, beyond chance.
 
     Parameters
     ----------
-    magnitudes : (F, N) float array, >= 0, of Hann windows. f0 : (N,) Hz, 0 for none. sr : Hz.
+    magnitudes : (F, K) float array >= 0, spectra of Hann-windowed frames from 0 Hz to half the rate.
+    f0 : (K,) Hz, 0 where there is no pitch.
+    sr : Hz.
 
     Returns
     -------
-    (N,) float64, at most 1: 1 for a clear tone, 0 for noise and for a frame without pitch or sound; below 0 where the
-        partials hold less than noise would, as those of one note of a chord may.
+    (K,) float64, at most 1: 1 a harmonic sound, about 0 white noise, 0 where there is no pitch or no sound. Below 0 the
+        power lies between the harmonics of a wrong pitch.
     """
-    n_bins = len(magnitudes)
-    bin_hz = sr / 2 / (n_bins - 1)
+    # A block at a time, since running sums take double precision.
+    starts = range(0, magnitudes.shape[1], _CLEAR_BLOCK)
+    blocks = [slice(start, start + _CLEAR_BLOCK) for start in starts]
+    return np.concatenate([np.zeros(0), *(_clarity(magnitudes[:, block], f0[block], sr) for block in blocks)])
+
+
+def _clarity(magnitudes: Floats, f0: Floats, sr: int) -> Floats:
     power = np.square(magnitudes, dtype=np.float64)
-    out = np.zeros(magnitudes.shape[1])
-    first = round(_CLEAR_FROM_HZ / bin_hz)
-    centres = np.arange(n_bins)
-    for frame in np.flatnonzero((f0 > 0) & (power[first:].sum(axis=0) > 0)):
-        spacing = f0[frame] / bin_hz
-        # A main lobe, or 0.6 % where that is wider: what vibrato and a glide spread a high partial over.
-        away = np.abs(centres - np.maximum(1, np.round(centres / spacing)) * spacing)
-        near = away <= np.maximum(2.2, 0.006 * centres)
-        chance = np.count_nonzero(near[first:]) / (n_bins - first)
-        share = power[first:, frame][near[first:]].sum() / power[first:, frame].sum()
-        if chance < 1:
-            out[frame] = (share - chance) / (1 - chance)
+    n_bins, n_frames = power.shape
+    bin_hz = sr / 2 / (n_bins - 1)
+    lowest, columns = min(int(_CLEAR_FROM_HZ / bin_hz), n_bins - 1), np.arange(n_frames)
+    sums = np.concatenate([np.zeros((1, n_frames)), np.cumsum(power, axis=0)])
+    total = sums[n_bins] - sums[lowest]
+    spacing = np.where(f0 > 0, f0, np.inf) / bin_hz
+    explained, covered, done = np.zeros(n_frames), np.zeros(n_frames), np.full(n_frames, lowest)
+    for harmonic in range(1, int(n_bins / spacing.min(initial=n_bins)) + 1):
+        # Beyond half the rate there are no harmonics, but for one just beyond it there would be bins.
+        centre = np.where(harmonic * spacing < n_bins - 1, harmonic * spacing, 2.0 * n_bins)
+        reach = np.maximum(_CLEAR_BINS, _CLEAR_SHARE * centre)
+        # Bins are counted once, though high harmonics overlap; and none beyond the last.
+        start = np.clip(np.rint(centre - reach).astype(int), done, n_bins)
+        stop = np.clip(np.rint(centre + reach).astype(int) + 1, start, n_bins)
+        explained += sums[stop, columns] - sums[start, columns]
+        covered += stop - start
+        done = stop
+    chance = covered / (n_bins - lowest)
+    share = np.divide(explained, total, out=np.zeros(n_frames), where=total > 0)
+    pitched = (f0 > 0) & (total > 0) & (chance < 1)
+    beyond: Floats = np.divide(share - chance, 1 - chance, out=np.zeros(n_frames), where=pitched)
+    return beyond
+
+
+def clear(clarities: Floats, heard: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Which frames of a source are clear enough to carry a melody, by their (K,) `clarity`.
+
+    Those of at least 0.4 of the clarity that the clearest tenth of what is `heard`, (K,) bools, have: a clean source
+    keeps all but its breaths and a noisy one the frames in which it is least so, a tenth of them at least. Where none
+    is heard, all are clear.
+    """
+    if not heard.any():
+        return np.ones(len(clarities), dtype=np.bool_)
+    enough: NDArray[np.bool_] = clarities >= _CLEAR_ENOUGH * np.quantile(clarities[heard], _CLEAREST)
+    return enough
+
+
+def glides(samples: Floats, f0: Floats, sr: int, *, hop: int, per_hop: int) -> Floats:
+    """A track made finer where whistles glide: between two of its frames a bird's chirp goes through half an octave.
+
+    From 1000 Hz on, pitches are those of the strongest partial near the track in windows of 12 ms. Below, where such a
+    window tells no partials apart, they are those of the track itself.
+
+    Parameters
+    ----------
+    samples : (L,) float32 or float64.
+    f0 : (N,) Hz, 0 where there is no pitch; a track of `samples` at `hop`.
+    sr : Hz. hop : samples.
+    per_hop : values for each of the track's frames, the first at the frame itself.
+
+    Returns
+    -------
+    (N * per_hop,) float64, Hz, 0 where there is no pitch.
+    """
+    check_count("hop", hop, least=1)
+    check_count("per_hop", per_hop, least=1)
+    times = np.arange(len(f0) * per_hop) / per_hop
+    out = _at_times(np.append(f0, f0[-1:]), times)
+    low = np.minimum(times.astype(int), len(f0) - 1)
+    ends = np.stack([f0[low], f0[np.minimum(low + 1, len(f0) - 1)]])
+    at = np.flatnonzero(out >= _GLIDES_FROM_HZ)
+    if not len(at):
+        return out
+    n_fft = max(4, 2 * round(_GLIDE_WINDOW_S * sr / 2))
+    bin_hz = sr / n_fft
+    spectra = spectra_at(samples, np.rint(times[at] * hop).astype(np.intp), n_fft)
+    power = np.square(np.abs(spectra), dtype=np.float64)
+    # A neighbour without a pitch has no say in where to look.
+    lowest = np.where(ends[:, at] > 0, ends[:, at], np.inf).min(axis=0) * (1 - _GLIDE_REACH)
+    highest = ends[:, at].max(axis=0) * (1 + _GLIDE_REACH)
+    hz = np.arange(len(power))[:, None] * bin_hz
+    near = (hz >= lowest - bin_hz / 2) & (hz <= highest + bin_hz / 2)
+    near[[0, -1]] = False
+    peaks = np.where(near, power, -1).argmax(axis=0)
+    inside = (peaks > 0) & (power[peaks, np.arange(len(at))] > 0)
+    columns = np.flatnonzero(inside)
+    out[at[columns]] = _tops(power, peaks[columns], columns, bin_hz)
+    # A peak that is off is off for a moment.
+    middle = np.median([out[:-2], out[1:-1], out[2:]], axis=0)
+    out[1:-1] = np.where((out[:-2] > 0) & (out[1:-1] > 0) & (out[2:] > 0), middle, out[1:-1])
     return out
 
 
@@ -363,12 +443,12 @@ def _lone_partials(power: Floats) -> Floats:
     return out
 
 
-def _tops(power: Floats, peaks: Integers, at: Integers) -> Floats:
+def _tops(power: Floats, peaks: Integers, at: Integers, bin_hz: float = _SLOW_RATE / _N_FFT) -> Floats:
     """The frequencies of peaks, bins 1 to F - 2 of power (F, N), each in the frame `at`."""
     # The top of a parabola through three logarithms; a Hann window's main lobe nearly is one.
     left, middle, right = (np.log(np.maximum(power[peaks + step, at], 1e-300)) for step in (-1, 0, 1))
     bend = np.minimum(left - 2 * middle + right, -1e-9)
-    tops: Floats = (peaks + np.clip((left - right) / (2 * bend), -0.5, 0.5)) * (_SLOW_RATE / _N_FFT)
+    tops: Floats = (peaks + np.clip((left - right) / (2 * bend), -0.5, 0.5)) * bin_hz
     return tops
 
 

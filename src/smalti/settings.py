@@ -81,6 +81,8 @@ class Settings:
     tape : shift as a tape does, faster and higher or slower and lower: the cleanest sound, but the timing inside a
         grain changes.
     tune_cents : how far above the target's pitch the mosaic is tuned.
+    purity : 0 to 100 per cent, how far the noise between a followed melody's partials is turned down, and the partials
+        up by as much; see `smalti.shaping.purity`.
     voices : how many notes sound at once where chords are played, one layer of grains each.
     """
 
@@ -125,6 +127,7 @@ class Settings:
     keep_formants: bool = True
     tape: bool = False
     tune_cents: float = 0.0
+    purity: float = 0.0
     voices: int = 8
 
     def __post_init__(self) -> None:
@@ -145,7 +148,7 @@ class Settings:
             raise ValueError(
                 f"loudness is {self.loudness!r}; pass one of {', '.join(LOUDNESSES)} or a number of LUFS from -70 to 0"
             )
-        for name in ("target_phase", "level_follow", "colour", "attacks"):
+        for name in ("target_phase", "level_follow", "colour", "attacks", "purity"):
             check_real(name, getattr(self, name), least=0, most=100)
         if self.choose is not None:
             check_choice("choose", self.choose, CHOICES)
@@ -266,7 +269,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         ),
         "melodic": Settings(
             summary="in tune: grains of a steadily pitched source are shifted to the target's melody or chords",
-            **(_BEYOND | {"transpose": "auto"}),
+            **(_BEYOND | {"transpose": "auto", "purity": 50.0}),
             window_s=3072 / 22050,
             layers=2,
             no_repeat_s=6 * _HOP_S,
@@ -336,7 +339,7 @@ DEFAULT_PRESET = "balanced"
 _UPDATES_ONLY = (
     "iterations", "beta", "eps", "start_spread", "no_repeat_s", "grain_length_s", "restrict_every", "rank", "choose",
     "candidates", "shortest_grain_s", "masking_db", "smooth_gains_s", "refine", "transpose", "keep_formants", "tape",
-    "tune_cents",
+    "tune_cents", "purity", "voices",
 )  # fmt: skip
 
 

@@ -26,7 +26,7 @@ Ints = NDArray[np.intp]
 MOST_RATIO = 16.0
 
 # Frames of a track so many octaves apart belong to two notes; ratios are told so many times a frame.
-ONE_NOTE, FINENESS = 1 / 12, 4
+ONE_NOTE, FINENESS = 1 / 12, 8
 
 # Pitch is carried over gaps of up to so long: a consonant or a breath belongs to the note around it.
 BRIDGE_S = 0.25
@@ -58,6 +58,8 @@ class Transposition:
     target_f0 : (N,) float array, Hz, 0 for none: the target's pitch as it was tracked or given.
     source_f0 : (K,) float array, Hz, 0 for none: the source's pitch as it was tracked or given.
     origins : (K,) float array, Hz: what each source frame is shifted from, `source_f0` with short gaps bridged.
+    glides : (K * FINENESS,) float array, Hz: the same between frames, as a bird's chirp glides within one.
+    usable : (K,) bool array, which source frames are clear enough to be shifted to a note; for shifts, all.
     melodies : (M, N) float array, Hz: what each voice plays in each target frame, 0 where it rests. Where all rest, the
         first sounds as recorded. M is 0 for shifts.
     shifts : (S,) float array, semitones; empty for the others.
@@ -68,6 +70,8 @@ class Transposition:
     target_f0: Floats
     source_f0: Floats
     origins: Floats
+    glides: Floats
+    usable: NDArray[np.bool_]
     melodies: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     shifts: Floats = field(default_factory=lambda: np.zeros(0))
 
@@ -75,11 +79,6 @@ class Transposition:
     def n_voices(self) -> int:
         """How many rows of H each source frame has; 0 if nothing is transposed."""
         return max(len(self.melodies), len(self.shifts))
-
-    @property
-    def usable(self) -> NDArray[np.bool_]:
-        """(K,): which source frames can be shifted. To a melody only those that have a pitch."""
-        return self.origins > 0 if len(self.melodies) else np.ones(len(self.origins), bool)
 
     def parts(self) -> Iterator[tuple[Ints, Ints, Floats]]:
         """Places where each source frame has one ratio: their voices and target frames, (P,), and the ratios, (K,)."""
@@ -240,9 +239,9 @@ def shifted_grains(
     for row, frame, length in zip(runs.atoms.tolist(), runs.frames.tolist(), runs.lengths.tolist(), strict=True):
         voice, atom = divmod(row, n_atoms)
         of = int(dictionary.segments[atom])
-        track = transposition.origins[borders[of] : borders[of + 1]]
+        track = transposition.glides[borders[of] * FINENESS : borders[of + 1] * FINENESS]
         steps = np.arange(-before, length + before, step / hop)
-        own = pitch_at(track, atom - borders[of] + steps)
+        own = pitch_at(track, (atom - borders[of] + steps) * FINENESS)
         at = _without_gaps(transposition.ratios(voice, frame + steps, own), (steps >= 0) & (steps <= length - 1))
         begin, span = int(dictionary.centres[atom]) - before * hop, (2 * before + length - 1) * hop
         samples = dictionary.recordings[of]
