@@ -364,7 +364,7 @@ def make(
     subtype: Annotated[str | None, _one_of(SUBTYPES, "Sample format of WAV and FLAC.")] = None,
     figures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Draw spectrograms, activations, similarity and divergence there."),
+        typer.Option(metavar="DIR", help="Draw spectrograms, activations, similarity, divergence and pitch there."),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write down what was made, of what, how, and how well.")
