@@ -12,7 +12,7 @@ import soundfile
 from threadpoolctl import threadpool_limits
 
 from smalti.audio import read_audio
-from smalti.errors import AudioFileError, MissingExtraError, SmaltiError
+from smalti.errors import AudioFileError, MissingExtraError, PitchFileError, SmaltiError
 from smalti.levels import integrated_loudness
 from smalti.making import (
     FIGURES,
@@ -22,14 +22,18 @@ from smalti.making import (
     Outputs,
     check_memory,
     check_outputs,
+    describe_transposition,
+    figures_of,
+    grain_notes,
     make_folder,
     memory_needed,
     read_inputs,
+    read_melody,
     report_json,
     write_report,
 )
 from smalti.metrics.evaluation import target_leak
-from smalti.mosaicing import finish, prepare, solve_steps
+from smalti.mosaicing import assemble, channel_jobs, finish, prepare, render, solve_steps
 from smalti.settings import PRESETS, configure
 from smalti.stft import StftParams
 
@@ -168,7 +172,183 @@ def test_target_and_source_in_one_are_allowed_and_said(target):
     assert "target and source at once" in read_inputs(target, [target]).warnings[0]
 
 
+# Melodies
+
+
+def written(tmp_path, text, **kind):
+    file = tmp_path / "melody.csv"
+    file.write_text(text, **kind)
+    return file
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0,440\n0.5,0\n1,523.25\n",
+        "time,hz\n0,440\n0.5,0\n1,523.25\n",
+        '"time","frequency"\n"0.0","440.0"\n"0.5",""\n"1.0","523.25"\n',
+        "0.0, 440, New Point\r\n0.5, -110, \r\n1, 523.25, 1\r\n",
+        "# from a tracker\n0\t440\t0.99 # sure\n\n0.5\t\n1\t523.25\n",
+        "0 440\n 0.5  -1e9\n1 5.2325e2",
+        "Zeit;Hz\n0,0;440,0\n0,5;0,0\n1,0;523,25\n",
+        "\ufeff0,440\n0.5,0\n1,523.25",
+    ],
+    ids=["comma", "heading", "quoted", "labels", "tabs", "spaces", "decimal commas", "byte order mark"],
+)
+def test_melodies_are_read_as_trackers_and_spreadsheets_write_them(tmp_path, text):
+    melody = read_melody(written(tmp_path, text, encoding="utf-8"))
+    assert melody.times_s.tolist() == [0, 0.5, 1]
+    assert melody.hz.tolist() == [440, 0, 523.25]
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "it holds no pitch; write lines of seconds and hertz"),
+        ("time,hz\n", "it holds no pitch"),
+        ("0,0\n1,-1\n", "it holds no pitch"),
+        ("one\ntwo\n0,440\n", r"line 2: 'two' is no pair of seconds and hertz; write them as '0\.5, 440'"),
+        ("0,440\n0.5\n", r"line 2: '0\.5' is no pair"),
+        ("0,440\n\n# rest\n0.5,A4\n", r"line 4: '0\.5,A4' is no pair"),
+        ("0,440\n0.5,261,x\nhertz\n", "line 3: 'hertz' is no pair"),
+        ("-0.1,440\n", r"line 1: -0\.1 is no time; write seconds from the beginning"),
+        ("0,440\nnan,440\n", "line 2: nan is no time"),
+        ("0,440\ninf,440\n", "line 2: inf is no time"),
+        ("h\n0,440\n1,220\n0.5,440\n", r"line 4: 0\.5 s comes after 1 s; sort the lines by time"),
+        ("0,440\n1,5\n", "line 2: 5 Hz is out of range; write 20 to 20000 Hz, or 0 for no pitch"),
+        ("0,inf\n", "line 1: inf Hz is out of range"),
+        ("0," + "x" * 10**5, r"line 1: '0,x{38}\.\.\.' is no pair"),
+    ],
+)
+def test_what_is_no_melody_is_told_by_file_and_line(tmp_path, text, sentence):
+    with pytest.raises(PitchFileError, match=rf"^cannot read .*melody\.csv: {sentence}"):
+        read_melody(written(tmp_path, text))
+
+
+def test_what_is_no_text_is_no_melody(tmp_path, target):
+    with pytest.raises(PitchFileError, match=r"none\.csv: no such file"):
+        read_melody(tmp_path / "none.csv")
+    with pytest.raises(PitchFileError, match="it is no file"):
+        read_melody(tmp_path)
+    with pytest.raises(PitchFileError, match=r"target\.wav: it is no text; save it as CSV"):
+        read_melody(target)
+    with pytest.raises(PitchFileError, match="it is no text"):
+        read_melody(written(tmp_path, "0,440\n", encoding="utf-16"))
+
+
+def test_a_pitch_holds_until_the_next_begins(tmp_path):
+    melody = read_melody(written(tmp_path, "0.1,440\n0.3,0\n0.3,220\n0.35,330\n0.36,0\n"))
+    assert melody.on_grid(5, 0.1).tolist() == [0, 440, 440, 220, 0]
+    # Times are those of the recording: here its excerpt begins at .2 s.
+    assert melody.on_grid(3, 0.1, start_s=0.2).tolist() == [440, 220, 0]
+    # A hop is seldom a round number of anything; a pitch on a frame begins with it all the same.
+    hop_s = 512 / 22050
+    on_frames = read_melody(written(tmp_path, "".join(f"{n * hop_s:.6f},{100 + n}\n" for n in range(200))))
+    assert on_frames.on_grid(200, hop_s).tolist() == list(range(100, 300))
+
+
+# Transposition
+
+
+def transposed(n_channels=1, **knobs):
+    """A tone an octave down, then at its own pitch, made of two recordings of it; their pitches are given."""
+    settings = configure("melodic", iterations=2, **knobs)
+    shape = (2, 8000) if n_channels == 2 else (8000,)
+    sound = np.broadcast_to(tone(8000, hz=440), shape).copy()
+    hop = StftParams.from_seconds(settings.window_s, settings.hop_s, SR).hop
+    n_frames = 1 + 8000 // hop
+    melody = np.where(np.arange(n_frames) < n_frames // 2, 220.0, 440.0)
+    job = prepare(
+        sound,
+        [sound, sound[..., :6000]],
+        SR,
+        settings,
+        names=["a.wav", "b.wav"],
+        target_f0=None if isinstance(settings.transpose, tuple) else melody,
+        source_f0=[np.full(1 + n // hop, 440.0) for n in (8000, 6000)],
+    )
+    parts = []
+    for of in channel_jobs(job):
+        steps = list(solve_steps(of))
+        parts.append(render(of, steps[-1], [step.divergence for step in steps]))
+    return assemble(job, parts), melody
+
+
+def test_the_report_has_every_grain_and_both_pitches():
+    mosaic, melody = transposed()
+    told = describe_transposition(mosaic)
+    assert json.loads(report_json(told)) == told
+    assert (told["way"], told["reason"], told["melody"]) == ("follow", "its notes are given", None)
+    assert (told["tune_cents"], told["n_voices"]) == (0, 1)
+    assert told["hop_s"] == mosaic.dictionary.hop_s
+    assert told["target_f0_hz"] == melody.tolist()
+    assert [set(of) for of in told["source_f0_hz"]] == [{440.0}, {440.0}]
+    assert sum(map(len, told["source_f0_hz"])) == mosaic.dictionary.n_atoms
+    turn_s = len(melody) // 2 * told["hop_s"]
+    for grain in told["grains"]:
+        assert grain["source"] in ("a.wav", "b.wav")
+        assert grain["channel"] is None
+        assert 0 <= grain["source_start_s"] <= 1
+        assert 0 < grain["duration_s"] <= 1.1
+        if grain["start_s"] + grain["duration_s"] < turn_s:
+            assert grain["shift_semitones"] == -12
+        elif grain["start_s"] >= turn_s:
+            assert grain["shift_semitones"] == 0
+        else:
+            assert -12 <= grain["shift_semitones"] <= 0
+    # Wherever something sounds, a grain is told.
+    starts = [grain["start_s"] for grain in told["grains"]]
+    assert starts == sorted(starts)
+    assert starts[0] < 0.2
+
+
+def test_the_notes_of_grains_are_what_they_play():
+    mosaic, melody = transposed()
+    notes = grain_notes(mosaic)
+    assert notes.shape[1] == 4
+    assert set(notes[:, 2].round(2)) == {220, 440}
+    begin, end, hz, shift = notes.T
+    assert (begin >= 0).all()
+    assert (end > begin).all()
+    np.testing.assert_allclose(440 * 2 ** (shift / 12), hz)
+    # No note goes on into the next one's time.
+    turn_s = (len(melody) // 2 - 0.5) * mosaic.dictionary.hop_s
+    assert end[hz < 300].max() <= turn_s + 1e-9
+    assert begin[hz > 300].min() >= turn_s - 1e-9
+
+
+def test_channels_driven_apart_are_told_apart():
+    mosaic, _ = transposed(2, channels="apart")
+    assert {grain["channel"] for grain in describe_transposition(mosaic)["grains"]} == {0, 1}
+    assert len(grain_notes(mosaic)) % 2 == 0
+
+
+def test_plain_shifts_are_told_and_no_shift_has_nothing_to_tell():
+    mosaic, _ = transposed(transpose=(-12.0, -12.0))
+    told = describe_transposition(mosaic)
+    assert (told["way"], told["n_voices"]) == ("shifts", 1)
+    assert {grain["shift_semitones"] for grain in told["grains"]} == {-12}
+    job = prepare(tone(8000), tone(8000), SR, configure(iterations=1))
+    steps = list(solve_steps(job))
+    mosaic = finish(job, steps[-1], [0.0])
+    assert describe_transposition(mosaic) is None
+    assert grain_notes(mosaic).shape == (0, 4)
+
+
 # Outputs
+
+
+def test_what_is_transposed_may_have_one_more_picture(tmp_path):
+    assert figures_of(configure("balanced")) == FIGURES
+    for settings in (configure("melodic"), configure("balanced", transpose=(0.0, 2.0))):
+        assert figures_of(settings) == (*FIGURES, "pitch")
+    outputs = Outputs(tmp_path / "a.wav", figures=tmp_path, drawn=figures_of(configure("melodic")))
+    assert tmp_path / "pitch.png" in outputs.files()
+    (tmp_path / "pitch.png").touch()
+    with pytest.raises(AudioFileError, match=r"pitch\.png: it already exists"):
+        check_outputs(outputs, [])
+    # What is not drawn is in nobody's way.
+    check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path), [])
 
 
 def test_all_files_that_will_be_written_are_known(tmp_path):

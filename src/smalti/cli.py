@@ -47,17 +47,21 @@ from smalti.making import (
     check_memory,
     check_outputs,
     describe,
+    figures_of,
     make_folder,
     read_inputs,
+    read_melody,
     report_json,
     write_outputs,
     write_report,
 )
 from smalti.metrics import MEASURES, Measure
 from smalti.mosaicing import assemble, channel_jobs, n_steps, prepare, render, solve_steps
-from smalti.settings import CHANNELS, DEFAULT_PRESET, LOUDNESSES, PRESETS, Settings, configure
+from smalti.pitch import check_tracker
+from smalti.settings import CHANNELS, DEFAULT_PRESET, LOUDNESSES, MOST_SHIFT, PRESETS, WAYS, Settings, configure
 from smalti.stft import StftParams
 from smalti.synthesis import PHASES
+from smalti.transposing import Transposition
 
 app = typer.Typer(
     name="smalti",
@@ -86,9 +90,18 @@ LONGEST_WINDOW = 2**17
 # touched, since a file may be called beta.wav.
 _KNOBS = (
     "preset|layers|grain_length_s|no_repeat_s|iterations|beta|phase|target_phase|channels|ear_weighting|loudness"
-    "|level_follow|colour|attacks|n_fft|hop|start_s|end_s|length_s"
+    "|level_follow|colour|attacks|transpose|keep_formants|tape|tune_cents|voices|n_fft|hop|start_s|end_s|length_s"
 )
-_KNOB = re.compile(rf"^({_KNOBS})(?= )|(?<=than )start_s(?=,)")
+_KNOB = re.compile(rf"^({_KNOBS})(?= )|(?<=^the (?:lower|upper) end of )transpose(?= )|(?<=than )start_s(?=,)")
+
+# What the library says to pass, and what that is here.
+_PASSED = {
+    "pass a range of semitones, which needs none, or 'off', or its pitch as source_f0": (
+        "take semitones, which need none, such as --transpose=-12..12, or --transpose off"
+    ),
+    "pass 'off', or a melody as target_f0": "take --transpose off, or write the melody down for --target-f0",
+}
+_RANGE = re.compile(r"(?<=^transpose is )\((\S+?)(?:\.0)?, (\S+?)(?:\.0)?\)")
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
@@ -111,7 +124,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _fail(str(error), 1)
     except (ValueError, TypeError) as error:
         # Arguments reach the checks of the library, whose mistakes are usage errors here.
-        _fail(_KNOB.sub(_option, str(error)), 2)
+        _fail(_in_options(str(error)), 2)
     except MemoryError:
         _fail("not enough memory; take a shorter target (--start, --end) or less source", 1)
     except KeyboardInterrupt:
@@ -157,8 +170,15 @@ def _exit(code: int) -> NoReturn:
     sys.exit(code)
 
 
+def _in_options(sentence: str) -> str:
+    """A sentence of the library's in the words of the command line."""
+    for passed, taken in _PASSED.items():
+        sentence = sentence.replace(passed, taken)
+    return _KNOB.sub(_option, _RANGE.sub(r"\1..\2", sentence))
+
+
 def _option(knob: re.Match[str]) -> str:
-    return "--" + knob[0].removesuffix("_s").replace("_", "-")
+    return "--" + knob[0].removesuffix("_s").removesuffix("_cents").replace("_", "-")
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
@@ -275,6 +295,40 @@ def make(
             min=0, max=100, metavar="PERCENT", help="Draw the slow rise and fall of loudness towards the target's."
         ),
     ] = None,
+    transpose: Annotated[
+        str | None,
+        typer.Option(
+            metavar="|".join((*WAYS, "LOW..HIGH")),
+            autocompletion=lambda: list(WAYS),
+            help="Bring the source to the target's pitches: its melody, its chords, or what suits. Or shift by "
+            "semitones from LOW to HIGH, as fits; a lone number is that one shift.",
+        ),
+    ] = None,
+    keep_formants: Annotated[
+        bool | None,
+        typer.Option(
+            "--keep-formants/--no-keep-formants",
+            help="Shift partials only, and leave the source's own colour, or both.",
+        ),
+    ] = None,
+    tape: Annotated[
+        bool | None,
+        typer.Option("--tape/--no-tape", help="Shift as a tape does: higher is faster. Cleanest, but not in time."),
+    ] = None,
+    tune: Annotated[
+        float | None,
+        typer.Option(min=-1200, max=1200, metavar="CENTS", help="Tune the mosaic so far above the target's pitch."),
+    ] = None,
+    voices: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="Notes that may sound at once where chords are played.")
+    ] = None,
+    target_f0: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Follow the melody in this text file, lines of 'seconds, hertz' (0: no pitch), not the tracked one.",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -310,7 +364,7 @@ def make(
     subtype: Annotated[str | None, _one_of(SUBTYPES, "Sample format of WAV and FLAC.")] = None,
     figures: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Draw spectrograms, activations, similarity and divergence there."),
+        typer.Option(metavar="DIR", help="Draw spectrograms, activations, similarity, divergence and pitch there."),
     ] = None,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write down what was made, of what, how, and how well.")
@@ -328,6 +382,8 @@ def make(
     smalti make speech.wav rain/ wind/ -o storm.flac --layers 4 --grain-length 300
 
     smalti make example:trumpet example:humpback -o whale.wav --figures pictures
+
+    smalti make song.wav oboe.wav -o oboe_sings.wav --preset melodic
     """
     settings = configure(
         preset,
@@ -344,13 +400,20 @@ def make(
         ear_weighting=ear_weighting,
         loudness=None if loudness is None else _loudness(loudness),
         level_follow=level_follow,
+        transpose=None if transpose is None else _transposing(transpose),
+        keep_formants=keep_formants,
+        tape=tape,
+        tune_cents=tune,
+        voices=voices,
         sr=sr,
     )
     turned = dict(map(_setting, set_ or ()))
     # Through `configure`, which refuses what the method does not have; None, which means nothing to it, comes after.
     settings = replace(configure(settings, **turned), **turned)
+    given = {"keep-formants": keep_formants, "tape": tape, "tune": tune, "voices": voices, "target-f0": target_f0}
+    _check_transposing(settings, [f"--{name}" for name, value in given.items() if value is not None])
     params = _grid(n_fft, hop)
-    outputs = Outputs(output, subtype, figures, report, overwrite)
+    outputs = Outputs(output, subtype, figures, report, overwrite, drawn=figures_of(settings))
     made = _make(
         _locate(target, quiet),
         [_locate(name, quiet) for name in source],
@@ -360,6 +423,7 @@ def make(
         params=params,
         start_s=start,
         end_s=end,
+        melody_file=target_f0,
         seed=seed,
         quiet=quiet or json,
         measured=json or report is not None,
@@ -376,6 +440,8 @@ def _setting(text: str) -> tuple[str, Any]:
     known = {field.name: field.default for field in fields(Settings) if field.name != "summary"}
     if not equals or name not in known:
         raise ValueError(f"--set is {text!r}; pass NAME=VALUE, where NAME is one of {', '.join(known)}")
+    if name == "transpose":
+        return name, _transposing(value)
     if value == "none":
         return name, None
     if isinstance(known[name], bool):
@@ -394,6 +460,36 @@ def _loudness(value: str) -> str | float:
         return float(value)
     except ValueError:
         return value
+
+
+def _transposing(text: str) -> str | tuple[float, float]:
+    """A way, or semitones from the lower end to the upper one; a lone number is both ends."""
+    if text in WAYS:
+        return text
+    low, dots, high = text.partition("..")
+    try:
+        ends = float(low), float(high if dots else low)
+    except ValueError:
+        raise ValueError(
+            f"transpose is {text!r}; pass one of {', '.join(WAYS)}, or semitones: a number, or a range such as -12..12"
+        ) from None
+    if not dots:
+        # Of one number neither end is to be spoken of.
+        check_real("transpose", ends[0], least=-MOST_SHIFT, most=MOST_SHIFT)
+    return ends
+
+
+def _check_transposing(settings: Settings, given: Sequence[str]) -> None:
+    """Refuse options `given` that would not be listened to."""
+    if given and settings.transpose == "off":
+        means = "means" if len(given) == 1 else "mean"
+        raise ValueError(
+            f"{' and '.join(given)} {means} nothing while --transpose is off; add --transpose auto, or another way"
+        )
+    if "--target-f0" in given and isinstance(settings.transpose, tuple):
+        raise ValueError(
+            f"--target-f0 means nothing where --transpose is {_plainly(settings.transpose)}; add --transpose follow"
+        )
 
 
 def _grid(n_fft: int | None, hop: int | None) -> StftParams | None:
@@ -493,21 +589,27 @@ def _make(
     params: StftParams | None = None,
     start_s: float | None = None,
     end_s: float | None = None,
+    melody_file: Path | None = None,
     seed: int = 0,
     quiet: bool = False,
     measured: bool = False,
 ) -> dict[str, Any]:
     """Read, build, write, measure if that is wanted; the report."""
     clock, said = _Clock(), list[str]()
-    check_outputs(outputs, [target, *sources])
+    written = [] if melody_file is None else [melody_file]
+    check_outputs(outputs, [target, *sources, *written])
+    melody = None if melody_file is None else read_melody(melody_file)
+    if settings.transpose != "off":
+        check_tracker()
     inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s, sr=settings.sr)
-    check_outputs(outputs, inputs.files, sr=inputs.sr, channels=inputs.channels_of(settings))
+    check_outputs(outputs, [*inputs.files, *written], sr=inputs.sr, channels=inputs.channels_of(settings))
     for sentence in inputs.warnings:
         said.append(sentence)
         _warn(sentence)
     clock.lap("read")
     params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, inputs.sr)
     check_memory(inputs, settings, params)
+    n_frames, hop_s = params.n_frames(inputs.target_samples.shape[-1]), params.hop / inputs.sr
     with _collecting(said):
         job = prepare(
             inputs.target_samples,
@@ -517,7 +619,10 @@ def _make(
             params=params,
             names=[str(source.path) for source in inputs.sources],
             target_name=str(inputs.target.path),
+            target_f0=None if melody is None else melody.on_grid(n_frames, hop_s, start_s=start_s or 0.0),
         )
+    if job.transposition is not None and not quiet:
+        print(f"smalti: {_way(job.transposition, settings)}", file=sys.stderr)
     steps = n_steps(settings, job.dictionary.n_atoms)
     parts = []
     clock.lap("analyse")
@@ -556,9 +661,26 @@ def _make(
         seconds=clock.seconds,
         warnings=said,
         measures=measures,
+        melody=melody,
     )
     write_report(outputs, report)
     return report
+
+
+def _way(transposition: Transposition, settings: Settings) -> str:
+    """How the source comes to the target's pitches, and why."""
+    if transposition.way == "off":
+        does = "left at its own pitches"
+    elif transposition.way == "follow":
+        does = "follows the melody"
+    elif transposition.way == "chords":
+        voices = int(transposition.melodies.any(axis=1).sum())
+        does = f"plays chords ({voices} voice{'s' * (voices != 1)})"
+    else:
+        low, high = (f"{end - settings.tune_cents / 100:+.4g}" for end in transposition.shifts[[0, -1]])
+        does = f"shifts every grain by {low if low == high else f'what fits, {low} to {high}'} semitones"
+    tuned = f", tuned by {settings.tune_cents:+g} cents" if settings.tune_cents and transposition.n_voices else ""
+    return f"{does}{tuned}: {transposition.reason}"
 
 
 def _width(channels: int) -> str:
@@ -857,6 +979,8 @@ def _plainly(value: Any) -> str:
     """A value as --set takes it, but for figures beyond the fourth."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
+    if isinstance(value, tuple):
+        return "..".join(map(_plainly, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -13,6 +13,10 @@ class AudioFileError(SmaltiError):
     """A recording cannot be read, or a result cannot be written."""
 
 
+class PitchFileError(SmaltiError):
+    """A melody that was written down cannot be read."""
+
+
 class ExampleError(SmaltiError):
     """A named example recording cannot be fetched or is not what it should be."""
 

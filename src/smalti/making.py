@@ -1,9 +1,10 @@
 """From files to files: what `smalti make` does, in parts, so that whoever calls can show progress between them.
 
-`read_inputs` reads and resamples, `check_outputs` refuses early what could not be written at the end, `write_outputs`
-writes sound, pictures and report, each whole or not at all.
+`read_inputs` reads and resamples, `read_melody` reads what was written down, `check_outputs` refuses early what could
+not be written at the end, `write_outputs` writes sound, pictures and report, each whole or not at all.
 """
 
+import hashlib
 import importlib
 import json
 import math
@@ -13,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -30,14 +31,19 @@ from smalti.audio import (
     write_atomic,
 )
 from smalti.channels import mixed_down, n_channels
-from smalti.errors import AudioFileError, SmaltiError
+from smalti.constraints import segment_slices
+from smalti.errors import AudioFileError, PitchFileError, SmaltiError
 from smalti.jobs import Job
 from smalti.levels import integrated_loudness
-from smalti.mosaicing import Mosaic, output_channels
+from smalti.mosaicing import Mosaic, Part, output_channels
+from smalti.pitch import HIGHEST_HZ, LOWEST_HZ, track_pitch
 from smalti.settings import Settings
 from smalti.stft import StftParams
+from smalti.transposing import Transposition
 
 FIGURES = ("spectrograms", "activations", "similarity", "divergence")
+# One more where the source is brought to the target's pitches.
+PITCH_FIGURE = "pitch"
 
 # Peaks of recordings, full scale being 1. Beyond the loudest, the sums of a long window are too large for single
 # precision; below the quietest, the squares of a spectrum vanish in it.
@@ -158,15 +164,129 @@ def _at_rate(recording: Recording, sr: int) -> Floats:
     return samples
 
 
+@dataclass(frozen=True, eq=False)
+class Melody:
+    """A melody that was written down.
+
+    Attributes
+    ----------
+    path, sha256 : of its file.
+    times_s : (P,) float64, never falling, where a pitch begins. hz : (P,) float64, that pitch, and 0 for none.
+    """
+
+    path: Path
+    sha256: str
+    times_s: Floats
+    hz: Floats
+
+    def on_grid(self, n_frames: int, hop_s: float, *, start_s: float = 0.0) -> Floats:
+        """(n_frames,) Hz: each frame has the pitch that began last; before the first there is none.
+
+        Parameters
+        ----------
+        n_frames, hop_s : the grid. start_s : the time of its first frame.
+        """
+        # A pitch that begins on a frame begins with it, however that time was rounded.
+        at = start_s + np.arange(n_frames) * hop_s + 1e-6
+        began = np.searchsorted(self.times_s, at, side="right")
+        return np.concatenate([[0.0], self.hz])[began]
+
+
+def read_melody(file: Path) -> Melody:
+    """Read a melody from a text file with a line for each pitch: seconds and hertz, as pitch trackers write them.
+
+    Between the two stands a comma, a semicolon, a tab or a space; what follows them is left alone. No pitch is 0, less
+    than 0, NaN or nothing. A line that begins with # is a comment, the first line may be a heading, and with
+    semicolons or tabs numbers may have decimal commas.
+
+    Raises
+    ------
+    PitchFileError : if it cannot be read, names the line that is no such pair, or one out of order or range.
+    """
+    try:
+        if file.exists() and not file.is_file():
+            raise PitchFileError(f"cannot read {file}: it is no file; name a text file of seconds and hertz")
+        data = file.read_bytes()
+        text = data.decode("utf-8-sig")
+    except OSError as error:
+        raise PitchFileError(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from error
+    except UnicodeDecodeError as error:
+        raise PitchFileError(f"cannot read {file}: it is no text; save it as CSV, in UTF-8") from error
+    times, pitches, headed = list[float](), list[float](), False
+    for number, line in enumerate(text.splitlines(), 1):
+        said = line.partition("#")[0]
+        if not said.strip():
+            continue
+        fields = _fields(said)
+        if not times and not headed and _number(fields[0]) is None:
+            headed = True
+            continue
+        try:
+            if (pair := _pair(fields)) is None:
+                got = said.strip() if len(said) <= 40 else said.strip()[:40] + "..."
+                raise ValueError(f"{got!r} is no pair of seconds and hertz; write them as '0.5, 440'")
+            time_s, hz = pair
+            if times and time_s < times[-1]:
+                raise ValueError(f"{time_s:g} s comes after {times[-1]:g} s; sort the lines by time")
+        except ValueError as error:
+            raise PitchFileError(f"cannot read {file}: line {number}: {error}") from error
+        times.append(time_s)
+        pitches.append(hz)
+    if not any(pitches):
+        raise PitchFileError(f"cannot read {file}: it holds no pitch; write lines of seconds and hertz, as '0.5, 440'")
+    return Melody(file, hashlib.sha256(data).hexdigest(), np.array(times), np.array(pitches))
+
+
+def _fields(line: str) -> list[str]:
+    mark = next((mark for mark in ";\t," if mark in line), None)
+    fields = [field.strip().strip('"').strip() for field in line.split(mark)]
+    return fields if mark == "," else [field.replace(",", ".") for field in fields]
+
+
+def _number(field: str) -> float | None:
+    try:
+        return float(field)
+    except ValueError:
+        return None
+
+
+def _pair(fields: list[str]) -> tuple[float, float] | None:
+    """Seconds and hertz, 0 for no pitch, of a line; None if it has other things."""
+    time_s, hz = _number(fields[0]), None
+    if len(fields) > 1:
+        hz = _number(fields[1]) if fields[1] else 0.0
+    if time_s is None or hz is None:
+        return None
+    if not (math.isfinite(time_s) and time_s >= 0):
+        raise ValueError(f"{time_s:g} is no time; write seconds from the beginning of the target")
+    if math.isnan(hz) or hz <= 0:
+        return time_s, 0.0
+    if not LOWEST_HZ <= hz <= HIGHEST_HZ:
+        raise ValueError(f"{hz:g} Hz is out of range; write {LOWEST_HZ:g} to {HIGHEST_HZ:g} Hz, or 0 for no pitch")
+    return time_s, hz
+
+
+def figures_of(settings: Settings) -> tuple[str, ...]:
+    """The names of the pictures that a mosaic so made may have.
+
+    Whether it has the last one is not known before the work: with transpose "auto" the source may be left as it is.
+    """
+    return FIGURES if settings.transpose == "off" else (*FIGURES, PITCH_FIGURE)
+
+
 @dataclass(frozen=True)
 class Outputs:
-    """Where the results go. `figures` is a folder, made if it is not there; None leaves that result out."""
+    """Where the results go. `figures` is a folder, made if it is not there; None leaves that result out.
+
+    `drawn` names the pictures that may be drawn, see `figures_of`.
+    """
 
     audio: Path
     subtype: str | None = None
     figures: Path | None = None
     report: Path | None = None
     overwrite: bool = False
+    drawn: tuple[str, ...] = FIGURES
 
     def figure(self, name: str) -> Path:
         """The file of one figure."""
@@ -174,8 +294,8 @@ class Outputs:
         return self.figures / f"{name}.png"
 
     def files(self) -> list[Path]:
-        """Every file that will be written."""
-        figures = [self.figure(name) for name in FIGURES] if self.figures else []
+        """Every file that will, or may, be written."""
+        figures = [self.figure(name) for name in self.drawn] if self.figures else []
         return [self.audio, *figures, *([self.report] if self.report else [])]
 
 
@@ -208,7 +328,7 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, 
     if outputs.figures is not None:
         if not outputs.figures.exists():
             # It will be made; nothing but the figures may count on that, as they come last.
-            figures = [outputs.figure(name) for name in FIGURES]
+            figures = [outputs.figure(name) for name in outputs.drawn]
             files = [outputs.figures, *(file for file in files if file not in figures)]
         elif not outputs.figures.is_dir():
             raise AudioFileError(f"cannot write figures into {outputs.figures}: it is not a folder; name another")
@@ -310,8 +430,108 @@ def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) ->
             divergences=mosaic.divergences,
             boundaries=mosaic.dictionary.borders,
         )
+        plan = mosaic.transposition
+        if plan is not None and plan.n_voices:
+            mixed, hop = mixed_down(mosaic.audio), mosaic.dictionary.params.hop
+            ax = plots.plot_pitch(
+                _wanted(plan, job),
+                grain_notes(mosaic),
+                hop_s=mosaic.dictionary.hop_s,
+                # Of several notes the tracker would follow this or that.
+                mosaic_f0=None if plan.way == "chords" else track_pitch(mixed, mosaic.sr, hop=hop),
+                title="Notes of the target, and grains that play them",
+            )
+            figures[PITCH_FIGURE] = cast(Any, ax.figure)
         for name, figure in figures.items():
             write_atomic(outputs.figure(name), plots.figure_png(figure), overwrite=outputs.overwrite)
+
+
+def _wanted(plan: Transposition, job: Job) -> Floats:
+    """The target's pitch as it was tracked, (N,) Hz, or the notes that were found in it, (M, N)."""
+    if plan.way == "chords":
+        return plan.melodies / 2 ** (job.settings.tune_cents / 1200)
+    # Where grains are shifted whatever the target plays, it has not been listened to yet.
+    hop = job.dictionary.params.hop
+    return plan.target_f0 if plan.way == "follow" else track_pitch(job.target, job.dictionary.sr, hop=hop)
+
+
+def _stretches(part: Part) -> Iterator[slice]:
+    """Where in a part's grains each stretch of source lies that is heard."""
+    if part.grains is None or not len(part.grains.runs):
+        return
+    starts = np.flatnonzero(np.diff(part.grains.runs, prepend=-1))
+    heard = np.add.reduceat(np.asarray(part.activations.sum(axis=1)).ravel(), starts) > 0
+    for start, end, sounds in zip(starts, [*starts[1:], len(part.grains.runs)], heard, strict=True):
+        if sounds:
+            yield slice(int(start), int(end))
+
+
+def grain_notes(mosaic: Mosaic) -> Floats:
+    """The notes that the grains of a transposed mosaic play, for `smalti.plots.plot_pitch`.
+
+    Returns
+    -------
+    (G, 4) float64: begin and end in seconds, pitch in Hz, and the shift that led there in semitones. A grain that
+    passes through several notes is as many; one without pitch is none.
+    """
+    notes: list[tuple[float, float, float, float]] = []
+    hop_s, plan = mosaic.dictionary.hop_s, mosaic.transposition
+    for part in mosaic.parts:
+        for of in _stretches(part):
+            assert part.grains is not None
+            assert plan is not None
+            atoms, frames, ratios = part.grains.atoms[of], part.grains.frames[of], part.grains.ratios[of]
+            hz = plan.origins[atoms] * ratios
+            names = np.round(12 * np.log2(np.where(hz > 0, hz, 1)))
+            for piece in np.split(np.arange(len(hz)), np.flatnonzero(np.diff(names)) + 1):
+                if hz[piece[0]] > 0:
+                    begin, end = frames[piece[0]] - 0.5, frames[piece[-1]] + 0.5
+                    shift = 12 * np.log2(ratios[piece]).mean()
+                    notes.append((max(0.0, begin * hop_s), end * hop_s, float(np.median(hz[piece])), float(shift)))
+    return np.array(notes).reshape(-1, 4)
+
+
+def describe_transposition(mosaic: Mosaic, melody: Melody | None = None) -> dict[str, Any] | None:
+    """How the source came to the target's pitches, for the report; None where that was not asked.
+
+    Parameters
+    ----------
+    mosaic : whose dictionary's recordings bear the names of their files. melody : what was followed, if it was given.
+    """
+    plan, dictionary, settings = mosaic.transposition, mosaic.dictionary, mosaic.settings
+    if plan is None:
+        return None
+    grains = []
+    for i, part in enumerate(mosaic.parts):
+        for of in _stretches(part):
+            assert part.grains is not None
+            atom, frame = int(part.grains.atoms[of.start]), int(part.grains.frames[of.start])
+            grains.append(
+                {
+                    "start_s": _rounded(frame * dictionary.hop_s),
+                    "source": dictionary.names[dictionary.segments[atom]],
+                    "source_start_s": _rounded(dictionary.centres[atom] / dictionary.sr),
+                    "duration_s": _rounded((of.stop - of.start) * dictionary.hop_s),
+                    "shift_semitones": round(float(12 * np.log2(part.grains.ratios[of]).mean()), 2),
+                    "channel": i if len(mosaic.parts) > 1 else None,
+                }
+            )
+    recordings = segment_slices(dictionary.n_atoms, dictionary.segments)
+    return {
+        "way": plan.way,
+        "reason": plan.reason,
+        "melody": None if melody is None else {"path": str(melody.path), "sha256": melody.sha256},
+        "tune_cents": settings.tune_cents,
+        "n_voices": plan.n_voices,
+        "hop_s": dictionary.hop_s,
+        "target_f0_hz": plan.target_f0.round(2).tolist(),
+        "source_f0_hz": [plan.source_f0[of].round(2).tolist() for of in recordings],
+        "grains": sorted(grains, key=lambda grain: (grain["start_s"], grain["source_start_s"])),
+    }
+
+
+def _rounded(seconds: float) -> float:
+    return round(float(seconds), 4)
 
 
 def write_report(outputs: Outputs, report: Mapping[str, Any]) -> None:
@@ -342,6 +562,7 @@ def describe(
     seconds: Mapping[str, float],
     warnings: Sequence[str],
     measures: Mapping[str, float] | None = None,
+    melody: Melody | None = None,
 ) -> dict[str, Any]:
     """The report: all it takes to know what was made of what, how, and how well; plain types, ready for JSON."""
     params: StftParams = mosaic.dictionary.params
@@ -377,6 +598,7 @@ def describe(
         "bins": params.n_bins,
         "atoms": mosaic.dictionary.n_atoms,
         "frames": int(mosaic.activations.shape[1]),
+        "transposition": describe_transposition(mosaic, melody),
         "divergence": mosaic.divergences.tolist(),
         "fit": mosaic.fit,
         "leak": mosaic.leak,

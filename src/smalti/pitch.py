@@ -314,6 +314,16 @@ def tuning_cents(f0: Floats) -> float:
     return cents if cents > -50 else 50.0
 
 
+def check_tracker() -> None:
+    """Load the tracker, so that a missing one is found before the work and not in the midst of it.
+
+    Raises
+    ------
+    MissingExtraError : if swift-f0 is not installed.
+    """
+    _network()
+
+
 @cache
 def _network() -> Any:
     try:

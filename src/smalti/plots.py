@@ -1,4 +1,4 @@
-"""Pictures of a mosaic: spectrograms, activations, similarity, divergence. Needs the extra ``smalti[plots]``.
+"""Pictures of a mosaic: spectrograms, activations, similarity, divergence, pitch. Needs the extra ``smalti[plots]``.
 
 Every ``plot_*`` function takes the axes to draw on as `ax`, makes a figure of its own where that is None, and
 returns the axes. Such figures do not pass through pyplot, so nothing needs a screen or stays open: keep one
@@ -21,14 +21,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_count, check_magnitudes, check_rate, check_real, check_signal
 from smalti.errors import MissingExtraError
+from smalti.pitch import check_f0, note_frequencies, note_numbers
 from smalti.stft import StftParams, stft
 
 try:
     from matplotlib.axes import Axes
     from matplotlib.backend_bases import RendererBase
+    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
     from matplotlib.image import AxesImage
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, MultipleLocator, NullLocator
     from matplotlib.transforms import Affine2D
 except ImportError as error:
     raise MissingExtraError("pictures need matplotlib: pip install 'smalti[plots]'") from error
@@ -51,6 +53,17 @@ BLOCK_FRAMES = 512
 # sample.
 SILENCE_DB = -200.0
 
+# From the darkest to the brightest and back: how far down, not at all, how far up.
+SHIFT_COLOURS = "coolwarm"
+# Points: the thickness of a grain's bar, and of one under it.
+BAR, UNDER = 5.0, 4.0
+
+NOTES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
+# Which notes are named where so many semitones are seen: all, the white keys, those of a chord of C, fifths,
+# octaves.
+NAMED = ((15, range(12)), (26, (0, 2, 4, 5, 7, 9, 11)), (50, (0, 4, 7)), (76, (0, 7)), (math.inf, (0,)))
+
+FINE_FREQUENCY_TICKS = [digit * 10.0**power for power in range(6) for digit in (1, 1.5, 2, 3, 4, 5, 6, 8)]
 FREQUENCY_TICKS = [digit * 10.0**power for power in range(6) for digit in (1, 2, 5)]
 
 
@@ -276,10 +289,14 @@ def _draw_levels(ax: Axes, levels: _Levels, *, title: str | None, db_range: floa
         ylabel="Frequency (Hz)",
     )
     ax.yaxis.set_major_locator(FixedLocator(FREQUENCY_TICKS))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda hz, _: f"{hz / 1000:g}k" if hz >= 1000 else f"{hz:g}"))
+    ax.yaxis.set_major_formatter(FuncFormatter(_hertz))
     ax.yaxis.set_minor_locator(NullLocator())
     if title is not None:
         ax.set_title(title)
+
+
+def _hertz(hz: float, _: int | None) -> str:
+    return f"{hz / 1000:g}k" if hz >= 1000 else f"{hz:g}"
 
 
 def _check_activations(H: Any) -> Any:
@@ -487,6 +504,119 @@ def plot_divergence(
     if title is not None:
         ax.set_title(title)
     return ax
+
+
+def plot_pitch(
+    target_f0: ArrayLike,
+    grains: ArrayLike,
+    *,
+    hop_s: float,
+    mosaic_f0: ArrayLike | None = None,
+    ax: Axes | None = None,
+    title: str | None = None,
+) -> Axes:
+    """Draw the notes of a transposed mosaic: the target's as a line, and each grain as a bar on the note it plays.
+
+    Seconds across, pitch upwards: notes on the left, Hz on the right. The colour of a bar says how far the grain was
+    shifted. Of bars on one note at once, the one that began earlier lies under the other and is wider.
+
+    Parameters
+    ----------
+    target_f0 : (N,) Hz, 0 where there is no pitch; or (M, N), a row for each voice of a chord.
+    grains : (G, 4) begin and end in seconds, pitch in Hz, shift in semitones; `smalti.making.grain_notes` has those of
+        a mosaic.
+    hop_s : float, at least 1e-6. Seconds from one frame of a track to the next.
+    mosaic_f0 : (N,) Hz likewise, drawn as dots: the pitch that was tracked in the mosaic; None leaves it out.
+    ax : axes to draw on; None makes a figure.
+    title : text above the picture.
+
+    Returns
+    -------
+    The axes.
+
+    Raises
+    ------
+    ValueError, TypeError : if an array has another shape, or values that are no such pitches, or `hop_s` is out of
+        range.
+    """
+    tracks = np.atleast_2d(np.asarray(target_f0))
+    n_frames = tracks.shape[-1]
+    lines = [check_f0("target_f0", track, n_frames) for track in tracks]
+    dots = np.zeros(n_frames) if mosaic_f0 is None else check_f0("mosaic_f0", mosaic_f0, n_frames)
+    bars = np.asarray(grains, dtype=np.float64).reshape(-1, 4) if np.size(grains) == 0 else np.asarray(grains)
+    if bars.ndim != 2 or bars.shape[1] != 4:
+        raise ValueError(f"grains has shape {bars.shape}; pass begin, end, pitch and shift of each, shape (grains, 4)")
+    if not (np.isfinite(bars).all() and (bars[:, 2] > 0).all()):
+        raise ValueError(
+            "grains holds values that are NaN or infinite, or pitches that are not above 0; leave them out"
+        )
+    check_real("hop_s", hop_s, least=1e-6)
+
+    ax = _axes(ax, (10, 5))
+    ax.set_yscale("log")
+    ax.set(xlim=(0, n_frames * hop_s), xlabel="Time (s)", ylabel="Note")
+    _pitch_axis(ax, np.concatenate([*lines, dots, bars[:, 2]]))
+    reach = max(1.0, float(np.abs(bars[:, 3]).max(initial=0)))
+    drawn = LineCollection([], cmap=SHIFT_COLOURS, clim=(-reach, reach), capstyle="butt", zorder=2)
+    bars = bars[np.argsort(bars[:, 0], kind="stable")]
+    drawn.set_segments([((begin, hz), (end, hz)) for begin, end, hz, _ in bars])
+    drawn.set_array(bars[:, 3])
+    drawn.set_linewidth((BAR + UNDER * _covered(bars)).tolist())
+    ax.add_collection(drawn, autolim=False)
+    times = np.arange(n_frames) * hop_s
+    for i, line in enumerate(lines):
+        # A step to another note is no glide.
+        leaps = 1 + np.flatnonzero(~(np.abs(np.diff(note_numbers(line))) < 1))
+        label = "target" if i == 0 else None
+        hz = np.insert(np.where(line > 0, line, np.nan), leaps, np.nan)
+        ax.plot(np.insert(times, leaps, times[leaps]), hz, color="black", linewidth=1.2, label=label, zorder=3)
+    if dots.any():
+        heard = dots > 0
+        # White with a rim, to be seen on the line as well as on bars of any colour.
+        rim: dict[str, Any] = {"markersize": 4.5, "color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
+        ax.plot(times[heard], dots[heard], ".", **rim, label="mosaic, as tracked", zorder=4)
+    bar = ax.figure.colorbar(drawn, ax=ax, label="Grains, shifted by (semitones)", pad=0.02, aspect=30)
+    # In octaves, or in what makes few even parts of one.
+    bar.locator = MultipleLocator(next(step for step in (1, 2, 3, 6, 12) if reach <= 4 * step or step == 12))
+    bar.formatter = FuncFormatter(lambda shift, _: f"{shift:+g}" if shift else "0")
+    bar.update_ticks()
+    if ax.lines:
+        ax.legend(loc="lower right", bbox_to_anchor=(1.0, 1.0), ncols=2, frameon=False, borderaxespad=0.1)
+    if title is not None:
+        ax.set_title(title, loc="left")
+    return ax
+
+
+def _covered(bars: Floats) -> NDArray[np.bool_]:
+    """(G,) which of the bars (G, 4), in order of time, have a later one on their note."""
+    covered = np.zeros(len(bars), bool)
+    for i, (_, end, hz, _) in enumerate(bars.tolist()):
+        later = bars[i + 1 : int(np.searchsorted(bars[:, 0], end)), 2]
+        covered[i] = bool((np.abs(12 * np.log2(later / hz)) < 0.5).any())
+    return covered
+
+
+def _pitch_axis(ax: Axes, hz: Floats) -> None:
+    """A logarithmic axis about the pitches of an array, with notes on the left and Hz on the right."""
+    numbers = note_numbers(hz[hz > 0])
+    low, high = (numbers.min() - 2, numbers.max() + 2) if len(numbers) else (48.0, 72.0)
+    missing = max(0.0, 12 - (high - low)) / 2
+    low, high = low - missing, high + missing
+    ax.set_ylim(*note_frequencies(np.array([low, high])))
+    named = next(notes for most, notes in NAMED if high - low <= most)
+    shown = [number for number in range(math.ceil(low), math.floor(high) + 1) if number % 12 in named]
+    ax.yaxis.set_major_locator(FixedLocator(note_frequencies(np.array(shown, float)).tolist()))
+    ax.yaxis.set_major_formatter(
+        FuncFormatter(lambda _, i: f"{NOTES[shown[i] % 12]}{shown[i] // 12 - 1}" if i is not None else "")
+    )
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.grid(visible=True, axis="y", alpha=0.25)
+    ax.set_axisbelow(True)
+    right = ax.secondary_yaxis("right")
+    right.set_ylabel("Frequency (Hz)")
+    right.yaxis.set_major_locator(FixedLocator(FREQUENCY_TICKS if high - low > 40 else FINE_FREQUENCY_TICKS))
+    right.yaxis.set_major_formatter(FuncFormatter(_hertz))
+    right.yaxis.set_minor_locator(NullLocator())
 
 
 def spectrogram_figure(source: ArrayLike, target: ArrayLike, mosaic: ArrayLike, sr: int) -> Figure:
