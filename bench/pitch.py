@@ -34,11 +34,11 @@ from smalti.judging import blueprint_of
 from smalti.metrics import measure, reference
 from smalti.metrics.fidelity import raw_chroma_accuracy, raw_pitch_accuracy
 from smalti.mosaicing import prepare, solve_steps
-from smalti.pitch import bridged, note_frequencies, note_numbers, track_pitch
+from smalti.pitch import bridged, clarity, clear, glides, note_frequencies, note_numbers, track_pitch
 from smalti.settings import configure
 from smalti.shifting import shift_grain
 from smalti.stft import StftParams, frame_powers
-from smalti.transposing import ratios_to
+from smalti.transposing import FINENESS, pitch_at, ratios_to
 
 SR, HOP = 22050, 512
 GRID = StftParams(2048, HOP)
@@ -129,9 +129,9 @@ def pairs(
 ) -> Iterator[tuple]:
     for target in targets:
         for source in sources:
-            if target in files and source in files and target != source:
-                if not options.only or any(word in target + source for word in options.only):
-                    yield f"{stem(source)} on {stem(target)}", files[target][: round(TARGET_S * SR)], files[source]
+            wanted = not options.only or any(word in target + source for word in options.only)
+            if wanted and target in files and source in files and target != source:
+                yield f"{stem(source)} on {stem(target)}", files[target][: round(TARGET_S * SR)], files[source]
 
 
 def stem(name: str) -> str:
@@ -213,17 +213,26 @@ def looped(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, list[np.
 
     What any sampler would play: as much the source's sound as a sound that follows the target can be.
     """
-    longest = round(0.25 * SR / HOP)
-    own = bridged(track_pitch(source, SR, hop=HOP), longest=longest)
+    own = bridged(track_pitch(source, SR, hop=HOP), longest=round(0.25 * SR / HOP))
+    fine = glides(source, own, SR, hop=HOP, per_hop=FINENESS)
     wanted = bridged(track_pitch(target, SR, hop=HOP), longest=len(target))
-    pitched = np.flatnonzero((own > 0) & audible(frame_powers(source, GRID))[: len(own)])
+    heard = (own > 0) & audible(frame_powers(source, GRID))
+    pitched = np.flatnonzero(heard & clear(clarity(np.abs(smalti.stft(source, GRID)), own, SR), heard))
+    # Whole stretches of clear frames, one after the other, as often as it takes.
     frames = np.resize(pitched, len(wanted))
-    # Frames that follow one another stay together: a loop over stretches, each read once.
-    sound = np.concatenate([np.zeros(0, source.dtype), *(source[k * HOP : (k + 1) * HOP] for k in frames)])
+    sound = np.concatenate([source[k * HOP : (k + 1) * HOP] for k in frames])
     sound = np.pad(sound, (0, max(0, len(target) - len(sound))))[: len(target)]
-    ratios = ratios_to(wanted, own[frames])
+    steps = np.arange(len(wanted) * FINENESS) / FINENESS
+    pitch = fine[(frames[:, None] * FINENESS + np.arange(FINENESS)).ravel()]
+    ratios = ratios_to(pitch_at(wanted, steps), pitch)
     tuned = shift_grain(
-        sound, SR, begin=0, length=len(sound), ratios=np.where(ratios > 0, ratios, 1), f0=own[frames], hop=HOP
+        sound,
+        SR,
+        begin=0,
+        length=len(sound),
+        ratios=np.where(ratios > 0, ratios, 1),
+        f0=pitch,
+        hop=HOP // FINENESS,
     )
     numbers = note_numbers(wanted[wanted > 0])
     copies = [

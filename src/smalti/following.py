@@ -90,18 +90,29 @@ def transposition_of(
             f"transpose is {settings.transpose!r} but the source has no pitch to start from; pass a range of "
             "semitones, which needs none, or 'off', or its pitch as source_f0"
         )
-    if given is not None:
-        melodies = given
-    elif way == "follow":
-        melodies = bridged(track, longest=bridge)[None]
-    else:
-        melodies = chord_melodies(job, origins)
+    melodies = given
+    if melodies is None:
+        melodies = track[None] if way == "follow" else chord_melodies(job, origins)
     if not melodies.any():
         raise ValueError(
             f"transpose is {settings.transpose!r} but the target has no pitch to follow; pass 'off', or a melody as "
             "target_f0"
         )
-    return replace(plan, melodies=melodies * 2 ** (settings.tune_cents / 1200))
+    return replace(plan, melodies=without_rests(melodies) * 2 ** (settings.tune_cents / 1200))
+
+
+def without_rests(melodies: Floats) -> Floats:
+    """(M, N) Hz with something to play at any time, if there is at all: where all voices rest, the first goes on.
+
+    A consonant or a breath has no pitch, and a pause has what little sounds in it: made of grains at their own pitch,
+    they would be out of tune with all around them.
+    """
+    resting = ~(melodies > 0).any(axis=0)
+    # The note of the first voice that has one.
+    leading = melodies[(melodies > 0).argmax(axis=0), np.arange(melodies.shape[1])]
+    out = melodies.copy()
+    out[0, resting] = bridged(leading, longest=len(leading))[resting]
+    return out
 
 
 def _given_melodies(target_f0: ArrayLike, n_frames: int) -> Floats:

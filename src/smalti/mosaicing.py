@@ -29,6 +29,10 @@ from smalti.stft import StftParams, istft, stft
 from smalti.synthesis import synthesize
 from smalti.transposing import Grains, Transposition
 
+# Grains that follow a melody begin with its notes. Their attacks need to be sharpened only by so much of what is asked:
+# more follows the target's attacks a little closer, and takes three times as much from the source's own sound.
+IN_TUNE_ATTACKS = 0.55
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -460,21 +464,22 @@ def shaped(audio: Floats, job: Job) -> Floats:
     Array of that shape and dtype; `audio` itself if the settings have none of them.
     """
     settings, sr, unshaped = job.settings, job.dictionary.sr, audio
-    melodies = job.transposition.melodies if job.transposition and settings.purity else np.zeros((0, 0))
-    if not (settings.colour or settings.attacks or len(melodies)):
+    followed = job.transposition.melodies if job.transposition else np.zeros((0, 0))
+    pure = settings.purity > 0 and len(followed) > 0
+    if not (settings.colour or settings.attacks or pure):
         return audio
     # When first needed, as they load a part of scipy that nothing else does.
     from smalti.attacks import attack_times
     from smalti.shaping import attack_shape, colour, purity
 
-    if len(melodies):
+    if pure:
         hop = job.dictionary.params.hop
-        audio = purity(mixed_down(audio), melodies, sr, hop=hop, share=settings.purity / 100).apply(audio)
+        audio = purity(mixed_down(audio), followed, sr, hop=hop, share=settings.purity / 100).apply(audio)
     if settings.colour:
         audio = colour(mixed_down(audio), job.target, sr, share=settings.colour / 100).apply(audio)
     if settings.attacks:
-        times_s = attack_times(job.target, sr)
-        audio = attack_shape(mixed_down(audio), job.target, sr, times_s, share=settings.attacks / 100).apply(audio)
+        share = settings.attacks / 100 * (IN_TUNE_ATTACKS if len(followed) else 1)
+        audio = attack_shape(mixed_down(audio), job.target, sr, attack_times(job.target, sr), share=share).apply(audio)
     if audio.ndim == 2:
         # What is turned up and down counts more and less in the coherence of the whole.
         audio = coherent_as(audio, unshaped, job.dictionary.params)

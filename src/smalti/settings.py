@@ -67,7 +67,7 @@ class Settings:
     colour : 0 to 100 per cent, how far the mosaic's tone colour is drawn towards the target's; see
         `smalti.shaping.colour`.
     attacks : 0 to 100 per cent, how far its attacks are made as sharp as the target's; see
-        `smalti.shaping.attack_shape`.
+        `smalti.shaping.attack_shape`. Where a melody or chords are followed, 55 % of that.
     ear_weighting : compare spectra as loud as the ear hears them (A-weighting), in the solver only.
     loudness : "target" gives the mosaic the target's integrated loudness, a number is one in LUFS, and "as-is" leaves
         the level that the gains come to. Peaks have the last word: see `smalti.levels.match_loudness`.

@@ -17,7 +17,7 @@ from smalti.channels import mixed_down, rows, together
 from smalti.dictionary import Dictionary
 from smalti.divergence import Block
 from smalti.grains import Runs
-from smalti.pitch import clarity, steadiness
+from smalti.pitch import clarity, note_numbers, steadiness
 from smalti.stft import StftParams, spectra_at
 
 Ints = NDArray[np.intp]
@@ -31,9 +31,9 @@ ONE_NOTE, FINENESS = 1 / 12, 8
 # Pitch is carried over gaps of up to so long: a consonant or a breath belongs to the note around it.
 BRIDGE_S = 0.25
 
-# Shifted grains are added up in windows no longer than this, 93 ms. All sound at the pitch of the moment, so that a
-# longer one would tell them apart no better, and only blur where a note ends and the next begins.
-LONGEST_WINDOW_S = 2048 / 22050
+# Shifted grains are added up in windows no longer than this, 116 ms: all sound at the pitch of the moment, so that a
+# longer one would only blur where a note ends and the next begins. In shorter ones their steps are heard as a buzz.
+LONGEST_WINDOW_S = 2560 / 22050
 
 # Frames transformed at once.
 _BLOCK = 128
@@ -60,8 +60,7 @@ class Transposition:
     origins : (K,) float array, Hz: what each source frame is shifted from, `source_f0` with short gaps bridged.
     glides : (K * FINENESS,) float array, Hz: the same between frames, as a bird's chirp glides within one.
     usable : (K,) bool array, which source frames are clear enough to be shifted to a note; for shifts, all.
-    melodies : (M, N) float array, Hz: what each voice plays in each target frame, 0 where it rests. Where all rest, the
-        first sounds as recorded. M is 0 for shifts.
+    melodies : (M, N) float array, Hz: what each voice plays in each target frame, 0 where it rests. M is 0 for shifts.
     shifts : (S,) float array, semitones; empty for the others.
     """
 
@@ -88,7 +87,7 @@ class Transposition:
         if not len(self.melodies):
             return
         names = np.full(self.melodies.shape, -np.inf)
-        names[self.melodies > 0] = np.round(12 * np.log2(self.melodies[self.melodies > 0]))
+        names[self.melodies > 0] = np.round(note_numbers(self.melodies[self.melodies > 0]))
         for name in np.unique(names[np.isfinite(names)]):
             voices, frames = np.nonzero(names == name)
             # Notes of one name share one dictionary, in the middle of where they lie.
@@ -97,8 +96,6 @@ class Transposition:
             for of in np.unique(voices) if len(np.unique(frames)) < len(frames) else [slice(None)]:
                 which = of if isinstance(of, slice) else voices == of
                 yield voices[which], frames[which], ratios
-        if (resting := np.flatnonzero(~(self.melodies > 0).any(axis=0))).size:
-            yield np.zeros(len(resting), np.intp), resting, np.ones(n_atoms)
 
     def blocks(self, shifted: Callable[[Floats], Floats], atoms: Ints) -> list[Block]:
         """The dictionary of every voice and note, for `smalti.divergence.BlockFit`.
