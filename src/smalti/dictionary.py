@@ -12,7 +12,7 @@ from smalti.channels import CANCELLED, covariances, mixed_down, n_channels, remi
 from smalti.constraints import segment_slices
 from smalti.sparse_coding import unit_columns
 from smalti.stft import Complexes, StftParams, frame_powers, spectra_at, stft
-from smalti.views import shifted_views, views
+from smalti.views import n_bands, shifted_views, views
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,32 +142,36 @@ class Dictionary:
         return joined
 
     def shifted_views(
-        self, ratios: Floats, f0: Floats, *, keep_formants: bool, ear_weighting: bool = False
-    ) -> list[Floats]:
-        """`views` of the atoms at other pitches: three (Q, B, K) arrays; see `smalti.views.shifted_views`.
+        self,
+        ratios: Floats,
+        f0: Floats,
+        gains: Sequence[float],
+        *,
+        keep_formants: bool,
+        ear_weighting: bool = False,
+    ) -> Floats:
+        """Stacked `views` of the atoms at other pitches, (Q, B, K); see `smalti.views.shifted_views`.
 
         Parameters
         ----------
-        ratios : (Q, K) float array, >= 0. f0 : (K,) Hz, 0 for none.
+        ratios : (Q, K) float array, >= 0. f0 : (K,) Hz, 0 for none. gains : of the views.
         """
-        of_each = [
+        hop, sr = self.params.hop, self.sr
+        out = np.zeros((len(ratios), self.n_atoms, n_bands(hop, sr)), self.norms.dtype)
+        for recording, rows in zip(self.recordings, segment_slices(self.n_atoms, self.segments), strict=True):
             shifted_views(
                 mixed_down(recording),
                 self.centres[rows],
-                self.params.hop,
-                self.sr,
+                hop,
+                sr,
                 np.where(self.norms[rows] > 0, ratios[:, rows], 0),
                 f0[rows],
+                gains,
                 keep_formants=keep_formants,
                 ear_weighting=ear_weighting,
+                out=out[:, rows],
             )
-            for recording, rows in zip(self.recordings, segment_slices(self.n_atoms, self.segments), strict=True)
-        ]
-        # Joined with frames as rows, as they lie in memory.
-        return [
-            np.concatenate([view.swapaxes(1, 2) for view in view_of_each], axis=1).swapaxes(1, 2)
-            for view_of_each in zip(*of_each, strict=True)
-        ]
+        return out.swapaxes(1, 2)
 
     def sounding(self, quietest_db: float) -> NDArray[np.bool_]:
         """(K,) bools: whether each atom is at most `quietest_db` under the loudest of its recording.

@@ -4,7 +4,7 @@
 has them shifted, and refines their gains as they then sound.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -22,7 +22,7 @@ from smalti.jobs import Job, compared, hearing, may_sound
 from smalti.pitch import bridged, check_f0, note_frequencies, track_pitch
 from smalti.sparse_coding import unit_columns
 from smalti.stft import StftParams
-from smalti.transposing import BRIDGE_S, Grains, Transposition, Voicing, decide, ratios_to, shifted_grains
+from smalti.transposing import BRIDGE_S, Grains, Transposition, Voicing, decide, frames_of, ratios_to, shifted_grains
 from smalti.views import LONG_S, StretchedBands, stack, view_gains, views
 from smalti.voices import as_melodies, sounding_notes, spectral_tuning
 
@@ -160,8 +160,9 @@ def chord_melodies(job: Job, source_f0: Floats) -> Floats:
     few = loud[:: max(1, -(-len(loud) // TEMPLATE_FRAMES))]
     if not len(few):
         return np.zeros((settings.voices, job.spectrum.shape[1]))
-    V, shifted = shifted_comparison(replace(job, dictionary=dictionary.only(few)), source_f0[few])
-    templates = shifted(np.stack([ratios_to(np.full(len(few), of), source_f0[few]) for of in hz])).sum(axis=2).T
+    comparison = ShiftedComparison.of(_only(job, few), source_f0[few])
+    V, ratios = comparison.V, np.stack([ratios_to(np.full(len(few), of), source_f0[few]) for of in hz])
+    templates = comparison.at(ratios).sum(axis=2).T
     norms = np.linalg.norm(templates, axis=0)
     start = np.where(norms[:, None] > 0, np.ones((len(hz), V.shape[1]), V.dtype), 0)
     loudness = solve_activations(V, unit_columns(templates, norms), n_iter=TRANSCRIPTION_ROUNDS, init=start).H
@@ -182,26 +183,31 @@ class ShiftedStep(Step):
 def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> Iterator[Step]:
     """As `smalti.mosaicing.solve_steps`: first of all source frames at the pitch of the moment, then of the grains."""
     settings, dictionary = job.settings, job.dictionary
-    V, shifted = shifted_comparison(job, transposition.origins)
-    blocks = transposition.blocks(shifted)
-    drawn = np.random.default_rng(rng).random((transposition.n_voices * dictionary.n_atoms, V.shape[1]))
+    # What cannot be shifted, or does not sound, is no part of it: H has rows for the rest alone.
+    usable = np.flatnonzero(transposition.usable & may_sound(dictionary, settings))
+    comparison = ShiftedComparison.of(_only(job, usable), transposition.origins[usable])
+    V, blocks = comparison.V, transposition.blocks(comparison.at, usable)
+    drawn = np.random.default_rng(rng).random((transposition.n_voices * len(usable), V.shape[1]))
     norms = np.zeros(drawn.shape, V.dtype)
-    by_voice = norms.reshape(transposition.n_voices, dictionary.n_atoms, -1)
+    by_voice = norms.reshape(transposition.n_voices, len(usable), -1)
     for block in blocks:
         by_voice[block.voices, :, block.frames] = np.linalg.norm(block.W, axis=0)
     start = np.where(norms > 0, 1 - settings.start_spread * drawn, 0).astype(V.dtype)
     del drawn
-    # A diagonal ends where a recording does, and where a voice does.
-    voices = np.arange(transposition.n_voices)[:, None]
-    segments = (dictionary.segments + len(dictionary.recordings) * voices).ravel()
+    # A diagonal ends where a recording does, where frames in between are left out, and where a voice does.
+    breaks = (np.diff(usable, prepend=-2) != 1) | (np.diff(dictionary.segments[usable], prepend=-1) != 0)
+    stretches = np.cumsum(breaks)
+    segments = (stretches + (stretches[-1] + 1) * np.arange(transposition.n_voices)[:, None]).ravel()
     first = Step(0, start, BlockFit.of(V, blocks, eps=settings.eps))
     for step in steps_of(first, settings.iterations, settings.constraints(dictionary.hop_s), segments, norms):
         yield step
     runs = chosen_runs(step.H * norms, segments, job, transposition)
-    grains, H = _shifted(step.H, runs, job, transposition)
-    sounding = replace(job, dictionary=grains.dictionary, settings=replace(settings, quietest_db=0.0))
-    fit = SupportFit.of(V, compared(sounding)[1], H, eps=settings.eps)
-    step = ShiftedStep(step.iteration + 1, H, fit, grains)
+    grains, H = _shifted(step.H, runs, job, transposition, usable)
+    done = step.iteration
+    # What was needed to choose the grains, and may be much, is not needed to refine their gains.
+    del step, first, start, blocks, norms, by_voice
+    fit = SupportFit.of(V, comparison.of_grains(grains.dictionary), H, eps=settings.eps)
+    step = ShiftedStep(done + 1, H, fit, grains)
     yield step
     for gains in steps_of(step, settings.refine):
         step = ShiftedStep(step.iteration + 1, gains.H, fit, grains)
@@ -215,7 +221,7 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
 
 def chosen_runs(loud: Floats, segments: NDArray[np.intp], job: Job, transposition: Transposition) -> Runs:
     """The stretches to sound, of contributions (rows of H, N): one layer for each voice of a chord, else `layers`."""
-    settings, n_atoms = job.settings, job.dictionary.n_atoms
+    settings, n_atoms = job.settings, len(loud) // transposition.n_voices
     shortest = max(1, round(settings.shortest_grain_s / job.dictionary.hop_s))
     groups, layers = [slice(0, len(loud))], settings.layers or 1
     if transposition.way == "chords":
@@ -228,12 +234,25 @@ def chosen_runs(loud: Floats, segments: NDArray[np.intp], job: Job, transpositio
     return Runs(*(np.concatenate([getattr(runs, part.name) for runs in chosen]) for part in fields(Runs)))
 
 
-def _shifted(H: Floats, runs: Runs, job: Job, transposition: Transposition) -> tuple[Grains, Floats]:
-    """The grains of the chosen stretches, and the activations (K', N) they start from."""
+def _only(job: Job, atoms: NDArray[np.intp]) -> Job:
+    """The job with some source frames alone, all of which may sound."""
+    return replace(job, dictionary=job.dictionary.only(atoms), settings=replace(job.settings, quietest_db=0.0))
+
+
+def _shifted(
+    H: Floats, runs: Runs, job: Job, transposition: Transposition, usable: NDArray[np.intp]
+) -> tuple[Grains, Floats]:
+    """The grains of the chosen stretches, and the activations (K', N) they start from.
+
+    Parameters
+    ----------
+    H, runs : of the `usable` source frames, one voice below the other.
+    """
     settings, dictionary = job.settings, job.dictionary
     long = StftParams.from_seconds(LONG_S, LONG_S / 4, dictionary.sr).n_fft
+    voices, atoms = np.divmod(runs.atoms, len(usable))
     grains = shifted_grains(
-        runs,
+        replace(runs, atoms=usable[atoms] + voices * dictionary.n_atoms),
         transposition,
         dictionary,
         pad=max(dictionary.params.n_fft, long) // 2,
@@ -247,40 +266,52 @@ def _shifted(H: Floats, runs: Runs, job: Job, transposition: Transposition) -> t
     return grains, own
 
 
-def shifted_comparison(job: Job, source_f0: Floats) -> tuple[Floats, Callable[[Floats], Floats]]:
-    """The V of the solver, (B, N), and what gives its W of the source frames at ratios (Q, K): (Q, B, K).
+@dataclass(frozen=True, eq=False)
+class ShiftedComparison:
+    """What the solver compares where the source is brought to other pitches.
 
-    Parameters
+    Attributes
     ----------
-    job : what is compared, and how. source_f0 : (K,) Hz, 0 for none.
+    V : (B, N) of the target, as `smalti.jobs.compared` has it.
+    job : whose source is compared. source_f0 : (K,) Hz, 0 for none.
+    gains : of the views, if these are compared.
     """
-    settings, dictionary = job.settings, job.dictionary
-    heard = may_sound(dictionary, settings)
-    formants = settings.keep_formants and not settings.tape
-    if settings.compare == "views":
+
+    V: Floats
+    job: Job
+    source_f0: Floats
+    gains: Sequence[float]
+
+    @classmethod
+    def of(cls, job: Job, source_f0: Floats) -> "ShiftedComparison":
+        settings, dictionary = job.settings, job.dictionary
+        if settings.compare != "views":
+            return cls(compared(job)[0], job, source_f0, ())
         at = np.arange(job.spectrum.shape[1]) * dictionary.params.hop
         seen = views(job.target, at, dictionary.params.hop, dictionary.sr, ear_weighting=settings.ear_weighting)
         gains = view_gains(seen)
+        return cls(stack(seen, gains), job, source_f0, gains)
 
-        def in_views(ratios: Floats) -> Floats:
-            of_source = dictionary.shifted_views(
-                np.where(heard, ratios, 0),
-                source_f0,
-                keep_formants=formants,
-                ear_weighting=settings.ear_weighting,
+    def at(self, ratios: Floats) -> Floats:
+        """(Q, B, K) of the source frames at ratios (Q, K); silent where one is 0, and where a frame may not sound."""
+        settings, dictionary = self.job.settings, self.job.dictionary
+        ratios = np.where(may_sound(dictionary, settings), ratios, 0)
+        formants = settings.keep_formants and not settings.tape
+        if settings.compare == "views":
+            return dictionary.shifted_views(
+                ratios, self.source_f0, self.gains, keep_formants=formants, ear_weighting=settings.ear_weighting
             )
-            return stack(of_source, gains)
+        params, sr = dictionary.params, dictionary.sr
+        edges = band_edges(params, sr) if settings.compare == "bands" else np.arange(params.n_bins + 1)
+        weights = hearing(dictionary, self.V)[:, 0] if settings.ear_weighting else np.ones(params.n_bins)
+        bands = StretchedBands.of(dictionary.magnitudes, self.source_f0, sr, edges, weights, keep_formants=formants)
+        return np.stack([bands.at(of).T.astype(self.V.dtype) for of in ratios]).swapaxes(1, 2)
 
-        return stack(seen, gains), in_views
-    V, _ = compared(job)
-    params = dictionary.params
-    edges = band_edges(params, dictionary.sr) if settings.compare == "bands" else np.arange(params.n_bins + 1)
-    weights = hearing(dictionary, V)[:, 0] if settings.ear_weighting else np.ones(params.n_bins)
-
-    def in_bands(ratios: Floats) -> Floats:
-        bands = StretchedBands.of(
-            dictionary.magnitudes, source_f0, dictionary.sr, edges, weights, keep_formants=formants
-        )
-        return np.stack([bands.at(np.where(heard, of, 0)).T.astype(V.dtype) for of in ratios]).swapaxes(1, 2)
-
-    return V, in_bands
+    def of_grains(self, dictionary: Dictionary) -> Floats:
+        """(B, K') of the frames of shifted grains, as they are; see `Grains`."""
+        settings = self.job.settings
+        if settings.compare == "views":
+            return stack(dictionary.views(ear_weighting=settings.ear_weighting), self.gains)
+        # On the job's own grid, whatever windows they are added up in.
+        here = frames_of(dictionary.recordings[0], dictionary.centres, self.job.dictionary.params, dictionary.sr)
+        return compared(replace(self.job, dictionary=here, settings=replace(settings, quietest_db=0.0)))[1]

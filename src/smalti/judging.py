@@ -210,4 +210,4 @@ def blueprint_of(mosaic: Mosaic) -> Blueprint:
         return replace(made, sound=sound)
     # What was inverted: the magnitudes aimed at, with the phase that was found for them.
     aimed = aimed_at(part.dictionary.magnitudes, part.activations, mosaic.settings.aim)
-    return replace(made, sound=sound, spectrum=with_phase(aimed, stft(sound, mosaic.dictionary.params)))
+    return replace(made, sound=sound, spectrum=with_phase(aimed, stft(sound, part.dictionary.params)))

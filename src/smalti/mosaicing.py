@@ -430,7 +430,7 @@ def render(job: Job, step: Step, divergences: Sequence[float]) -> Part:
         dictionary,
         length=length,
         phase=settings.phase,
-        target=job.spectrum,
+        target=stft(job.target, dictionary.params) if grains else job.spectrum,
         n_iter=settings.phase_iterations,
         momentum=settings.momentum,
         aim=settings.aim,

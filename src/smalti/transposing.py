@@ -6,7 +6,7 @@ No transposed copy of the source is kept. The solver sees each source frame as i
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import scipy.sparse
@@ -25,8 +25,18 @@ Ints = NDArray[np.intp]
 # Nothing is shifted by more than four octaves.
 MOST_RATIO = 16.0
 
+# Frames of a track so many octaves apart belong to two notes; ratios are told so many times a frame.
+ONE_NOTE, FINENESS = 1 / 12, 4
+
 # Pitch is carried over gaps of up to so long: a consonant or a breath belongs to the note around it.
 BRIDGE_S = 0.25
+
+# Shifted grains are added up in windows no longer than this, 93 ms. All sound at the pitch of the moment, so that a
+# longer one would tell them apart no better, and only blur where a note ends and the next begins.
+LONGEST_WINDOW_S = 2048 / 22050
+
+# Frames transformed at once.
+_BLOCK = 128
 
 # What `decide` goes by. A source or melody is steady if this share of what is heard is in steady pitch, and one voice
 # if so much of its power lies in that pitch's partials; of chords the tracker follows this note or that, but all lie in
@@ -66,6 +76,11 @@ class Transposition:
         """How many rows of H each source frame has; 0 if nothing is transposed."""
         return max(len(self.melodies), len(self.shifts))
 
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """(K,): which source frames can be shifted. To a melody only those that have a pitch."""
+        return self.origins > 0 if len(self.melodies) else np.ones(len(self.origins), bool)
+
     def parts(self) -> Iterator[tuple[Ints, Ints, Floats]]:
         """Places where each source frame has one ratio: their voices and target frames, (P,), and the ratios, (K,)."""
         n_atoms, n_frames = len(self.origins), len(self.target_f0)
@@ -86,26 +101,41 @@ class Transposition:
         if (resting := np.flatnonzero(~(self.melodies > 0).any(axis=0))).size:
             yield np.zeros(len(resting), np.intp), resting, np.ones(n_atoms)
 
-    def blocks(self, shifted: Callable[[Floats], Floats]) -> list[Block]:
+    def blocks(self, shifted: Callable[[Floats], Floats], atoms: Ints) -> list[Block]:
         """The dictionary of every voice and note, for `smalti.divergence.BlockFit`.
 
         Parameters
         ----------
-        shifted : gives the (Q, B, K) magnitudes of the source frames at (Q, K) ratios, 0 where a ratio is 0.
+        shifted : gives the (Q, B, U) magnitudes of some source frames at (Q, U) ratios, silent where a ratio is 0.
+        atoms : (U,) int array, which source frames.
         """
         parts = list(self.parts())
-        ratios, which = np.unique(np.stack([of for _, _, of in parts]), axis=0, return_inverse=True)
+        ratios, which = np.unique(np.stack([of[atoms] for _, _, of in parts]), axis=0, return_inverse=True)
         magnitudes = shifted(ratios)
         return [
             Block(voices, frames, magnitudes[i]) for (voices, frames, _), i in zip(parts, which.ravel(), strict=True)
         ]
 
-    def ratios(self, voice: int, frames: Ints, own: Floats) -> Floats:
-        """The exact ratio in target frames (P,) of what has the pitches `own` (P,), Hz; 0 where there is none."""
+    def ratios(self, voice: int, frames: Floats, own: Floats) -> Floats:
+        """The exact ratio at fractional target frames (P,) of what has the pitches `own` (P,), Hz; 0 for none."""
         if len(self.shifts):
             return np.full(len(frames), 2 ** (self.shifts[voice] / 12))
-        # Grains reach a little beyond the target, where the nearest note goes on.
-        return ratios_to(self.melodies[voice][np.clip(frames, 0, self.melodies.shape[1] - 1)], own)
+        return ratios_to(pitch_at(self.melodies[voice], frames), own)
+
+
+def pitch_at(f0: Floats, frames: Floats) -> Floats:
+    """A track (N,) at fractional frames (P,), beyond its ends that of the first and last.
+
+    Between two frames of one note as far up as along, in the logarithm. Between two notes, or a note and a rest, that
+    of the nearer: what slides from one to the other has more frames than two.
+    """
+    at = np.clip(frames, 0, len(f0) - 1)
+    left = np.floor(at).astype(np.intp)
+    right = np.minimum(left + 1, len(f0) - 1)
+    a, b, share = f0[left], f0[right], at - left
+    logs = np.log2(np.maximum(np.stack([a, b]), 1e-9))
+    one_note = (a > 0) & (b > 0) & (np.abs(logs[1] - logs[0]) < ONE_NOTE)
+    return np.where(one_note, 2 ** (logs[0] + share * (logs[1] - logs[0])), np.where(share < 0.5, a, b))
 
 
 def ratios_to(wanted: Floats, own: Floats) -> Floats:
@@ -200,7 +230,7 @@ def shifted_grains(
     from smalti.shifting import shift_grain, tape_grain
 
     n_atoms, hop, sr = dictionary.n_atoms, dictionary.params.hop, dictionary.sr
-    before = -(-pad // hop)
+    before, step = -(-pad // hop), max(1, hop // FINENESS)
     borders = np.searchsorted(dictionary.segments, np.arange(len(dictionary.recordings) + 1))
     none = np.zeros(0, np.intp)
     atoms, frames, centres, ratios = [none], [none], [none], list[Floats]()
@@ -210,34 +240,40 @@ def shifted_grains(
     for row, frame, length in zip(runs.atoms.tolist(), runs.frames.tolist(), runs.lengths.tolist(), strict=True):
         voice, atom = divmod(row, n_atoms)
         of = int(dictionary.segments[atom])
-        steps = np.arange(-before, length + before)
-        own = transposition.origins[np.clip(atom + steps, borders[of], borders[of + 1] - 1)]
-        at = _without_gaps(transposition.ratios(voice, frame + steps, own), slice(before, before + length))
-        begin, span = int(dictionary.centres[atom]) - before * hop, (len(steps) - 1) * hop
+        track = transposition.origins[borders[of] : borders[of + 1]]
+        steps = np.arange(-before, length + before, step / hop)
+        own = pitch_at(track, atom - borders[of] + steps)
+        at = _without_gaps(transposition.ratios(voice, frame + steps, own), (steps >= 0) & (steps <= length - 1))
+        begin, span = int(dictionary.centres[atom]) - before * hop, (2 * before + length - 1) * hop
         samples = dictionary.recordings[of]
         if tape:
             # So that its middle is heard when it would have been.
-            shifted = np.log(at).mean()
-            begin += round((1 - np.exp(shifted)) * span / 2)
-            sound = tape_grain(samples, sr, begin=begin, length=span, ratios=at, hop=hop)
+            begin += round((1 - np.exp(np.log(at).mean())) * span / 2)
+            sound = tape_grain(samples, sr, begin=begin, length=span, ratios=at, hop=step)
         else:
             sound = shift_grain(
-                samples, sr, begin=begin, length=span, ratios=at, f0=own, hop=hop, keep_formants=keep_formants
+                samples, sr, begin=begin, length=span, ratios=at, f0=own, hop=step, keep_formants=keep_formants
             )
         sounds.append(np.stack(_in_channels(sound, dictionary.n_channels)))
         centres.append(end + (before + np.arange(length)) * hop)
         end += span
         atoms.append(atom + np.arange(length))
         frames.append(frame + np.arange(length))
-        ratios.append(at[before : before + length])
+        ratios.append(at[np.searchsorted(steps, np.arange(length) - 1e-9)])
     recording = together(list(np.concatenate(sounds, axis=1)))
     return Grains(
-        dictionary=_frames_of(recording, np.concatenate(centres), dictionary.params, sr),
+        dictionary=frames_of(recording, np.concatenate(centres), grain_params(dictionary.params, sr), sr),
         atoms=np.concatenate(atoms),
         frames=np.concatenate(frames),
         runs=np.repeat(np.arange(len(runs.lengths)), runs.lengths),
         ratios=np.concatenate([np.zeros(0), *ratios]),
     )
+
+
+def grain_params(params: StftParams, sr: int) -> StftParams:
+    """The grid that shifted grains are added up on: as many frames as on that of their dictionary."""
+    n_fft = max(4 * params.hop, 2 * round(LONGEST_WINDOW_S * sr / 2))
+    return params if params.n_fft <= n_fft else replace(params, n_fft=n_fft)
 
 
 def _in_channels(sound: Floats, n_channels: int) -> list[Floats]:
@@ -246,15 +282,19 @@ def _in_channels(sound: Floats, n_channels: int) -> list[Floats]:
     return [own[0]] * n_channels if len(own) == 1 else [*own, *[np.zeros_like(own[0])] * (n_channels - len(own))]
 
 
-def _frames_of(recording: Floats, centres: Ints, params: StftParams, sr: int) -> Dictionary:
-    spectra = spectra_at(mixed_down(recording), centres, params.n_fft, window=params.window)
+def frames_of(recording: Floats, centres: Ints, params: StftParams, sr: int) -> Dictionary:
+    """The dictionary of frames of one recording, (L,) or (C, L), centred on samples `centres` (K,)."""
+    mono = mixed_down(recording)
+    # A block at a time, since a window of samples for every frame would take more than all else.
+    blocks = np.array_split(centres, -(-len(centres) // _BLOCK) or 1)
+    spectra = np.concatenate([spectra_at(mono, of, params.n_fft, window=params.window).T for of in blocks]).T
     return Dictionary(spectra, np.zeros(len(centres), np.intp), centres, ("grains",), params, sr, (recording,))
 
 
-def _without_gaps(ratios: Floats, inside: slice) -> Floats:
+def _without_gaps(ratios: Floats, inside: NDArray[np.bool_]) -> Floats:
     """Ratios (P,) with that of the nearest place where there is none; all 1 if most of those `inside` have none."""
     known = np.flatnonzero(ratios > 0)
-    if 2 * np.count_nonzero(ratios[inside] > 0) < inside.stop - inside.start or not len(known):
+    if 2 * np.count_nonzero(ratios[inside] > 0) < np.count_nonzero(inside) or not len(known):
         return np.ones_like(ratios)
     places = np.arange(len(ratios))
     after = np.clip(np.searchsorted(known, places), 0, len(known) - 1)

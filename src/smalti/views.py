@@ -24,7 +24,7 @@ MOST_FORMANT_GAIN = 24 / 20 * np.log(10)
 # reaches there holds that partial, which is not to be lifted as if it were what is behind it.
 MOST_GAIN_WITHIN = 6 / 20 * np.log(10)
 # Frames transformed at once, which bounds the memory.
-_BLOCK = 2048
+_BLOCK = 128
 
 
 def views(
@@ -74,11 +74,13 @@ def shifted_views(
     sr: int,
     ratios: Floats,
     f0: Floats,
+    gains: Sequence[float],
     *,
     keep_formants: bool = True,
     ear_weighting: bool = False,
-) -> list[Floats]:
-    """`views` of frames as they would be at other pitches, without making their sound.
+    out: Floats | None = None,
+) -> Floats:
+    """Stacked `views` of frames as they would be at other pitches, without making their sound.
 
     A spectrum is stretched along frequency, each band taking the magnitude of the stretch that comes to lie in it. Its
     lobes are stretched with it; what a shifted sound really looks like, only `smalti.shifting.shift_grain` knows.
@@ -86,28 +88,35 @@ def shifted_views(
     Parameters
     ----------
     samples, centres, hop, sr, ear_weighting : as for `views`.
-    ratios : (Q, N) float array, > 0: Q versions of every frame, each at its ratio. 0 for a frame that is silent there.
+    ratios : (Q, N) float array, >= 0: Q versions of every frame, each at its ratio; silent where that is 0.
     f0 : (N,) Hz, the pitch of each frame as it is, 0 for none.
+    gains : of each view, from `view_gains`.
     keep_formants : whether the envelope stays where it is.
+    out : (Q, N, B) array of zeros to write to, or None.
 
     Returns
     -------
-    Three (Q, B, N) arrays as from `views`.
+    (Q, B, N) array of the dtype of `samples`: of each version what `stack` makes of its views.
     """
     n_versions, n_frames = ratios.shape
-    out = []
-    for looks in _looks(hop, sr):
-        of_look = []
+    if out is None:
+        out = np.zeros((n_versions, n_frames, n_bands(hop, sr)), samples.dtype)
+    first = 0
+    for looks, gain in zip(_looks(hop, sr), gains, strict=True):
         for params, edges, offset in looks:
-            weights = _weights(params, sr, ear_weighting)
-            bands = np.zeros((n_versions, n_frames, len(edges) - 1), samples.dtype)
+            bands = slice(first, first + len(edges) - 1)
+            weights = _weights(params, sr, ear_weighting) * gain
             for rows, block in _blocks(samples, centres + offset, params):
                 shifts = StretchedBands.of(np.abs(block), f0[rows], sr, edges, weights, keep_formants=keep_formants)
                 for version, of in enumerate(ratios[:, rows]):
-                    bands[version, rows] = shifts.at(of).T
-            of_look.append(bands)
-        out.append(np.concatenate(of_look, axis=2).swapaxes(1, 2))
-    return out
+                    out[version, rows, bands] = shifts.at(of).T
+            first = bands.stop
+    return out.swapaxes(1, 2)
+
+
+def n_bands(hop: int, sr: int) -> int:
+    """How many rows stacked views have, B."""
+    return sum(len(edges) - 1 for looks in _looks(hop, sr) for _, edges, _ in looks)
 
 
 @dataclass(frozen=True, eq=False)

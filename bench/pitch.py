@@ -1,0 +1,323 @@
+"""How well a mosaic is in tune, what that costs, and what it leaves alone: a line for each pair, beside its bar.
+
+python bench/pitch.py                        the demo's recordings, where the bars are not meant for them
+python bench/pitch.py --audio DIR --audio DIR2
+python bench/pitch.py --audio DIR --json numbers.json --save mosaics
+
+Needs pyworld (in smalti[test]) for the second opinion on pitch, a tracker that has no part in making the mosaics.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+import tracemalloc
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import numpy as np
+import pyworld
+from rich.console import Console
+from rich.table import Table
+
+import smalti
+from smalti.audio import AUDIO_ENDINGS, resample
+from smalti.bands import audible
+from smalti.channels import mixed_down
+from smalti.demo import demo_source, demo_target
+from smalti.judging import blueprint_of
+from smalti.metrics import measure, reference
+from smalti.metrics.fidelity import raw_chroma_accuracy, raw_pitch_accuracy
+from smalti.mosaicing import prepare, solve_steps
+from smalti.pitch import bridged, note_frequencies, note_numbers, track_pitch
+from smalti.settings import configure
+from smalti.shifting import shift_grain
+from smalti.stft import StftParams, frame_powers
+from smalti.transposing import ratios_to
+
+SR, HOP = 22050, 512
+GRID = StftParams(2048, HOP)
+# So much of each target; sources are used up to a minute.
+TARGET_S, SOURCE_S = 8.0, 60.0
+# Between these Harvest listens: wider, and it hears the octave below more often than the note.
+HARVEST_HZ = (60.0, 1600.0)
+# What the control's gains follow: the target's level in windows of 46 ms.
+LEVEL = StftParams(1024, 256)
+
+MELODIES = ("sir_duke_trumpet_slow.mp3", "sir_duke_piano_slow.mp3")
+CHORDS = ("hungarian_dance.ogg",)
+ALONE = ("funk_groove.mp3", "speech.ogg")
+NOTE = "oboe_c6.wav"
+# Least share of frames in tune by the guide and by Harvest, for one clean note and for animals.
+CLEAN, ROUGH = (0.97, 0.88), (0.93, 0.85)
+SOURCES = {
+    NOTE: CLEAN,
+    "bee.ogg": ROUGH,
+    "hornet.ogg": ROUGH,
+    "mosquito.ogg": ROUGH,
+    "humpback.ogg": ROUGH,
+    "robin.ogg": ROUGH,
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One figure, what it must be at least (or at most), and whether it is."""
+
+    pair: str
+    what: str
+    value: float
+    bar: float
+    most: bool = False
+
+    @property
+    def kept(self) -> bool:
+        return bool(self.value <= self.bar if self.most else self.value >= self.bar)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--audio", type=Path, action="append", help="folder of recordings; may be given again")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting changed")
+    parser.add_argument(
+        "--only", nargs="+", metavar="NAME", help="only sources or targets whose name holds one of these"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every number down")
+    parser.add_argument("--save", type=Path, metavar="DIR", help="keep the mosaics and their spectrograms")
+    options = parser.parse_args()
+    changes = {name: float(value) for name, _, value in (text.partition("=") for text in options.set)}
+    files = found(options.audio)
+    if not files:
+        sys.exit("none of the recordings that the bars are for is in the folders given")
+    if options.save:
+        options.save.mkdir(parents=True, exist_ok=True)
+    lines: list[Line] = []
+    for part in (melodies(files, changes, options), chords(files, changes, options), alone(files, changes, options)):
+        for of_pair in part:
+            lines += of_pair
+            show(of_pair)
+    missed = [line for line in lines if not line.kept]
+    print(
+        f"{len(lines) - len(missed)} of {len(lines)} bars kept"
+        + "".join(f"\n  missed: {line.pair}: {line.what}" for line in missed)
+    )
+    if options.json:
+        options.json.write_text(json.dumps([vars(line) | {"kept": line.kept} for line in lines], indent=1) + "\n")
+
+
+def found(folders: Sequence[Path] | None) -> dict[str, np.ndarray]:
+    """Recordings by name, (L,) at 22 050 Hz."""
+    if not folders:
+        return {MELODIES[0]: demo_target(SR), NOTE: demo_source(SR)}
+    paths = [path for folder in folders for path in sorted(folder.rglob("*")) if path.suffix.lower() in AUDIO_ENDINGS]
+    wanted = {*MELODIES, *CHORDS, *ALONE, *SOURCES}
+    return {path.name: mono(path) for path in reversed(paths) if path.name in wanted}
+
+
+def mono(path: Path) -> np.ndarray:
+    recording = smalti.read_audio(path, end_s=SOURCE_S)
+    return resample(mixed_down(recording.samples), recording.sr, SR)
+
+
+def pairs(
+    files: dict[str, np.ndarray], targets: Sequence[str], sources: Sequence[str], options: Any
+) -> Iterator[tuple]:
+    for target in targets:
+        for source in sources:
+            if target in files and source in files and target != source:
+                if not options.only or any(word in target + source for word in options.only):
+                    yield f"{stem(source)} on {stem(target)}", files[target][: round(TARGET_S * SR)], files[source]
+
+
+def stem(name: str) -> str:
+    return Path(name).stem
+
+
+# --- melodies
+
+
+def melodies(files: dict[str, np.ndarray], changes: dict[str, float], options: Any) -> Iterator[list[Line]]:
+    for name, target, source in pairs(files, MELODIES, list(SOURCES), options):
+        bars = SOURCES[next(of for of in SOURCES if stem(of) == name.split(" on ")[0])]
+        settings = replace(smalti.PRESETS["melodic"], transpose="follow", **changes)
+        made, seconds = timed(target, source, settings)
+        plain, plain_seconds = timed(target, source, smalti.PRESETS["balanced"])
+        wanted = track_pitch(target, SR, hop=HOP) * audible(frame_powers(target, GRID))
+        control, copies = looped(target, source)
+        against = reference(target, [source, *copies], SR)
+        scores = measure(made.audio, against, blueprint=blueprint_of(made))
+        of_control = measure(control, against)
+        of_plain = measure(plain.audio, against)
+        if options.save:
+            keep(options.save / name, made.audio)
+            keep(options.save / f"{name}, looped control", control)
+        guide, harvest = track_pitch(made.audio, SR, hop=HOP), heard_by_harvest(made.audio)
+        yield [
+            Line(name, "in tune, by the guide", raw_pitch_accuracy(wanted, guide), bars[0]),
+            Line(name, "in tune, by Harvest", raw_pitch_accuracy(wanted, harvest), bars[1]),
+            *(
+                [Line(name, "octaves forgiven, guide", raw_chroma_accuracy(wanted, guide), 0.99)]
+                if bars is CLEAN
+                else []
+            ),
+            Line(name, "onset_r, less that of balanced", scores["onset_r"] - of_plain["onset_r"], -0.05),
+            Line(name, "TIM, less that of the looped control", scores["TIM"] - of_control["TIM"], -0.05),
+            Line(name, "incons", scores["incons"], 0.2, most=True),
+            Line(name, "hopbuzz, dB", scores["hopbuzz"], 1.0, most=True),
+            # In tune with the target, anything is coherent with it.
+            Line(name, "leak, less that of the looped control", scores["leak"] - of_control["leak"], 0.05, most=True),
+            Line(name, "seconds over those of balanced", seconds / plain_seconds, 2.5, most=True),
+            Line(
+                name,
+                "memory of the solve over balanced",
+                memory(target, source, settings) / memory(target, source, smalti.PRESETS["balanced"]),
+                1.5,
+                most=True,
+            ),
+        ]
+
+
+def timed(target: np.ndarray, source: np.ndarray, settings: smalti.Settings) -> tuple[smalti.Mosaic, float]:
+    """A mosaic, and the shortest of three times: what else the machine does only ever adds."""
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        made = smalti.mosaic(target, source, SR, preset=settings)
+        times.append(time.perf_counter() - begin)
+    return made, min(times)
+
+
+def memory(target: np.ndarray, source: np.ndarray, settings: smalti.Settings) -> float:
+    """Bytes allocated at once, at most, from two recordings to activations."""
+    tracemalloc.start()
+    for _ in solve_steps(prepare(target, source, SR, configure(settings))):
+        pass
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    return peak
+
+
+def heard_by_harvest(samples: np.ndarray) -> np.ndarray:
+    low, high = HARVEST_HZ
+    f0, _ = pyworld.harvest(samples.astype(np.float64), SR, f0_floor=low, f0_ceil=high, frame_period=1000 * HOP / SR)
+    return f0[: 1 + len(samples) // HOP]
+
+
+def looped(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The pitched source in a loop, at the target's pitch and level throughout; and the source at each of its notes.
+
+    What any sampler would play: as much the source's sound as a sound that follows the target can be.
+    """
+    longest = round(0.25 * SR / HOP)
+    own = bridged(track_pitch(source, SR, hop=HOP), longest=longest)
+    wanted = bridged(track_pitch(target, SR, hop=HOP), longest=len(target))
+    pitched = np.flatnonzero((own > 0) & audible(frame_powers(source, GRID))[: len(own)])
+    frames = np.resize(pitched, len(wanted))
+    # Frames that follow one another stay together: a loop over stretches, each read once.
+    sound = np.concatenate([np.zeros(0, source.dtype), *(source[k * HOP : (k + 1) * HOP] for k in frames)])
+    sound = np.pad(sound, (0, max(0, len(target) - len(sound))))[: len(target)]
+    ratios = ratios_to(wanted, own[frames])
+    tuned = shift_grain(
+        sound, SR, begin=0, length=len(sound), ratios=np.where(ratios > 0, ratios, 1), f0=own[frames], hop=HOP
+    )
+    numbers = note_numbers(wanted[wanted > 0])
+    copies = [
+        shift_grain(
+            source,
+            SR,
+            begin=0,
+            length=len(source),
+            ratios=np.where(ratio > 0, ratio, 1),
+            f0=own,
+            hop=HOP,
+        )
+        for note in np.unique(np.round(numbers))
+        for ratio in [ratios_to(np.full(len(own), note_frequencies(np.array([note]))[0]), own)]
+    ]
+    return levelled(tuned, target), copies
+
+
+def levelled(sound: np.ndarray, target: np.ndarray) -> np.ndarray:
+    wanted, had = (np.sqrt(frame_powers(of, LEVEL)) for of in (target, sound))
+    gains = wanted / np.maximum(had, 1e-4 * had.max())
+    return (sound * np.interp(np.arange(len(sound)), np.arange(len(gains)) * LEVEL.hop, gains)).astype(np.float32)
+
+
+# --- chords, and what is left alone
+
+
+def chords(files: dict[str, np.ndarray], changes: dict[str, float], options: Any) -> Iterator[list[Line]]:
+    for name, target, source in pairs(files, CHORDS, [NOTE], options):
+        settings = replace(smalti.PRESETS["melodic"], **changes)
+        made, seconds = timed(target, source, settings)
+        plain, plain_seconds = timed(target, source, smalti.PRESETS["balanced"])
+        against = reference(target, source, SR)
+        scores, of_plain = (measure(of.audio, against, blueprint=blueprint_of(of)) for of in (made, plain))
+        if options.save:
+            keep(options.save / name, made.audio)
+        yield [
+            Line(name, "auto plays chords", float(made.transposition.way == "chords"), 1.0),
+            Line(name, "chroma_z", scores["chroma_z"], 0.85),
+            Line(name, "onset_r, less that of balanced", scores["onset_r"] - of_plain["onset_r"], -0.05),
+            Line(name, "incons", scores["incons"], 0.2, most=True),
+            Line(name, "hopbuzz, dB", scores["hopbuzz"], 1.0, most=True),
+            Line(name, "seconds over those of balanced", seconds / plain_seconds, 2.5, most=True),
+        ]
+
+
+def alone(files: dict[str, np.ndarray], changes: dict[str, float], options: Any) -> Iterator[list[Line]]:
+    """Drums, noise and speech, as target and as source: the preset must do what balanced does."""
+    files = files | {"noise.wav": np.random.default_rng(0).standard_normal(6 * SR).astype(np.float32) / 10}
+    names = [*ALONE, "noise.wav"]
+    both = [
+        *pairs(files, names, [NOTE], options),
+        *pairs(files, [MELODIES[0]], names, options),
+        *pairs(files, [ALONE[0]], [ALONE[1]], options),
+        *pairs(files, [ALONE[1]], [ALONE[0]], options),
+    ]
+    for name, target, source in both:
+        made = smalti.mosaic(target, source, SR, preset=replace(smalti.PRESETS["melodic"], **changes))
+        plain = smalti.mosaic(target, source, SR)
+        against = reference(target, source, SR)
+        scores, of_plain = measure(made.audio, against), measure(plain.audio, against)
+        yield [
+            Line(
+                name,
+                f"{key} of auto ({made.transposition.way}), less that of balanced",
+                scores[key] - of_plain[key],
+                -0.01,
+            )
+            for key in ("FID", "TIM")
+        ]
+
+
+# --- what is printed and kept
+
+
+def show(lines: Sequence[Line]) -> None:
+    table = Table("what", title=lines[0].pair, title_justify="left")
+    for column in ("value", "bar", ""):
+        table.add_column(column, justify="right")
+    for line in lines:
+        table.add_row(
+            line.what, f"{line.value:.3f}", f"{'<=' if line.most else '>='} {line.bar:g}", "" if line.kept else "missed"
+        )
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def keep(path: Path, samples: np.ndarray) -> None:
+    from smalti.plots import figure_png, plot_spectrogram
+
+    smalti.write_audio(f"{path}.wav", samples / max(1, np.abs(samples).max()), SR, overwrite=True)
+    axes = plot_spectrogram(samples, SR)
+    axes.set_title(path.name)
+    Path(f"{path}.png").write_bytes(figure_png(axes.figure))
+
+
+if __name__ == "__main__":
+    main()
