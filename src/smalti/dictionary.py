@@ -112,7 +112,7 @@ class Dictionary:
             if n_channels(recording) == 1 or not weights.any():
                 out.append(None)
                 continue
-            frames, roots = self._heard(recording), np.sqrt(weights / weights.max()).astype(recording.dtype)
+            frames, roots = self._heard(recording, self.centres[rows]), np.sqrt(weights / weights.max()).astype(recording.dtype)
             whole = covariances(frames)
             for frame in frames:
                 # In place: of long recordings these are the largest arrays there are.
@@ -121,9 +121,11 @@ class Dictionary:
             out.append(toward_coherence(got, whole).astype(frames[0].dtype))
         return out
 
-    def _heard(self, recording: Floats) -> list[Complexes]:
-        """The frames of one recording in every channel."""
-        return [stft(_heard_in(recording, channel), self.params) for channel in range(self.n_channels)]
+    def _heard(self, recording: Floats, centres: NDArray[np.intp]) -> list[Complexes]:
+        """The frames of one recording in every channel, wherever they lie in it."""
+        n_fft, window = self.params.n_fft, self.params.window
+        channels = (_heard_in(recording, channel) for channel in range(self.n_channels))
+        return [spectra_at(channel, centres, n_fft, window=window) for channel in channels]
 
     def views(self, *, ear_weighting: bool = False) -> list[Floats]:
         """The atoms as three windows see them: three (B, K) arrays of the recordings' dtype; see `smalti.views.views`.
