@@ -174,9 +174,17 @@ def tone(f0, amplitudes, highest=0.48 * SR, length=8000):
     return (amplitudes(numbers * f0)[:, None] * np.cos(phases)).sum(axis=0)
 
 
+def stretched(y, at, hop, sr, ratios, f0, **options):
+    """Three views, (Q, B, N) each, as from `views`."""
+    sizes = [len(view) for view in views(y, at[:0], hop, sr)]
+    whole = shifted_views(y, at, hop, sr, ratios, f0, (1, 1, 1), **options)
+    assert whole.shape == (len(ratios), sum(sizes), len(at))
+    return np.split(whole, np.cumsum(sizes)[:-1], axis=1)
+
+
 def shifted(y, ratio, f0, **options):
     at = np.array([4000])
-    return [view[0] for view in shifted_views(y, at, HOP, SR, np.array([[ratio]]), np.array([float(f0)]), **options)]
+    return [view[0] for view in stretched(y, at, HOP, SR, np.array([[ratio]]), np.array([float(f0)]), **options)]
 
 
 def likeness(got, wanted):
@@ -187,10 +195,10 @@ def likeness(got, wanted):
 def test_at_a_ratio_of_one_views_are_those_of_the_frames_as_they_are(keep_formants):
     y, at = tone(220, vowel) + 0.1 * noise(9, 8000), np.array([-300, 500, 4000, 7900])
     f0 = np.array([0.0, 220, 220, 0])
-    stretched = shifted_views(y, at, HOP, SR, np.ones((1, 4)), f0, keep_formants=keep_formants)
+    seen = stretched(y, at, HOP, SR, np.ones((1, 4)), f0, keep_formants=keep_formants)
     as_they_are = views(y, at, HOP, SR)
     for got, wanted in zip(
-        [*stretched[:2], *np.split(stretched[2], 4, axis=1)], [*as_they_are[:2], *quarters(as_they_are[2])], strict=True
+        [*seen[:2], *np.split(seen[2], 4, axis=1)], [*as_they_are[:2], *quarters(as_they_are[2])], strict=True
     ):
         # Borders of bands lie between bins there, so nothing is interpolated: running sums round, that is all.
         np.testing.assert_allclose(got[0, 1:], wanted[1:], rtol=1e-9, atol=1e-10)
@@ -263,9 +271,9 @@ def test_what_lies_behind_the_last_partial_does_not_lift_it():
 def test_every_version_is_its_own_and_a_ratio_of_0_is_silent(dtype):
     y, at, f0 = noise(10, 4000, dtype), np.array([500, 1500, 2500]), np.array([200.0, 0, 310])
     ratios = np.array([[1.5, 0, 0.7], [0, 0, 0], [1, 2, 0.5]])
-    together = shifted_views(y, at, HOP, SR, ratios, f0)
+    together = stretched(y, at, HOP, SR, ratios, f0)
     for version, of in enumerate(ratios):
-        for view, alone in zip(together, shifted_views(y, at, HOP, SR, of[None], f0), strict=True):
+        for view, alone in zip(together, stretched(y, at, HOP, SR, of[None], f0), strict=True):
             assert view.dtype == dtype
             np.testing.assert_array_equal(view[version], alone[0])
             np.testing.assert_array_equal(view[version].any(axis=0), of > 0)
@@ -276,7 +284,7 @@ def test_every_version_is_its_own_and_a_ratio_of_0_is_silent(dtype):
 
 def test_stretched_views_scale_with_the_sound():
     y, at, f0, ratios = noise(11, 4000), np.array([1000, 2000]), np.array([200.0, 0]), np.array([[1.3, 0.6]])
-    quiet, loud = (shifted_views(gain * y, at, HOP, SR, ratios, f0) for gain in (1e-3, 1))
+    quiet, loud = (stretched(gain * y, at, HOP, SR, ratios, f0) for gain in (1e-3, 1))
     for small, large in zip(quiet, loud, strict=True):
         # Gains are differences of logarithms: their rounding is a few eps of 10.
         np.testing.assert_allclose(1e3 * small, large, rtol=1e-10)
@@ -285,19 +293,26 @@ def test_stretched_views_scale_with_the_sound():
 def test_stretched_views_do_not_depend_on_how_many_frames_are_transformed_at_once(monkeypatch):
     y, at = noise(12, 4000), np.arange(0, 4000, 600)
     f0, ratios = np.where(at < 2000, 150.0, 0), np.linspace(0.5, 2, 2 * len(at)).reshape(2, -1)
-    whole = shifted_views(y, at, HOP, SR, ratios, f0)
+    whole = stretched(y, at, HOP, SR, ratios, f0)
     for size in (1, 3, len(at) - 1):
         monkeypatch.setattr("smalti.views._BLOCK", size)
-        for view, parts in zip(whole, shifted_views(y, at, HOP, SR, ratios, f0), strict=True):
+        for view, parts in zip(whole, stretched(y, at, HOP, SR, ratios, f0), strict=True):
             np.testing.assert_allclose(parts, view, rtol=1e-12, atol=1e-12)
 
 
 def test_single_precision_is_stretched_as_double_is():
     y, at, f0, ratios = tone(220, vowel), np.array([2000, 4000]), np.full(2, 220.0), np.array([[1.3, 0.6]])
-    fine, coarse = (shifted_views(samples, at, HOP, SR, ratios, f0) for samples in (y, y.astype(np.float32)))
+    fine, coarse = (stretched(samples, at, HOP, SR, ratios, f0) for samples in (y, y.astype(np.float32)))
     for exact, view in zip(fine, coarse, strict=True):
         # Between partials there is rounding alone, of sums of thousands of samples.
         np.testing.assert_allclose(view, exact, rtol=1e-3, atol=1e-5 * exact.max())
+
+
+def test_every_view_comes_at_its_gain():
+    y, at, f0, ratios = noise(13, 4000), np.array([1000, 2000]), np.array([200.0, 0]), np.array([[1.3, 0.6]])
+    plain = stretched(y, at, HOP, SR, ratios, f0)
+    gained = shifted_views(y, at, HOP, SR, ratios, f0, (1, 0.5, 0))
+    np.testing.assert_allclose(gained, np.concatenate([plain[0], 0.5 * plain[1], 0 * plain[2]], axis=1), rtol=1e-12)
 
 
 # --- stacked
