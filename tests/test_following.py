@@ -127,6 +127,28 @@ def test_the_whole_may_be_tuned(cents):
     assert_plays(sung(tune_cents=cents).audio, 330, 262, 392, off=cents)
 
 
+@pytest.mark.parametrize("tape", [False, True])
+def test_a_tape_keeps_no_time_inside_a_grain_and_the_shifter_does(tape):
+    # The source's own tremolo at 8 Hz is heard at 16 on a tape at twice the speed.
+    t = np.arange(2 * SR) / SR
+    source = tone(220, seconds=2.0) * (1 + 0.8 * np.sin(2 * np.pi * 8 * t))
+    hz = np.full(LENGTH, 440.0)
+    m = made(tone(hz, (1, 0.3)), source, target_f0=written(hz), source_f0=written(220, len(source)), tape=tape)
+    (grains,) = {part.grains for part in m.parts}
+    sound = grains.dictionary.recordings[0]
+    of_longest = grains.runs == np.bincount(grains.runs).argmax()
+    centres = grains.dictionary.centres[of_longest]
+    power = np.abs(np.fft.rfft(np.square(sound[centres[0] : centres[-1]]), 8 * SR))
+    at_8, at_16 = (power[8 * hz - 8 : 8 * hz + 9].max() for hz in (8, 16))
+    assert (at_16 > at_8) == tape
+
+
+@pytest.mark.parametrize("phase", ["source", "target", "griffin-lim"])
+def test_a_melody_is_followed_whatever_the_phase(phase):
+    # With the source's own phase, grains that overlap may cancel.
+    assert_plays(sung(phase=phase).audio, 330, 262, 392, within=25 if phase == "source" else 10)
+
+
 def test_formants_are_kept_unless_the_partials_are_to_keep_their_levels():
     # Partials of 220 Hz fall by 3 dB an octave and more above a hill at 880 Hz; an octave higher they skip every other.
     partials = (1, 1, 1, 1, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
