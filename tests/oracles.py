@@ -396,3 +396,28 @@ def chosen_runs(stretches, layers, shortest):
             for frame in frames:
                 sounding[frame] = sounding.get(frame, 0) + 1
     return kept
+
+
+def block_product(H, blocks, n_bins):
+    """The model of `smalti.divergence.BlockFit`, entry by entry; `blocks` are (voices, frames, W)."""
+    Y = np.zeros((n_bins, H.shape[1]))
+    for voices, frames, W in blocks:
+        for voice, n in zip(voices, frames, strict=True):
+            for f in range(n_bins):
+                for k in range(W.shape[1]):
+                    Y[f, n] += W[f, k] * H[voice * W.shape[1] + k, n]
+    return Y
+
+
+def block_update(H, V, blocks):
+    """Lee & Seung's update for Kullback-Leibler, where W depends on voice and frame; 0 in places of no block."""
+    Y, out = block_product(H, blocks, len(V)), np.zeros(H.shape)
+    for voices, frames, W in blocks:
+        for voice, n in zip(voices, frames, strict=True):
+            for k in range(W.shape[1]):
+                sounding = [f for f in range(len(V)) if W[f, k] > 0 and Y[f, n] > 0]
+                top = sum(W[f, k] * V[f, n] / Y[f, n] for f in sounding)
+                bottom = sum(W[f, k] for f in sounding)
+                row = voice * W.shape[1] + k
+                out[row, n] = H[row, n] * top / bottom if bottom > 0 else 0.0
+    return out

@@ -12,8 +12,8 @@ from sklearn.decomposition import _nmf
 
 import oracles
 from smalti import beta_divergence, multiplicative_update
-from smalti.divergence import GramFit, SpectralFit, noise_floor, scale_by_ratio
-from strategies import BETAS, DTYPES, betas, magnitude, positive, problems
+from smalti.divergence import Block, BlockFit, GramFit, SpectralFit, SupportFit, noise_floor, scale_by_ratio
+from strategies import BETAS, DTYPES, betas, dtypes, magnitude, positive, problems
 
 any_beta = betas | st.floats(0, 2)
 
@@ -262,6 +262,142 @@ def test_the_gram_form_is_the_same_fit(problem, eps):
     # The Gram form subtracts energies from each other.
     energies = float(np.sum(V * V) + np.sum(Y * Y))
     assert gram.divergence(H, P) == pytest.approx(spectral.divergence(H, Y), abs=1e-14 * energies)
+
+
+# --- a dictionary that differs from place to place
+
+
+@st.composite
+def block_problems(draw, *, dtype=None, entries=magnitude):
+    """V (F, N), blocks, and H (M K, N) > 0 of up to three voices, some of whose places may be in no block."""
+    n_bins, n_atoms, n_frames, n_voices = (draw(st.integers(1, most)) for most in (4, 3, 5, 3))
+    dtype = draw(dtypes) if dtype is None else dtype
+    V = draw(arrays(dtype, (n_bins, n_frames), elements=entries))
+    names = draw(arrays(np.int8, (n_voices, n_frames), elements=st.integers(-1, 2)))
+    blocks = []
+    for name in range(3):
+        voices, frames = np.nonzero(names == name)
+        W = draw(arrays(dtype, (n_bins, n_atoms), elements=entries))
+        # No frame comes twice: voices in unison are blocks of their own.
+        together = len(np.unique(frames)) == len(frames)
+        for which in [np.ones(len(voices), bool)] if together else [voices == of for of in range(n_voices)]:
+            blocks.append(Block(voices[which], frames[which], W))
+    H = draw(arrays(dtype, (n_voices * n_atoms, n_frames), elements=positive))
+    return V, tuple(blocks), H, names
+
+
+def as_tuples(blocks):
+    return [(block.voices, block.frames, block.W.astype(float)) for block in blocks]
+
+
+def updated(fit, H, times):
+    for _ in range(times):
+        H = fit.update(H, fit.product(H))
+    return H
+
+
+@given(problems(), st.sampled_from([0.0, 0.01]))
+def test_one_voice_and_one_block_of_all_frames_are_the_spectral_fit(problem, eps):
+    V, W, H = problem
+    n_frames = V.shape[1]
+    block = Block(np.zeros(n_frames, np.intp), np.arange(n_frames), W)
+    fit, plain = BlockFit.of(V, [block], eps=eps), SpectralFit.of(V, W, beta=1, eps=eps)
+    # Sums of at most five entries, in another order, in each of two products a round.
+    tolerance = 50 * np.finfo(V.dtype).eps
+    np.testing.assert_allclose(fit.product(H).T, plain.product(H), rtol=tolerance)
+    cost = float(scale_of(V, plain.product(H), 1))
+    expected = plain.divergence(H, plain.product(H))
+    assert fit.divergence(H, fit.product(H)) == pytest.approx(expected, abs=float(tolerance * cost))
+    np.testing.assert_allclose(updated(fit, H, 1), updated(plain, H, 1), rtol=tolerance)
+    assert fit.update(H, fit.product(H)).dtype == fit.product(H).dtype == V.dtype
+
+
+@given(block_problems(dtype=np.float64))
+def test_several_voices_and_blocks_are_the_literal_sums(problem):
+    V, blocks, H, _ = problem
+    fit = BlockFit.of(V, blocks)
+    Y, expected = fit.product(H), oracles.block_product(H, as_tuples(blocks), len(V))
+    # The floor is at most 1e-20 here, and all that sounds at least 1e-6.
+    np.testing.assert_allclose(Y.T, expected, rtol=1e-12, atol=1e-19)
+    floored = oracles.divergence(V, expected + fit.floor, 1)
+    assert fit.divergence(H, Y) == pytest.approx(floored, rel=1e-12, abs=1e-13 * scale_of(V, Y.T, 1))
+    np.testing.assert_allclose(fit.update(H, Y), oracles.block_update(H, V, as_tuples(blocks)), rtol=1e-11)
+
+
+@given(block_problems(dtype=np.float32, entries=positive))
+def test_blocks_in_single_precision_agree_with_double(problem):
+    V, blocks, H, _ = problem
+    fine = [Block(block.voices, block.frames, block.W.astype(float)) for block in blocks]
+    single = updated(BlockFit.of(V, blocks), H, 1)
+    double = updated(BlockFit.of(V.astype(float), fine), H.astype(float), 1)
+    assert single.dtype == np.float32
+    # Sums of at most nine, two quotients; and the floor, which is larger in single precision: the model is at least
+    # 1e-6 wherever there is one.
+    slack = 2 * noise_floor(V) / 2.0**-20
+    np.testing.assert_allclose(single, double, rtol=100 * np.finfo(np.float32).eps + slack)
+
+
+@given(block_problems(dtype=np.float64), st.sampled_from([0.0, 0.01]))
+def test_no_update_of_blocks_makes_the_fit_worse(problem, eps):
+    V, blocks, H, _ = problem
+    fit = BlockFit.of(V, blocks, eps=eps)
+    for _ in range(4):
+        new = updated(fit, H, 1)
+        before, after = fit.product(H), fit.product(new)
+        tolerance = 1e-13 * (scale_of(V, before.T, 1) + scale_of(V, after.T, 1))
+        assert fit.divergence(new, after) <= fit.divergence(H, before) + tolerance
+        H = new
+
+
+@given(block_problems())
+def test_what_has_no_place_in_any_block_becomes_0_and_nothing_turns_negative(problem):
+    V, blocks, H, names = problem
+    new = updated(BlockFit.of(V, blocks), H, 1)
+    n_atoms = len(H) // len(names)
+    assert (new[np.repeat(names < 0, n_atoms, axis=0)] == 0).all()
+    assert (new >= 0).all()
+    assert np.isfinite(new).all()
+
+
+@given(block_problems(entries=positive))
+def test_blocks_keep_the_mass_of_every_frame_that_has_a_place(problem):
+    V, blocks, H, names = problem
+    fit = BlockFit.of(V, blocks)
+    sums = fit.product(updated(fit, H, 1)).sum(axis=1)
+    played = (names >= 0).any(axis=0)
+    slack = noise_floor(V) / 2.0**-20
+    np.testing.assert_allclose(sums[played], V.sum(axis=0)[played], rtol=50 * np.finfo(V.dtype).eps + slack)
+    np.testing.assert_allclose(sums[~played], len(V) * fit.floor, rtol=1e-5)
+
+
+# --- few activations
+
+
+@given(problems(), st.data(), st.sampled_from([0.0, 0.01]))
+def test_over_a_few_activations_the_fit_is_that_over_all_from_the_same_start(problem, data, eps):
+    V, W, H = problem
+    H[data.draw(arrays(np.bool_, H.shape))] = 0
+    few, all_ = SupportFit.of(V, W, H, eps=eps), SpectralFit.of(V, W, beta=1, eps=eps)
+    # Five rounds of sums in another order, each of which may enlarge what the one before rounded.
+    tolerance = 500 * np.finfo(V.dtype).eps
+    got, expected = updated(few, H, 5), updated(all_, H, 5)
+    assert got.dtype == V.dtype
+    np.testing.assert_allclose(got, expected, rtol=tolerance, atol=1e-15)
+    np.testing.assert_allclose(few.product(H).T, all_.product(H), rtol=tolerance)
+    cost = float(scale_of(V, all_.product(H), 1))
+    expected = all_.divergence(H, all_.product(H))
+    assert few.divergence(H, few.product(H)) == pytest.approx(expected, abs=float(tolerance * cost))
+    assert (got[H == 0] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_activation_at_all_is_a_fit_too(dtype):
+    V, W, H = np.ones((3, 2), dtype), np.ones((3, 4), dtype), np.zeros((4, 2), dtype)
+    fit = SupportFit.of(V, W, H)
+    assert (fit.product(H) == dtype(noise_floor(V))).all()
+    assert not fit.update(H, fit.product(H)).any()
+    plain = SpectralFit.of(V, W, beta=1, eps=0)
+    assert fit.divergence(H, fit.product(H)) == pytest.approx(plain.divergence(H, plain.product(H)), rel=1e-6)
 
 
 # --- far from 1

@@ -16,6 +16,7 @@ from smalti.errors import AudioFileError
 from smalti.judging import blueprint_of, describe_case, judge_steps, measure_made, preset_hop_s, read_case
 from smalti.making import QUIETEST, read_inputs, report_json
 from smalti.metrics import MEASURES, measure, reference
+from smalti.metrics.grains import run_ms, sounding
 from smalti.stft import StftParams
 
 SR = 22050
@@ -291,6 +292,43 @@ def test_what_was_inverted_is_what_is_asked_for_its_consistency(files):
         np.stack([inputs.target_samples] * 2), list(inputs.source_samples), inputs.sr, channels="apart"
     )
     assert {"incons", "model_err", "run_ms", "poly"}.isdisjoint(measure_made(inputs, apart)[0])
+
+
+def test_of_shifted_grains_each_is_a_run_of_its_own_and_none_runs_into_the_next():
+    sr = 11025
+    t = np.arange(sr) / sr
+    source = 0.2 * (np.sin(2 * np.pi * 220 * t) + 0.5 * np.sin(2 * np.pi * 440 * t))
+    hz = np.repeat([330.0, 262.0, 392.0], sr // 2)
+    follow = replace(smalti.PRESETS["melodic"], transpose="follow")
+    params = StftParams.from_seconds(follow.window_s, follow.hop_s, sr)
+    n_frames = params.n_frames(len(hz))
+    melody = 0.2 * np.sin(2 * np.pi * np.cumsum(hz) / sr)
+    made = smalti.mosaic(
+        melody,
+        source,
+        sr,
+        preset=follow,
+        target_f0=hz[np.minimum(np.arange(n_frames) * params.hop, len(hz) - 1)],
+        source_f0=np.full(params.n_frames(sr), 220.0),
+    )
+    (part,) = made.parts
+    grains, blueprint = part.grains, blueprint_of(made)
+    assert len(np.unique(grains.runs)) > 2
+    np.testing.assert_array_equal(blueprint.segments, grains.runs)
+    heard = sounding(blueprint.activations, blueprint.norms, blueprint.segments)
+    # Runs of what sounds lie within one grain each.
+    for run in np.unique(heard.runs):
+        assert len(set(grains.runs[heard.atoms[heard.runs == run]])) == 1
+    numbers = measure(made.audio, reference(melody, source, sr), blueprint=blueprint)
+    assert numbers["run_ms"] == pytest.approx(run_ms(heard, params.hop / sr))
+    longest = np.bincount(grains.runs).max()
+    assert params.hop / sr < numbers["run_ms"] / 1000 <= longest * params.hop / sr
+    # The last frame of a grain, then the first of the next a frame later: one diagonal, were it not for the border.
+    last = int(np.flatnonzero(np.diff(blueprint.segments))[0])
+    H = np.zeros((len(grains.runs), n_frames))
+    H[[last, last + 1], [10, 11]] = 1
+    told, untold = (sounding(H, np.ones(len(H)), segments).runs for segments in (blueprint.segments, None))
+    assert (len(set(told)), len(set(untold))) == (2, 1)
 
 
 def test_of_silence_nothing_is_measured(files):

@@ -5,6 +5,7 @@ import os
 import sys
 import tracemalloc
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from smalti.metrics.evaluation import target_leak
 from smalti.mosaicing import assemble, channel_jobs, finish, prepare, render, solve_steps
 from smalti.settings import PRESETS, configure
 from smalti.stft import StftParams
+from smalti.views import n_bands
 
 SR = 8000
 
@@ -498,6 +500,70 @@ def test_memory_is_estimated_from_above_but_not_far(rng, preset, phase, layers, 
         tracemalloc.stop()
     needed = memory_needed(job.dictionary.n_atoms, job.spectrum.shape[1], settings, params, channels=channels, sr=SR)
     assert peak < needed < 2.5 * peak
+
+
+def peak_and_need(settings, target, sources, params, sr=SR, **tracks):
+    """Bytes that a job takes where it takes most, and what is said of it."""
+    integrated_loudness(target, sr)
+    tracemalloc.start()
+    try:
+        job = prepare(target, sources, sr, settings, params=params, **tracks)
+        divergences = []
+        for step in solve_steps(job):
+            divergences.append(step.divergence)
+        finish(job, step, divergences)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    return peak, memory_needed(job.dictionary.n_atoms, job.spectrum.shape[1], settings, params, channels=1, sr=sr)
+
+
+def chromatic(n_frames, first_hz=220.0, notes=24):
+    """A melody of every semitone of two octaves."""
+    return first_hz * 2 ** (np.arange(n_frames) * notes // n_frames / 12)
+
+
+@pytest.mark.parametrize(
+    ("transpose", "n_target", "n_source", "n_fft"),
+    [
+        *(
+            (transpose, *sizes)
+            for transpose in ("follow", "chords")
+            for sizes in ((8000, 8000, 64), (30000, 4000, 1024), (4000, 40000, 1024))
+        ),
+        ((-6, 6), 6000, 6000, 64),
+        ((3, 3), 4000, 20000, 1024),
+    ],
+)
+def test_memory_of_shifted_grains_is_estimated_from_above_but_not_far(rng, transpose, n_target, n_source, n_fft):
+    settings = configure("melodic", transpose=transpose, iterations=2)
+    settings = replace(settings, voices=3)
+    params = StftParams(n_fft, n_fft // 4)
+    target, source = (rng.standard_normal(n).astype(np.float32) for n in (n_target, n_source))
+    melody = chromatic(params.n_frames(n_target))
+    tracks = {"source_f0": np.full(2 * params.n_frames(n_source // 2), 220.0)}
+    if transpose == "follow":
+        tracks["target_f0"] = melody
+    elif transpose == "chords":
+        # A third and a fifth above it: most notes are other voices' notes, too.
+        tracks["target_f0"] = np.stack([melody * 2 ** (step / 12) for step in (0, 4, 7)])
+    sources = [source[: n_source // 2], source[n_source // 2 :]]
+    peak, needed = peak_and_need(settings, target, sources, params, **tracks)
+    assert peak < needed < 2.5 * peak
+
+
+# A source of one note, and a long one.
+@pytest.mark.parametrize(("target_s", "source_s"), [(6, 1), (3, 20)])
+def test_to_follow_a_melody_takes_half_as_much_again_and_the_source_once_at_each_note(rng, target_s, source_s):
+    sr, plain = 11025, PRESETS["balanced"]
+    params = StftParams.from_seconds(plain.window_s, plain.hop_s, sr)
+    target, source = (rng.standard_normal(n * sr).astype(np.float32) for n in (target_s, source_s))
+    n_atoms = params.n_frames(len(source))
+    tracks = {"target_f0": chromatic(params.n_frames(len(target))), "source_f0": np.full(n_atoms, 220.0)}
+    untransposed, _ = peak_and_need(replace(plain, iterations=2), target, source, params, sr)
+    follow = replace(plain, transpose="follow", iterations=2)
+    peak, _ = peak_and_need(follow, target, source, params, sr, **tracks)
+    assert peak < 1.5 * untransposed + 1.2 * (4 * 24 * n_bands(params.hop, sr) * n_atoms)
 
 
 def test_a_job_beyond_the_machine_is_refused(monkeypatch):

@@ -13,6 +13,7 @@ from smalti import StftParams, stft
 from smalti.pitch import (
     bridged,
     check_f0,
+    clarity,
     note_frequencies,
     note_numbers,
     steadiness,
@@ -362,3 +363,73 @@ def test_tracks_that_are_right_pass():
 def test_tracks_that_are_wrong_are_refused(track, error, match):
     with pytest.raises(error, match=match):
         check_f0("f0", track, 3)
+
+
+# Clarity
+
+
+def seen(sound, sr=SR, n_fft=2048):
+    return np.abs(stft(sound, StftParams(n_fft, n_fft // 4)))[:, 4:-4]
+
+
+def clear(sound, hz, **options):
+    magnitudes = seen(sound, **options)
+    return clarity(magnitudes, np.full(magnitudes.shape[1], float(hz)), SR)
+
+
+@pytest.mark.parametrize("hz", [110, 220, 446.7, 1000, 2500])
+@pytest.mark.parametrize("partials", [(1.0,), (1.0, 0.5, 0.33, 0.25, 0.2)])
+def test_a_tone_is_clear_at_its_pitch(hz, partials):
+    out = clear(tone(hz, partials=partials), hz)
+    assert out.dtype == np.float64
+    assert (out > 0.98).all()
+    assert (out <= 1).all()
+
+
+def test_a_tone_with_vibrato_is_clear_in_its_high_partials_too():
+    t = np.arange(SR) / SR
+    hz = 440 * 2 ** (9 / 1200 * np.sin(2 * np.pi * 5 * t))
+    magnitudes = seen(tone(hz, partials=[0.0] * 12 + [1.0] * 8, seconds=1.0))
+    assert clarity(magnitudes, np.full(magnitudes.shape[1], 440.0), SR).mean() > 0.9
+
+
+def test_noise_is_as_clear_as_chance_whatever_pitch_it_is_said_to_have(rng):
+    for hz in (120, 440, 1500):
+        assert abs(clear(rng.standard_normal(8 * SR), hz).mean()) < 0.02
+
+
+def test_half_the_power_in_noise_is_half_as_clear(rng):
+    sound = tone(440, seconds=4.0)
+    sound /= sound.std()
+    assert clear(sound + rng.standard_normal(len(sound)), 440).mean() == pytest.approx(0.5, abs=0.05)
+
+
+def test_where_the_partials_hold_less_than_noise_would_clarity_is_negative():
+    # None of the partials of 300 Hz is one of 440 Hz' first four.
+    out = clear(tone(440, partials=(1.0, 0.5)), 300)
+    assert (out < -0.05).all()
+
+
+def test_of_a_chord_one_note_is_less_clear_than_alone():
+    both = clear(tone(440, partials=(1, 0.5)) + tone(523.25, partials=(1, 0.5)), 440)
+    assert 0.3 < both.mean() < 0.7
+
+
+def test_silence_and_frames_without_a_pitch_are_not_clear():
+    magnitudes = seen(tone(440))
+    f0 = np.full(magnitudes.shape[1], 440.0)
+    f0[::2] = 0
+    out = clarity(magnitudes, f0, SR)
+    np.testing.assert_array_equal(out > 0, f0 > 0)
+    assert (out[f0 == 0] == 0).all()
+    assert not clarity(np.zeros_like(magnitudes), f0, SR).any()
+    # What lies below every note does not count.
+    assert not clarity(np.eye(1025, 4) * 1.0, np.full(4, 440.0), SR).any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_clarity_does_not_depend_on_the_level(dtype):
+    magnitudes = seen(tone(300) + 0.1 * tone(777)).astype(dtype)
+    f0 = np.full(magnitudes.shape[1], 300.0)
+    quiet, loud = (clarity(dtype(gain) * magnitudes, f0, SR) for gain in (2.0**-15, 2.0**15))
+    np.testing.assert_allclose(quiet, loud, rtol=1e-12)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import oracles
 from smalti.activations import activation_steps
-from smalti.views import stacked, views
+from smalti.views import shifted_views, stacked, views
 from strategies import DTYPES, dtypes, seeds
 
 SR, HOP = 22050, 512
@@ -151,6 +151,168 @@ def test_a_doubled_sample_rate_sees_the_same():
         difference = high[:common] - 2 * low[:common]
         assert np.linalg.norm(difference) < 1e-3 * np.linalg.norm(2 * low)
         assert np.linalg.norm(high[common:]) < 1e-3 * np.linalg.norm(high)
+
+
+# --- at another pitch
+
+
+def hill(hz):
+    """Amplitudes of a smooth envelope: 6 dB an octave, on an axis that starts at 500 Hz."""
+    return 1 / (1 + np.asarray(hz) / 500)
+
+
+def vowel(hz):
+    """The same with two formants."""
+    hz = np.asarray(hz, float)
+    return hill(hz) * (1 + 4 * np.exp(-(((hz - 700) / 150) ** 2)) + 4 * np.exp(-(((hz - 2200) / 250) ** 2)))
+
+
+def tone(f0, amplitudes, highest=0.48 * SR, length=8000):
+    """Partials up to `highest`, with scattered phases; `amplitudes` of their frequencies."""
+    numbers, t = np.arange(1, int(highest / f0) + 1), np.arange(length) / SR
+    phases = 2 * np.pi * f0 * numbers[:, None] * t + (1.3 * numbers**2)[:, None]
+    return (amplitudes(numbers * f0)[:, None] * np.cos(phases)).sum(axis=0)
+
+
+def stretched(y, at, hop, sr, ratios, f0, **options):
+    """Three views, (Q, B, N) each, as from `views`."""
+    sizes = [len(view) for view in views(y, at[:0], hop, sr)]
+    whole = shifted_views(y, at, hop, sr, ratios, f0, (1, 1, 1), **options)
+    assert whole.shape == (len(ratios), sum(sizes), len(at))
+    return np.split(whole, np.cumsum(sizes)[:-1], axis=1)
+
+
+def shifted(y, ratio, f0, **options):
+    at = np.array([4000])
+    return [view[0] for view in stretched(y, at, HOP, SR, np.array([[ratio]]), np.array([float(f0)]), **options)]
+
+
+def likeness(got, wanted):
+    return float(got.ravel() @ wanted.ravel()) / np.linalg.norm(got) / np.linalg.norm(wanted)
+
+
+@pytest.mark.parametrize("keep_formants", [True, False])
+def test_at_a_ratio_of_one_views_are_those_of_the_frames_as_they_are(keep_formants):
+    y, at = tone(220, vowel) + 0.1 * noise(9, 8000), np.array([-300, 500, 4000, 7900])
+    f0 = np.array([0.0, 220, 220, 0])
+    seen = stretched(y, at, HOP, SR, np.ones((1, 4)), f0, keep_formants=keep_formants)
+    as_they_are = views(y, at, HOP, SR)
+    for got, wanted in zip(
+        [*seen[:2], *np.split(seen[2], 4, axis=1)], [*as_they_are[:2], *quarters(as_they_are[2])], strict=True
+    ):
+        # Borders of bands lie between bins there, so nothing is interpolated: running sums round, that is all.
+        np.testing.assert_allclose(got[0, 1:], wanted[1:], rtol=1e-9, atol=1e-10)
+        # But a stretch has no frequencies below 0: of the lowest bin, half of which lies there, the other half is left.
+        assert (got[0, 0] <= wanted[0] * (1 + 1e-9)).all()
+        assert (got[0, 0] >= 0.5 * wanted[0] * (1 - 1e-9)).all()
+
+
+def test_the_ear_s_weight_of_a_stretched_band_is_that_where_it_comes_to_lie():
+    y = tone(220, hill)
+    plain, weighed = (shifted(y, 1.5, 220, ear_weighting=ear) for ear in (False, True))
+    bin_hz = SR / LONG
+    for band in np.flatnonzero(plain[0][:180, 0] > 1):
+        gain_db = 20 * np.log10(weighed[0][band, 0] / plain[0][band, 0])
+        assert gain_db == pytest.approx(oracles.a_weighting_db(band * bin_hz), abs=1e-3)
+
+
+# Where a shift up leads beyond the band's end nothing is left to compare; where one down ends, neither is there.
+@pytest.mark.parametrize("amplitudes", [hill, vowel])
+@pytest.mark.parametrize(("f0", "ratio"), [(220, 1.5), (220, 0.75), (220, 0.7), (150, 0.8), (330, 2.0), (300, 1.12)])
+@pytest.mark.parametrize("keep_formants", [True, False])
+def test_a_stretched_tone_looks_like_the_tone_at_that_pitch_and_not_like_its_neighbours(
+    f0, ratio, amplitudes, keep_formants
+):
+    moved = amplitudes if keep_formants else lambda hz: amplitudes(hz / ratio)
+    y, highest = tone(f0, amplitudes), min(0.48, 0.48 * ratio) * SR
+    real = views(tone(f0 * ratio, moved, highest), np.array([4000]), HOP, SR)
+    long, middle, short = shifted(y, ratio, f0, keep_formants=keep_formants)
+    # Lobes are stretched with the spectrum, and of a formant between two partials little is known.
+    least = 0.88 if amplitudes is vowel and f0 > 300 else 0.94
+    assert likeness(long, real[0]) > least
+    assert likeness(middle, real[1]) > least
+    # The short window hears formants rather than partials.
+    assert likeness(short, real[2]) > least - 0.01
+    for wrong in (2 ** (1 / 12), 2 ** (-1 / 12)):
+        off = shifted(y, ratio * wrong, f0, keep_formants=keep_formants)
+        assert likeness(off[0], real[0]) < 0.6
+        assert likeness(off[1], real[1]) < 0.65
+
+
+@pytest.mark.parametrize(("f0", "ratio"), [(220, 1.5), (220, 0.75), (150, 1.3), (150, 0.8), (110, 2.0)])
+@pytest.mark.parametrize("keep_formants", [True, False])
+def test_partials_are_as_loud_as_the_envelope_where_they_go_or_as_they_were(f0, ratio, keep_formants):
+    y, at = tone(f0, vowel), ratio * f0
+    long = shifted(y, ratio, f0, keep_formants=keep_formants)[0][:, 0]
+    plain = views(y, np.array([4000]), HOP, SR)[0][:, 0]
+    bin_hz = SR / LONG
+
+    def level_db(view, hz, width_hz):
+        low, high = (round((hz + side * width_hz) / bin_hz) for side in (-0.4, 0.4))
+        return 20 * np.log10(view[low : high + 1].sum())
+
+    for number in range(1, int(900 / max(f0, at))):
+        wanted = vowel(number * at) / vowel(number * f0) if keep_formants else 1.0
+        gain_db = level_db(long, number * at, at) - level_db(plain, number * f0, f0)
+        # The envelope is drawn straight, in dB, from partial to partial: a formant narrower than that loses its top.
+        assert gain_db == pytest.approx(20 * np.log10(wanted), abs=2.5 if keep_formants else 0.5)
+
+
+def test_what_lies_behind_the_last_partial_does_not_lift_it():
+    # An octave band and more without a partial, whose level is far down, below the end of the band.
+    y = tone(200, hill, highest=5000)
+    for ratio in (0.9, 0.75, 0.6):
+        for view, plain in zip(shifted(y, ratio, 200), views(y, np.array([4000]), HOP, SR), strict=True):
+            # All partials lie lower now, where the envelope is higher, but none is 6 dB louder than the first.
+            assert view.max() < 2 * plain.max()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_every_version_is_its_own_and_a_ratio_of_0_is_silent(dtype):
+    y, at, f0 = noise(10, 4000, dtype), np.array([500, 1500, 2500]), np.array([200.0, 0, 310])
+    ratios = np.array([[1.5, 0, 0.7], [0, 0, 0], [1, 2, 0.5]])
+    together = stretched(y, at, HOP, SR, ratios, f0)
+    for version, of in enumerate(ratios):
+        for view, alone in zip(together, stretched(y, at, HOP, SR, of[None], f0), strict=True):
+            assert view.dtype == dtype
+            np.testing.assert_array_equal(view[version], alone[0])
+            np.testing.assert_array_equal(view[version].any(axis=0), of > 0)
+            assert (view >= 0).all()
+    for view, of_all in zip(together, views(y, at, HOP, SR), strict=True):
+        assert view.shape == (3, *of_all.shape)
+
+
+def test_stretched_views_scale_with_the_sound():
+    y, at, f0, ratios = noise(11, 4000), np.array([1000, 2000]), np.array([200.0, 0]), np.array([[1.3, 0.6]])
+    quiet, loud = (stretched(gain * y, at, HOP, SR, ratios, f0) for gain in (1e-3, 1))
+    for small, large in zip(quiet, loud, strict=True):
+        # Gains are differences of logarithms: their rounding is a few eps of 10.
+        np.testing.assert_allclose(1e3 * small, large, rtol=1e-10)
+
+
+def test_stretched_views_do_not_depend_on_how_many_frames_are_transformed_at_once(monkeypatch):
+    y, at = noise(12, 4000), np.arange(0, 4000, 600)
+    f0, ratios = np.where(at < 2000, 150.0, 0), np.linspace(0.5, 2, 2 * len(at)).reshape(2, -1)
+    whole = stretched(y, at, HOP, SR, ratios, f0)
+    for size in (1, 3, len(at) - 1):
+        monkeypatch.setattr("smalti.views._BLOCK", size)
+        for view, parts in zip(whole, stretched(y, at, HOP, SR, ratios, f0), strict=True):
+            np.testing.assert_allclose(parts, view, rtol=1e-12, atol=1e-12)
+
+
+def test_single_precision_is_stretched_as_double_is():
+    y, at, f0, ratios = tone(220, vowel), np.array([2000, 4000]), np.full(2, 220.0), np.array([[1.3, 0.6]])
+    fine, coarse = (stretched(samples, at, HOP, SR, ratios, f0) for samples in (y, y.astype(np.float32)))
+    for exact, view in zip(fine, coarse, strict=True):
+        # Between partials there is rounding alone, of sums of thousands of samples.
+        np.testing.assert_allclose(view, exact, rtol=1e-3, atol=1e-5 * exact.max())
+
+
+def test_every_view_comes_at_its_gain():
+    y, at, f0, ratios = noise(13, 4000), np.array([1000, 2000]), np.array([200.0, 0]), np.array([[1.3, 0.6]])
+    plain = stretched(y, at, HOP, SR, ratios, f0)
+    gained = shifted_views(y, at, HOP, SR, ratios, f0, (1, 0.5, 0))
+    np.testing.assert_allclose(gained, np.concatenate([plain[0], 0.5 * plain[1], 0 * plain[2]], axis=1), rtol=1e-12)
 
 
 # --- stacked

@@ -112,8 +112,8 @@ class Dictionary:
             if n_channels(recording) == 1 or not weights.any():
                 out.append(None)
                 continue
-            roots = np.sqrt(weights / weights.max()).astype(recording.dtype)
             frames = self._heard(recording, self.centres[rows])
+            roots = np.sqrt(weights / weights.max()).astype(recording.dtype)
             whole = covariances(frames)
             for frame in frames:
                 # In place: of long recordings these are the largest arrays there are.
@@ -123,9 +123,13 @@ class Dictionary:
         return out
 
     def _heard(self, recording: Floats, centres: NDArray[np.intp]) -> list[Complexes]:
-        """The frames of one recording in every channel; grains have theirs where each of them lies."""
+        """The frames of one recording in every channel, centred on samples `centres` of it."""
+        params, length = self.params, recording.shape[-1]
         channels = [_heard_in(recording, channel) for channel in range(self.n_channels)]
-        return [spectra_at(of, centres, self.params.n_fft, window=self.params.window) for of in channels]
+        # Those of shifted grains lie anywhere; on the grid, a whole window need not be copied for each.
+        if np.array_equal(centres, np.arange(params.n_frames(length)) * params.hop):
+            return [stft(channel, params) for channel in channels]
+        return [spectra_at(channel, centres, params.n_fft, window=params.window) for channel in channels]
 
     def views(self, *, ear_weighting: bool = False) -> list[Floats]:
         """The atoms as three windows see them: three (B, K) arrays of the recordings' dtype; see `smalti.views.views`.

@@ -368,9 +368,6 @@ def memory_needed(
     if settings.compare == "views":
         # Views have their own windows, and so as many bands whatever the grid is.
         numbers += VIEW_COPIES * N_VIEW_BANDS * (n_atoms + n_frames)
-    if settings.choose:
-        # The start as it was drawn, in double precision, and the contributions that grains are read from.
-        numbers += 4 * n_atoms * n_frames
     if settings.transpose != "off":
         # Pitch is tracked at up to 48 kHz, by way of spectra.
         numbers += 8 * max(1, 48000 // sr) * params.hop * (min(n_atoms, 30 * sr // params.hop) + n_frames)
@@ -381,6 +378,9 @@ def memory_needed(
             voices = notes = int(settings.transpose[1] - settings.transpose[0]) + 1
         numbers += notes * N_VIEW_BANDS * n_atoms
         n_atoms *= voices
+    if settings.choose:
+        # The start as it was drawn, in double precision, and the contributions that grains are read from.
+        numbers += 4 * n_atoms * n_frames
     if settings.method == "pursuit":
         # Blocks of 256 frames are solved together, each with atoms of its own, in double precision.
         numbers += 5 * params.n_bins * min(256, n_frames) * min(settings.layers or n_atoms, n_atoms)

@@ -20,6 +20,9 @@ QUARTERS = (-3 / 8, -1 / 8, 1 / 8, 3 / 8)
 SHORT_WIDTH_ERB = 1.8
 # What keeping the formants may add to or take from a shifted frame, 24 dB as a natural logarithm.
 MOST_FORMANT_GAIN = 24 / 20 * np.log(10)
+# Nor, within half a band, more than 6 dB: behind a spectrum's last partial the envelope falls steeply, and a band that
+# reaches there holds that partial, which is not to be lifted as if it were what is behind it.
+MOST_GAIN_WITHIN = 6 / 20 * np.log(10)
 # Frames transformed at once, which bounds the memory.
 _BLOCK = 128
 
@@ -154,9 +157,16 @@ class StretchedBands:
         bands = np.diff(below, axis=0)
         centres = (self.edges[:-1] + self.edges[1:] - 1)[:, None] / 2
         if self.envelope is not None:
-            gain = _between_rows(self.envelope, centres + 0 * inverse) - _between_rows(self.envelope, centres * inverse)
+            low = (self.edges[:-1, None] - 0.5).clip(0)
+            at_middle, at_low = (_formant_gain(self.envelope, at, inverse) for at in (centres, low))
+            gain = np.minimum(at_middle, at_low + MOST_GAIN_WITHIN)
             bands *= np.exp(np.clip(gain, -MOST_FORMANT_GAIN, MOST_FORMANT_GAIN))
         return bands * (self.weights[np.round(centres[:, 0]).astype(np.intp)][:, None] * (ratios > 0))
+
+
+def _formant_gain(envelope: Floats, at: Floats, inverse: Floats) -> Floats:
+    """What takes the level of logarithms (F, N) at bins `at` / ratio to that at the bins (B, 1) themselves: (B, N)."""
+    return _between_rows(envelope, at + 0 * inverse) - _between_rows(envelope, at * inverse)
 
 
 def _between_rows(values: Floats, at: Floats) -> Floats:
