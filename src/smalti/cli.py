@@ -90,7 +90,7 @@ LONGEST_WINDOW = 2**17
 # touched, since a file may be called beta.wav.
 _KNOBS = (
     "preset|layers|grain_length_s|no_repeat_s|iterations|beta|phase|target_phase|channels|ear_weighting|loudness"
-    "|level_follow|colour|attacks|transpose|keep_formants|tape|tune_cents|voices|n_fft|hop|start_s|end_s|length_s"
+    "|level_follow|colour|attacks|transpose|keep_formants|tape|tune_cents|voices|purity|n_fft|hop|start_s|end_s|length_s"
 )
 _KNOB = re.compile(rf"^({_KNOBS})(?= )|(?<=^the (?:lower|upper) end of )transpose(?= )|(?<=than )start_s(?=,)")
 
@@ -319,6 +319,15 @@ def make(
         float | None,
         typer.Option(min=-1200, max=1200, metavar="CENTS", help="Tune the mosaic so far above the target's pitch."),
     ] = None,
+    purity: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=100,
+            metavar="PERCENT",
+            help="In tune: turn noise between the partials down, and these up. More: clearer notes; 0: all its breath.",
+        ),
+    ] = None,
     voices: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Notes that may sound at once where chords are played.")
     ] = None,
@@ -405,12 +414,20 @@ def make(
         tape=tape,
         tune_cents=tune,
         voices=voices,
+        purity=purity,
         sr=sr,
     )
     turned = dict(map(_setting, set_ or ()))
     # Through `configure`, which refuses what the method does not have; None, which means nothing to it, comes after.
     settings = replace(configure(settings, **turned), **turned)
-    given = {"keep-formants": keep_formants, "tape": tape, "tune": tune, "voices": voices, "target-f0": target_f0}
+    given = {
+        "keep-formants": keep_formants,
+        "tape": tape,
+        "tune": tune,
+        "voices": voices,
+        "purity": purity,
+        "target-f0": target_f0,
+    }
     _check_transposing(settings, [f"--{name}" for name, value in given.items() if value is not None])
     params = _grid(n_fft, hop)
     outputs = Outputs(output, subtype, figures, report, overwrite, drawn=figures_of(settings))
@@ -782,7 +799,9 @@ def _show_judged(report: Mapping[str, Any]) -> None:
         console.print(_judged_table(names[shown], {name: cells[shown] for name, cells in rows.items()}, console.width))
     print()
     print(("* best of its row, " if len(mosaics) > 1 else "") + "! beyond its limit; docs/measures.md explains each.")
-    print("Read FID only with leak (a copy has FID too), TIM only with FID (noise has TIM).")
+    print(
+        "Read FID only with leak (a copy has FID too; what is in tune, some leak), TIM only with FID (noise has TIM)."
+    )
 
 
 def _told_apart(paths: Sequence[str]) -> list[str]:

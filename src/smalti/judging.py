@@ -12,17 +12,20 @@ from typing import Any
 
 import numpy as np
 
+from smalti._checks import Floats
 from smalti.audio import Recording, read_audio, resample, same_file
+from smalti.bands import audible
 from smalti.channels import mixed_down, rows
 from smalti.errors import AudioFileError
 from smalti.making import QUIETEST, Inputs, provenance, read_inputs
-from smalti.metrics import Blueprint, Reference, measure, reference
+from smalti.metrics import MEASURES, Blueprint, Reference, measure, reference
 from smalti.metrics.artefacts import clipped_share
 from smalti.metrics.features import GRID, RATE
 from smalti.mosaicing import Mosaic
 from smalti.phase import with_phase
+from smalti.pitch import track_pitch
 from smalti.settings import DEFAULT_PRESET, PRESETS
-from smalti.stft import StftParams, stft
+from smalti.stft import StftParams, frame_powers, stft
 from smalti.synthesis import aimed_at
 
 # One analysis window; of less there is no spectrum to judge. Of less than a second there is, but one or two events
@@ -189,7 +192,30 @@ def measure_made(inputs: Inputs, mosaic: Mosaic) -> tuple[dict[str, float] | Non
     """
     if not np.abs(inputs.target_samples).max() > QUIETEST:
         return None, (f"no measures: {inputs.target.path} is silent, and nothing can be compared with silence",)
-    return measure(mosaic.audio, _reference(inputs), blueprint=blueprint_of(mosaic)), ()
+    if mosaic.transposition is None or not mosaic.transposition.n_voices:
+        return measure(mosaic.audio, _reference(inputs), blueprint=blueprint_of(mosaic)), ()
+    # What was shifted can have no other timbre than that of the source as shifted.
+    grains = [part.grains.dictionary.recordings[0] for part in mosaic.parts if part.grains is not None]
+    against = reference(inputs.target_samples, [*inputs.source_samples, *grains], inputs.sr)
+    numbers = measure(mosaic.audio, against, blueprint=blueprint_of(mosaic), f0=_melodies(inputs, mosaic))
+    if numbers["leak"] <= (MEASURES["leak"].limit or 0):
+        return numbers, ()
+    return numbers, (
+        f"leak is {numbers['leak']:.2f}, but so it may be of any sound that is in tune with the target: "
+        "see docs/measures.md",
+    )
+
+
+def _melodies(inputs: Inputs, mosaic: Mosaic) -> tuple[Floats, Floats] | None:
+    """The pitch tracks of target and mosaic where a melody was followed, the target's where it is heard."""
+    plan, params = mosaic.transposition, mosaic.dictionary.params
+    if plan is None or plan.way != "follow":
+        return None
+    heard = audible(frame_powers(mixed_down(inputs.target_samples), params))
+    own = track_pitch(mixed_down(mosaic.audio), mosaic.sr, hop=params.hop)
+    # A hop longer than a quarter window may have a frame more.
+    n_frames = min(len(own), len(heard))
+    return (plan.melodies[0] * (plan.target_f0 > 0) * heard)[:n_frames], own[:n_frames]
 
 
 def blueprint_of(mosaic: Mosaic) -> Blueprint:

@@ -133,6 +133,7 @@ def mosaic(
     keep_formants: bool | None = None,
     tape: bool | None = None,
     tune_cents: float | None = None,
+    purity: float | None = None,
     target_f0: ArrayLike | None = None,
     source_f0: ArrayLike | Sequence[ArrayLike] | None = None,
     params: StftParams | None = None,
@@ -149,7 +150,7 @@ def mosaic(
     preset : a name in `PRESETS`, or `Settings` of your own.
     layers, grain_length_s, no_repeat_s, iterations, beta, phase : knobs that override the preset; see `Settings`.
     colour, attacks, channels, loudness, level_follow, ear_weighting, target_phase : likewise.
-    transpose, keep_formants, tape, tune_cents : likewise. For any other setting, pass `Settings`:
+    transpose, keep_formants, tape, tune_cents, purity : likewise. For any other setting, pass `Settings`:
         ``dataclasses.replace(PRESETS["balanced"], candidates=8)``.
     target_f0 : the melody to follow, (N,) in Hz and 0 where there is no pitch: from a score, MIDI or another tracker;
         or (M, N), one row a voice, for chords. N is ``params.n_frames(L)``, frame n being about sample n * hop (512 at
@@ -203,6 +204,7 @@ def mosaic(
         keep_formants=keep_formants,
         tape=tape,
         tune_cents=tune_cents,
+        purity=purity,
     )
     job = prepare(target, source, sr, settings, params=params, target_f0=target_f0, source_f0=source_f0)
     parts = []
