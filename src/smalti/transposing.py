@@ -41,7 +41,7 @@ _BLOCK = 128
 # What `decide` goes by. A source or melody is steady if this share of what is heard is in steady pitch, and one voice
 # if so much of its power lies in that pitch's partials; of chords the tracker follows this note or that, but all lie in
 # one tuning.
-STEADY_SOURCE, STEADY_MELODY, STEADY_CHORDS = 0.6, 0.6, 0.3
+STEADY_SOURCE, STEADY_MELODY, STEADY_CHORDS = 0.5, 0.6, 0.3
 ONE_VOICE, IN_TUNE = 0.5, 0.2
 
 
