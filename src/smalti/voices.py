@@ -15,7 +15,7 @@ from smalti.stft import StftParams, stft
 # A note sounds while it is at most so far under the loudest note of its moment.
 UNDER_FRAME_DB = 26.0
 # It may pause so many frames, and shorter ones are none.
-GAP, SHORTEST = 4, 6
+GAP, SHORTEST = 4, 5
 
 # Tuning is read from the peaks of long windows, at most 40 dB under the loudest, where instruments have fundamentals.
 _TUNING_WINDOW_S, _TUNING_DB, _TUNING_HZ = 0.37, 40.0, (100.0, 2500.0)
