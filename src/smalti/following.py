@@ -17,7 +17,7 @@ from smalti.channels import mixed_down
 from smalti.constraints import segment_slices
 from smalti.dictionary import Dictionary
 from smalti.divergence import BlockFit, SupportFit
-from smalti.grains import Runs, choose_runs, find_runs, keep_runs, smooth_runs
+from smalti.grains import Runs, choose_runs, close_gaps, find_runs, keep_runs, smooth_runs
 from smalti.jobs import Job, compared, hearing, may_sound
 from smalti.pitch import bridged, check_f0, clarity, clear, glides, note_frequencies, track_pitch
 from smalti.sparse_coding import unit_columns
@@ -242,7 +242,7 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
     first = Step(0, start, BlockFit.of(V, blocks, eps=settings.eps))
     for step in steps_of(first, settings.iterations, settings.constraints(dictionary.hop_s), segments, norms):
         yield step
-    runs = chosen_runs(step.H * norms, segments, job, transposition)
+    runs = _without_gaps(chosen_runs(step.H * norms, segments, job, transposition), segments, job, transposition)
     grains, H = _shifted(step.H, runs, job, transposition, usable)
     done = step.iteration
     # What was needed to choose the grains, and may be much, is not needed to refine their gains.
@@ -272,7 +272,28 @@ def chosen_runs(loud: Floats, segments: NDArray[np.intp], job: Job, transpositio
         runs = find_runs(loud[of], segments[of], under_frame_db=settings.masking_db)
         runs = runs.only(choose_runs(runs, layers=layers, shortest=shortest))
         chosen.append(replace(runs, atoms=runs.atoms + of.start))
-    return Runs(*(np.concatenate([getattr(runs, part.name) for runs in chosen]) for part in fields(Runs)))
+    return _joined(chosen)
+
+
+def _without_gaps(runs: Runs, segments: NDArray[np.intp], job: Job, transposition: Transposition) -> Runs:
+    """Stretches that sound wherever the target is heard: in chords, wherever their voice plays.
+
+    At a pitch of their own, more of a stretch might not fit; at the pitch of the moment it does.
+    """
+    heard = audible(np.square(np.abs(job.spectrum), dtype=np.float64).sum(axis=0))
+    if transposition.way == "shifts":
+        return runs
+    if transposition.way == "follow":
+        return close_gaps(runs, segments, heard)
+    n_atoms, closed = len(segments) // transposition.n_voices, []
+    for voice, melody in enumerate(transposition.melodies):
+        of_voice = runs.only(np.flatnonzero(runs.atoms // n_atoms == voice))
+        closed.append(close_gaps(of_voice, segments, heard & (melody > 0)))
+    return _joined(closed)
+
+
+def _joined(parts: Sequence[Runs]) -> Runs:
+    return Runs(*(np.concatenate([getattr(runs, part.name) for runs in parts]) for part in fields(Runs)))
 
 
 def _only(job: Job, atoms: NDArray[np.intp]) -> Job:

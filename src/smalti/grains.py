@@ -104,6 +104,48 @@ def choose_runs(runs: Runs, *, layers: int, shortest: int = 1) -> NDArray[np.int
     return np.array(chosen, np.intp)
 
 
+def close_gaps(runs: Runs, segments: NDArray[np.intp], wanted: NDArray[np.bool_]) -> Runs:
+    """Stretches made longer where nothing would sound: each gap by the one after it, as far as its recording goes back.
+
+    What is left of a gap then, the stretch before it fills by going on.
+
+    Parameters
+    ----------
+    runs : from `find_runs`, those chosen. segments : (K,) ints, the recording of each atom.
+    wanted : (N,) bools, the frames in which something is to sound. Gaps in others stay.
+
+    Returns
+    -------
+    Runs, in the same order, with their energies as they were.
+    """
+    atoms, frames, lengths = runs.atoms.copy(), runs.frames.copy(), runs.lengths.copy()
+    covered = np.zeros(len(wanted), bool)
+    for first, length in zip(frames, lengths, strict=True):
+        covered[first : first + length] = True
+    open_ = np.flatnonzero(wanted & ~covered)
+    starts = open_[np.flatnonzero(np.diff(open_, prepend=-2) > 1)]
+    ends = open_[np.flatnonzero(np.diff(open_, append=len(wanted) + 1) > 1)] + 1
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        for run in np.flatnonzero(frames == end):
+            back = _steps_within(segments, int(atoms[run]), -1, end - start)
+            atoms[run] -= back
+            frames[run] -= back
+            lengths[run] += back
+            end -= back
+            break
+        for run in np.flatnonzero(frames + lengths == start):
+            lengths[run] += _steps_within(segments, int(atoms[run] + lengths[run]) - 1, 1, end - start)
+            break
+    return Runs(atoms, frames, lengths, runs.energies)
+
+
+def _steps_within(segments: NDArray[np.intp], atom: int, step: int, most: int) -> int:
+    """How many steps of +1 or -1, at most `most`, lead from an atom to others of its recording."""
+    along = segments[atom + step :: step][:most] if 0 <= atom + step < len(segments) else segments[:0]
+    same = along == segments[atom]
+    return len(same) if same.all() else int(np.argmin(same))
+
+
 def keep_runs(H: Floats, runs: Runs) -> Floats:
     """`H` (K, N) with nothing left but the given stretches.
 
