@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oracles import window
 from smalti import StftParams, build_dictionary
 from smalti.channels import mixed_down
-from smalti.views import views
+from smalti.views import stack, view_gains, views
 from strategies import dtypes, grids, signals
 
 GRID = StftParams(64, 16)
@@ -231,6 +231,57 @@ def test_an_atom_that_is_silent_is_so_in_every_window(rng):
     for view in dictionary.views():
         assert not view[:, silent].any()
         assert view[:, ~silent].any(axis=0).mean() > 0.9
+
+
+@given(
+    st.lists(recordings, min_size=1, max_size=3),
+    st.lists(st.booleans(), min_size=20, max_size=20),
+)
+def test_some_atoms_alone_are_the_same_atoms_of_the_same_recordings(sources, which):
+    dictionary = build_dictionary(sources, SR, params=GRID)
+    atoms = np.flatnonzero(np.resize(which, dictionary.n_atoms))
+    if not len(atoms):
+        atoms = np.array([dictionary.n_atoms - 1])
+    some = dictionary.only(atoms)
+    assert some.n_atoms == len(atoms)
+    np.testing.assert_array_equal(some.spectra, dictionary.spectra[:, atoms])
+    np.testing.assert_array_equal(some.centres, dictionary.centres[atoms])
+    for k, atom in enumerate(atoms):
+        # A recording of which nothing is left is left out, and the others are counted anew.
+        assert some.recordings[some.segments[k]] is dictionary.recordings[dictionary.segments[atom]]
+        assert some.names[some.segments[k]] == dictionary.names[dictionary.segments[atom]]
+    assert sorted(set(some.segments)) == list(range(len(some.recordings))) == list(range(len(some.names)))
+    for view, whole in zip(some.views(), dictionary.views(), strict=True):
+        np.testing.assert_allclose(view, whole[:, atoms], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_shifted_views_are_those_of_each_recording_stacked_at_their_gains(rng, dtype):
+    sources = [rng.standard_normal(n).astype(dtype) for n in (1500, 700)]
+    dictionary = build_dictionary(sources, SR, params=GRID)
+    f0 = rng.choice([0.0, 200, 310], dictionary.n_atoms)
+    ratios = rng.choice([0, 0.6, 1, 1.5], (3, dictionary.n_atoms))
+    gains = view_gains(dictionary.views())
+    out = dictionary.shifted_views(ratios, f0, gains, keep_formants=True)
+    assert (out.shape, out.dtype) == ((3, len(stack(dictionary.views(), gains)), dictionary.n_atoms), dtype)
+    np.testing.assert_array_equal(out.any(axis=1), ratios > 0)
+    for i, source in enumerate(sources):
+        rows = dictionary.segments == i
+        alone = build_dictionary(source, SR, params=GRID)
+        of_one = alone.shifted_views(ratios[:, rows], f0[rows], gains, keep_formants=True)
+        np.testing.assert_array_equal(out[:, :, rows], of_one)
+    # Frames that are left out change nothing for the others.
+    atoms = np.flatnonzero(rng.random(dictionary.n_atoms) < 0.4)
+    some = dictionary.only(atoms).shifted_views(ratios[:, atoms], f0[atoms], gains, keep_formants=True)
+    np.testing.assert_allclose(some, out[:, :, atoms], rtol=1e-4 if dtype == np.float32 else 1e-10, atol=1e-3)
+
+
+def test_an_atom_that_is_silent_is_so_at_every_pitch(rng):
+    recording = np.concatenate([rng.standard_normal(1000), np.zeros(1000)])
+    dictionary = build_dictionary(recording, SR, params=GRID)
+    ratios, f0 = np.full((1, dictionary.n_atoms), 1.3), np.full(dictionary.n_atoms, 200.0)
+    (out,) = dictionary.shifted_views(ratios, f0, (1, 1, 1), keep_formants=False)
+    np.testing.assert_array_equal(out.any(axis=0), dictionary.norms > 0)
 
 
 # What sounds

@@ -6,11 +6,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
-from smalti import PRESETS, StftParams, mosaic
+from smalti import PRESETS, StftParams, build_dictionary, mosaic
+from smalti.following import ShiftedComparison, fine_track, without_rests
+from smalti.jobs import compared
 from smalti.levels import integrated_loudness
 from smalti.mosaicing import n_steps, prepare, render, solve_steps
+from smalti.pitch import clarity, clear
 from smalti.settings import configure
+from smalti.transposing import FINENESS, frames_of, grain_params
 
 SR = 11025
 FOLLOW = replace(PRESETS["melodic"], transpose="follow")
@@ -159,22 +166,155 @@ def test_formants_are_kept_unless_the_partials_are_to_keep_their_levels():
         assert level_db(moved, 440 * number) == pytest.approx(0, abs=3)
 
 
-def test_what_has_no_pitch_in_the_target_sounds_as_recorded(rng):
-    half = LENGTH // 2
-    noise = 0.1 * rng.standard_normal(half)
-    target = np.concatenate([tone(330, (1, 0.3))[:half], noise])
+def energies(part):
+    """How loud each frame of the grains sounds in all."""
+    norms = part.dictionary.norms[:, None]
+    return np.asarray(part.activations.multiply(norms).power(2).sum(axis=1)).ravel()
+
+
+def test_what_has_no_pitch_in_the_target_sounds_at_the_nearest_note(rng):
+    third = LENGTH // 3
+    noise = 0.1 * rng.standard_normal(third)
+    target = np.concatenate([tone(330, (1, 0.3))[:third], noise, tone(262, (1, 0.3))[2 * third - LENGTH :]])
     source = np.concatenate([SOURCE, 0.1 * rng.standard_normal(SR)])
     source_f0 = written(np.repeat([SOURCE_HZ, 0.0], [len(SOURCE), SR]), len(source))
-    f0 = written(np.repeat([330.0, 0.0], [half, LENGTH - half]))
+    f0 = written(np.repeat([330.0, 0.0, 262.0], [third, third, LENGTH - 2 * third]))
     m = made(target, source, target_f0=f0, source_f0=source_f0)
     (part,) = m.parts
-    grains = part.grains
-    loud = np.asarray(part.activations.multiply(grains.dictionary.norms[:, None]).power(2).sum(axis=1)).ravel()
-    late = grains.frames * GRID.hop > half + SR // 3
-    # Noise, which has no pitch to start from, does not move either.
-    assert loud[late & (grains.ratios == 1)].sum() > 0.99 * loud[late].sum()
-    early = grains.frames * GRID.hop < half - SR // 5
-    assert loud[early & (np.abs(grains.ratios - 1.5) < 1e-9)].sum() > 0.95 * loud[early].sum()
+    loud, at = energies(part), part.grains.frames
+    # The first third of what is between belongs to the note before, and what follows to the next one.
+    turn = np.flatnonzero(f0 == 0)[0] + np.ceil(np.count_nonzero(f0 == 0) / 3)
+    np.testing.assert_array_equal(m.transposition.melodies, [np.where(np.arange(len(f0)) < turn, 330.0, 262.0)])
+    np.testing.assert_array_equal(m.transposition.target_f0, f0)
+    for when, hz in ((at < turn - 1, 330), (at >= turn, 262)):
+        assert loud[when].sum() > 0
+        assert loud[when & (np.abs(part.grains.ratios * SOURCE_HZ / hz - 1) < 1e-9)].sum() > 0.999 * loud[when].sum()
+    # And it sounds there, if of the notes of the source alone: its noise has none to start from.
+    assert loud[np.abs(at - (1.5 * third) / GRID.hop) < 0.3 * third / GRID.hop].sum() > 0
+    assert part.grains.atoms[loud > 0].max() * GRID.hop < len(SOURCE) + SR // 4 + GRID.hop
+
+
+def test_where_all_voices_rest_the_first_goes_on_with_the_nearest_note():
+    def rests(*melodies):
+        return without_rests(np.array(melodies, float)).tolist()
+
+    # However long the gap; a third of it, rounded up, belongs to the note before.
+    assert rests([0, 0, 440, 0, 0, 0, 0, 330, 0]) == [[440, 440, 440, 440, 440, 330, 330, 330, 330]]
+    assert rests([440, *[0] * 300]) == [[440.0] * 301]
+    # A voice rests while another plays, and what the first goes on with is the note that sounded last, of any voice.
+    assert rests([440, 0, 0, 0], [0, 330, 0, 0]) == [[440, 0, 330, 330], [0, 330, 0, 0]]
+    # Where several end at once, or begin, that of the first of them.
+    assert rests([0, 0, 0], [220, 0, 0], [110, 0, 0]) == [[0, 220, 220], [220, 0, 0], [110, 0, 0]]
+    assert rests([0, 0, 262], [0, 330, 0]) == [[330, 0, 262], [0, 330, 0]]
+    assert rests([0, 0], [0, 0]) == [[0, 0], [0, 0]]
+
+
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 9)).flatmap(
+        lambda shape: arrays(np.float64, shape, elements=st.sampled_from([0.0, 0, 0, 220, 330, 440]))
+    )
+)
+def test_without_rests_there_is_always_something_to_play_and_what_played_goes_on_playing(melodies):
+    before = melodies.copy()
+    out = without_rests(melodies)
+    np.testing.assert_array_equal(melodies, before)
+    playing = (melodies > 0).any(axis=0)
+    np.testing.assert_array_equal(out[:, playing], melodies[:, playing])
+    np.testing.assert_array_equal(out[1:], melodies[1:])
+    assert (out > 0).any(axis=0).all() == playing.any()
+    for frame in np.flatnonzero(~playing):
+        # No note that did not sound next to the gap.
+        sides = [np.flatnonzero(playing[:frame])[-1:], frame + 1 + np.flatnonzero(playing[frame + 1 :])[:1]]
+        near = [melodies[melodies[:, n] > 0, n][0] for side in sides for n in side]
+        assert out[0, frame] in (near or [0])
+
+
+def test_a_given_pitch_is_straight_between_the_frames_of_a_recording_and_ends_with_it():
+    dictionary = build_dictionary([SOURCE[: GRID.hop], SOURCE[: 2 * GRID.hop]], SR, params=GRID)
+    assert dictionary.n_atoms == 5
+    fine = fine_track(dictionary, np.array([440.0, 450, 220, 0, 330]), given=True)
+    up = 440 * (450 / 440) ** (np.arange(FINENESS) / FINENESS)
+    half = [FINENESS // 2, FINENESS - FINENESS // 2]
+    rest = np.repeat([220.0, 0, 0, 330], [*half, *half])
+    np.testing.assert_allclose(fine, [*up, *[450] * FINENESS, *rest, *[330] * FINENESS], rtol=1e-12)
+
+
+def test_a_tracked_pitch_is_as_fine_as_it_glides_in_each_recording():
+    # A chirp of an octave in a fifth of a second, up and then down.
+    t = np.arange(SR // 5) / SR
+    up, params = 1200 * 2 ** (5 * t), StftParams(1024, 256)
+    chirps = [np.sin(2 * np.pi * np.cumsum(hz) / SR) for hz in (up, up[::-1])]
+    dictionary = build_dictionary(chirps, SR, params=params)
+    at = np.minimum(np.arange(params.n_frames(len(t)) * FINENESS) * params.hop // FINENESS, len(t) - 1)
+    coarse = np.concatenate([hz[at[::FINENESS]] for hz in (up, up[::-1])])
+    fine = fine_track(dictionary, coarse, given=False).reshape(2, -1)
+    for track, hz in zip(fine, (up, up[::-1]), strict=True):
+        off = 1200 * np.abs(np.log2(track / hz[at]))[FINENESS : -2 * FINENESS]
+        assert np.median(off) < 15
+    # Low notes are the track's own.
+    low = np.linspace(300, 330, dictionary.n_atoms)
+    straight = fine_track(dictionary, low, given=True)
+    np.testing.assert_allclose(fine_track(dictionary, low, given=False), straight, rtol=1e-9)
+
+
+def test_only_frames_that_are_clear_are_shifted_and_no_grain_leads_over_others(rng):
+    # A breath of a fifth of a second in the midst of a note, whose pitch is known all the same.
+    source = SOURCE.copy()
+    breath = slice(round(0.4 * SR), round(0.6 * SR))
+    source[breath] = 0.1 * rng.standard_normal(breath.stop - breath.start)
+    settings = replace(FOLLOW, iterations=6, quietest_db=0.0)
+    job = prepare(TARGET, source, SR, settings, target_f0=written(MELODY), source_f0=SOURCE_F0)
+    usable, origins = job.transposition.usable, job.transposition.origins
+    np.testing.assert_array_equal(usable, clear(clarity(job.dictionary.magnitudes, origins, SR), origins > 0))
+    centres = job.dictionary.centres
+    assert not usable[(centres > breath.start + SR // 20) & (centres < breath.stop - SR // 20)].any()
+    assert usable[(centres > SR // 20) & (centres < breath.start - SR // 20)].all()
+    steps = list(solve_steps(job))
+    # What cannot be shifted has no row until the grains are chosen, which have rows of their own.
+    assert [len(step.H) for step in steps[: settings.iterations]] == [np.count_nonzero(usable)] * settings.iterations
+    atoms, runs = steps[-1].grains.atoms, steps[-1].grains.runs
+    assert usable[atoms].all()
+    for run in np.unique(runs):
+        assert (np.diff(atoms[runs == run]) == 1).all()
+
+
+def test_of_a_range_all_frames_that_sound_are_shifted_whatever_their_pitch(rng):
+    source = np.concatenate([SOURCE[: SR // 2], np.zeros(SR), 0.1 * rng.standard_normal(SR // 2)])
+    track = written(np.repeat([SOURCE_HZ, 0.0], [SR // 2, 3 * SR // 2]), len(source))
+    job = prepare(TARGET, source, SR, replace(FOLLOW, transpose=(0, 2)), source_f0=track)
+    np.testing.assert_array_equal(job.transposition.usable, job.dictionary.sounding(FOLLOW.quietest_db))
+    assert not job.transposition.usable.all()
+    assert not len(job.transposition.melodies)
+
+
+@pytest.mark.parametrize("compare", ["views", "bins", "bands"])
+def test_what_is_compared_is_the_source_at_each_ratio_and_grains_on_the_grid_of_the_job(compare):
+    # Windows twice as long as those that shifted grains are added up in.
+    params = StftParams(4096, 512)
+    settings = replace(FOLLOW, compare=compare)
+    f0 = np.full(params.n_frames(len(SOURCE)), SOURCE_HZ)
+    job = prepare(TARGET, SOURCE, SR, settings, params=params, target_f0=np.full(params.n_frames(LENGTH), 330.0),
+                  source_f0=f0)  # fmt: skip
+    comparison = ShiftedComparison.of(job, f0)
+    ratios = np.stack([np.ones(len(f0)), np.full(len(f0), 1.5), np.zeros(len(f0))])
+    ratios[1, 0] = 0
+    same, up, none = comparison.at(ratios)
+    assert same.shape == (len(comparison.V), len(f0))
+    assert comparison.V.shape[1] == params.n_frames(LENGTH)
+    assert not none.any()
+    assert not up[:, 0].any()
+    assert up[:, 1:].any(axis=0).all()
+    V, W = compared(job)
+    if compare == "views":
+        # Each view comes at the gain that the target's has.
+        np.testing.assert_allclose(comparison.V, V, rtol=1e-9)
+    middle = slice(6, -6)
+    assert np.linalg.norm(same[:, middle] - W[:, middle]) < 0.01 * np.linalg.norm(W[:, middle])
+    # The same frames as grains at the pitch they have: here they are at home, too.
+    short = grain_params(params, SR)
+    assert short.n_fft < params.n_fft
+    grains = frames_of(job.dictionary.recordings[0], job.dictionary.centres, short, SR)
+    np.testing.assert_allclose(comparison.of_grains(grains), W, rtol=1e-6, atol=1e-6 * W.max())
 
 
 # --- chords
@@ -228,7 +368,7 @@ def test_chords_of_the_target_are_heard_and_played(transpose):
 
 def energies_by_ratio(m):
     (part,) = m.parts
-    loud = np.asarray(part.activations.multiply(part.dictionary.norms[:, None]).power(2).sum(axis=1)).ravel()
+    loud = energies(part)
     steps = np.round(12 * np.log2(part.grains.ratios), 6)
     return {float(step): loud[steps == step].sum() / loud.sum() for step in np.unique(steps)}
 
@@ -289,6 +429,45 @@ def test_what_is_asked_for_but_impossible_is_refused(rng):
     for f0 in (0 * written(1.0), np.zeros((3, GRID.n_frames(LENGTH)))):
         with pytest.raises(ValueError, match="the target has no pitch to follow"):
             made(target_f0=f0)
+
+
+@pytest.mark.parametrize("way", ["follow", "chords"])
+def test_a_source_with_pitch_where_it_does_not_sound_alone_is_to_blame(way, rng):
+    # A note 70 dB under the noise that follows it.
+    source = np.concatenate([3e-4 * SOURCE, 0.3 * rng.standard_normal(2 * SR)])
+    f0 = written(np.repeat([SOURCE_HZ, 0.0], [len(SOURCE), 2 * SR]), len(source))
+    # Nor does a gap count that is short enough to be bridged.
+    f0[-(-(len(SOURCE) - SR // 2) // GRID.hop) :] = 0
+    for tracks in ({}, {"target_f0": written(MELODY)}):
+        with pytest.raises(ValueError, match=f"^transpose is '{way}' but the source has no pitch to start from; pass "):
+            made(source=source, source_f0=f0, transpose=way, **tracks)
+
+
+@pytest.mark.parametrize("transpose", [(0, 2), (-1.5, 3)])
+def test_a_range_follows_no_melody(transpose):
+    with pytest.raises(
+        ValueError, match=r"^target_f0 is given but transpose is \(.*\), and a range .* no melody; pass"
+    ):
+        made(target_f0=written(MELODY), transpose=transpose)
+    assert made(transpose=transpose).transposition.way == "shifts"
+
+
+def test_chords_in_which_no_notes_are_found_leave_the_source_as_it_is(monkeypatch):
+    target = sum(tone(hz, (1, 0.3)) for hz in CHORD)
+
+    def no_notes(job, source_f0):
+        return np.zeros((job.settings.voices, job.spectrum.shape[1]))
+
+    monkeypatch.setattr("smalti.following.chord_melodies", no_notes)
+    monkeypatch.setattr("smalti.following.decide", lambda target, source: ("chords", "several notes sound at once"))
+    m = made(target, transpose="auto")
+    assert (m.transposition.way, m.transposition.n_voices) == ("off", 0)
+    assert m.transposition.reason == "no notes are found in the target"
+    plain = mosaic(target, SOURCE, SR, preset=replace(FOLLOW, transpose="off"))
+    np.testing.assert_array_equal(m.audio, plain.audio)
+    # Asked for, they are missed.
+    with pytest.raises(ValueError, match="transpose is 'chords' but the target has no pitch to follow"):
+        made(target, transpose="chords")
 
 
 N, K = GRID.n_frames(LENGTH), GRID.n_frames(len(SOURCE))

@@ -518,28 +518,23 @@ def peak_and_need(settings, target, sources, params, sr=SR, **tracks):
     return peak, memory_needed(job.dictionary.n_atoms, job.spectrum.shape[1], settings, params, channels=1, sr=sr)
 
 
+def humming(n, sr=SR):
+    """A source all of whose frames are clear enough to carry a melody."""
+    return sum(tone(n, sr, 220 * k, 0.3 / k) for k in range(1, 5))
+
+
 def chromatic(n_frames, first_hz=220.0, notes=24):
     """A melody of every semitone of two octaves."""
     return first_hz * 2 ** (np.arange(n_frames) * notes // n_frames / 12)
 
 
-@pytest.mark.parametrize(
-    ("transpose", "n_target", "n_source", "n_fft"),
-    [
-        *(
-            (transpose, *sizes)
-            for transpose in ("follow", "chords")
-            for sizes in ((8000, 8000, 64), (30000, 4000, 1024), (4000, 40000, 1024))
-        ),
-        ((-6, 6), 6000, 6000, 64),
-        ((3, 3), 4000, 20000, 1024),
-    ],
-)
-def test_memory_of_shifted_grains_is_estimated_from_above_but_not_far(rng, transpose, n_target, n_source, n_fft):
+def of_shifted_grains(rng, source, transpose, n_target, n_fft):
+    """Peak and estimate, of a target of noise."""
+    n_source = len(source)
     settings = configure("melodic", transpose=transpose, iterations=2)
     settings = replace(settings, voices=3)
     params = StftParams(n_fft, n_fft // 4)
-    target, source = (rng.standard_normal(n).astype(np.float32) for n in (n_target, n_source))
+    target = rng.standard_normal(n_target).astype(np.float32)
     melody = chromatic(params.n_frames(n_target))
     tracks = {"source_f0": np.full(2 * params.n_frames(n_source // 2), 220.0)}
     if transpose == "follow":
@@ -548,16 +543,42 @@ def test_memory_of_shifted_grains_is_estimated_from_above_but_not_far(rng, trans
         # A third and a fifth above it: most notes are other voices' notes, too.
         tracks["target_f0"] = np.stack([melody * 2 ** (step / 12) for step in (0, 4, 7)])
     sources = [source[: n_source // 2], source[n_source // 2 :]]
-    peak, needed = peak_and_need(settings, target, sources, params, **tracks)
+    return peak_and_need(settings, target, sources, params, **tracks)
+
+
+@pytest.mark.parametrize(
+    ("transpose", "n_target", "n_source", "n_fft"),
+    [
+        *(
+            (transpose, *sizes)
+            for transpose in ("follow", "chords")
+            for sizes in ((6000, 6000, 64), (20000, 4000, 1024), (4000, 30000, 1024))
+        ),
+        ((-6, 6), 5000, 5000, 64),
+        ((3, 3), 4000, 20000, 1024),
+    ],
+)
+def test_memory_of_shifted_grains_is_estimated_from_above_but_not_far(rng, transpose, n_target, n_source, n_fft):
+    peak, needed = of_shifted_grains(rng, humming(n_source), transpose, n_target, n_fft)
     assert peak < needed < 2.5 * peak
 
 
+@pytest.mark.parametrize("transpose", ["follow", "chords"])
+def test_of_a_source_that_can_hardly_be_shifted_less_memory_is_needed_than_is_said(rng, transpose):
+    # The activations have rows for the frames alone that can be shifted. How many these are is not known before the
+    # source is listened to, so that all are counted. Of noise, which is said to have a pitch here, they are few.
+    noise = rng.standard_normal(30000).astype(np.float32)
+    peak, needed = of_shifted_grains(rng, noise, transpose, 4000, 1024)
+    most, same = of_shifted_grains(rng, humming(30000), transpose, 4000, 1024)
+    assert peak < 0.6 * most < needed == same
+
+
 # A source of one note, and a long one.
-@pytest.mark.parametrize(("target_s", "source_s"), [(6, 1), (3, 20)])
+@pytest.mark.parametrize(("target_s", "source_s"), [(4, 1), (3, 20)])
 def test_to_follow_a_melody_takes_half_as_much_again_and_the_source_once_at_each_note(rng, target_s, source_s):
     sr, plain = 11025, PRESETS["balanced"]
     params = StftParams.from_seconds(plain.window_s, plain.hop_s, sr)
-    target, source = (rng.standard_normal(n * sr).astype(np.float32) for n in (target_s, source_s))
+    target, source = rng.standard_normal(target_s * sr).astype(np.float32), humming(source_s * sr, sr)
     n_atoms = params.n_frames(len(source))
     tracks = {"target_f0": chromatic(params.n_frames(len(target))), "source_f0": np.full(n_atoms, 220.0)}
     untransposed, _ = peak_and_need(replace(plain, iterations=2), target, source, params, sr)

@@ -19,9 +19,19 @@ from smalti.jobs import compared
 from smalti.levels import CEILING_DB, integrated_loudness, limit_peaks, loudness_contour, true_peak
 from smalti.metrics import evaluate
 from smalti.metrics.features import without_rumble
-from smalti.mosaicing import faded, finish, n_steps, prepare, recorded_gains, render, shaped, solve_steps
+from smalti.mosaicing import (
+    IN_TUNE_ATTACKS,
+    faded,
+    finish,
+    n_steps,
+    prepare,
+    recorded_gains,
+    render,
+    shaped,
+    solve_steps,
+)
 from smalti.settings import configure
-from smalti.shaping import attack_shape, colour
+from smalti.shaping import COLOUR_WINDOW_S, PURITY_WINDOW_S, attack_shape, colour, purity
 from smalti.synthesis import PHASES, synthesize
 from smalti.views import stacked, views
 
@@ -120,12 +130,17 @@ def test_inputs_are_left_alone(preset):
 @EVERY_PRESET
 @EVERY_PHASE
 def test_a_silent_stretch_of_the_target_is_silent_in_the_mosaic(preset, phase):
-    start, stop = 1000, 1000 + 6 * GRID.n_fft
-    target = TARGET.copy()
+    settings = PRESETS[preset]
+    # A grain reaches one window in, and the windows of `smalti.shaping` as far as they are long: one after the other.
+    reach = GRID.n_fft + sum(
+        round(window_s * SR)
+        for window_s, acts in ((COLOUR_WINDOW_S, settings.colour), (PURITY_WINDOW_S, settings.purity))
+        if acts
+    )
+    start, stop = 1000, 1000 + 2 * (reach + 2 * GRID.n_fft)
+    target = glide(stop + 464, 500)
     target[start:stop] = 0
     audio = make(target, preset=preset, phase=phase).audio
-    # A grain reaches one window in, and the window of `smalti.shaping.colour` 46 ms further.
-    reach = GRID.n_fft + round(0.046 * SR) if PRESETS[preset].colour else GRID.n_fft
     # Filtering rounds.
     assert np.abs(audio[start + reach : stop - reach]).max() < 1e-12 * np.abs(audio).max()
     assert audio[:start].any()
@@ -1013,6 +1028,53 @@ def test_sound_is_coloured_and_then_sharpened_as_far_as_the_settings_say(changes
     np.testing.assert_array_equal(part.audio, audio)
     np.testing.assert_array_equal(shaped(part.unshaped, job), audio)
     assert (np.abs(part.audio - part.unshaped).max() > 1e-4) == bool(changes)
+
+
+@pytest.mark.parametrize("changes", [{}, {"purity": 50.0}, {"purity": 100.0, "colour": 30.0, "attacks": 80.0}])
+@pytest.mark.parametrize("width", [1, 2])
+def test_in_tune_purity_comes_first_and_attacks_are_sharpened_by_a_part_of_their_share(changes, width):
+    target = np.concatenate([0.001 * TARGET, TARGET[::-1]])
+    bare = {"purity": 0.0, "colour": 0.0, "attacks": 0.0, "refine": 0, "iterations": 2}
+    settings = replace(PRESETS["melodic"], transpose="follow", **bare | changes)
+    source = SOURCE if width == 1 else np.stack([SOURCE, SOURCE[::-1]])
+    pitch = np.full(GRID.n_frames(len(target)), 600.0)
+    pitch[::3] = 700
+    tracks = {"target_f0": pitch, "source_f0": np.full(GRID.n_frames(len(SOURCE)), 450.0)}
+    job = prepare(target, source, SR, settings, params=GRID, **tracks)
+    *_, step = solve_steps(job)
+    part = render(job, step, [])
+    audio = part.unshaped
+    if "purity" in changes:
+        share, melodies = settings.purity / 100, job.transposition.melodies
+        audio = purity(mixed_down(audio), melodies, SR, hop=GRID.hop, share=share).apply(audio)
+    if "colour" in changes:
+        audio = colour(mixed_down(audio), target, SR, share=0.3).apply(audio)
+    if "attacks" in changes:
+        times_s, share = attack_times(target, SR), 0.8 * IN_TUNE_ATTACKS
+        assert len(times_s)
+        audio = attack_shape(mixed_down(audio), target, SR, times_s, share=share).apply(audio)
+    if width == 2 and changes:
+        audio = coherent_as(audio, part.unshaped, GRID)
+    np.testing.assert_array_equal(part.audio, audio)
+    np.testing.assert_array_equal(shaped(part.unshaped, job), audio)
+    assert (np.abs(part.audio - part.unshaped).max() > 1e-4) == bool(changes)
+
+
+@pytest.mark.parametrize("transpose", ["off", (0, 2)])
+def test_without_a_melody_there_is_nothing_to_make_pure_and_attacks_have_all_of_their_share(transpose):
+    target = np.concatenate([0.001 * TARGET, TARGET[::-1]])
+    settings = replace(PRESETS["melodic"], transpose=transpose, purity=100.0, colour=0.0, attacks=80.0, iterations=2)
+    tracks = {} if transpose == "off" else {"source_f0": np.zeros(GRID.n_frames(len(SOURCE)))}
+    job = prepare(target, SOURCE, SR, settings, params=GRID, **tracks)
+    *_, step = solve_steps(job)
+    part = render(job, step, [])
+    sharp = attack_shape(part.unshaped, target, SR, attack_times(target, SR), share=0.8).apply(part.unshaped)
+    np.testing.assert_array_equal(part.audio, sharp)
+
+
+def test_only_the_preset_that_follows_melodies_makes_them_pure():
+    assert Settings().purity == 0
+    assert {name: of.purity for name, of in PRESETS.items() if of.purity} == {"melodic": 50}
 
 
 # A value that no setting can have, and what is said of it.

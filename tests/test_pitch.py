@@ -14,6 +14,8 @@ from smalti.pitch import (
     bridged,
     check_f0,
     clarity,
+    clear,
+    glides,
     note_frequencies,
     note_numbers,
     steadiness,
@@ -372,15 +374,43 @@ def seen(sound, sr=SR, n_fft=2048):
     return np.abs(stft(sound, StftParams(n_fft, n_fft // 4)))[:, 4:-4]
 
 
-def clear(sound, hz, **options):
+def clarity_at(sound, hz, **options):
     magnitudes = seen(sound, **options)
     return clarity(magnitudes, np.full(magnitudes.shape[1], float(hz)), SR)
+
+
+def clarity_oracle(magnitudes, f0, sr):
+    """The share, bin by bin."""
+    power, out = magnitudes.astype(np.float64) ** 2, np.zeros(len(f0))
+    n_bins = len(power)
+    bin_hz = sr / 2 / (n_bins - 1)
+    lowest = int(50 / bin_hz)
+    for k, pitch in enumerate(f0):
+        of_harmonic = np.zeros(n_bins, bool)
+        number = 1
+        while pitch > 0 and number * pitch < sr / 2:
+            centre = number * pitch / bin_hz
+            reach = max(2.2, 0.006 * centre)
+            of_harmonic[max(0, int(np.rint(centre - reach))) : int(np.rint(centre + reach)) + 1] = True
+            number += 1
+        of_harmonic[:lowest] = False
+        total, chance = power[lowest:, k].sum(), of_harmonic.sum() / (n_bins - lowest)
+        if pitch > 0 and total > 0:
+            out[k] = (power[of_harmonic, k].sum() / total - chance) / (1 - chance)
+    return out
+
+
+def test_clarity_is_the_share_counted_bin_by_bin():
+    rng = np.random.default_rng(0)
+    magnitudes = rng.random((1025, 40)).astype(np.float32)
+    f0 = np.where(np.arange(40) % 5 == 0, 0, rng.uniform(60, 9000, 40))
+    np.testing.assert_allclose(clarity(magnitudes, f0, SR), clarity_oracle(magnitudes, f0, SR), atol=1e-9)
 
 
 @pytest.mark.parametrize("hz", [110, 220, 446.7, 1000, 2500])
 @pytest.mark.parametrize("partials", [(1.0,), (1.0, 0.5, 0.33, 0.25, 0.2)])
 def test_a_tone_is_clear_at_its_pitch(hz, partials):
-    out = clear(tone(hz, partials=partials), hz)
+    out = clarity_at(tone(hz, partials=partials), hz)
     assert out.dtype == np.float64
     assert (out > 0.98).all()
     assert (out <= 1).all()
@@ -395,23 +425,23 @@ def test_a_tone_with_vibrato_is_clear_in_its_high_partials_too():
 
 def test_noise_is_as_clear_as_chance_whatever_pitch_it_is_said_to_have(rng):
     for hz in (120, 440, 1500):
-        assert abs(clear(rng.standard_normal(8 * SR), hz).mean()) < 0.02
+        assert abs(clarity_at(rng.standard_normal(8 * SR), hz).mean()) < 0.02
 
 
 def test_half_the_power_in_noise_is_half_as_clear(rng):
     sound = tone(440, seconds=4.0)
     sound /= sound.std()
-    assert clear(sound + rng.standard_normal(len(sound)), 440).mean() == pytest.approx(0.5, abs=0.05)
+    assert clarity_at(sound + rng.standard_normal(len(sound)), 440).mean() == pytest.approx(0.5, abs=0.05)
 
 
 def test_where_the_partials_hold_less_than_noise_would_clarity_is_negative():
     # None of the partials of 300 Hz is one of 440 Hz' first four.
-    out = clear(tone(440, partials=(1.0, 0.5)), 300)
+    out = clarity_at(tone(440, partials=(1.0, 0.5)), 300)
     assert (out < -0.05).all()
 
 
 def test_of_a_chord_one_note_is_less_clear_than_alone():
-    both = clear(tone(440, partials=(1, 0.5)) + tone(523.25, partials=(1, 0.5)), 440)
+    both = clarity_at(tone(440, partials=(1, 0.5)) + tone(523.25, partials=(1, 0.5)), 440)
     assert 0.3 < both.mean() < 0.7
 
 
@@ -423,6 +453,7 @@ def test_silence_and_frames_without_a_pitch_are_not_clear():
     np.testing.assert_array_equal(out > 0, f0 > 0)
     assert (out[f0 == 0] == 0).all()
     assert not clarity(np.zeros_like(magnitudes), f0, SR).any()
+    assert clarity(magnitudes[:, :0], f0[:0], SR).shape == (0,)
     # What lies below every note does not count.
     assert not clarity(np.eye(1025, 4) * 1.0, np.full(4, 440.0), SR).any()
 
@@ -433,3 +464,75 @@ def test_clarity_does_not_depend_on_the_level(dtype):
     f0 = np.full(magnitudes.shape[1], 300.0)
     quiet, loud = (clarity(dtype(gain) * magnitudes, f0, SR) for gain in (2.0**-15, 2.0**15))
     np.testing.assert_allclose(quiet, loud, rtol=1e-12)
+
+
+# Which frames are clear enough
+
+
+@pytest.mark.parametrize("off", [0, -0.5, -2])
+def test_a_tenth_is_always_clear_enough(off, rng):
+    # Where no partial of the pitch is there, clarities are negative.
+    values, heard = off + rng.uniform(0, 1, 200), np.arange(200) % 2 == 0
+    kept = clear(values, heard)
+    assert kept.dtype == np.bool_
+    assert kept[heard].mean() >= 0.1
+    # None is kept that is less clear than one that is not.
+    assert values[kept].min() > values[~kept].max()
+    assert not kept[values < off + 0.3].any()
+    np.testing.assert_array_equal(kept[heard], clear(values[heard], np.ones(100, bool)))
+
+
+def test_what_is_clear_is_told_by_the_clearest_that_is_heard():
+    values = np.array([0.9] * 10 + [0.37, 0.35] + [0.1] * 8)
+    everything = np.ones(20, bool)
+    np.testing.assert_array_equal(clear(values, everything), values > 0.36)
+    # Among the rest the clearest tenth has a tenth; and what is not heard may be clear.
+    np.testing.assert_array_equal(clear(values, values < 0.2), everything)
+    assert clear(values, ~everything).all()
+    for same in (0.3, 0.0, -0.3):
+        assert clear(np.full(10, same), everything[:10]).all()
+    assert clear(np.zeros(0), np.zeros(0, bool)).shape == (0,)
+
+
+# Glides
+
+
+@pytest.mark.parametrize(("hop", "per_hop"), [(512, 8), (441, 8), (441, 5), (500, 7)])
+def test_a_chirp_is_followed_between_the_frames_of_its_track(hop, per_hop):
+    t = np.arange(SR) / SR
+    # An octave and a half in a second, up and down four times: 12 octaves a second.
+    hz = 2500 * 2 ** (1.5 * np.abs((4 * t) % 2 - 1))
+    samples = np.sin(2 * np.pi * np.cumsum(hz) / SR)
+    coarse = hz[::hop]
+    fine = glides(samples, coarse, SR, hop=hop, per_hop=per_hop)
+    assert (fine.shape, fine.dtype) == ((per_hop * len(coarse),), np.float64)
+    at = np.rint(np.arange(len(fine)) * hop / per_hop).astype(int)
+    off = np.abs(cents(fine, hz[np.minimum(at, SR - 1)]))[per_hop : -2 * per_hop]
+    assert np.median(off) < 15
+    assert np.quantile(off, 0.9) < 40
+
+
+def test_low_pitches_between_frames_and_none_are_the_track_s_own():
+    samples = np.random.default_rng(0).standard_normal(SR).astype(np.float32)
+    coarse = np.full(44, 300.0)
+    coarse[20:] = 0
+    fine = glides(samples, coarse, SR, hop=512, per_hop=4)
+    np.testing.assert_allclose(fine[:76], 300.0)
+    assert not fine[84:].any()
+    np.testing.assert_array_equal(glides(samples, 0 * coarse, SR, hop=512, per_hop=4), 0)
+
+
+def test_where_nothing_sounds_glides_are_the_track_s_own():
+    fine = glides(np.zeros(SR), np.full(44, 3000.0), SR, hop=512, per_hop=4)
+    np.testing.assert_allclose(fine, 3000.0)
+
+
+def test_a_track_without_frames_has_nothing_between_them():
+    assert glides(np.zeros(9), np.zeros(0), SR, hop=512, per_hop=4).shape == (0,)
+    np.testing.assert_allclose(glides(np.zeros(9), np.array([3000.0]), SR, hop=512, per_hop=4), 3000)
+
+
+@pytest.mark.parametrize("name", ["hop", "per_hop"])
+def test_glides_at_no_hop_are_refused(name):
+    with pytest.raises(ValueError, match=f"^{name} is 0"):
+        glides(np.zeros(SR), np.full(44, 3000.0), SR, **{"hop": 512, "per_hop": 4} | {name: 0})

@@ -10,8 +10,24 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from smalti import StftParams, build_dictionary
+from smalti.following import fine_track
 from smalti.grains import Runs
-from smalti.transposing import Transposition, Voicing, decide, ratios_to, shifted_grains
+from smalti.transposing import (
+    FINENESS,
+    IN_TUNE,
+    LONGEST_WINDOW_S,
+    ONE_VOICE,
+    STEADY_CHORDS,
+    STEADY_MELODY,
+    STEADY_SOURCE,
+    Transposition,
+    Voicing,
+    decide,
+    grain_params,
+    pitch_at,
+    ratios_to,
+    shifted_grains,
+)
 
 SR, GRID = 16000, StftParams(1024, 256)
 
@@ -21,7 +37,10 @@ def transposition(origins, *, melodies=None, shifts=None, n_frames=8):
     melodies = np.zeros((0, 0)) if melodies is None else np.asarray(melodies, float)
     shifts = np.zeros(0) if shifts is None else np.asarray(shifts, float)
     n_frames = melodies.shape[1] if melodies.size else n_frames
-    return Transposition("chords", "as asked", np.zeros(n_frames), origins, origins, melodies=melodies, shifts=shifts)
+    # Every frame's pitch holds until the next one's.
+    glides, usable = np.repeat(origins, FINENESS), np.ones(len(origins), bool)
+    tracks = np.zeros(n_frames), origins, origins, glides, usable
+    return Transposition("chords", "as asked", *tracks, melodies=melodies, shifts=shifts)
 
 
 def semitones(ratio):
@@ -40,6 +59,39 @@ def test_what_has_no_pitch_or_lies_beyond_four_octaves_has_no_ratio():
     np.testing.assert_array_equal(ratios_to(np.array([0.0, 440, 0]), np.array([440.0, 0, 0])), 0)
     np.testing.assert_array_equal(ratios_to(np.array([1600.0, 100, 1601, 99.9]), np.array([100.0, 1600, 100, 1600])),
                                   [16, 1 / 16, 0, 0])  # fmt: skip
+
+
+# --- pitch between frames
+
+
+def test_within_a_note_pitch_moves_evenly_in_the_logarithm_and_holds_beyond_the_ends():
+    f0 = np.array([440.0, 450.0, 440.0])
+    between = pitch_at(f0, np.array([0, 0.25, 0.5, 1, 1.75, 2]))
+    expected = [440, 440**0.75 * 450**0.25, np.sqrt(440 * 450), 450, 440**0.75 * 450**0.25, 440]
+    np.testing.assert_allclose(between, expected, rtol=1e-12)
+    np.testing.assert_allclose(pitch_at(f0[:2], np.array([-9.0, -0.5, 1.5, 100])), [440, 440, 450, 450], rtol=1e-12)
+    np.testing.assert_allclose(pitch_at(f0[:1], np.array([-1.0, 0, 0.7, 3])), 440, rtol=1e-12)
+    assert pitch_at(f0, np.zeros(0)).shape == (0,)
+
+
+def test_between_two_notes_and_between_a_note_and_a_rest_it_steps_in_the_middle():
+    at = np.array([0.49, 0.5, 0.51])
+    np.testing.assert_allclose(pitch_at(np.array([440.0, 220]), at), [440, 220, 220])
+    np.testing.assert_allclose(pitch_at(np.array([440.0, 0]), at), [440, 0, 0])
+    np.testing.assert_allclose(pitch_at(np.array([0.0, 440]), at), [0, 440, 440])
+    np.testing.assert_array_equal(pitch_at(np.zeros(2), at), 0)
+
+
+@pytest.mark.parametrize("f0", [np.array([300.0]), np.array([300.0, 0]), np.array([0.0, 300, 0])])
+def test_a_rest_at_the_end_holds_as_a_note_does(f0):
+    np.testing.assert_allclose(pitch_at(f0, np.array([-3.0, len(f0) + 2])), f0[[0, -1]], rtol=1e-12)
+
+
+@pytest.mark.parametrize(("cents", "slides"), [(99, True), (-99, True), (101, False), (-101, False)])
+def test_one_note_is_what_lies_within_a_semitone(cents, slides):
+    f0 = 440 * np.array([1, 2 ** (cents / 1200)])
+    (quarter,) = pitch_at(f0, np.array([0.25]))
+    assert 1200 * np.log2(quarter / 440) == pytest.approx(cents / 4 if slides else 0, abs=1e-9)
 
 
 # --- places
@@ -63,10 +115,8 @@ def times_named(plan):
 
 
 @given(all_melodies, all_origins)
-def test_every_voice_that_plays_has_one_place_and_the_first_one_where_all_rest(melodies, origins):
-    expected = (melodies > 0).astype(int)
-    expected[0, ~(melodies > 0).any(axis=0)] = 1
-    np.testing.assert_array_equal(times_named(transposition(origins, melodies=melodies)), expected)
+def test_every_voice_that_plays_has_one_place_and_one_that_rests_has_none(melodies, origins):
+    np.testing.assert_array_equal(times_named(transposition(origins, melodies=melodies)), melodies > 0)
 
 
 @given(all_melodies, all_origins)
@@ -74,9 +124,6 @@ def test_ratios_of_a_place_land_on_its_note(melodies, origins):
     plan = transposition(origins, melodies=melodies)
     for voices, frames, ratios in plan.parts():
         wanted = melodies[voices, frames]
-        if not wanted.any():
-            assert (ratios == 1).all()
-            continue
         for own, ratio in zip(origins, ratios, strict=True):
             if own == 0 or not 1 / 16 < np.median(wanted) / own < 16:
                 assert ratio == 0
@@ -95,7 +142,7 @@ def test_ratios_of_a_place_land_on_its_note(melodies, origins):
 def test_voices_in_unison_have_places_of_their_own():
     plan = transposition([220.0], melodies=[[440, 440, 0], [440, 0, 0], [0, 330, 0]])
     places = sorted((tuple(v), tuple(f), float(r[0])) for v, f, r in plan.parts())
-    assert places == [((0,), (2,), 1.0), ((0, 0), (0, 1), 2.0), ((1,), (0,), 2.0), ((2,), (1,), 1.5)]
+    assert places == [((0, 0), (0, 1), 2.0), ((1,), (0,), 2.0), ((2,), (1,), 1.5)]
 
 
 def test_voices_that_take_turns_at_a_note_share_its_place():
@@ -116,6 +163,9 @@ def test_every_shift_is_a_voice_that_plays_in_all_frames_whatever_the_pitch():
 def test_grains_that_reach_beyond_the_target_go_on_with_the_nearest_note():
     plan = transposition([220.0], melodies=[[440, 0, 330]])
     np.testing.assert_allclose(plan.ratios(0, np.arange(-2, 5), np.full(7, 220.0)), [2, 2, 2, 0, 1.5, 1.5, 1.5])
+    # Where a melody rests within the target, to its next note and from its last, from the middle on.
+    at = np.array([0.4, 0.6, 1.4, 1.6])
+    np.testing.assert_allclose(plan.ratios(0, at, np.full(4, 220.0)), [2, 0, 0, 1.5])
 
 
 def test_without_melodies_and_shifts_there_is_nothing_to_play():
@@ -124,7 +174,7 @@ def test_without_melodies_and_shifts_there_is_nothing_to_play():
     assert list(plan.parts()) == []
 
 
-@given(all_melodies, all_origins)
+@given(all_melodies.filter(np.any), all_origins)
 def test_blocks_are_the_places_with_the_dictionary_at_their_ratios(melodies, origins):
     asked = []
 
@@ -154,16 +204,21 @@ STEADY = Voicing(steady=0.9, one_voice=0.9, in_tune=0.9)
     ("target", "source", "way", "why"),
     [
         (STEADY, STEADY, "follow", "the target is one steady voice (90% of what sounds)"),
-        (STEADY, replace(STEADY, steady=0.59), "off", "the source has no steady pitch to start from (59% "),
+        (STEADY, replace(STEADY, steady=STEADY_SOURCE - 0.01), "off", "the source has no steady pitch to start from ("),
         (STEADY, replace(STEADY, one_voice=-0.01), "off", "the source sounds several notes at once"),
         # A bell or a detuned voice is no chord.
-        (STEADY, replace(STEADY, one_voice=-0.01, in_tune=0.19), "follow", "the target is one steady voice"),
+        (STEADY, replace(STEADY, one_voice=-0.01, in_tune=IN_TUNE - 0.01), "follow", "the target is one steady voice"),
         (replace(STEADY, in_tune=0.0), STEADY, "follow", "the target is one steady voice"),
-        (replace(STEADY, one_voice=0.49), STEADY, "chords", "several notes of the target sound at once"),
-        (replace(STEADY, steady=0.59), STEADY, "chords", "several notes of the target sound at once"),
-        (Voicing(0.3, 0.1, 0.2), Voicing(0.6, 0.0, 0.0), "chords", "several notes of the target sound at once"),
-        (replace(STEADY, one_voice=0.49, in_tune=0.19), STEADY, "off", "the target has no steady pitch to follow (90%"),
-        (replace(STEADY, steady=0.29), STEADY, "off", "the target has no steady pitch to follow (29% of what sounds)"),
+        (replace(STEADY, one_voice=ONE_VOICE - 0.01), STEADY, "chords", "several notes of the target sound at once"),
+        (replace(STEADY, steady=STEADY_MELODY - 0.01), STEADY, "chords", "several notes of the target sound at once"),
+        (Voicing(STEADY_CHORDS, 0.1, IN_TUNE), Voicing(STEADY_SOURCE, 0, 0), "chords", "several notes of the target"),
+        (
+            replace(STEADY, one_voice=ONE_VOICE - 0.01, in_tune=IN_TUNE - 0.01),
+            STEADY,
+            "off",
+            "the target has no steady pitch to follow (90%",
+        ),
+        (replace(STEADY, steady=STEADY_CHORDS - 0.01), STEADY, "off", "the target has no steady pitch to follow ("),
     ],
 )
 def test_the_way_is_what_target_and_source_allow(target, source, way, why):
@@ -208,7 +263,8 @@ def grains_of(runs, plan, dictionary, *, keep_formants=True, tape=False):
 def following(dictionary, own_hz, note_hz, n_frames=60):
     own = np.broadcast_to(np.asarray(own_hz, float), dictionary.n_atoms)
     notes = np.broadcast_to(np.asarray(note_hz, float), n_frames)
-    return Transposition("follow", "as asked", notes, own, own, melodies=notes[None])
+    fine = fine_track(dictionary, own, given=True)
+    return Transposition("follow", "as asked", notes, own, own, fine, own > 0, melodies=notes[None])
 
 
 def pitch_of(sound, near):
@@ -258,6 +314,28 @@ def test_a_grain_has_the_note_s_pitch(note_hz, tape):
     (sound,) = sounds_of(grains)
     assert abs(1200 * np.log2(pitch_of(sound, note_hz) / note_hz)) < 3
     np.testing.assert_allclose(grains.ratios, note_hz / 220)
+
+
+def test_a_grain_that_glides_is_held_to_its_note():
+    # A whistle up and down by an octave and a half within four frames, which a pitch for each frame would miss.
+    t = np.arange(2 * SR) / SR
+    hz = 1500 * 2 ** (0.75 * np.sin(2 * np.pi * SR / (4 * GRID.hop) * t))
+    source = 0.3 * np.sin(2 * np.pi * np.cumsum(hz) / SR)
+    dictionary = build_dictionary(source, SR, params=GRID)
+    plan = following(dictionary, 1500, 2000)
+    coarse, fine = hz[:: GRID.hop], hz[:: GRID.hop // FINENESS]
+
+    def strays(glides):
+        tracked = replace(plan, source_f0=coarse, origins=coarse, glides=glides)
+        (sound,) = sounds_of(grains_of(runs_of((20, 10, 24)), tracked, dictionary))
+        power = np.square(np.abs(np.fft.rfft(sound * np.hanning(len(sound)))))
+        at = np.fft.rfftfreq(len(sound), 1 / SR)
+        return 1 - power[np.abs(1200 * np.log2(np.maximum(at, 1) / 2000)) < 100].sum() / power.sum()
+
+    n = dictionary.n_atoms * FINENESS
+    held = strays(np.pad(fine, (0, n - len(fine)), mode="edge"))
+    assert held < 0.05
+    assert strays(pitch_at(coarse, np.arange(n) / FINENESS)) > 4 * held
 
 
 def test_a_grain_follows_the_notes_of_its_own_frames():
@@ -357,6 +435,36 @@ def test_a_consonant_takes_the_shift_of_the_vowels_around_it():
     # Atoms 18 to 21 in frames 5 to 8 at 330 Hz, then three without pitch, then those at 440 Hz.
     # In the middle of the gap it goes from one to the other.
     np.testing.assert_allclose(grains.ratios, [1.5] * 5 + [2] * 5)
+
+
+@pytest.mark.parametrize(
+    ("n_fft", "hop", "expected"),
+    [
+        (4096, 512, 2560),
+        (1024, 256, 1024),
+        (2560, 512, 2560),
+        (2**14, 512, 2560),
+        (2**14, 4096, 2**14),
+        (4096, 900, 3600),
+    ],
+)
+def test_windows_of_shifted_grains_are_short_but_never_too_few(n_fft, hop, expected):
+    params = grain_params(StftParams(n_fft, hop, "hamming"), 22050)
+    assert params == StftParams(expected, hop, "hamming")
+    assert round(LONGEST_WINDOW_S * 22050) == 2560
+
+
+def test_grains_are_added_up_in_short_windows_on_the_grid_of_their_source():
+    long = StftParams(4096, 256)
+    dictionary = build_dictionary(tone(220, 1.0), SR, params=long)
+    grains = shifted_grains(
+        runs_of((20, 5, 9)), following(dictionary, 220, 220), dictionary, pad=2048, keep_formants=True, tape=False
+    )
+    short = grains.dictionary.params
+    assert (short.hop, short.n_fft) == (256, 2 * round(LONGEST_WINDOW_S * SR / 2))
+    # The same samples, in the windows of a dictionary so made.
+    wanted = build_dictionary(tone(220, 1.0), SR, params=short).spectra[:, 20:29]
+    np.testing.assert_allclose(grains.dictionary.spectra, wanted, atol=1e-10)
 
 
 def test_no_grain_at_all_is_silence():

@@ -57,11 +57,18 @@ def transposition_of(
 
     Raises
     ------
-    ValueError, TypeError : for tracks of another length or with other values; if a melody or chords are asked for and
-        target or source has no pitch.
+    ValueError, TypeError : for tracks of another length or with other values, or of the target together with a range
+        of semitones; if a melody or chords are asked for and the target has no pitch, or the source none where it
+        sounds.
     MissingExtraError : if a track is needed and swift-f0 is not installed.
     """
     settings, dictionary, n_frames = job.settings, job.dictionary, job.spectrum.shape[1]
+    if isinstance(settings.transpose, tuple) and target_f0 is not None:
+        low, high = settings.transpose
+        raise ValueError(
+            f"target_f0 is given but transpose is ({low:g}, {high:g}), and a range of semitones follows no melody; "
+            "pass transpose='follow', or leave target_f0 out"
+        )
     own = source_track(dictionary, source_f0)
     bridge = round(BRIDGE_S / dictionary.hop_s)
     recordings = segment_slices(dictionary.n_atoms, dictionary.segments)
@@ -85,7 +92,7 @@ def transposition_of(
     plan = Transposition(way, reason, track, own, origins, fine, usable)
     if way == "off":
         return plan
-    if not own.any():
+    if not usable.any():
         raise ValueError(
             f"transpose is {settings.transpose!r} but the source has no pitch to start from; pass a range of "
             "semitones, which needs none, or 'off', or its pitch as source_f0"
@@ -94,6 +101,8 @@ def transposition_of(
     if melodies is None:
         melodies = track[None] if way == "follow" else chord_melodies(job, origins)
     if not melodies.any():
+        if given is None and settings.transpose == "auto":
+            return replace(plan, way="off", reason="no notes are found in the target")
         raise ValueError(
             f"transpose is {settings.transpose!r} but the target has no pitch to follow; pass 'off', or a melody as "
             "target_f0"

@@ -210,7 +210,9 @@ def clear(clarities: Floats, heard: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """
     if not heard.any():
         return np.ones(len(clarities), dtype=np.bool_)
-    enough: NDArray[np.bool_] = clarities >= _CLEAR_ENOUGH * np.quantile(clarities[heard], _CLEAREST)
+    clearest = np.quantile(clarities[heard], _CLEAREST)
+    # Of a pitch that is not there at all clarity is negative, and a share of it more than itself.
+    enough: NDArray[np.bool_] = clarities >= np.minimum(_CLEAR_ENOUGH * clearest, clearest)
     return enough
 
 
