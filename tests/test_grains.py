@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 import oracles
-from smalti.grains import GAP, UNDER_ALL_DB, Runs, choose_runs, find_runs, keep_runs, smooth_runs
+from smalti.grains import GAP, UNDER_ALL_DB, Runs, choose_runs, close_gaps, find_runs, keep_runs, smooth_runs
 
 
 def planted(K: int, N: int, *stretches: tuple[int, int, int, float]) -> NDArray[np.float64]:
@@ -165,3 +165,34 @@ def test_smoothing_keeps_where_sounds_are_and_stays_between_their_gains(H: NDArr
     of_a_run = keep_runs(np.ones_like(H), runs) > 0
     assert not out[~of_a_run].any()
     assert (out[keep_runs(H, runs) > 0] > 0).all()
+
+
+def gaps_of(stretches, wanted, segments):
+    """`close_gaps` of (atom, frame, length) triples, as triples."""
+    atoms, frames, lengths = (np.array(of, np.intp) for of in zip(*stretches, strict=True))
+    closed = close_gaps(Runs(atoms, frames, lengths, np.ones(len(atoms))), np.array(segments), np.array(wanted, bool))
+    return list(zip(closed.atoms.tolist(), closed.frames.tolist(), closed.lengths.tolist(), strict=True))
+
+
+ONE_RECORDING = [0] * 12
+
+
+@pytest.mark.parametrize(
+    ("stretches", "wanted", "segments", "closed"),
+    [
+        # The stretch after a gap begins earlier, all the way.
+        ([(5, 4, 3)], [0, 0, 1, 1, 1, 1, 1], ONE_RECORDING, [(3, 2, 5)]),
+        # Where its recording does not go back so far, the one before goes on.
+        ([(7, 0, 2), (1, 6, 2)], [1] * 8, ONE_RECORDING, [(7, 0, 5), (0, 5, 3)]),
+        # Neither runs over the border of a recording.
+        ([(2, 0, 2), (4, 6, 2)], [1] * 8, [0] * 4 + [1] * 8, [(2, 0, 2), (4, 6, 2)]),
+        # Where nothing is to sound a gap stays, and one without neighbours does, too.
+        ([(2, 0, 2), (6, 4, 2)], [1, 1, 0, 0, 1, 1, 0, 1], ONE_RECORDING, [(2, 0, 2), (6, 4, 2)]),
+        # At the very end the last stretch goes on, as far as there is source.
+        ([(9, 0, 2)], [1] * 6, ONE_RECORDING, [(9, 0, 3)]),
+        # Nothing is open.
+        ([(0, 0, 4), (6, 2, 2)], [1] * 4, ONE_RECORDING, [(0, 0, 4), (6, 2, 2)]),
+    ],
+)
+def test_gaps_are_closed_by_what_is_beside_them(stretches, wanted, segments, closed):
+    assert gaps_of(stretches, wanted, segments) == closed
