@@ -6,10 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from smalti.voices import Note, as_melodies, sounding_notes, spectral_tuning
+from smalti.voices import GAP, SHORTEST, UNDER_FRAME_DB, Note, as_melodies, sounding_notes, spectral_tuning
 from strategies import DTYPES, level
 
 SR = 16000
+# What is just masked, in amplitude.
+MASKED = 10 ** (-UNDER_FRAME_DB / 20)
 
 
 def chord(notes, cents=0.0, *, a_hz=440.0, partials=(1, 2, 4), seconds=2.0, sr=SR):
@@ -97,26 +99,26 @@ def test_at_the_ends_of_the_sound_a_note_ends():
     assert spans(sounding_notes(loudness(1, 6, p0=(0, 6)), most=1)) == [(0, 0, 6)]
 
 
-@pytest.mark.parametrize(("pause", "is_one"), [(1, True), (4, True), (5, False)])
+@pytest.mark.parametrize(("pause", "is_one"), [(1, True), (GAP + 2, True), (GAP + 3, False)])
 def test_short_pauses_belong_to_the_note(pause, is_one):
     both = np.zeros((1, 30))
     both[0, 5:10] = both[0, 10 + pause : 15 + pause] = 1
-    # Of a pause the frame at either end is bridged by the mean, and two more by the rule.
+    # Of a pause the frame at either end is bridged by the mean, and the others by the rule.
     notes = sounding_notes(both, most=1)
     assert spans(notes) == ([(0, 4, 16 + pause)] if is_one else [(0, 4, 11), (0, 9 + pause, 16 + pause)])
 
 
-def test_what_is_shorter_than_three_frames_is_no_note():
-    both = loudness(2, 12, p0=(0, 12))
-    # 20 dB under the loudest but for two frames.
-    both[1, 5:7] = 0.12
-    assert spans(sounding_notes(both, most=2)) == [(0, 0, 12)]
-    both[1, 4:7] = 0.25
-    assert spans(sounding_notes(both, most=2)) == [(0, 0, 12), (1, 4, 7)]
+def test_what_is_too_short_is_no_note():
+    both = loudness(2, SHORTEST + 9, p0=(0, SHORTEST + 9))
+    # Of the mean of three, a frame at either end has two thirds, which are heard, and one beyond it a third.
+    both[1, 4 : 3 + SHORTEST] = 2.5 * MASKED
+    assert spans(sounding_notes(both, most=2)) == [(0, 0, SHORTEST + 9)]
+    both[1, 4 : 4 + SHORTEST] = 2.5 * MASKED
+    assert spans(sounding_notes(both, most=2)) == [(0, 0, SHORTEST + 9), (1, 4, 4 + SHORTEST)]
 
 
-def test_what_lies_twenty_decibels_under_the_loudest_of_its_moment_is_masked():
-    steady = np.ones((3, 10)) * np.array([[1.0], [0.11], [0.09]])
+def test_what_lies_far_under_the_loudest_of_its_moment_is_masked():
+    steady = np.ones((3, 10)) * np.array([[1.0], [1.1 * MASKED], [0.9 * MASKED]])
     assert spans(sounding_notes(steady, most=3)) == [(0, 0, 10), (1, 0, 10)]
     # Where nothing louder sounds it is a note.
     steady[:2, 5:] = 0
@@ -143,10 +145,10 @@ def test_at_no_moment_sound_more_than_the_most_unless_they_are_equally_loud(loud
         louder = [p for p in sounding if (smooth[:, frame] > smooth[p, frame] * (1 + 1e-12)).sum() < most]
         bridged = [p for p in sounding if p not in louder]
         for pitch in bridged:
-            near = smooth[:, max(0, frame - 2) : frame + 3]
+            near = smooth[:, max(0, frame - GAP) : frame + GAP + 1]
             assert ((near > near[pitch] * (1 + 1e-12)).sum(axis=0) < most).any()
     assert [note.energy for note in notes] == sorted((note.energy for note in notes), reverse=True)
-    assert all(note.end - note.start >= 3 for note in notes)
+    assert all(note.end - note.start >= SHORTEST for note in notes)
 
 
 @given(arrays(np.float64, (4, 9), elements=level), st.sampled_from([2.0**-20, 2.0**20]))

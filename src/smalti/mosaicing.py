@@ -156,7 +156,7 @@ def mosaic(
         or (M, N), one row a voice, for chords. N is ``params.n_frames(L)``, frame n being about sample n * hop (512 at
         22 050 Hz); None to track the target's.
     source_f0 : (K,) Hz for each frame of the source likewise, or a list, one for each recording; None to track them.
-        Both only where `transpose` is not "off".
+        Both only where `transpose` is not "off", and no `target_f0` where it is a range of semitones.
     params : the grid in samples; by default the preset's in seconds.
     init : (K, N) activations to start from, those of atoms at unit norm if the settings have it so, or None for random
         ones. Pursuit starts from silence and takes none.
