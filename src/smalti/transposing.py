@@ -169,7 +169,7 @@ def decide(target: Voicing, source: Voicing) -> tuple[str, str]:
     """The way that suits the material, "off", "follow" or "chords", and why, as a clause."""
     if source.steady < STEADY_SOURCE:
         return "off", f"the source has no steady pitch to start from ({source.steady:.0%} of what sounds)"
-    if source.one_voice < 0 and source.in_tune >= IN_TUNE:
+    if source.one_voice < ONE_VOICE and source.in_tune >= IN_TUNE:
         return "off", "the source sounds several notes at once"
     if target.steady >= STEADY_MELODY and target.one_voice >= ONE_VOICE:
         return "follow", f"the target is one steady voice ({target.steady:.0%} of what sounds)"
