@@ -485,6 +485,9 @@ def _transposing(text: str) -> str | tuple[float, float]:
         return text
     low, dots, high = text.partition("..")
     try:
+        if high.startswith("."):
+            # Three dots are a slip, not a high end of less than a semitone.
+            raise ValueError(high)
         ends = float(low), float(high if dots else low)
     except ValueError:
         raise ValueError(

@@ -25,6 +25,7 @@ from smalti.stft import StftParams
 from smalti.transposing import (
     BRIDGE_S,
     FINENESS,
+    MOST_RATIO,
     Grains,
     Transposition,
     Voicing,
@@ -37,8 +38,8 @@ from smalti.transposing import (
 from smalti.views import LONG_S, StretchedBands, stack, view_gains, views
 from smalti.voices import as_melodies, sounding_notes, spectral_tuning
 
-# Notes that chords are made of, MIDI numbers: C1 to C8.
-LOWEST_NOTE, HIGHEST_NOTE = 24, 108
+# Notes that chords are made of, MIDI numbers: E1 to C8; where the target has something within 40 dB of its loudest.
+LOWEST_NOTE, HIGHEST_NOTE, FUNDAMENTAL_DB = 28, 108, 40.0
 # They are transcribed with the sum of so many source frames as each note's spectrum, in so many updates.
 TEMPLATE_FRAMES, TRANSCRIPTION_ROUNDS = 48, 60
 
@@ -107,7 +108,23 @@ def transposition_of(
             f"transpose is {settings.transpose!r} but the target has no pitch to follow; pass 'off', or a melody as "
             "target_f0"
         )
-    return replace(plan, melodies=without_rests(melodies) * 2 ** (settings.tune_cents / 1200))
+    melodies = without_rests(melodies) * 2 ** (settings.tune_cents / 1200)
+    if not _within_reach(melodies, origins[usable]):
+        far = "the source is more than four octaves from every note of the target"
+        if given is None and settings.transpose == "auto":
+            return replace(plan, way="off", reason=far)
+        notes, own_notes = melodies[melodies > 0], origins[usable]
+        raise ValueError(
+            f"transpose is {settings.transpose!r} but {far}: these are {notes.min():.0f} to {notes.max():.0f} Hz and it "
+            f"has {own_notes.min():.0f} to {own_notes.max():.0f} Hz; pass others, in Hz"
+        )
+    return replace(plan, melodies=melodies)
+
+
+def _within_reach(melodies: Floats, origins: Floats) -> bool:
+    """Whether any note can be reached from any pitch of the source, Hz."""
+    notes = melodies[melodies > 0]
+    return bool(notes.min() <= origins.max() * MOST_RATIO and notes.max() >= origins.min() / MOST_RATIO)
 
 
 def without_rests(melodies: Floats) -> Floats:
@@ -214,10 +231,27 @@ def chord_melodies(job: Job, source_f0: Floats) -> Floats:
     V, ratios = comparison.V, np.stack([ratios_to(np.full(len(few), of), source_f0[few]) for of in hz])
     templates = comparison.at(ratios).sum(axis=2).T
     norms = np.linalg.norm(templates, axis=0)
-    start = np.where(norms[:, None] > 0, np.ones((len(hz), V.shape[1]), V.dtype), 0)
+    start = ((norms > 0)[:, None] & has_fundamental(job, hz)).astype(V.dtype)
     loudness = solve_activations(V, unit_columns(templates, norms), n_iter=TRANSCRIPTION_ROUNDS, init=start).H
     notes = sounding_notes(loudness, most=settings.voices)
     return as_melodies(notes, hz, voices=settings.voices, n_frames=V.shape[1])
+
+
+def has_fundamental(job: Job, hz: Floats) -> NDArray[np.bool_]:
+    """(S, N) bools: in which frames the target has anything where each pitch (S,) has its fundamental.
+
+    A bass note of which only high partials are there would be played by a source that has nothing else of the target.
+    """
+    bin_hz = job.dictionary.sr / job.dictionary.params.n_fft
+    magnitudes = np.abs(job.spectrum)
+    # Half a semitone to either side, and at least the bins around it.
+    low = np.maximum(np.floor(hz * 2 ** (-1 / 24) / bin_hz).astype(np.intp), 1)
+    high = np.minimum(np.ceil(hz * 2 ** (1 / 24) / bin_hz).astype(np.intp) + 1, len(magnitudes))
+    there = np.stack(
+        [magnitudes[a:b].max(axis=0) if b > a else np.zeros_like(magnitudes[0]) for a, b in zip(low, high, strict=True)]
+    )
+    enough: NDArray[np.bool_] = there > magnitudes.max(axis=0) * 10 ** (-FUNDAMENTAL_DB / 20)
+    return enough
 
 
 # --- the solver
