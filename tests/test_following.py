@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from smalti import PRESETS, StftParams, build_dictionary, mosaic
-from smalti.following import ShiftedComparison, fine_track, without_rests
+from smalti.following import ShiftedComparison, fine_track, has_fundamental, without_rests
 from smalti.jobs import compared
 from smalti.levels import integrated_loudness
 from smalti.mosaicing import n_steps, prepare, render, solve_steps
-from smalti.pitch import clarity, clear
+from smalti.pitch import clarity, clear, track_pitch
 from smalti.settings import configure
 from smalti.transposing import FINENESS, frames_of, grain_params
 
@@ -696,10 +696,35 @@ def test_of_a_silent_target_there_is_nothing_to_follow(options):
     assert m.transposition is None
 
 
-def test_pitches_out_of_reach_sound_as_recorded():
-    # More than four octaves.
-    m = made(target_f0=written(4000), source_f0=np.full(K, 220.0))
-    assert (m.parts[0].grains.ratios == 1).all() or len(m.parts[0].grains.ratios) == 0
+def test_notes_beyond_four_octaves_are_refused_by_name():
+    with pytest.raises(ValueError, match="^transpose is 'follow' but the source is more than four octaves .* 4000 Hz"):
+        made(target_f0=written(4000), source_f0=np.full(K, 220.0))
+
+
+def test_a_source_pitch_that_its_rate_cannot_hold_is_refused():
+    with pytest.raises(ValueError, match="^source_f0 holds 19000 Hz, more than a sample rate"):
+        made(target_f0=written(440), source_f0=np.full(K, 19000.0))
+
+
+def test_a_bass_note_needs_a_fundamental_in_the_target():
+    """Partials 2 to 6 of 110 Hz without the first: 110 Hz is no note to be played, 220 Hz is."""
+    t = np.arange(SR) / SR
+    target = sum(np.sin(2 * np.pi * 110 * k * t) / k for k in range(2, 7)) * 0.1
+    job = prepare(target, target, SR, replace(PRESETS["melodic"], transpose="off"))
+    there = has_fundamental(job, np.array([110.0, 220.0]))[:, 5:-5]
+    assert not there[0].any()
+    assert there[1].all()
+
+
+def test_a_tape_is_in_tune_though_its_source_is_not_steady():
+    """It is read where it has come to: the source's vibrato of 80 cents goes, as without a tape."""
+    t = np.arange(2 * SR) / SR
+    own = 262 * 2 ** (80 / 1200 * np.sin(2 * np.pi * 5 * t))
+    source = sum(np.sin(2 * np.pi * k * np.cumsum(own) / SR) / k for k in range(1, 6)) * 0.1
+    target = sum(np.sin(2 * np.pi * 440 * k * t) / k for k in range(1, 6)) * 0.1
+    m = mosaic(target, source, SR, preset="melodic", transpose="follow", tape=True)
+    f0 = track_pitch(m.audio, SR, hop=256)[5:-5]
+    assert np.mean(np.abs(1200 * np.log2(np.maximum(f0, 1) / 440)) < 30) > 0.9
 
 
 def test_a_mosaic_is_as_loud_as_its_target():

@@ -1150,3 +1150,10 @@ def test_a_transposed_source_keeps_its_image():
     left, right = made.audio
     np.testing.assert_allclose(left, 3 * right, atol=1e-3 * np.abs(left).max())
     assert np.abs(left).max() > 0.05
+
+
+def test_a_range_and_a_tuning_are_at_most_four_octaves_together():
+    with pytest.raises(
+        ValueError, match="^transpose goes from 48 to 48 semitones and tune_cents is 100, together beyond"
+    ):
+        replace(PRESETS["melodic"], transpose=(48.0, 48.0), tune_cents=100.0)

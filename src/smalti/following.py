@@ -71,6 +71,11 @@ def transposition_of(
             "pass transpose='follow', or leave target_f0 out"
         )
     own = source_track(dictionary, source_f0)
+    if own.max(initial=0) > dictionary.sr / 2:
+        raise ValueError(
+            f"source_f0 holds {own.max():g} Hz, more than a sample rate of {dictionary.sr} Hz has; pass at most "
+            f"{dictionary.sr / 2:g} Hz"
+        )
     bridge = round(BRIDGE_S / dictionary.hop_s)
     recordings = segment_slices(dictionary.n_atoms, dictionary.segments)
     origins = np.concatenate([bridged(own[of], longest=bridge) for of in recordings])
@@ -115,8 +120,8 @@ def transposition_of(
             return replace(plan, way="off", reason=far)
         notes, own_notes = melodies[melodies > 0], origins[usable]
         raise ValueError(
-            f"transpose is {settings.transpose!r} but {far}: these are {notes.min():.0f} to {notes.max():.0f} Hz and it "
-            f"has {own_notes.min():.0f} to {own_notes.max():.0f} Hz; pass others, in Hz"
+            f"transpose is {settings.transpose!r} but {far}: these are {notes.min():.0f} to {notes.max():.0f} Hz and "
+            f"it has {own_notes.min():.0f} to {own_notes.max():.0f} Hz; pass others, in Hz"
         )
     return replace(plan, melodies=melodies)
 

@@ -491,6 +491,13 @@ def grain_notes(mosaic: Mosaic) -> Floats:
     return np.array(notes).reshape(-1, 4)
 
 
+# For whoever reads the measures of what is in tune.
+LEAK_IN_TUNE = (
+    "what is in tune with its target has some leak by that alone: judge it beside the source in a loop at the same "
+    "pitches, see docs/measures.md"
+)
+
+
 def describe_transposition(mosaic: Mosaic, melody: Melody | None = None) -> dict[str, Any] | None:
     """How the source came to the target's pitches, for the report; None where that was not asked.
 
@@ -526,6 +533,8 @@ def describe_transposition(mosaic: Mosaic, melody: Melody | None = None) -> dict
         "hop_s": dictionary.hop_s,
         "target_f0_hz": plan.target_f0.round(2).tolist(),
         "source_f0_hz": [plan.source_f0[of].round(2).tolist() for of in recordings],
+        "melodies_hz": plan.melodies.round(2).tolist(),
+        "about_leak": LEAK_IN_TUNE if plan.n_voices else None,
         "grains": sorted(grains, key=lambda grain: (grain["start_s"], grain["source_start_s"])),
     }
 

@@ -42,7 +42,7 @@ class Part:
     ----------
     audio : (L,) or (C, L), at the level the gains come to.
     activations : (K, N) scipy.sparse CSC, of the frames of `dictionary`. divergences : (iterations,), as in `Mosaic`.
-    unshaped : `audio` before `colour` and `attacks`: what the activations alone sound like.
+    unshaped : `audio` before `purity`, `colour` and `attacks`: what the activations alone sound like.
     dictionary : what the activations are of: the source's frames, or those of `grains`.
     grains : the grains that were shifted, or None.
     """

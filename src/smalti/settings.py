@@ -200,6 +200,12 @@ class Settings:
                 check_real(f"the {end} end of transpose", value, least=-MOST_SHIFT, most=MOST_SHIFT)
                 for end, value in zip(("lower", "upper"), self.transpose, strict=True)
             )
+            tuned = self.tune_cents / 100
+            if low + tuned < -MOST_SHIFT or high + tuned > MOST_SHIFT:
+                raise ValueError(
+                    f"transpose goes from {low:g} to {high:g} semitones and tune_cents is {self.tune_cents:g}, "
+                    f"together beyond {MOST_SHIFT:g} semitones; pass less of one of them"
+                )
             if low > high:
                 raise ValueError(f"transpose goes from {low:g} to {high:g} semitones; pass the lower end first")
         if self.transpose != "off" and (self.choose != "grains" or self.beta != 1 or self.unit_norm):

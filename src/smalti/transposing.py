@@ -1,7 +1,7 @@
 """A source without the target's pitches: which pitch its frames are to sound at, and the grains that sound so.
 
-No transposed copy of the source is kept. The solver sees each source frame as it would be at the pitch of the moment
-(`Transposition.blocks`); what it chooses is then shifted, each grain once, at the exact and varying ratio
+No transposed copy of the source's sound is kept. The solver sees the bands of each source frame as they would be at the
+pitch of the moment, once for each note (`Transposition.blocks`); what it chooses is then shifted, each grain once, at the exact and varying ratio
 (`shifted_grains`).
 """
 
@@ -220,7 +220,7 @@ def shifted_grains(
     transposition : at what ratios. dictionary : the source.
     pad : samples wanted before the middle of a stretch's first frame and after that of its last: half the longest
         window that will look at them.
-    keep_formants, tape : see `smalti.mosaicing.Settings`.
+    keep_formants, tape : see `smalti.settings.Settings`.
     """
     # When first needed, as it loads a part of scipy that nothing else does.
     from smalti.shifting import shift_grain, tape_grain
@@ -243,9 +243,10 @@ def shifted_grains(
         begin, span = int(dictionary.centres[atom]) - before * hop, (2 * before + length - 1) * hop
         samples = dictionary.recordings[of]
         if tape:
-            # So that its middle is heard when it would have been.
-            begin += round((1 - np.exp(np.log(at).mean())) * span / 2)
-            sound = tape_grain(samples, sr, begin=begin, length=span, ratios=at, hop=step)
+            place, at = _tape_reading(
+                transposition, voice, frame + steps, at, track, atom - borders[of] - before, before
+            )
+            sound = tape_grain(samples, sr, begin=round(place * hop), length=span, ratios=at, hop=step)
         else:
             sound = shift_grain(
                 samples, sr, begin=begin, length=span, ratios=at, f0=own, hop=step, keep_formants=keep_formants
@@ -264,6 +265,44 @@ def shifted_grains(
         runs=np.repeat(np.arange(len(runs.lengths)), runs.lengths),
         ratios=np.concatenate([np.zeros(0), *ratios]),
     )
+
+
+def _tape_reading(
+    transposition: Transposition, voice: int, frames: Floats, ratios: Floats, track: Floats, first: int, before: int
+) -> tuple[float, Floats]:
+    """Where a tape begins to read, in frames of its recording, and at what speeds (P,), so that it lands on the notes.
+
+    What is read has the pitch of the place that the tape has come to, not of the moment it is heard in. The middle of
+    the grain is heard when it would have been, as far as the recording reaches.
+
+    Parameters
+    ----------
+    frames : (P,) target frames. ratios : (P,) of a grain that keeps its time. track : the recording's `glides`.
+    first : the frame at which that would begin. before : frames in front of the grain's own first, and after its last.
+    """
+    step = float(frames[1] - frames[0]) if len(frames) > 1 else 0.0
+    inside = slice(round(before / step) if step else 0, len(frames) - round((before - 1) / step) if step else 1)
+    place = first + (1 - float(np.exp(np.log(ratios).mean()))) * len(frames) * step / 2
+    speeds = _speeds(transposition, voice, frames, ratios, track, place, step)
+    read = place + step * np.concatenate([[0.0], np.cumsum(speeds)])
+    begins, ends, count = read[inside.start], read[min(inside.stop, len(frames))], len(track) / FINENESS - 1
+    # Too long a reading begins where the recording does.
+    place += max(-begins, min(0.0, count - ends))
+    return place, _speeds(transposition, voice, frames, ratios, track, place, step)
+
+
+def _speeds(
+    transposition: Transposition, voice: int, frames: Floats, ratios: Floats, track: Floats, place: float, step: float
+) -> Floats:
+    if len(transposition.shifts):
+        return ratios
+    wanted, out = pitch_at(transposition.melodies[voice], frames), ratios.copy()
+    for i, hz in enumerate(wanted):
+        own = track[min(max(round(place * FINENESS), 0), len(track) - 1)]
+        if hz > 0 and own > 0 and 1 / MOST_RATIO <= hz / own <= MOST_RATIO:
+            out[i] = hz / own
+        place += out[i] * step
+    return out
 
 
 def grain_params(params: StftParams, sr: int) -> StftParams:
