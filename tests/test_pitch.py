@@ -20,7 +20,6 @@ from smalti.pitch import (
     note_numbers,
     steadiness,
     track_pitch,
-    tuning_cents,
 )
 
 SR, HOP = 22050, 441
@@ -317,22 +316,6 @@ def test_notes_have_their_numbers():
 def test_notes_and_frequencies_are_inverse(f0):
     # A rounding of a note number of 136 is 2e-14 of an octave.
     np.testing.assert_allclose(note_frequencies(note_numbers(f0)), f0, rtol=1e-12)
-
-
-@given(st.floats(-49.9, 49.9), st.lists(st.integers(24, 100), min_size=1, max_size=9), st.integers(0, 5))
-def test_tuning_is_found_whatever_the_notes(offset, notes, unpitched):
-    f0 = np.append(note_frequencies(np.array(notes) + offset / 100), np.zeros(unpitched))
-    assert tuning_cents(f0) == pytest.approx(offset, abs=1e-6)
-
-
-def test_tuning_is_a_circular_mean():
-    # 40 above and 40 below the next are 50 off, not 0; and 50 is never -50.
-    assert abs(tuning_cents(note_frequencies(np.array([60.4, 60.6, 70.4, 50.6])))) == pytest.approx(50)
-    assert -50 < tuning_cents(note_frequencies(np.array([60.5]))) <= 50
-    assert tuning_cents(note_frequencies(np.array([60.1, 61.3]))) == pytest.approx(20)
-    assert tuning_cents(note_frequencies(np.array([60.0, 60.5]))) == 0
-    assert tuning_cents(np.zeros(4)) == 0
-    assert tuning_cents(np.zeros(0)) == 0
 
 
 def test_tracks_that_are_right_pass():

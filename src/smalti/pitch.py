@@ -301,21 +301,6 @@ def note_frequencies(notes: Floats) -> Floats:
     return np.where(np.isnan(notes), 0.0, _A_HZ * np.exp2((notes - _A_NOTE) / 12))
 
 
-def tuning_cents(f0: Floats) -> float:
-    """How far a track's notes lie above the equal temperament of A4 = 440 Hz: cents, in (-50, 50].
-
-    The circular mean over the frames that have a pitch, as 49 cents above a note are 51 below the next; 0 where there
-    are none, or they lie around the circle evenly.
-    """
-    turns = note_numbers(f0[f0 > 0])
-    across, along = float(np.sin(2 * np.pi * turns).sum()), float(np.cos(2 * np.pi * turns).sum())
-    # Less is rounding, which points anywhere.
-    if math.hypot(across, along) <= 1e-9 * len(turns):
-        return 0.0
-    cents = math.atan2(across, along) * 50 / math.pi
-    return cents if cents > -50 else 50.0
-
-
 def check_tracker() -> None:
     """Load the tracker, so that a missing one is found before the work and not in the midst of it.
 
