@@ -1,8 +1,8 @@
 """A source without the target's pitches: which pitch its frames are to sound at, and the grains that sound so.
 
-No transposed copy of the source's sound is kept. The solver sees the bands of each source frame as they would be at
-the pitch of the moment, once for each note (`Transposition.blocks`); what it chooses is then shifted, each grain once, at
-the exact and varying ratio (`shifted_grains`).
+No transposed copy of the source's sound is kept. The solver sees the bands of each source frame as they would be
+at the pitch of the moment, once for each note (`Transposition.blocks`). What it chooses is then shifted, each grain
+once, at the exact and varying ratio (`shifted_grains`).
 """
 
 from collections.abc import Callable, Iterator
