@@ -697,12 +697,12 @@ def test_of_a_silent_target_there_is_nothing_to_follow(options):
 
 
 def test_notes_beyond_four_octaves_are_refused_by_name():
-    with pytest.raises(ValueError, match="^transpose is 'follow' but the source is more than four octaves .* 4000 Hz"):
+    with pytest.raises(ValueError, match=r"^transpose is 'follow' but the source is more than four octaves .* 4000 Hz"):
         made(target_f0=written(4000), source_f0=np.full(K, 220.0))
 
 
 def test_a_source_pitch_that_its_rate_cannot_hold_is_refused():
-    with pytest.raises(ValueError, match="^source_f0 holds 19000 Hz, more than a sample rate"):
+    with pytest.raises(ValueError, match=r"^source_f0 holds 19000 Hz, more than a sample rate"):
         made(target_f0=written(440), source_f0=np.full(K, 19000.0))
 
 

@@ -1154,6 +1154,6 @@ def test_a_transposed_source_keeps_its_image():
 
 def test_a_range_and_a_tuning_are_at_most_four_octaves_together():
     with pytest.raises(
-        ValueError, match="^transpose goes from 48 to 48 semitones and tune_cents is 100, together beyond"
+        ValueError, match=r"^transpose goes from 48 to 48 semitones and tune_cents is 100, together beyond"
     ):
         replace(PRESETS["melodic"], transpose=(48.0, 48.0), tune_cents=100.0)

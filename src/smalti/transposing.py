@@ -280,14 +280,15 @@ def _tape_reading(
     frames : (P,) target frames. ratios : (P,) of a grain that keeps its time. track : the recording's `glides`.
     first : the frame at which that would begin. before : frames in front of the grain's own first, and after its last.
     """
-    step = float(frames[1] - frames[0]) if len(frames) > 1 else 0.0
-    inside = slice(round(before / step) if step else 0, len(frames) - round((before - 1) / step) if step else 1)
-    place = first + (1 - float(np.exp(np.log(ratios).mean()))) * len(frames) * step / 2
+    step = float(frames[1] - frames[0])
+    # From the first of the grain's frames to the last there are so many, beside those before and after.
+    within = len(frames) * step - 2 * before - 1
+    place = first + (1 - float(np.exp(np.log(ratios).mean()))) * (before + within / 2)
     speeds = _speeds(transposition, voice, frames, ratios, track, place, step)
     read = place + step * np.concatenate([[0.0], np.cumsum(speeds)])
-    begins, ends, count = read[inside.start], read[min(inside.stop, len(frames))], len(track) / FINENESS - 1
+    begins, ends = read[round(before / step)], read[round((before + within) / step)]
     # Too long a reading begins where the recording does.
-    place += max(-begins, min(0.0, count - ends))
+    place += max(-begins, min(0.0, len(track) / FINENESS - 1 - ends))
     return place, _speeds(transposition, voice, frames, ratios, track, place, step)
 
 
