@@ -88,7 +88,7 @@ class Dictionary:
         for of, recording in enumerate(self.recordings):
             centres = self.centres[used[self.segments[used] == of]]
             heard = [
-                spectra_at(_heard_in(recording, channel), centres, self.params.n_fft, window=self.params.window)
+                spectra_at(heard_in(recording, channel), centres, self.params.n_fft, window=self.params.window)
                 for channel in range(self.n_channels)
             ]
             matrices = None if mixing is None else mixing[of]
@@ -125,7 +125,7 @@ class Dictionary:
     def _heard(self, recording: Floats, centres: NDArray[np.intp]) -> list[Complexes]:
         """The frames of one recording in every channel, centred on samples `centres` of it."""
         params, length = self.params, recording.shape[-1]
-        channels = [_heard_in(recording, channel) for channel in range(self.n_channels)]
+        channels = [heard_in(recording, channel) for channel in range(self.n_channels)]
         # Those of shifted grains lie anywhere; on the grid, a whole window need not be copied for each.
         if np.array_equal(centres, np.arange(params.n_frames(length)) * params.hop):
             return [stft(channel, params) for channel in channels]
@@ -311,7 +311,8 @@ def _frames(recordings: Sequence[Floats], params: StftParams) -> tuple[Complexes
     return spectra, [spectrum.shape[1] for spectrum in frames]
 
 
-def _heard_in(recording: Floats, channel: int) -> Floats:
+def heard_in(recording: Floats, channel: int) -> Floats:
+    """What (L,) or (C, L) has in a channel, (L,): one channel sounds in all, several in their own."""
     if recording.ndim == 1:
         return recording
     return recording[channel] if channel < len(recording) else np.zeros_like(recording[0])

@@ -1,5 +1,6 @@
 """Everything that shapes a mosaic, and the presets: settings with a name."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -8,13 +9,14 @@ from typing import Any
 from smalti._checks import check_choice, check_count, check_rate, check_real
 from smalti.constraints import RANKS, LetItBee
 from smalti.synthesis import AIMS, PHASES
+from smalti.transposing import MOST_RATIO
 
 METHODS = ("updates", "pursuit")
 CHOICES = ("grains", "frames")
 COMPARISONS = ("bins", "bands", "views")
 WAYS = ("auto", "off", "follow", "chords")
-# Semitones, four octaves.
-MOST_SHIFT = 48.0
+# Semitones.
+MOST_SHIFT = 12 * math.log2(MOST_RATIO)
 CHANNELS = ("source", "apart", "mono")
 LOUDNESSES = ("target", "as-is")
 
@@ -255,6 +257,16 @@ _BEYOND: dict[str, Any] = {
     "attacks": 90.0,
 }
 
+# Where `melodic` has nothing to bring in tune it is to sound as `balanced`, so the one is made of the other.
+_BALANCED = Settings(
+    summary="both at once: two layers of whole grains that follow the target's melody, loudness and attacks",
+    **_BEYOND,
+    window_s=3072 / 22050,
+    layers=2,
+    no_repeat_s=6 * _HOP_S,
+    grain_length_s=11 * _HOP_S,
+)
+
 PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
         "classic": Settings(
@@ -265,21 +277,12 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             no_repeat_s=3 * _HOP_S,
             grain_length_s=7 * _HOP_S,
         ),
-        "balanced": Settings(
-            summary="both at once: two layers of whole grains that follow the target's melody, loudness and attacks",
-            **_BEYOND,
-            window_s=3072 / 22050,
-            layers=2,
-            no_repeat_s=6 * _HOP_S,
-            grain_length_s=11 * _HOP_S,
-        ),
-        "melodic": Settings(
+        "balanced": _BALANCED,
+        "melodic": replace(
+            _BALANCED,
             summary="in tune: grains of a steadily pitched source are shifted to the target's melody or chords",
-            **(_BEYOND | {"transpose": "auto", "purity": 50.0}),
-            window_s=3072 / 22050,
-            layers=2,
-            no_repeat_s=6 * _HOP_S,
-            grain_length_s=11 * _HOP_S,
+            transpose="auto",
+            purity=50.0,
         ),
         "faithful": Settings(
             summary="nearest to the target: up to ten layers, frame by frame",

@@ -13,8 +13,8 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from smalti._checks import Floats
-from smalti.channels import mixed_down, rows, together
-from smalti.dictionary import Dictionary
+from smalti.channels import mixed_down, together
+from smalti.dictionary import Dictionary, heard_in
 from smalti.divergence import Block
 from smalti.grains import Runs
 from smalti.pitch import clarity, note_numbers, steadiness
@@ -240,18 +240,18 @@ def shifted_grains(
         steps = np.arange(-before, length + before, step / hop)
         own = pitch_at(track, (atom - borders[of] + steps) * FINENESS)
         at = _without_gaps(transposition.ratios(voice, frame + steps, own), (steps >= 0) & (steps <= length - 1))
-        begin, span = int(dictionary.centres[atom]) - before * hop, (2 * before + length - 1) * hop
-        samples = dictionary.recordings[of]
+        samples, span = dictionary.recordings[of], (2 * before + length - 1) * hop
         if tape:
             place, at = _tape_reading(
                 transposition, voice, frame + steps, at, track, atom - borders[of] - before, before
             )
             sound = tape_grain(samples, sr, begin=round(place * hop), length=span, ratios=at, hop=step)
         else:
+            begin = int(dictionary.centres[atom]) - before * hop
             sound = shift_grain(
                 samples, sr, begin=begin, length=span, ratios=at, f0=own, hop=step, keep_formants=keep_formants
             )
-        sounds.append(np.stack(_in_channels(sound, dictionary.n_channels)))
+        sounds.append(np.stack([heard_in(sound, channel) for channel in range(dictionary.n_channels)]))
         centres.append(end + (before + np.arange(length)) * hop)
         end += span
         atoms.append(atom + np.arange(length))
@@ -310,12 +310,6 @@ def grain_params(params: StftParams, sr: int) -> StftParams:
     """The grid that shifted grains are added up on: as many frames as on that of their dictionary."""
     n_fft = max(4 * params.hop, 2 * round(LONGEST_WINDOW_S * sr / 2))
     return params if params.n_fft <= n_fft else replace(params, n_fft=n_fft)
-
-
-def _in_channels(sound: Floats, n_channels: int) -> list[Floats]:
-    """A recording of one channel sounds in all; one of fewer than `n_channels` fills the first."""
-    own = rows(sound)
-    return [own[0]] * n_channels if len(own) == 1 else [*own, *[np.zeros_like(own[0])] * (n_channels - len(own))]
 
 
 def frames_of(recording: Floats, centres: Ints, params: StftParams, sr: int) -> Dictionary:
