@@ -42,6 +42,7 @@ FLOORS = {
         "activations",
         "sparse_coding",
         "phase",
+        "workers",
     },
     "things": {"dictionary", "synthesis", "metrics", "transposing"},
     "job": {"settings", "jobs", "following", "mosaicing"},
@@ -62,6 +63,8 @@ def height(module):
 
 
 BELOW_THE_EDGES = [module for module in MODULES if FLOOR_OF.get(module.partition(".")[0]) not in ("edges", "faces")]
+# The one room whose business is threads: it runs kernels on every core, and knows nothing else of the world.
+THREADS = {"workers": {"os", "concurrent"}}
 
 # Libraries with one place each.
 OWNERS = {
@@ -178,9 +181,13 @@ def test_the_pitch_tracker_has_one_place_and_is_loaded_when_first_needed():
     assert not {module for module in PLACES if "onnxruntime" in roots(module)}
 
 
+def test_threads_have_one_place():
+    assert {module for module in BELOW_THE_EDGES if roots(module) & {"threadpoolctl", "concurrent"}} == {"workers"}
+
+
 @pytest.mark.parametrize("module", BELOW_THE_EDGES)
 def test_nothing_below_the_edges_imports_the_world(module):
-    assert not roots(module) & WORLD
+    assert roots(module) & WORLD == THREADS.get(module, set())
     assert roots(module) & OWNERS.keys() == set()
 
 

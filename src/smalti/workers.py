@@ -1,0 +1,47 @@
+"""One thread a core over blocks of target frames: how the costly kernels use the whole machine.
+
+A thread pool inside BLAS beside one of ours would fight over the cores, so BLAS keeps to one thread while blocks are
+worked on. What is given must let go of the interpreter: matrix products, numpy on large arrays, compiled kernels.
+"""
+
+import functools
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from threadpoolctl import ThreadpoolController
+
+T = TypeVar("T")
+
+
+def over_blocks(work: Callable[[slice], T], n: int, *, size: int) -> list[T]:
+    """What `work` returns for each block of `size` of the `n` frames, in order.
+
+    Blocks do not depend on how many cores there are, and so neither does any sum that is rounded within one.
+
+    Parameters
+    ----------
+    work : called with the slice of a block, in threads of its own; it may write to the block's place in shared arrays.
+    n : int >= 0. size : int >= 1; the last block may have less.
+    """
+    blocks = [slice(first, min(first + size, n)) for first in range(0, n, size)]
+    with _controller().limit(limits=1, user_api="blas"):
+        if len(blocks) < 2 or n_cores() == 1:
+            return [work(block) for block in blocks]
+        with ThreadPoolExecutor(min(n_cores(), len(blocks))) as threads:
+            return list(threads.map(work, blocks))
+
+
+def n_cores() -> int:
+    """The cores that this process may use."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not every system tells
+        return os.cpu_count() or 1
+
+
+@functools.cache
+def _controller() -> ThreadpoolController:
+    """Knows the BLAS libraries that are loaded; looking for them takes milliseconds."""
+    return ThreadpoolController()

@@ -1,0 +1,36 @@
+"""Blocks of frames worked on by all cores."""
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+from smalti import workers
+
+
+@pytest.mark.parametrize("cores", [1, 2, 7])
+@pytest.mark.parametrize(("n", "size"), [(0, 3), (1, 3), (3, 3), (10, 3), (10, 1)])
+def test_every_frame_is_in_one_block_in_order_whatever_the_cores(monkeypatch, n, size, cores):
+    monkeypatch.setattr(workers, "n_cores", lambda: cores)
+    blocks = workers.over_blocks(lambda block: list(range(block.start, block.stop)), n, size=size)
+    assert [frame for block in blocks for frame in block] == list(range(n))
+    assert all(len(block) <= size for block in blocks)
+
+
+def test_blas_keeps_to_one_thread_while_blocks_are_worked_on_and_has_its_own_again_after():
+    def threads(block=None):
+        return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    before = threads()
+    assert before
+    for inside in workers.over_blocks(threads, 4, size=1):
+        assert set(inside) == {1}
+    assert threads() == before
+
+
+def test_a_fault_in_a_block_reaches_the_caller():
+    def fail(block):
+        raise ZeroDivisionError(block.start)
+
+    with pytest.raises(ZeroDivisionError):
+        workers.over_blocks(fail, 9, size=2)
