@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 from smalti import PRESETS, StftParams, build_dictionary, griffin_lim, istft, mosaic, stft, synthesize
 from smalti.activations import Step
 from smalti.channels import coherent_as, imaged, mixed_down, n_channels, rows, together, toward_coherence
-from smalti.metrics.features import without_rumble
+from smalti.cleaning import without_rumble
 from smalti.mosaicing import assemble, channel_jobs, finish, output_channels, prepare, render, solve_steps
 from smalti.phase import shared_griffin_lim
 from smalti.settings import CHANNELS, configure

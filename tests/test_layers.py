@@ -34,6 +34,7 @@ FLOORS = {
         "stft",
         "bands",
         "channels",
+        "cleaning",
         "levels",
         "pitch",
         "divergence",

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 import smalti
 from smalti.bands import a_weights, audible, decibels, mel_filters
+from smalti.cleaning import without_rumble
 from smalti.demo import demo_source, demo_target
 from smalti.metrics import (
     MEASURES,
@@ -54,7 +55,6 @@ from smalti.metrics.features import (
     patches,
     pick_onsets,
     resampled,
-    without_rumble,
 )
 from smalti.metrics.fidelity import (
     chroma_agreement,

@@ -13,15 +13,14 @@ from smalti.activations import Step
 from smalti.attacks import attack_times
 from smalti.bands import a_weights
 from smalti.channels import coherent_as, mixed_down
+from smalti.cleaning import faded, without_rumble
 from smalti.constraints import limit_polyphony
 from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
 from smalti.jobs import compared
 from smalti.levels import CEILING_DB, integrated_loudness, limit_peaks, loudness_contour, true_peak
 from smalti.metrics import evaluate
-from smalti.metrics.features import without_rumble
 from smalti.mosaicing import (
     IN_TUNE_ATTACKS,
-    faded,
     finish,
     n_steps,
     prepare,

@@ -8,9 +8,9 @@ import pytest
 
 from smalti import PRESETS, mosaic
 from smalti.activations import Step
+from smalti.cleaning import without_rumble
 from smalti.levels import CEILING_DB, integrated_loudness, true_peak
 from smalti.metrics.artefacts import click_rate, click_times, clipped_share, dc_share
-from smalti.metrics.features import without_rumble
 from smalti.mosaicing import finish, prepare
 from smalti.settings import configure
 

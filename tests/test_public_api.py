@@ -55,6 +55,7 @@ LOADED = [
     "smalti.audio",
     "smalti.bands",
     "smalti.channels",
+    "smalti.cleaning",
     "smalti.constraints",
     "smalti.dictionary",
     "smalti.divergence",

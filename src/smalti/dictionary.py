@@ -1,6 +1,6 @@
 """The dictionary: every frame of the source recordings, and where each came from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -21,22 +21,44 @@ class Dictionary:
 
     Attributes
     ----------
-    spectra : (F, K) complex array, the transforms of the frames of the recordings' mono mixes, as loud as they are
-        recorded: what a target is compared with. Frames whose channels cancel in the mix are silent here.
-    recordings : one array a recording, (L,) or (C, L): what sounds. Channels are transformed when they are rendered.
     segments : (K,) int array, the recording each atom comes from: an index into `names`.
     centres : (K,) int array, the sample of that recording on which the atom is centred.
+    cancelled : (K,) bools, atoms whose channels cancel in the mono mix. They are silent in `spectra`: no gain measured
+        by next to nothing may be put on what the channels hold.
     names : one name a recording.
     params, sr : the grid, and the sample rate in Hz.
+    recordings : one array a recording, (L,) or (C, L): what sounds. Transformed when that is asked for.
     """
 
-    spectra: Complexes
     segments: NDArray[np.intp]
     centres: NDArray[np.intp]
+    cancelled: NDArray[np.bool_]
     names: tuple[str, ...]
     params: StftParams
     sr: int
-    recordings: tuple[Floats, ...]
+    recordings: Sequence[Floats]
+
+    @cached_property
+    def spectra(self) -> Complexes:
+        """(F, K) complex: the transforms of the frames of the recordings' mono mixes, as loud as they are recorded.
+
+        What a target is compared with.
+        """
+        parts = [
+            _transforms(mixed_down(recording), self.centres[rows], self.params)
+            for recording, rows in self._by_recording()
+        ]
+        # Joined with frames as rows, as they lie in memory, so that an atom stays contiguous.
+        spectra = np.concatenate([part.T for part in parts]).T if len(parts) > 1 else parts[0]
+        spectra[:, self.cancelled] = 0
+        return spectra
+
+    def _by_recording(self) -> Iterator[tuple[Floats, slice]]:
+        """Every recording that has atoms, and which these are; of a dictionary of none, the first."""
+        if not self.n_atoms:
+            yield self.recordings[0], slice(0, 0)
+        for rows in segment_slices(self.n_atoms, self.segments) if self.n_atoms else ():
+            yield self.recordings[self.segments[rows.start]], rows
 
     @cached_property
     def magnitudes(self) -> Floats:
@@ -58,7 +80,7 @@ class Dictionary:
     @property
     def n_atoms(self) -> int:
         """K, the frames of all recordings."""
-        return int(self.spectra.shape[1])
+        return len(self.segments)
 
     @property
     def n_channels(self) -> int:
@@ -124,12 +146,7 @@ class Dictionary:
 
     def _heard(self, recording: Floats, centres: NDArray[np.intp]) -> list[Complexes]:
         """The frames of one recording in every channel, centred on samples `centres` of it."""
-        params, length = self.params, recording.shape[-1]
-        channels = [heard_in(recording, channel) for channel in range(self.n_channels)]
-        # Those of shifted grains lie anywhere; on the grid, a whole window need not be copied for each.
-        if np.array_equal(centres, np.arange(params.n_frames(length)) * params.hop):
-            return [stft(channel, params) for channel in channels]
-        return [spectra_at(channel, centres, params.n_fft, window=params.window) for channel in channels]
+        return [_transforms(heard_in(recording, channel), centres, self.params) for channel in range(self.n_channels)]
 
     def views(self, *, ear_weighting: bool = False) -> list[Floats]:
         """The atoms as three windows see them: three (B, K) arrays of the recordings' dtype; see `smalti.views.views`.
@@ -199,9 +216,9 @@ class Dictionary:
         kept, segments = np.unique(self.segments[atoms], return_inverse=True)
         return replace(
             self,
-            spectra=self.spectra[:, atoms],
             segments=segments,
             centres=self.centres[atoms],
+            cancelled=self.cancelled[atoms],
             names=tuple(self.names[i] for i in kept),
             recordings=tuple(self.recordings[i] for i in kept),
         )
@@ -216,13 +233,13 @@ class Dictionary:
         """The dictionary of a single channel: of recordings with `of` channels the one asked for, else the mono mix."""
         if self.n_channels == 1:
             return self
-        chosen, compared = list(self.recordings), list(self.recordings)
-        for i, recording in enumerate(self.recordings):
-            if n_channels(recording) == of > 1:
-                chosen[i] = compared[i] = recording[channel]
-            else:
-                chosen[i] = mixed_down(recording)
-        return replace(self, recordings=tuple(chosen), spectra=_compared(compared, self.params)[0])
+        alone = np.array([n_channels(recording) == of > 1 for recording in self.recordings])
+        chosen = [
+            recording[channel] if own else mixed_down(recording)
+            for recording, own in zip(self.recordings, alone, strict=True)
+        ]
+        # A channel by itself cancels with nothing.
+        return replace(self, recordings=tuple(chosen), cancelled=self.cancelled & ~alone[self.segments])
 
     @property
     def hop_s(self) -> float:
@@ -269,11 +286,11 @@ def build_dictionary(
     dtype = np.result_type(*given)
     # Copies, since channels are transformed later, when the caller's arrays may hold something else.
     recordings = tuple(recording.astype(dtype) for recording in given)
-    spectra, counts = _compared(recordings, params)
+    counts = [params.n_frames(recording.shape[-1]) for recording in recordings]
     return Dictionary(
-        spectra=spectra,
         segments=np.repeat(np.arange(len(counts)), counts),
         centres=np.concatenate([np.arange(count) * params.hop for count in counts]),
+        cancelled=np.concatenate([cancelled_frames(recording, params) for recording in recordings]),
         names=names,
         params=params,
         sr=sr,
@@ -281,34 +298,26 @@ def build_dictionary(
     )
 
 
-def _compared(recordings: Sequence[Floats], params: StftParams) -> tuple[Complexes, list[int]]:
-    """The frames of the mono mixes, and how many each recording has.
-
-    A frame whose channels cancel in the mix is one of silence: no gain measured by next to nothing may be put on what
-    the channels hold.
-    """
-    spectra, counts = _frames([mixed_down(recording) for recording in recordings], params)
-    first = 0
-    for recording, count in zip(recordings, counts, strict=True):
-        if recording.ndim == 2:
-            spectra[:, first : first + count][:, _cancelled(recording, params)] = 0
-        first += count
-    return spectra, counts
-
-
-def _cancelled(recording: Floats, params: StftParams) -> NDArray[np.bool_]:
-    """Which frames of (C, L) channels keep too little of their mean power when mixed down; see `mixed_down`."""
+def cancelled_frames(recording: Floats, params: StftParams) -> NDArray[np.bool_]:
+    """(N,) bools: which frames of (L,) or (C, L) keep too little of their channels' mean power when mixed down."""
+    if recording.ndim == 1:
+        return np.zeros(params.n_frames(len(recording)), bool)
     power = sum(frame_powers(channel, params) for channel in recording) / len(recording)
     lost: NDArray[np.bool_] = frame_powers(mixed_down(recording), params) < CANCELLED * power
     return lost
 
 
-def _frames(recordings: Sequence[Floats], params: StftParams) -> tuple[Complexes, list[int]]:
-    """The frames of recordings of one channel side by side, (F, K), and how many each has."""
-    frames = [stft(recording, params) for recording in recordings]
-    # Stacked with frames as rows, as they lie in memory, so that an atom stays contiguous.
-    spectra = np.concatenate([spectrum.T for spectrum in frames]).T if len(frames) > 1 else frames[0]
-    return spectra, [spectrum.shape[1] for spectrum in frames]
+# Frames off the grid transformed at once: each needs a window of samples.
+_BLOCK = 1024
+
+
+def _transforms(samples: Floats, centres: NDArray[np.intp], params: StftParams) -> Complexes:
+    """The frames (F, N) of (L,) centred on given samples."""
+    # Those of shifted grains lie anywhere; on the grid, a whole window need not be copied for each.
+    if np.array_equal(centres, np.arange(params.n_frames(len(samples))) * params.hop):
+        return stft(samples, params)
+    blocks = np.array_split(centres, -(-len(centres) // _BLOCK) or 1)
+    return np.concatenate([spectra_at(samples, of, params.n_fft, window=params.window).T for of in blocks]).T
 
 
 def heard_in(recording: Floats, channel: int) -> Floats:

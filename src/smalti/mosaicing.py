@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from smalti._checks import Floats, check_rate, check_sound
 from smalti.activations import Seed, Step, activation_steps
 from smalti.channels import coherent_as, imaged, mixed_down, rows, together
+from smalti.cleaning import faded, without_offset
 from smalti.constraints import limit_polyphony
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
 from smalti.following import ShiftedStep, transposed_steps, transposition_of
@@ -247,7 +248,7 @@ def prepare(
         dtype = np.result_type(recording, *recordings)
         recordings = [of.astype(dtype, copy=False) for of in recordings]
         if settings.remove_offset:
-            recordings = [together([_without_offset(channel, sr) for channel in rows(of)]) for of in recordings]
+            recordings = [without_offset(of, sr) for of in recordings]
         if settings.fade_s:
             recordings = [faded(of, round(settings.fade_s * sr)) for of in recordings]
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
@@ -290,42 +291,6 @@ def channel_jobs(job: Job) -> Iterator[Job]:
         dictionary = job.dictionary.one_channel(channel, job.n_solves)
         spectrum = stft(samples, dictionary.params)
         yield Job(samples, spectrum, dictionary, job.settings, samples, job.transposition)
-
-
-def _without_offset(samples: Floats, sr: int) -> Floats:
-    mean = samples.mean(dtype=np.float64)
-    deviation = samples.std(dtype=np.float64)
-    # A recording of nothing but an offset is left for what it is.
-    if deviation == 0 or abs(mean) < 0.05 * deviation:
-        return samples
-    # When first needed, as the measures load parts of scipy that nothing else does.
-    from smalti.metrics.features import without_rumble
-
-    # An offset seldom stands still: what wanders with it would thump, too, where grains begin and end.
-    return without_rumble(samples - samples.dtype.type(mean), sr)
-
-
-def faded(samples: Floats, length: int) -> Floats:
-    """`samples` fading in and out.
-
-    What is cut off in the middle of a sound would click wherever a grain begins or ends there.
-
-    Parameters
-    ----------
-    samples : (L,) or (C, L) float32 or float64; not modified.
-    length : int >= 0, samples of each fade, the square of a sine; where there are fewer than two fades take, each has
-        half of them.
-
-    Returns
-    -------
-    Array of that shape and dtype.
-    """
-    length = min(length, samples.shape[-1] // 2)
-    rise = np.sin(np.pi / 2 * (np.arange(length) + 0.5) / max(1, length)).astype(samples.dtype) ** 2
-    out = samples.copy()
-    out[..., :length] *= rise
-    out[..., samples.shape[-1] - length :] *= rise[::-1]
-    return out
 
 
 def _warn_of_short(lengths: Mapping[str, int], params: StftParams) -> None:

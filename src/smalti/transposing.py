@@ -13,12 +13,12 @@ import scipy.sparse
 from numpy.typing import NDArray
 
 from smalti._checks import Floats
-from smalti.channels import mixed_down, together
+from smalti.channels import together
 from smalti.dictionary import Dictionary, heard_in
 from smalti.divergence import Block
 from smalti.grains import Runs
 from smalti.pitch import clarity, note_numbers, steadiness
-from smalti.stft import StftParams, spectra_at
+from smalti.stft import StftParams
 
 Ints = NDArray[np.intp]
 
@@ -34,9 +34,6 @@ BRIDGE_S = 0.25
 # Shifted grains are added up in windows no longer than this, 116 ms: all sound at the pitch of the moment, so that a
 # longer one would only blur where a note ends and the next begins. In shorter ones their steps are heard as a buzz.
 LONGEST_WINDOW_S = 2560 / 22050
-
-# Frames transformed at once.
-_BLOCK = 128
 
 # What `decide` goes by. A source or melody is steady if this share of what is heard is in steady pitch, and one voice
 # if so much of its power lies in that pitch's partials; of chords the tracker follows this note or that, but all lie in
@@ -314,11 +311,8 @@ def grain_params(params: StftParams, sr: int) -> StftParams:
 
 def frames_of(recording: Floats, centres: Ints, params: StftParams, sr: int) -> Dictionary:
     """The dictionary of frames of one recording, (L,) or (C, L), centred on samples `centres` (K,)."""
-    mono = mixed_down(recording)
-    # A block at a time, since a window of samples for every frame would take more than all else.
-    blocks = np.array_split(centres, -(-len(centres) // _BLOCK) or 1)
-    spectra = np.concatenate([spectra_at(mono, of, params.n_fft, window=params.window).T for of in blocks]).T
-    return Dictionary(spectra, np.zeros(len(centres), np.intp), centres, ("grains",), params, sr, (recording,))
+    none = np.zeros(len(centres), np.intp)
+    return Dictionary(none, centres, none > 0, ("grains",), params, sr, (recording,))
 
 
 def _without_gaps(ratios: Floats, inside: NDArray[np.bool_]) -> Floats:

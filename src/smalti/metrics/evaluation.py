@@ -18,6 +18,7 @@ from smalti._checks import Floats, check_rate, check_sound
 from smalti.attacks import attack_times
 from smalti.bands import a_weights, audible, decibels, mel_filters
 from smalti.channels import mixed_down, rows
+from smalti.cleaning import without_rumble
 from smalti.dictionary import Dictionary, as_recordings
 from smalti.metrics import artefacts, fidelity, grains
 from smalti.metrics.features import (
@@ -33,7 +34,6 @@ from smalti.metrics.features import (
     patches,
     pick_onsets,
     resampled,
-    without_rumble,
 )
 from smalti.metrics.timbre import Scale
 from smalti.stft import Complexes, StftParams, stft

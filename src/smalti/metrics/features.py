@@ -46,18 +46,6 @@ def resampled(samples: Floats, sr: int, *, rate: int = RATE) -> Floats:
     return out[: max(1, round(len(samples) * rate / sr))]
 
 
-def without_rumble(samples: Floats, sr: int, *, corner_hz: float = 20.0) -> Floats:
-    """What is left of (L,) `samples` above `corner_hz`, in time with them: -6 dB there, and 24 dB less an octave.
-
-    Nobody hears DC and what swings more slowly than a tone, but it can hold more power than all that is heard.
-    """
-    size = scipy.fft.next_fast_len(len(samples) + sr // 10, real=True)
-    spectrum = scipy.fft.rfft(samples, size)
-    ratio = (np.arange(len(spectrum)) * (sr / size / corner_hz)) ** 4
-    heard: Floats = scipy.fft.irfft(spectrum * (ratio / (1 + ratio)), size)[: len(samples)]
-    return heard.astype(samples.dtype, copy=False)
-
-
 # --- mel bands and cepstra
 
 
