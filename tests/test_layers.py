@@ -45,7 +45,7 @@ FLOORS = {
         "phase",
         "workers",
     },
-    "things": {"dictionary", "synthesis", "metrics", "transposing"},
+    "things": {"corpus", "dictionary", "synthesis", "metrics", "transposing"},
     "job": {"settings", "jobs", "following", "mosaicing"},
     "edges": {"audio", "examples", "plots", "demo", "making", "judging", "listening"},
     "faces": {"cli", "__main__"},

@@ -1,0 +1,217 @@
+"""Many recordings, analysed frame by frame: all it takes to find sounds in hours of source without holding its spectra.
+
+Of every frame a corpus has its looks, what it is compared by, in half precision; its level; and its key, a short
+form of the looks to search by. Arrays may lie in memory or be mapped from a disk, and recordings be read when they are
+asked for, so that it takes little memory however long they are.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smalti._checks import Floats
+from smalti.channels import mixed_down, n_channels
+from smalti.cleaning import faded, without_offset
+from smalti.dictionary import Dictionary, cancelled_frames
+from smalti.stft import StftParams, frame_powers
+from smalti.views import MIDDLE_S, views
+
+# Edges of a recording fade over so long; what the presets that whole grains are chosen with do.
+FADE_S = 0.003
+# Frames from one to the next, in seconds: the grid of these presets.
+HOP_S = 512 / 22050
+
+Halves = NDArray[np.float16]
+
+
+@dataclass(frozen=True, eq=False)
+class Analysis:
+    """What is kept of the frames of a recording, frame n being centred on sample n * hop.
+
+    Attributes
+    ----------
+    looks : (N, B) float16 array, the views of each frame one after the other (see `smalti.views.views`), at most 1.
+    scales : (N,) float32, what the looks of each frame are to be multiplied by; 0 where it is silent.
+    norms : (N,) float32, its level: the Euclidean norm of its spectrum in a window of 93 ms.
+    keys : (N, D) float16, what it is found by; see `keys_of`.
+    """
+
+    looks: Halves
+    scales: NDArray[np.float32]
+    norms: NDArray[np.float32]
+    keys: Halves
+
+
+def cleaned(samples: Floats, sr: int) -> Floats:
+    """(L,) or (C, L) `samples` as they are to sound: without an offset, and with edges that do not click."""
+    return faded(without_offset(samples, sr), round(FADE_S * sr))
+
+
+def hop_at(sr: int) -> int:
+    """Samples from one frame of a corpus to the next: those of the presets that can search in it."""
+    return StftParams.from_seconds(4 * HOP_S, HOP_S, sr).hop
+
+
+def analyse(samples: Floats, sr: int) -> Analysis:
+    """What is kept of a recording.
+
+    Parameters
+    ----------
+    samples : (L,) or (C, L) float32, cleaned. The mono mix is analysed; frames whose channels cancel are silent.
+    sr : sample rate in Hz. The hop is `hop_at` it.
+    """
+    params, mono = StftParams.from_seconds(MIDDLE_S, HOP_S, sr), mixed_down(samples)
+    centres = np.arange(params.n_frames(len(mono))) * params.hop
+    # By Parseval, what the norm over the bins up to half the sample rate is, but for the two at its ends.
+    norms = np.sqrt(frame_powers(mono, params) * (params.n_fft / 2)).astype(np.float32)
+    norms[cancelled_frames(samples, params)] = 0
+    seen = [view.T for view in views(mono, centres, params.hop, sr)]
+    looks = np.concatenate(seen, axis=1)
+    looks[norms == 0] = 0
+    scales = looks.max(axis=1)
+    norms[scales == 0] = 0
+    np.divide(looks, scales[:, None], out=looks, where=scales[:, None] > 0)
+    return Analysis(looks.astype(np.float16), scales, norms, keys_of(looks, [view.shape[1] for view in seen]))
+
+
+# Numbers of a key for each view: pitch is told by the long window, timbre by the middle one, attacks by the short.
+KEY_SIZES = (64, 32, 24)
+
+
+def keys_of(looks: Floats, sizes: Sequence[int]) -> Halves:
+    """What frames are found by: of every view, roots of the shares that groups of its bands have of it.
+
+    The inner product of two keys is the mean over the views of their Bhattacharyya coefficients: 1 for frames that look
+    alike at any level, 0 for frames that have nothing in common. Where a view is silent, so is its part of the key.
+
+    Parameters
+    ----------
+    looks : (N, B) float array, >= 0, at any level. sizes : how many of the B bands each view has.
+
+    Returns
+    -------
+    (N, D) float16, D being the sum of `KEY_SIZES`, of Euclidean norm 1 (or less, where a view is silent).
+    """
+    first, out = 0, []
+    for size, n_groups in zip(sizes, KEY_SIZES, strict=True):
+        groups = np.round(np.linspace(0, size, min(n_groups, size) + 1)).astype(np.intp)[:-1]
+        sums = np.add.reduceat(looks[:, first : first + size], groups, axis=1)
+        mass = sums.sum(axis=1, keepdims=True)
+        shares = np.divide(sums, mass, out=np.zeros_like(sums), where=mass > 0)
+        # Every view has as many numbers at any sample rate.
+        out.append(np.pad(np.sqrt(shares / len(KEY_SIZES)), ((0, 0), (0, n_groups - len(groups)))))
+        first += size
+    return np.concatenate(out, axis=1).astype(np.float16)
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus(Dictionary):
+    """A dictionary that can be searched, and need not be held.
+
+    Whatever a `Dictionary` can do it can do too, its spectra being computed only if they are asked for.
+
+    Attributes
+    ----------
+    recordings : a sequence whose items, (L,) or (C, L) float32, may be read each time they are asked for.
+    looks : (R, B) float16 array or memory map, R >= K; see `Analysis`. rows : (K,) int array, the atom's place in it.
+    scales, levels : (K,) float32, the `Analysis.scales` and `Analysis.norms`. keys : (K, D) float16.
+    files : (len(recordings),) int array. Recordings with equal numbers are parts of one file, and are as loud as that.
+    channels : those of the widest recording.
+    """
+
+    looks: Halves
+    rows: NDArray[np.intp]
+    scales: NDArray[np.float32]
+    levels: NDArray[np.float32]
+    keys: Halves
+    files: NDArray[np.intp]
+    channels: int
+
+    @property
+    def norms(self) -> Floats:  # type: ignore[override]
+        """(K,): the level of each atom, in a window of its own."""
+        return self.levels
+
+    @property
+    def n_channels(self) -> int:
+        """C, those of the widest recording."""
+        return self.channels
+
+    def sounding(self, quietest_db: float) -> NDArray[np.bool_]:
+        """As for `Dictionary`; a file in several parts is one recording."""
+        of = self.files[self.segments]
+        loudest = np.zeros(int(self.files.max()) + 1, self.levels.dtype)
+        np.maximum.at(loudest, of, self.levels)
+        least = np.maximum(loudest * 10 ** (-quietest_db / 20), self.levels.max() * 10 ** (-2 * quietest_db / 20))
+        heard: NDArray[np.bool_] = (self.levels > 0) & (self.levels >= least[of])
+        return heard
+
+    def only(self, atoms: NDArray[np.intp]) -> Dictionary:
+        """The dictionary of some atoms alone, (U,) int array, ascending, and of their recordings, which are read."""
+        kept, segments = np.unique(self.segments[atoms], return_inverse=True)
+        return Dictionary(
+            segments=segments,
+            centres=self.centres[atoms],
+            cancelled=self.cancelled[atoms],
+            names=tuple(self.names[i] for i in kept),
+            params=self.params,
+            sr=self.sr,
+            recordings=tuple(self.recordings[i] for i in kept),
+        )
+
+    def mixed_down(self) -> "Corpus":
+        """The same atoms, sounding in one channel: the mono mixes."""
+        return replace(self, recordings=Heard(self.recordings, mixed_down), channels=1)
+
+    def one_channel(self, channel: int, of: int) -> "Corpus":
+        """As for `Dictionary`, but atoms are still found by their mono mixes."""
+
+        def heard(recording: Floats) -> Floats:
+            return recording[channel] if n_channels(recording) == of > 1 else mixed_down(recording)
+
+        return replace(self, recordings=Heard(self.recordings, heard), channels=1)
+
+
+@dataclass(frozen=True, eq=False)
+class Heard(Sequence[Floats]):
+    """Recordings as something else makes of them, each when it is asked for."""
+
+    recordings: Sequence[Floats]
+    how: Callable[[Floats], Floats]
+
+    def __len__(self) -> int:
+        return len(self.recordings)
+
+    def __getitem__(self, i):  # type: ignore[no-untyped-def]
+        return self.how(self.recordings[i])
+
+
+def corpus_of(recordings: Sequence[Floats], sr: int, *, params: StftParams, names: Sequence[str]) -> Corpus:
+    """A corpus in memory.
+
+    Parameters
+    ----------
+    recordings : (L,) or (C, L) float32 arrays, cleaned; not copied. names : one each.
+    sr : sample rate in Hz. params : the grid, whose hop is `hop_at` it.
+    """
+    parts = [analyse(recording, sr) for recording in recordings]
+    counts = [len(part.norms) for part in parts]
+    return Corpus(
+        segments=np.repeat(np.arange(len(counts)), counts),
+        centres=np.concatenate([np.arange(count) * params.hop for count in counts]),
+        # What cancels is silent in the looks already.
+        cancelled=np.concatenate([part.norms == 0 for part in parts]),
+        names=tuple(names),
+        params=params,
+        sr=sr,
+        recordings=tuple(recordings),
+        looks=np.concatenate([part.looks for part in parts]),
+        rows=np.arange(sum(counts)),
+        scales=np.concatenate([part.scales for part in parts]),
+        levels=np.concatenate([part.norms for part in parts]),
+        keys=np.concatenate([part.keys for part in parts]),
+        files=np.arange(len(counts)),
+        channels=max(map(n_channels, recordings)),
+    )
