@@ -40,6 +40,7 @@ FLOORS = {
         "constraints",
         "grains",
         "activations",
+        "compiled",
         "sparse_coding",
         "phase",
         "workers",
@@ -179,6 +180,11 @@ def test_the_pitch_tracker_has_one_place_and_is_loaded_when_first_needed():
     assert {module for module in PLACES if "swift_f0" in roots(module)} == {"pitch"}
     assert Import("swift_f0", False) in imports("pitch")
     assert not {module for module in PLACES if "onnxruntime" in roots(module)}
+
+
+def test_the_compiler_has_one_place_and_is_loaded_when_first_needed():
+    assert {module for module in PLACES if "numba" in roots(module)} == {"compiled"}
+    assert not [module for module in PLACES if Import("smalti.compiled", True) in imports(module)]
 
 
 def test_threads_have_one_place():
