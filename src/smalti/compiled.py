@@ -420,3 +420,193 @@ def listed(H: Floats, weights: Floats, least: float) -> tuple[Integers, Integers
                 count += 1
         indptr[n + 1] = count
     return indptr, atoms[:count].copy(), values[:count].copy()
+
+
+# --- arrays, time-major: H is (N, K), W (K, F), V and the model (N, F), all in C order
+
+
+@kernel
+def restricted(
+    H: Floats,
+    weights: Floats,
+    borders: Integers,
+    first: int,
+    last: int,
+    repetition: int,
+    polyphony: int,
+    continuity: int,
+    keep: float,
+    out: Floats,
+) -> None:
+    """Let it Bee's three restrictions of the frames `first` to `last` of `H`, in the paper's order.
+
+    Parameters
+    ----------
+    H : (N, K), >= 0; not modified. The frames around the block are read as far as the restrictions reach.
+    weights : (K,) like H: polyphony ranks ``weights * H``. Empty for 1.
+    borders : (S + 1,) integers: where the recordings' runs of atoms begin, and K.
+    repetition, polyphony, continuity : as in `smalti.constraints`; 0 switches one off.
+    keep : 0 to 1, what those that lose are scaled by.
+    out : (last - first, K) like H, overwritten.
+    """
+    n_frames, n_atoms = H.shape
+    # What continuity will look at.
+    start, stop = max(0, first - continuity), min(n_frames, last + continuity)
+    R = np.empty((stop - start, n_atoms), H.dtype)
+    if repetition:
+        _unrepeated(H, start, stop, repetition, keep, R)
+    else:
+        R[:] = H[start:stop]
+    if 0 < polyphony < n_atoms:
+        largest = np.empty((n_atoms + CHUNK - 1) // CHUNK, H.dtype)
+        scores = np.empty(n_atoms if len(weights) else 0, H.dtype)
+        heap = np.empty(polyphony, H.dtype)
+        places, values = np.empty(polyphony, np.int64), np.empty(polyphony, H.dtype)
+        for row in R:
+            if len(weights):
+                for k in range(n_atoms):
+                    scores[k] = weights[k] * row[k]
+                _thin(row, scores, largest, heap, places, values, keep)
+            else:
+                _thin(row, row, largest, heap, places, values, keep)
+    for n in range(first, last):
+        summed = out[n - first]
+        summed[:] = R[n - start]
+        for s in range(len(borders) - 1):
+            low, high = borders[s], borders[s + 1]
+            for i in range(max(-continuity, start - n), min(continuity, stop - 1 - n) + 1):
+                # From `a` on atom k + i is still of the same recording.
+                a, b = max(low, low - i), min(high, high - i)
+                if i != 0 and a < b:
+                    into, diagonal = summed[a:b], R[n + i - start, a + i : b + i]
+                    for k in range(len(into)):
+                        into[k] += diagonal[k]
+
+
+# Atoms whose largest is looked at first: a chunk that does not reach the p-th largest of all chunks is not searched.
+CHUNK = 32
+# Atoms of which all frames of a block are worked on at once, so that they stay in the fastest cache.
+STRIPE = 256
+
+
+@kernel
+def _unrepeated(H: Floats, start: int, stop: int, reach: int, keep: float, R: Floats) -> None:
+    n_frames, n_atoms = H.shape
+    scale = H.dtype.type(keep)
+    taps = 2 * reach + 1
+    n = stop - start
+    M = np.empty((n + 2 * reach, STRIPE), H.dtype)
+    for low in range(0, n_atoms, STRIPE):
+        width = min(STRIPE, n_atoms - low)
+        for m in range(n + 2 * reach):
+            frame = start - reach + m
+            if 0 <= frame < n_frames:
+                M[m, :width] = H[frame, low : low + width]
+            else:
+                M[m] = 0
+        # Doubling: a maximum over 2m frames is that of two over m, so 7 taps cost three passes and 101 cost seven.
+        span = 1
+        while 2 * span <= taps:
+            for m in range(n + 2 * reach - span):
+                one, other = M[m], M[m + span]
+                for k in range(STRIPE):
+                    one[k] = max(one[k], other[k])
+            span *= 2
+        for m in range(n):
+            one, other, h, r = M[m], M[m + taps - span], H[start + m, low : low + width], R[m, low : low + width]
+            for k in range(width):
+                r[k] = scale * h[k] if max(one[k], other[k]) > h[k] else h[k]
+
+
+@kernel
+def _thin(
+    row: Floats, scores: Floats, largest: Floats, heap: Floats, places: Integers, values: Floats, keep: float
+) -> None:
+    """Scale by `keep` all of `row` in place but the ``len(heap)`` largest by `scores`; the rest is room to work in."""
+    n_atoms, polyphony = len(row), len(heap)
+    for c in range(len(largest)):
+        most = scores[c * CHUNK]
+        for k in range(c * CHUNK, min(n_atoms, (c + 1) * CHUNK)):
+            most = max(most, scores[k])
+        largest[c] = most
+    # The p-th largest of the chunks' largest is a border that at least p activations reach.
+    border = _least_of_largest(largest, heap) if len(largest) >= polyphony else row.dtype.type(0)
+    heap[:] = 0
+    for c in range(len(largest)):
+        if largest[c] >= border and largest[c] > heap[0]:
+            for k in range(c * CHUNK, min(n_atoms, (c + 1) * CHUNK)):
+                if scores[k] > heap[0]:
+                    heap[0] = scores[k]
+                    _sift(heap, 0)
+    border = heap[0]
+    room = 0
+    for j in range(polyphony):
+        room += heap[j] == border
+    kept = 0
+    for c in range(len(largest)):
+        if largest[c] >= border and kept < polyphony:
+            for k in range(c * CHUNK, min(n_atoms, (c + 1) * CHUNK)):
+                if scores[k] > border or (scores[k] == border and room > 0):
+                    room -= scores[k] == border
+                    places[kept] = k
+                    values[kept] = row[k]
+                    kept += 1
+    scale = row.dtype.type(keep)
+    for k in range(n_atoms):
+        row[k] *= scale
+    for j in range(kept):
+        row[places[j]] = values[j]
+
+
+@kernel
+def _least_of_largest(largest: Floats, heap: Floats) -> Any:
+    """The ``len(heap)``-th largest."""
+    heap[:] = 0
+    for value in largest:
+        if value > heap[0]:
+            heap[0] = value
+            _sift(heap, 0)
+    return heap[0]
+
+
+@kernel
+def quotients(V: Floats, floor: float, Y: Floats) -> None:
+    """Turn a block's models ``Y`` (n, F) into ``V / (Y + floor)`` in place."""
+    constant = V.dtype.type(floor)
+    for n in range(V.shape[0]):
+        v, y = V[n], Y[n]
+        for f in range(len(y)):
+            y[f] = v[f] / (y[f] + constant)
+
+
+@kernel
+def updated(H: Floats, correlations: Floats, reciprocals: Floats, weights: Floats, eps: float, least: float) -> int:
+    """The multiplicative update of a block of frames, and how many of the new activations matter.
+
+    Parameters
+    ----------
+    H : (n, K). What is updated; not modified.
+    correlations : (n, K): ``(V / Y) @ W.T``; overwritten with the new activations.
+    reciprocals : (K,): one over each atom's sum and eps, 0 for an atom of silence.
+    weights, least : which matter, as for `list_widened`.
+    """
+    n_atoms = H.shape[1]
+    shift, share = H.dtype.type(eps), H.dtype.type(least)
+    smallest = np.sqrt(np.finfo(H.dtype).tiny)
+    count = 0
+    for n in range(H.shape[0]):
+        h, g = H[n], correlations[n]
+        strongest, loudest = H.dtype.type(0), H.dtype.type(0)
+        for k in range(n_atoms):
+            new = h[k] * ((g[k] + shift) * reciprocals[k])
+            g[k] = new
+            strongest = max(strongest, new)
+            loudest = max(loudest, new * weights[k])
+        # What fades for ever would end as numbers that processors multiply tenfold slower.
+        border = H.dtype.type(smallest * min(1.0, strongest))
+        least_h, least_w = share * strongest, share * loudest
+        for k in range(n_atoms):
+            new = g[k] if g[k] >= border else H.dtype.type(0)
+            g[k] = new
+            count += (new > least_h) | (new * weights[k] > least_w)
+    return count
