@@ -41,6 +41,9 @@ FLOORS = {
         "constraints",
         "grains",
         "activations",
+        "compiled",
+        "engine",
+        "steps",
         "sparse_coding",
         "phase",
         "workers",
@@ -154,7 +157,7 @@ def test_no_circle_of_imports():
     order = list(TopologicalSorter({module: siblings(module) for module in MODULES}).static_order())
     assert sorted(order) == MODULES
     # The walk sees what it should: one import of each kind that is known to be there.
-    assert order.index("divergence") < order.index("activations") < order.index("sparse_coding")
+    assert order.index("divergence") < order.index("engine") < order.index("activations")
     assert Import("smalti.plots", False) in imports("making")
 
 
@@ -180,6 +183,11 @@ def test_the_pitch_tracker_has_one_place_and_is_loaded_when_first_needed():
     assert {module for module in PLACES if "swift_f0" in roots(module)} == {"pitch"}
     assert Import("swift_f0", False) in imports("pitch")
     assert not {module for module in PLACES if "onnxruntime" in roots(module)}
+
+
+def test_the_compiler_has_one_place_and_is_loaded_when_first_needed():
+    assert {module for module in PLACES if "numba" in roots(module)} == {"compiled"}
+    assert not [module for module in PLACES if Import("smalti.compiled", True) in imports(module)]
 
 
 def test_threads_have_one_place():

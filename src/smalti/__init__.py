@@ -1,6 +1,6 @@
 """smalti: audio mosaics, a target recording re-created out of the sounds of a source."""
 
-from smalti.activations import Step, activation_steps, solve_activations
+from smalti.activations import activation_steps, solve_activations
 from smalti.audio import Recording, read_audio, write_audio
 from smalti.constraints import LetItBee
 from smalti.dictionary import Dictionary, build_dictionary
@@ -10,6 +10,7 @@ from smalti.mosaicing import Mosaic, mosaic
 from smalti.phase import griffin_lim
 from smalti.settings import PRESETS, Settings
 from smalti.sparse_coding import pursuit_steps, sparse_code
+from smalti.steps import Step
 from smalti.stft import StftParams, istft, stft
 from smalti.synthesis import synthesize
 

@@ -6,9 +6,6 @@ breaking out.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,44 +13,10 @@ from numpy.typing import ArrayLike
 from smalti._checks import Floats, Integers, check_count, check_magnitudes, check_real, check_same_bins
 from smalti.constraints import LetItBee
 from smalti.divergence import GramFit, SpectralFit
+from smalti.engine import engine_steps, worthwhile
+from smalti.steps import Fit, Step
 
 Seed = int | np.random.Generator | None
-
-
-class Fit(Protocol):
-    """What is minimised: see `SpectralFit` and `GramFit`."""
-
-    def product(self, H: Floats) -> Floats: ...
-    def divergence(self, H: Floats, product: Floats) -> float: ...
-    def update(self, H: Floats, product: Floats) -> Floats: ...
-
-
-@dataclass(frozen=True, eq=False)
-class Step:
-    """The activations after one iteration.
-
-    Attributes
-    ----------
-    iteration : 1 for the first.
-    H : (K, N) activations, >= 0.
-    fit : what is minimised, `SpectralFit` or `GramFit`.
-    divergence : how far ``W @ H`` is from V; computed when first asked for, then remembered. Without restrictions it
-        costs a few per cent of an iteration (with a beta other than 1 and 2, a fifth to a third), since the next update
-        needs the same product; with them it costs one product more.
-    """
-
-    iteration: int
-    H: Floats
-    fit: Fit
-
-    @cached_property
-    def product(self) -> Floats:
-        """What the divergence and the next update both need: ``W @ H``, or ``W'W @ H`` in the Gram form."""
-        return self.fit.product(self.H)
-
-    @cached_property
-    def divergence(self) -> float:
-        return self.fit.divergence(self.H, self.product)
 
 
 def activation_steps(
@@ -115,6 +78,8 @@ def activation_steps(
         H = check_magnitudes("init", init, most=np.inf).astype(dtype, copy=False)
         if H.shape != shape:
             raise ValueError(f"init has shape {H.shape}; {shape[0]} atoms and {shape[1]} frames need {shape}")
+    if beta == 1 and worthwhile(V, W, n_iter=n_iter):
+        return engine_steps(V, W, H, n_iter=n_iter, eps=eps, constraints=constraints, segments=labels)
     fit = choose_fit(V, W, n_iter=n_iter, beta=beta, eps=eps)
     # The checks above run at the call; a generator function would put them off to the first step.
     return steps_of(Step(0, H, fit), n_iter, constraints, labels, constraints.weights(W) if constraints else None)

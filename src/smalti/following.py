@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats
-from smalti.activations import Seed, Step, solve_activations, steps_of
+from smalti.activations import Seed, solve_activations, steps_of
 from smalti.bands import audible, band_edges
 from smalti.channels import mixed_down
 from smalti.constraints import segment_slices
@@ -21,6 +21,7 @@ from smalti.grains import Runs, choose_runs, close_gaps, find_runs, keep_runs, s
 from smalti.jobs import Job, compared, hearing, may_sound
 from smalti.pitch import bridged, check_f0, clarity, clear, glides, note_frequencies, track_pitch
 from smalti.sparse_coding import unit_columns
+from smalti.steps import Step
 from smalti.stft import StftParams
 from smalti.transposing import (
     BRIDGE_S,

@@ -14,7 +14,7 @@ import scipy.sparse
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_rate, check_sound
-from smalti.activations import Seed, Step, activation_steps
+from smalti.activations import Seed, activation_steps
 from smalti.channels import coherent_as, imaged, mixed_down, rows, together
 from smalti.cleaning import faded, without_offset
 from smalti.constraints import limit_polyphony
@@ -26,6 +26,7 @@ from smalti.levels import follow_contour, integrated_loudness, match_loudness
 from smalti.phase import turn_toward
 from smalti.settings import DEFAULT_PRESET, Settings, configure
 from smalti.sparse_coding import pursuit_steps
+from smalti.steps import Step
 from smalti.stft import StftParams, istft, stft
 from smalti.synthesis import synthesize
 from smalti.transposing import Grains, Transposition
@@ -365,7 +366,7 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
         # What is 0 stays 0 under the updates, so only gains move and the choice stands.
         start = step.iteration
         for gains in activation_steps(V, W, n_iter=settings.refine, beta=settings.beta, eps=settings.eps, init=H):
-            step = replace(gains, iteration=start + gains.iteration)
+            step = gains.numbered(start + gains.iteration)
             yield step
     reach = round(settings.smooth_gains_s / dictionary.hop_s)
     if runs is not None and reach:

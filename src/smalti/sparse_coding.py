@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_count, check_magnitudes, check_same_bins
-from smalti.activations import Step
 from smalti.divergence import SpectralFit
+from smalti.steps import Step
 
 # Frames whose least-squares problems are solved together; bounds the gathered atoms to tens of megabytes.
 _BLOCK = 256

@@ -1,0 +1,280 @@
+"""Kullback-Leibler updates and Let it Bee at the speed of their matrix products, for jobs large enough to gain by it.
+
+What `smalti.activations.steps_of` does with `SpectralFit` and `LetItBee.apply`, to rounding: H lies time-major (N, K),
+so that every restriction is a pass over contiguous memory; a thread takes a block of target frames all the way from the
+restrictions to the update; and once few activations are left, lists of them replace the matrix.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+
+from smalti._checks import Floats, Integers
+from smalti.constraints import LetItBee, segment_slices
+from smalti.divergence import SpectralFit, beta_divergence
+from smalti.steps import Step
+from smalti.workers import over_blocks
+
+# Multiplications in all products of a job. Below, loading the compiled kernels takes longer than they save.
+WORTH_IT = 6e10
+# Frames of a block. Every product packs the whole dictionary anew, which long blocks spread; but all cores should have
+# an equal share of them.
+FRAMES = 128
+# Lists replace the matrix while this share of all activations is left: an entry costs three times as much in a list.
+LISTS_BELOW = 0.2
+# With restrictions, lists leave out what is 120 dB under the largest of its frame. Plain updates may let anything grow
+# again, so that there only zeros are left out.
+LEAST = 1e-6
+
+
+def worthwhile(V: Floats, W: Floats, *, n_iter: int) -> bool:
+    """Whether a job of this size, V (F, N) and W (F, K), is solved sooner by way of compiled kernels."""
+    return bool(2.0 * V.size * W.shape[1] * n_iter >= WORTH_IT)
+
+
+class Lists(NamedTuple):
+    """Few activations a frame, laid out as `smalti.compiled` says."""
+
+    indptr: Integers
+    atoms: Integers
+    values: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class BlockwiseFit:
+    """`SpectralFit` with beta 1, by blocks of frames on all cores.
+
+    V (N, F) and W (K, F) lie time-major here. Activations and models go in and out as (K, N) and (F, N), as everywhere.
+    """
+
+    V: Floats
+    W: Floats
+    eps: float
+    floor: float
+
+    @classmethod
+    def of(cls, V: Floats, W: Floats, *, eps: float) -> "BlockwiseFit":
+        floor = SpectralFit.of(V, W, beta=1, eps=eps).floor
+        return cls(np.ascontiguousarray(V.T), np.ascontiguousarray(W.T), eps, floor)
+
+    @cached_property
+    def sums(self) -> Floats:
+        """(K,)"""
+        sums: Floats = self.W.sum(axis=1)
+        return sums
+
+    @cached_property
+    def reciprocals(self) -> Floats:
+        """(K,): one over what the update divides by, and 0 for silent atoms, which get nothing."""
+        below = self.sums + self.sums.dtype.type(self.eps)
+        sounds = below >= np.finfo(below.dtype).tiny
+        return np.divide(1, below, out=np.zeros_like(below), where=sounds)
+
+    def product(self, H: Floats) -> Floats:
+        activations, Y = np.ascontiguousarray(H.T), np.empty_like(self.V)
+
+        def work(block: slice) -> None:
+            np.matmul(activations[block], self.W, out=Y[block])
+            Y[block] += Y.dtype.type(self.floor)
+
+        over_blocks(work, len(Y), size=FRAMES)
+        return Y.T
+
+    def divergence(self, H: Floats, product: Floats) -> float:
+        return sum(over_blocks(lambda n: beta_divergence(self.V[n], product.T[n]), len(self.V), size=FRAMES))
+
+    def update(self, H: Floats, product: Floats) -> Floats:
+        return self.iterate(np.ascontiguousarray(H.T), None, 0.0, product)[0].T
+
+    def iterate(
+        self, H: Floats, rules: "Rules | None", strength: float, product: Floats | None = None
+    ) -> tuple[Floats, int]:
+        """Activations (N, K) restricted, then updated; and how many of them matter by `LEAST` (or are not 0).
+
+        `product` is that of H, if it is known and nothing is restricted.
+        """
+        from smalti import compiled
+
+        out, least = np.empty_like(H), 0.0 if rules is None else LEAST
+
+        def work(n: slice) -> int:
+            old = H[n]
+            if rules is not None:
+                old = np.empty_like(old)
+                compiled.restricted(H, rules.weights, rules.borders, n.start, n.stop, *rules.reaches, 1 - strength, old)
+            if product is None:
+                ratio = old @ self.W
+                compiled.quotients(self.V[n], self.floor, ratio)
+            else:
+                ratio = self.V[n] / product.T[n]
+            np.matmul(ratio, self.W.T, out=out[n])
+            return int(compiled.updated(old, out[n], self.reciprocals, self.sums, self.eps, least))
+
+        return out, sum(over_blocks(work, len(H), size=FRAMES))
+
+    # --- lists
+
+    def listed(self, H: Floats, least: float) -> Lists:
+        from smalti import compiled
+
+        return joined(over_blocks(lambda n: compiled.listed(H[n], self.sums, least), len(H), size=FRAMES))
+
+    def dense(self, lists: Lists) -> Floats:
+        from smalti import compiled
+
+        H = np.empty((len(self.V), len(self.W)), self.W.dtype)
+        over_blocks(lambda n: compiled.dense_of(*lists, n.start, n.stop, H), len(H), size=FRAMES)
+        return H
+
+    def models(self, lists: Lists) -> Floats:
+        """The model, (F, N)."""
+        from smalti import compiled
+
+        Y = np.empty_like(self.V)
+
+        def work(n: slice) -> None:
+            part = lists.indptr[n.start : n.stop + 1]
+            compiled.list_model(self.W, part, lists.atoms, lists.values, self.floor, Y[n])
+
+        over_blocks(work, len(Y), size=FRAMES)
+        return Y.T
+
+    def iterate_lists(self, lists: Lists, rules: "Rules | None", strength: float) -> Lists:
+        from smalti import compiled
+
+        indptr, atoms, values = lists
+        n_frames = len(self.V)
+        if rules is not None:
+            repetition, polyphony, reach = rules.reaches
+            thinned, keep = values.copy(), 1 - strength
+
+            def thin(n: slice) -> None:
+                at = n.start, n.stop
+                if repetition:
+                    compiled.list_repetition(indptr, atoms, values, *at, repetition, keep, thinned)
+                if polyphony:
+                    compiled.list_polyphony(indptr, atoms, thinned, rules.weights, *at, polyphony, keep, thinned)
+
+            # Continuity looks into the frames of other blocks, so that all have to be thinned out before.
+            over_blocks(thin, n_frames, size=FRAMES)
+
+        def work(n: slice) -> tuple[Integers, Integers, Floats]:
+            if rules is not None:
+                part, own, old = compiled.list_widened(
+                    indptr, atoms, thinned, rules.segments, self.sums, n.start, n.stop, reach, LEAST
+                )
+            else:
+                start, stop = indptr[n.start], indptr[n.stop]
+                part, own, old = indptr[n.start : n.stop + 1] - start, atoms[start:stop], values[start:stop]
+            new = np.empty_like(old)
+            compiled.list_update(self.V[n], self.W, self.sums, part, own, old, self.floor, self.eps, new)
+            return part, own, new
+
+        return joined(over_blocks(work, n_frames, size=FRAMES))
+
+
+@dataclass(frozen=True, eq=False)
+class Rules:
+    """Let it Bee as the kernels want it.
+
+    Attributes
+    ----------
+    reaches : repetition, polyphony, continuity; 0 for off.
+    weights : (K,) of the dictionary's dtype, what polyphony multiplies activations by; empty for 1.
+    borders : (S + 1,) where each run of atoms of one recording begins, and K.
+    segments : (K,) int32, the number of each atom's run.
+    """
+
+    reaches: tuple[int, int, int]
+    weights: Floats
+    borders: Integers
+    segments: Integers
+
+    @classmethod
+    def of(cls, constraints: LetItBee, W: Floats, segments: Integers | None) -> "Rules":
+        n_atoms = W.shape[1]
+        runs = segment_slices(n_atoms, segments)
+        weights = constraints.weights(W)
+        return cls(
+            (constraints.repetition or 0, constraints.polyphony or 0, constraints.continuity or 0),
+            np.empty(0, W.dtype) if weights is None else np.ascontiguousarray(weights[:, 0]),
+            np.array([*(run.start for run in runs), n_atoms], np.int64),
+            np.repeat(np.arange(len(runs), dtype=np.int32), [run.stop - run.start for run in runs]),
+        )
+
+
+class ListStep(Step):
+    """A step whose activations are lists, written out as an array when asked for."""
+
+    fit: BlockwiseFit
+    lists: Lists
+
+    def __init__(self, iteration: int, lists: Lists, fit: BlockwiseFit) -> None:
+        # As a frozen dataclass sets its own.
+        for name, value in (("iteration", iteration), ("lists", lists), ("fit", fit)):
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def H(self) -> Floats:
+        return self.fit.dense(self.lists).T
+
+    @cached_property
+    def product(self) -> Floats:
+        return self.fit.models(self.lists)
+
+    @cached_property
+    def divergence(self) -> float:
+        return self.fit.divergence(self.lists.values, self.product)
+
+
+def engine_steps(
+    V: Floats,
+    W: Floats,
+    H: Floats,
+    *,
+    n_iter: int,
+    eps: float = 0.0,
+    constraints: LetItBee | None = None,
+    segments: Integers | None = None,
+) -> Iterator[Step]:
+    """`smalti.activations.activation_steps` with beta 1, of checked arguments.
+
+    Yields
+    ------
+    Step : H is a transposed view of a time-major array, or comes of lists when it is first asked for. While it is a
+        matrix, the steps are the readable path's to rounding; lists agree as far as `LEAST` says.
+    """
+    fit = BlockwiseFit.of(V, W, eps=eps)
+    rules = None if constraints is None else Rules.of(constraints, W, segments)
+    few = LISTS_BELOW * H.size
+    least = 0.0 if rules is None else LEAST
+    state: Floats | Lists = np.ascontiguousarray(H.T)
+    count = int(np.count_nonzero(state))
+    step: Step | None = None
+    for iteration in range(n_iter):
+        if isinstance(state, Lists):
+            if count >= few:
+                state = fit.dense(state)
+        elif count < few:
+            state = fit.listed(state, least)
+        now = rules if constraints is not None and iteration % constraints.every == 0 else None
+        strength = (iteration + 1) / n_iter
+        if isinstance(state, Lists):
+            state = fit.iterate_lists(state, now, strength)
+            count = len(state.values)
+            step = ListStep(iteration + 1, state, fit)
+        else:
+            known = None if now is not None or step is None else step.__dict__.get("product")
+            state, count = fit.iterate(state, now, strength, known)
+            step = Step(iteration + 1, state.T, fit)
+        yield step
+
+
+def joined(parts: list[tuple[Integers, Integers, Floats]]) -> Lists:
+    """The lists of all frames from those of consecutive blocks."""
+    counts = [np.diff(indptr) for indptr, _, _ in parts]
+    indptr = np.concatenate([np.zeros(1, np.int64), *counts]).cumsum()
+    return Lists(indptr, np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts]))
