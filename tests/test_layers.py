@@ -46,10 +46,12 @@ FLOORS = {
         "steps",
         "sparse_coding",
         "phase",
+        "compiled_search",
+        "search",
         "workers",
     },
     "things": {"corpus", "dictionary", "synthesis", "metrics", "transposing"},
-    "job": {"settings", "jobs", "following", "mosaicing"},
+    "job": {"settings", "jobs", "following", "mosaicing", "searching"},
     "edges": {"audio", "examples", "plots", "demo", "making", "judging", "listening"},
     "faces": {"cli", "__main__"},
 }

@@ -7,6 +7,7 @@ asked for, so that it takes little memory however long they are.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,6 +120,7 @@ class Corpus(Dictionary):
     scales, levels : (K,) float32, the `Analysis.scales` and `Analysis.norms`. keys : (K, D) float16.
     files : (len(recordings),) int array. Recordings with equal numbers are parts of one file, and are as loud as that.
     channels : those of the widest recording.
+    index : of the keys, see `smalti.search`; None to look at all.
     """
 
     looks: Halves
@@ -128,6 +130,7 @@ class Corpus(Dictionary):
     keys: Halves
     files: NDArray[np.intp]
     channels: int
+    index: Any = None
 
     @property
     def norms(self) -> Floats:
@@ -164,14 +167,6 @@ class Corpus(Dictionary):
     def mixed_down(self) -> "Corpus":
         """The same atoms, sounding in one channel: the mono mixes."""
         return replace(self, recordings=Heard(self.recordings, mixed_down), channels=1)
-
-    def one_channel(self, channel: int, of: int) -> "Corpus":
-        """As for `Dictionary`, but atoms are still found by their mono mixes."""
-
-        def heard(recording: Floats) -> Floats:
-            return recording[channel] if n_channels(recording) == of > 1 else mixed_down(recording)
-
-        return replace(self, recordings=Heard(self.recordings, heard), channels=1)
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,7 +4,6 @@ The restrictions of Let it Bee favour diagonals entry by entry, and leave crumbs
 dropped as a whole, so that what sounds is a piece of the source with its own beginning and end.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,10 +55,27 @@ def find_runs(
     Runs : of entries within `under_frame_db` of their frame's largest and `UNDER_ALL_DB` of the largest of all, gaps of
         up to `GAP` frames closed.
     """
-    least = np.maximum(
-        contributions.max(axis=0) * 10 ** (-under_frame_db / 20), contributions.max() * 10 ** (-UNDER_ALL_DB / 20)
+    atoms, frames = np.nonzero(contributions)
+    return runs_in(
+        atoms, frames, contributions[atoms, frames], segments, contributions.shape[1], under_frame_db=under_frame_db
     )
-    atoms, frames = np.nonzero((contributions > 0) & (contributions >= least))
+
+
+def runs_in(
+    atoms: NDArray[np.intp],
+    frames: NDArray[np.intp],
+    contributions: Floats,
+    segments: NDArray[np.intp] | None,
+    n_frames: int,
+    *,
+    under_frame_db: float = UNDER_FRAME_DB,
+) -> Runs:
+    """`find_runs` in a list of contributions, (E,) each: `contributions[i]` > 0 of `atoms[i]` in `frames[i]`."""
+    loudest = np.zeros(n_frames, contributions.dtype)
+    np.maximum.at(loudest, frames, contributions)
+    least = np.maximum(loudest * 10 ** (-under_frame_db / 20), loudest.max(initial=0) * 10 ** (-UNDER_ALL_DB / 20))
+    heard = (contributions > 0) & (contributions >= least[frames])
+    atoms, frames, contributions = atoms[heard], frames[heard], contributions[heard]
     recordings = np.zeros(len(atoms), np.intp) if segments is None else np.asarray(segments)[atoms]
     diagonals = frames - atoms
     order = np.lexsort((frames, diagonals, recordings))
@@ -67,7 +83,7 @@ def find_runs(
     breaks = (np.diff(diagonals) != 0) | (np.diff(recordings) != 0) | (np.diff(frames) > GAP + 1)
     first = np.flatnonzero(np.concatenate([np.ones(min(1, len(atoms)), bool), breaks]))
     last = np.append(first[1:], len(atoms))[: len(first)] - 1
-    energies = contributions[atoms, frames].astype(np.float64) ** 2
+    energies = contributions[order].astype(np.float64) ** 2
     return Runs(
         atoms=atoms[first],
         frames=frames[first],
@@ -154,8 +170,8 @@ def keep_runs(H: Floats, runs: Runs) -> Floats:
     """
     out = np.zeros_like(H)
     quiet = H.dtype.type(1e-3) * H.max(axis=0)
-    for atoms, frames in _diagonals(runs):
-        out[atoms, frames] = np.maximum(H[atoms, frames], quiet[frames])
+    atoms, frames = places(runs)
+    out[atoms, frames] = np.maximum(H[atoms, frames], quiet[frames])
     return out
 
 
@@ -170,17 +186,26 @@ def smooth_runs(H: Floats, runs: Runs, *, reach: int) -> Floats:
     H : (K, N) float array, >= 0; not modified. runs : the stretches, none on another's place.
     reach : int >= 0; 0 changes nothing.
     """
-    check_count("reach", reach, least=0)
     out = H.copy()
-    weights = 1 - np.abs(np.arange(-reach, reach + 1)) / (reach + 1)
-    for atoms, frames in _diagonals(runs):
-        share = np.convolve(np.ones(len(atoms)), weights)[reach : reach + len(atoms)]
-        out[atoms, frames] = np.convolve(H[atoms, frames], weights)[reach : reach + len(atoms)] / share
+    atoms, frames = places(runs)
+    out[atoms, frames] = smoothed(H[atoms, frames], runs.lengths, reach=reach)
     return out
 
 
-def _diagonals(runs: Runs) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Atoms and frames of every stretch."""
-    for atom, frame, length in zip(runs.atoms, runs.frames, runs.lengths, strict=True):
-        steps = np.arange(length)
-        yield atom + steps, frame + steps
+def smoothed(gains: Floats, lengths: NDArray[np.intp], *, reach: int) -> Floats:
+    """As `smooth_runs`, of gains (E,) in the order of `places`; `lengths` (R,) are those of the stretches."""
+    check_count("reach", reach, least=0)
+    weights = 1 - np.abs(np.arange(-reach, reach + 1)) / (reach + 1)
+    out, end = gains.copy(), 0
+    for length in lengths.tolist():
+        along, middle = slice(end, end + length), slice(reach, reach + length)
+        out[along] = np.convolve(gains[along], weights)[middle] / np.convolve(np.ones(length), weights)[middle]
+        end += length
+    return out
+
+
+def places(runs: Runs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Atoms and frames, (E,) each, of all that the stretches hold, stretch after stretch."""
+    starts = np.cumsum(runs.lengths) - runs.lengths
+    steps = np.arange(int(runs.lengths.sum())) - np.repeat(starts, runs.lengths)
+    return np.repeat(runs.atoms, runs.lengths) + steps, np.repeat(runs.frames, runs.lengths) + steps

@@ -18,12 +18,14 @@ from smalti.activations import Seed, activation_steps
 from smalti.channels import coherent_as, imaged, mixed_down, rows, together
 from smalti.cleaning import faded, without_offset
 from smalti.constraints import limit_polyphony
+from smalti.corpus import Corpus
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
 from smalti.following import ShiftedStep, transposed_steps, transposition_of
 from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
 from smalti.jobs import Job, atom_norms, compared, may_sound
 from smalti.levels import follow_contour, integrated_loudness, match_loudness
 from smalti.phase import turn_toward
+from smalti.searching import SearchedStep, searchable, searched_steps
 from smalti.settings import DEFAULT_PRESET, Settings, configure
 from smalti.sparse_coding import pursuit_steps
 from smalti.steps import Step
@@ -235,6 +237,9 @@ def prepare(
     `target_name` is what warnings call the target.
     """
     recording, sr = check_sound("target", target), check_rate("sr", sr)
+    if isinstance(source, Corpus):
+        source = on_grid(source, settings, params)
+        params = None
     if isinstance(source, Dictionary):
         dictionary = source
         if dictionary.sr != sr:
@@ -271,6 +276,14 @@ def prepare(
     if settings.transpose == "off" or not samples.any():
         return job
     return replace(job, transposition=transposition_of(job, target_f0=target_f0, source_f0=source_f0))
+
+
+def on_grid(corpus: Corpus, settings: Settings, params: StftParams | None) -> Dictionary:
+    """The corpus on the grid of a job; where that cannot search in it, the dictionary of all its recordings."""
+    params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, corpus.sr)
+    if searchable(settings) and params.hop == corpus.params.hop:
+        return replace(corpus, params=params)
+    return build_dictionary(list(corpus.recordings), corpus.sr, params=params, names=corpus.names)
 
 
 def output_channels(settings: Settings, target: int, sources: Sequence[int]) -> int:
@@ -322,6 +335,10 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
         if init is not None:
             raise ValueError("init means nothing where grains are transposed; leave it out")
         return transposed_steps(job, job.transposition, rng=rng)
+    if isinstance(dictionary, Corpus):
+        if init is not None:
+            raise ValueError("init means nothing where the source is searched; leave it out")
+        return searched_steps(job, dictionary, rng=rng)
     if settings.method == "pursuit":
         if init is not None:
             raise ValueError("init means nothing to pursuit, which starts from silence; leave it out")
@@ -396,7 +413,13 @@ def render(job: Job, step: Step, divergences: Sequence[float]) -> Part:
     settings, params, length = job.settings, job.dictionary.params, len(job.target)
     grains = step.grains if isinstance(step, ShiftedStep) else None
     dictionary = grains.dictionary if grains else job.dictionary
-    activations = scipy.sparse.csc_array(step.H * job.spectrum.any(axis=0)) if grains else recorded_gains(step.H, job)
+    if isinstance(step, SearchedStep):
+        # Of hours of source, only what sounds is read.
+        dictionary, activations = what_sounds(step, job)
+    else:
+        activations = (
+            scipy.sparse.csc_array(step.H * job.spectrum.any(axis=0)) if grains else recorded_gains(step.H, job)
+        )
     audio = synthesize(
         activations,
         dictionary,
@@ -468,7 +491,7 @@ def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
         audio=level.samples,
         sr=sr,
         activations=_mean([in_source_frames(part, job.dictionary) for part in parts]),
-        dictionary=job.dictionary,
+        dictionary=parts[0].dictionary if isinstance(job.dictionary, Corpus) else job.dictionary,
         divergences=np.sum([part.divergences for part in parts], axis=0),
         gain_db=level.gain_db,
         peak_gain_db=level.peak_gain_db,
@@ -486,6 +509,18 @@ def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
 def in_source_frames(part: Part, dictionary: Dictionary) -> scipy.sparse.csc_array:
     """A part's activations as gains of source frames, (K, N), whatever pitch these sound at."""
     return part.activations if part.grains is None else part.grains.in_source(part.activations, dictionary.n_atoms)
+
+
+def what_sounds(step: SearchedStep, job: Job) -> tuple[Dictionary, scipy.sparse.csc_array]:
+    """The dictionary of the atoms that sound, (U,), and their activations (U, N), 0 where the target is silent.
+
+    Where none sounds, the first atom is there for all: a mosaic of silence is one of something.
+    """
+    H = scipy.sparse.csr_array(step.H * job.spectrum.any(axis=0))
+    H.eliminate_zeros()
+    used = np.flatnonzero(np.diff(H.indptr))
+    used = used if len(used) else np.zeros(1, np.intp)
+    return job.dictionary.only(used), scipy.sparse.csc_array(H[used])
 
 
 def _wanted_loudness(job: Job) -> float | None:

@@ -53,6 +53,8 @@ class Settings:
     choose : None leaves the activations as the updates end. "grains" keeps whole stretches of source, `layers` of them
         at once, and "frames" the `layers` strongest source frames of each moment; then the gains alone are refined.
     candidates : with "grains", how many source frames compete at each moment while the stretches form.
+    shortlist : of a corpus, how many stretches of source are considered at each moment for what the target is, and as
+        many for what is missing then.
     shortest_grain_s : with "grains", shorter stretches sound only where nothing else would.
     masking_db : with "grains", a source frame so far under the loudest of its moment is part of no stretch.
     smooth_gains_s : with "grains", gains are averaged along each stretch over so long to either side, so that
@@ -109,6 +111,7 @@ class Settings:
     compare: str = "bins"
     choose: str | None = None
     candidates: int = 10
+    shortlist: int = 8
     shortest_grain_s: float = 0.0
     masking_db: float = 30.0
     smooth_gains_s: float = 0.0
@@ -158,6 +161,7 @@ class Settings:
                 raise ValueError(f"choose is {self.choose!r} but layers is None; pass how many layers to choose")
         self._check_transposition()
         check_count("candidates", self.candidates, least=1)
+        check_count("shortlist", self.shortlist, least=1)
         check_count("refine", self.refine, least=0)
         for name in ("iterations", "restrict_every"):
             check_count(name, getattr(self, name), least=1)

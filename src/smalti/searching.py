@@ -1,0 +1,460 @@
+"""The steps of a solver that searches: of hours of source, each moment of the target considers a few dozen frames.
+
+The target's frames are looked up in a corpus, what is still missing is looked up again, and Let it Bee and the choice
+of whole grains go on among what was found. Nothing here is as large as source frames times target frames.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from typing import TypeVar
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from smalti._checks import Floats, Integers
+from smalti.activations import Seed
+from smalti.corpus import Corpus, keys_of
+from smalti.divergence import beta_divergence, noise_floor
+from smalti.engine import Lists
+from smalti.grains import Runs, choose_runs, places, runs_in, smoothed
+from smalti.jobs import Job, may_sound
+from smalti.search import nearest
+from smalti.settings import Settings
+from smalti.steps import Step
+from smalti.views import stack, view_gains, views
+from smalti.workers import over_blocks
+
+T = TypeVar("T")
+
+
+def searchable(settings: Settings) -> bool:
+    """Whether what a solver so set compares is what a corpus has of its frames."""
+    return (
+        settings.method == "updates"
+        and settings.compare == "views"
+        and settings.beta == 1
+        and settings.eps == 0
+        and not settings.unit_norm
+        and not settings.ear_weighting
+        and settings.channels != "apart"
+        and settings.transpose == "off"
+    )
+
+
+# Hits of a query from which stretches are picked.
+HITS = 256
+# Rounds after which what is missing is looked up.
+FIRST_ROUNDS = 10
+# Before that, so many layers stand for what will sound.
+FIRST_LAYERS = 2
+# What is missing counts at most so many times what is there.
+MOST_MISSING = 8.0
+# Entries that come to less than this share of their frame's largest are dropped.
+LEAST = 1e-4
+# Frames of a block.
+FRAMES = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Entries:
+    """Lists of what may sound, and what is known of each entry.
+
+    Attributes
+    ----------
+    lists : E entries; see `smalti.compiled`.
+    rows, scales : (E,) their rows of the corpus's looks, and what these are to be multiplied by.
+    sums, norms : (E,) float32 of the looks, weighed by the gains of the bands, before they are scaled.
+    """
+
+    lists: Lists
+    rows: Integers
+    scales: Floats
+    sums: Floats
+    norms: Floats
+
+    def loudness(self, rank: str) -> Floats:
+        """(E,) what activations are multiplied by before they are ranked; see `smalti.constraints.LetItBee`."""
+        norms: Floats = self.scales * self.norms
+        return {"h": np.ones_like(norms), "contribution": norms, "energy": norms**2}[rank]
+
+    def with_values(self, values: Floats) -> "Entries":
+        return replace(self, lists=self.lists._replace(values=values))
+
+    def only(self, kept: NDArray[np.bool_]) -> "Entries":
+        """Those of (E,) bools."""
+        indptr, atoms, values = self.lists
+        counted = np.concatenate([[0], np.cumsum(kept)])
+        lists = Lists(counted[indptr], atoms[kept], values[kept])
+        return Entries(lists, self.rows[kept], self.scales[kept], self.sums[kept], self.norms[kept])
+
+    @property
+    def frames(self) -> Integers:
+        """(E,) the target frame of each entry."""
+        return np.repeat(np.arange(len(self.lists.indptr) - 1), np.diff(self.lists.indptr))
+
+    @property
+    def contributions(self) -> Floats:
+        """(E,) how much of each entry is heard: its activation times the norm of its atom."""
+        return self.lists.values * self.loudness("contribution")
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """A target and a corpus as they are compared, and the fit of lists to the one.
+
+    Attributes
+    ----------
+    corpus : the source.
+    seen : the target's views. V : (N, B) float32, the same side by side, at their gains.
+    gains : (B,) float32, of the bands.
+    """
+
+    corpus: Corpus
+    seen: list[Floats]
+    V: Floats
+    gains: Floats
+
+    @classmethod
+    def of(cls, job: Job, corpus: Corpus) -> "Comparison":
+        hop, sr = corpus.params.hop, corpus.sr
+        seen = views(job.target, np.arange(job.spectrum.shape[1]) * hop, hop, sr)
+        weights = view_gains(seen)
+        gains = np.repeat(weights, [len(view) for view in seen]).astype(np.float32)
+        V = np.ascontiguousarray(stack(seen, weights).T, np.float32)
+        return cls(corpus, seen, V, gains)
+
+    @cached_property
+    def floor(self) -> float:
+        """Of models, before the gains."""
+        return noise_floor(self.V) / max(float(self.gains.max()), float(np.finfo(np.float32).tiny))
+
+    @cached_property
+    def bits(self) -> NDArray[np.uint16]:
+        """The corpus's looks, for the kernels."""
+        return self.corpus.looks.view(np.uint16)
+
+    @cached_property
+    def segments(self) -> Integers:
+        return self.corpus.segments.astype(np.int32)
+
+    def queries(self, of: Floats) -> Floats:
+        """(N, D) keys of magnitudes (N, B) as `V` has them."""
+        looks = np.divide(of, self.gains, out=np.zeros_like(of), where=self.gains > 0)
+        keys: Floats = keys_of(looks, [len(view) for view in self.seen]).astype(np.float32)
+        return keys
+
+    def entries(self, indptr: Integers, atoms: Integers, values: Floats) -> Entries:
+        from smalti import compiled_search
+
+        rows = self.corpus.rows[atoms]
+        sums, norms = np.empty(len(atoms), np.float32), np.empty(len(atoms), np.float32)
+
+        def work(e: slice) -> None:
+            compiled_search.look_statistics(self.bits, rows[e], self.gains, sums[e], norms[e])
+
+        over_blocks(work, len(atoms), size=4096)
+        return Entries(Lists(indptr, atoms, values), rows, self.corpus.scales[atoms], sums, norms)
+
+    def update(self, entries: Entries, least: float = LEAST) -> Floats:
+        """(E,) what one multiplicative update makes of the activations."""
+        from smalti import compiled_search
+
+        values, out = entries.lists.values, np.empty_like(entries.lists.values)
+
+        def work(n: slice) -> None:
+            compiled_search.look_update(
+                self.V[n],
+                self.bits,
+                self.gains,
+                entries.lists.indptr[n.start : n.stop + 1],
+                entries.rows,
+                entries.scales,
+                entries.sums,
+                values,
+                self.floor,
+                least,
+                out,
+            )
+
+        over_blocks(work, len(self.V), size=FRAMES)
+        return out
+
+    def by_block(self, entries: Entries, work: Callable[[slice, Floats], T]) -> list[T]:
+        """What `work` makes of each block of frames and its models, (n, B)."""
+        from smalti import compiled_search
+
+        def of(n: slice) -> T:
+            Y = np.empty_like(self.V[n])
+            compiled_search.look_model(
+                self.bits,
+                self.gains,
+                entries.lists.indptr[n.start : n.stop + 1],
+                entries.rows,
+                entries.scales,
+                entries.lists.values,
+                self.floor,
+                Y,
+            )
+            return work(n, Y)
+
+        return over_blocks(of, len(self.V), size=8 * FRAMES)
+
+    def divergence(self, entries: Entries) -> float:
+        return sum(self.by_block(entries, lambda n, Y: beta_divergence(self.V[n], Y)))
+
+    def missing(self, entries: Entries) -> Floats:
+        """(N, B): the target, weighed by how many times it is what the model has of it."""
+        out = np.empty_like(self.V)
+
+        def work(n: slice, Y: Floats) -> None:
+            ratio = np.divide(self.V[n], Y, out=np.zeros_like(Y), where=Y > 0)
+            out[n] = self.V[n] * np.minimum(ratio, MOST_MISSING)
+
+        self.by_block(entries, work)
+        return out
+
+
+class SearchedStep(Step):
+    """A step whose activations are of what was found: `entries`, and H (K, N) a scipy.sparse CSC."""
+
+    entries: Entries
+    comparison: Comparison
+
+    def __init__(self, iteration: int, entries: Entries, comparison: Comparison) -> None:
+        # As a frozen dataclass sets its own.
+        for name, value in (("iteration", iteration), ("entries", entries), ("comparison", comparison)):
+            object.__setattr__(self, name, value)
+
+    @cached_property
+    def H(self) -> scipy.sparse.csc_array:
+        indptr, atoms, values = self.entries.lists
+        return scipy.sparse.csc_array((values, atoms, indptr), shape=(self.comparison.corpus.n_atoms, len(indptr) - 1))
+
+    @cached_property
+    def divergence(self) -> float:
+        return self.comparison.divergence(self.entries)
+
+
+# --- what is considered
+
+
+def found(comparison: Comparison, of: Floats, allowed: NDArray[np.bool_], *, n: int, reach: int) -> Integers:
+    """Where stretches of source might lie that are like the target, or like what is missing of it.
+
+    Parameters
+    ----------
+    of : (N, B) magnitudes to look for. allowed : (K,) bools. n : how many for each frame.
+    reach : how many frames before and after count, too, if source and target go on alike.
+
+    Returns
+    -------
+    (N, n) integers: atoms that lie further apart than `reach`, the best first, -1 where there are no more.
+    """
+    from smalti import compiled, compiled_search
+
+    corpus = comparison.corpus
+    hits, scores = nearest(corpus.keys, comparison.queries(of), HITS, index=corpus.index, allowed=allowed)
+    order = np.argsort(hits, axis=1)
+    hits, scores = np.take_along_axis(hits, order, axis=1), np.take_along_axis(scores, order, axis=1)
+    there = hits >= 0
+    indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
+    # What is no hit is worse than all that are; so much better than that is each.
+    scores = scores - np.where(there, scores, np.inf).min(axis=1, initial=np.inf, keepdims=True)
+    atoms, values = hits[there].astype(np.int32), scores[there].astype(np.float32)
+    along, best = np.empty_like(values), np.empty((len(hits), n), np.int64)
+
+    def work(block: slice) -> None:
+        at = block.start, block.stop
+        compiled.list_continuity(indptr, atoms, values, comparison.segments, *at, reach, along)
+        compiled_search.diverse(indptr, atoms, along, *at, reach, best[block])
+
+    over_blocks(work, len(hits), size=FRAMES)
+    return best
+
+
+def along_diagonals(
+    anchors: Integers, segments: Integers, allowed: NDArray[np.bool_], reach: int
+) -> tuple[Integers, Integers]:
+    """The lists of all that stretches through anchors would hold.
+
+    Parameters
+    ----------
+    anchors : (N, n) integers, atoms for each frame, or -1. segments : (K,). allowed : (K,) bools.
+    reach : frames to either side that a stretch goes on for, within its recording.
+
+    Returns
+    -------
+    indptr, atoms : see `smalti.compiled`.
+    """
+    n_frames, n_atoms = len(anchors), len(segments)
+    frames, which = np.nonzero(anchors >= 0)
+    atoms = anchors[frames, which]
+    codes = []
+    for step in range(-reach, reach + 1):
+        at, of = frames + step, atoms + step
+        inside = (at >= 0) & (at < n_frames) & (of >= 0) & (of < n_atoms)
+        at, of, own = at[inside], of[inside], atoms[inside]
+        kept = (segments[of] == segments[own]) & allowed[of]
+        codes.append(np.unique(at[kept] * np.int64(n_atoms) + of[kept]))
+    frames, atoms = np.divmod(np.unique(np.concatenate(codes)), n_atoms)
+    return np.searchsorted(frames, np.arange(n_frames + 1)), atoms.astype(np.int32)
+
+
+def restricted(entries: Entries, job: Job, comparison: Comparison, *, layers: int | None, strength: float) -> Floats:
+    """(E,) activations after the rules of Let it Bee, as far as the lists reach.
+
+    `layers` stands for the settings' own candidates, if given.
+    """
+    from smalti import compiled
+
+    rules = job.settings.constraints(job.dictionary.hop_s)
+    indptr, atoms, values = entries.lists
+    if rules is None:
+        return values
+    polyphony, keep, n_frames = layers or rules.polyphony, 1 - strength, len(indptr) - 1
+    # Of each entry, not of each of all atoms: to the kernel, its number is its atom.
+    numbers, loud = np.arange(len(atoms), dtype=np.int32), entries.loudness(rules.rank)
+    thinned, out = values.copy(), values.copy()
+
+    def thin(n: slice) -> None:
+        at = n.start, n.stop
+        if rules.repetition:
+            compiled.list_repetition(indptr, atoms, values, *at, rules.repetition, keep, thinned)
+        if polyphony:
+            compiled.list_polyphony(indptr, numbers, thinned, loud, *at, polyphony, keep, thinned)
+
+    over_blocks(thin, n_frames, size=8 * FRAMES)
+    reach = rules.continuity
+    if reach is None:
+        return thinned
+
+    def sum_up(n: slice) -> None:
+        compiled.list_continuity(indptr, atoms, thinned, comparison.segments, n.start, n.stop, reach, out)
+
+    # Continuity looks into the frames of other blocks, so that all have to be thinned out before.
+    over_blocks(sum_up, n_frames, size=8 * FRAMES)
+    return out
+
+
+# --- the steps
+
+
+def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[Step]:
+    """As `smalti.mosaicing.solve_steps`, of a corpus in which what to consider is looked up."""
+    settings = job.settings
+    comparison, allowed = Comparison.of(job, corpus), may_sound(corpus, settings)
+    reach = max(1, round((settings.grain_length_s / corpus.hop_s - 1) / 2))
+    find = partial(found, comparison, allowed=allowed, n=settings.shortlist, reach=reach)
+    generator = np.random.default_rng(rng)
+    anchors = find(comparison.V)
+    entries = _started(anchors, comparison, allowed, reach, settings.start_spread, generator)
+    for i in range(FIRST_ROUNDS):
+        strength = (i + 1) / FIRST_ROUNDS
+        entries = entries.with_values(restricted(entries, job, comparison, layers=FIRST_LAYERS, strength=strength))
+        entries = entries.with_values(comparison.update(entries))
+    anchors = np.concatenate([anchors, find(comparison.missing(entries))], axis=1)
+    yield from listed_steps(job, comparison, anchors, allowed, rng=generator)
+
+
+def listed_steps(
+    job: Job, comparison: Comparison, anchors: Integers, allowed: NDArray[np.bool_], *, rng: np.random.Generator
+) -> Iterator[Step]:
+    """The steps of a solver that considers only stretches through the `anchors`, (N, n) atoms of each frame."""
+    settings, hop_s = job.settings, job.dictionary.hop_s
+    reach = max(1, round((settings.grain_length_s / hop_s - 1) / 2))
+    entries = _started(anchors, comparison, allowed, reach, settings.start_spread, rng)
+    step = SearchedStep(0, entries, comparison)
+    for i in range(settings.iterations):
+        if i % settings.restrict_every == 0:
+            strength = (i + 1) / settings.iterations
+            entries = entries.with_values(restricted(entries, job, comparison, layers=None, strength=strength))
+        entries = entries.with_values(comparison.update(entries))
+        step = SearchedStep(i + 1, entries, comparison)
+        yield step
+        # What has faded out takes no more time.
+        entries = entries.only(entries.lists.values > 0)
+    if settings.choose is None:
+        return
+    if settings.choose == "frames":
+        runs = None
+        entries = entries.with_values(restricted_to(entries, settings.layers or 1))
+        entries = entries.only(entries.lists.values > 0)
+    else:
+        runs = _chosen(entries, job, comparison)
+        entries = _kept(entries, runs, comparison)
+    step = SearchedStep(step.iteration + 1, entries, comparison)
+    yield step
+    for _ in range(settings.refine):
+        step = SearchedStep(
+            step.iteration + 1, step.entries.with_values(comparison.update(step.entries, 0.0)), comparison
+        )
+        yield step
+    smooth = round(settings.smooth_gains_s / hop_s)
+    if runs is not None and smooth:
+        order = _order(runs, comparison.corpus.n_atoms)
+        gains = np.empty_like(step.entries.lists.values)
+        gains[order] = step.entries.lists.values
+        gains = smoothed(gains, runs.lengths, reach=smooth)
+        yield SearchedStep(step.iteration + 1, step.entries.with_values(gains[order]), comparison)
+
+
+def _started(
+    anchors: Integers,
+    comparison: Comparison,
+    allowed: NDArray[np.bool_],
+    reach: int,
+    spread: float,
+    rng: np.random.Generator,
+) -> Entries:
+    indptr, atoms = along_diagonals(anchors, comparison.corpus.segments, allowed, reach)
+    return comparison.entries(indptr, atoms, (1 - spread * rng.random(len(atoms))).astype(np.float32))
+
+
+def restricted_to(entries: Entries, layers: int) -> Floats:
+    """(E,) activations, 0 but for the `layers` that are heard most of each frame."""
+    from smalti import compiled
+
+    out, values = np.empty_like(entries.lists.values), entries.lists.values
+    numbers, loud = np.arange(len(values), dtype=np.int32), entries.loudness("contribution")
+    n_frames = len(entries.lists.indptr) - 1
+    compiled.list_polyphony(entries.lists.indptr, numbers, values, loud, 0, n_frames, layers, 0.0, out)
+    return out
+
+
+def _chosen(entries: Entries, job: Job, comparison: Comparison) -> Runs:
+    settings = job.settings
+    heard = entries.contributions
+    runs = runs_in(
+        entries.lists.atoms.astype(np.intp),
+        entries.frames.astype(np.intp),
+        heard,
+        comparison.corpus.segments,
+        len(comparison.V),
+        under_frame_db=settings.masking_db,
+    )
+    shortest = max(1, round(settings.shortest_grain_s / job.dictionary.hop_s))
+    return runs.only(choose_runs(runs, layers=settings.layers or 1, shortest=shortest))
+
+
+def _order(runs: Runs, n_atoms: int) -> NDArray[np.intp]:
+    """What puts all that the stretches hold, stretch after stretch, into the order of lists."""
+    atoms, frames = places(runs)
+    return np.argsort(frames * np.int64(n_atoms) + atoms)
+
+
+def _kept(entries: Entries, runs: Runs, comparison: Comparison) -> Entries:
+    """The entries of the given stretches, and those alone; as `smalti.grains.keep_runs`."""
+    n_atoms, indptr = comparison.corpus.n_atoms, entries.lists.indptr
+    atoms, frames = places(runs)
+    codes = frames * np.int64(n_atoms) + atoms
+    order = np.argsort(codes)
+    atoms, frames, codes = atoms[order], frames[order], codes[order]
+    had = entries.frames * np.int64(n_atoms) + entries.lists.atoms
+    at = np.minimum(np.searchsorted(had, codes), max(0, len(had) - 1))
+    values = np.where(had[at] == codes, entries.lists.values[at], 0) if len(had) else np.zeros(0, np.float32)
+    loudest = np.zeros(len(indptr) - 1, np.float32)
+    np.maximum.at(loudest, entries.frames, entries.lists.values)
+    values = np.maximum(values, np.float32(1e-3) * loudest[frames]).astype(np.float32)
+    return comparison.entries(np.searchsorted(frames, np.arange(len(indptr))), atoms.astype(np.int32), values)
