@@ -18,14 +18,14 @@ from smalti.activations import Seed, activation_steps
 from smalti.channels import coherent_as, imaged, mixed_down, rows, together
 from smalti.cleaning import faded, without_offset
 from smalti.constraints import limit_polyphony
-from smalti.corpus import Corpus
+from smalti.corpus import Corpus, corpus_of, hop_at
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
 from smalti.following import ShiftedStep, transposed_steps, transposition_of
 from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
 from smalti.jobs import Job, atom_norms, compared, may_sound
 from smalti.levels import follow_contour, integrated_loudness, match_loudness
 from smalti.phase import turn_toward
-from smalti.searching import SearchedStep, searchable, searched_steps
+from smalti.searching import SearchedStep, searched_steps
 from smalti.settings import DEFAULT_PRESET, Settings, configure
 from smalti.sparse_coding import pursuit_steps
 from smalti.steps import Step
@@ -258,6 +258,8 @@ def prepare(
         if settings.fade_s:
             recordings = [faded(of, round(settings.fade_s * sr)) for of in recordings]
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
+        if _looks_up(dictionary, settings):
+            dictionary = corpus_of(dictionary.recordings, sr, params=params, names=dictionary.names)
         _warn_of_short({name: of.shape[-1] for name, of in zip(dictionary.names, recordings, strict=True)}, params)
     if settings.channels == "mono":
         dictionary = dictionary.mixed_down()
@@ -278,10 +280,19 @@ def prepare(
     return replace(job, transposition=transposition_of(job, target_f0=target_f0, source_f0=source_f0))
 
 
+# Where there are more source frames, which of them to consider is looked up rather than found by considering all.
+SEARCHED_ABOVE = 5_000
+
+
+def _looks_up(dictionary: Dictionary, settings: Settings) -> bool:
+    wanted = settings.search == "always" or (settings.search == "auto" and dictionary.n_atoms > SEARCHED_ABOVE)
+    return wanted and settings.searchable and dictionary.params.hop == hop_at(dictionary.sr)
+
+
 def on_grid(corpus: Corpus, settings: Settings, params: StftParams | None) -> Dictionary:
     """The corpus on the grid of a job; where that cannot search in it, the dictionary of all its recordings."""
     params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, corpus.sr)
-    if searchable(settings) and params.hop == corpus.params.hop:
+    if settings.searchable and settings.search != "never" and params.hop == corpus.params.hop:
         return replace(corpus, params=params)
     return build_dictionary(list(corpus.recordings), corpus.sr, params=params, names=corpus.names)
 

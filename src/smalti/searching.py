@@ -21,27 +21,11 @@ from smalti.engine import Lists
 from smalti.grains import Runs, choose_runs, places, runs_in, smoothed
 from smalti.jobs import Job, may_sound
 from smalti.search import nearest
-from smalti.settings import Settings
 from smalti.steps import Step
 from smalti.views import stack, view_gains, views
 from smalti.workers import over_blocks
 
 T = TypeVar("T")
-
-
-def searchable(settings: Settings) -> bool:
-    """Whether what a solver so set compares is what a corpus has of its frames."""
-    return (
-        settings.method == "updates"
-        and settings.compare == "views"
-        and settings.beta == 1
-        and settings.eps == 0
-        and not settings.unit_norm
-        and not settings.ear_weighting
-        and settings.channels != "apart"
-        and settings.transpose == "off"
-    )
-
 
 # Hits of a query from which stretches are picked.
 HITS = 256

@@ -19,6 +19,7 @@ WAYS = ("auto", "off", "follow", "chords")
 MOST_SHIFT = 12 * math.log2(MOST_RATIO)
 CHANNELS = ("source", "apart", "mono")
 LOUDNESSES = ("target", "as-is")
+SEARCHES = ("auto", "always", "never")
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,10 @@ class Settings:
     choose : None leaves the activations as the updates end. "grains" keeps whole stretches of source, `layers` of them
         at once, and "frames" the `layers` strongest source frames of each moment; then the gains alone are refined.
     candidates : with "grains", how many source frames compete at each moment while the stretches form.
-    shortlist : of a corpus, how many stretches of source are considered at each moment for what the target is, and as
-        many for what is missing then.
+    search : "always" looks up which source frames to consider at each moment, "never" considers all, and "auto" looks
+        them up where there are more than 5000. Only what compares "views" with beta 1 can be looked up.
+    shortlist : where that is looked up, how many stretches of source are considered at each moment for what the target
+        is, and as many for what is missing then.
     shortest_grain_s : with "grains", shorter stretches sound only where nothing else would.
     masking_db : with "grains", a source frame so far under the loudest of its moment is part of no stretch.
     smooth_gains_s : with "grains", gains are averaged along each stretch over so long to either side, so that
@@ -111,6 +114,7 @@ class Settings:
     compare: str = "bins"
     choose: str | None = None
     candidates: int = 10
+    search: str = "auto"
     shortlist: int = 8
     shortest_grain_s: float = 0.0
     masking_db: float = 30.0
@@ -142,6 +146,7 @@ class Settings:
         check_choice("aim", self.aim, AIMS)
         check_choice("compare", self.compare, COMPARISONS)
         check_choice("channels", self.channels, CHANNELS)
+        check_choice("search", self.search, SEARCHES)
         if not isinstance(self.summary, str):
             raise TypeError(f"summary is {self.summary!r}; pass a sentence")
         for name in ("remove_offset", "unit_norm", "nonnegative", "ear_weighting", "keep_formants", "tape"):
@@ -219,6 +224,20 @@ class Settings:
                 f"transpose is {self.transpose!r} but only whole grains can be shifted: it needs choose 'grains', "
                 "beta 1 and unit_norm False; take the preset melodic"
             )
+
+    @property
+    def searchable(self) -> bool:
+        """Whether what a solver so set compares is what a corpus has of its frames."""
+        return (
+            self.method == "updates"
+            and self.compare == "views"
+            and self.beta == 1
+            and self.eps == 0
+            and not self.unit_norm
+            and not self.ear_weighting
+            and self.channels != "apart"
+            and self.transpose == "off"
+        )
 
     @property
     def leaks(self) -> bool:
