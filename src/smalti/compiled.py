@@ -27,8 +27,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def kernel(function: Function) -> Function:
     """Compile on first call. Sums may be reordered, which SIMD needs; values are never NaN."""
-    fastmath = {"reassoc", "contract", "nsz", "nnan"}
-    return cast(Function, numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=fastmath)(function))
+    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "nnan"}}
+    try:
+        compile_ = numba.njit(cache=True, **how)(function)
+    except RuntimeError:
+        # Neither beside this file nor in the user's cache may anything be kept: every process compiles for itself.
+        compile_ = numba.njit(**how)(function)
+    return cast(Function, compile_)
 
 
 # --- lists: the restrictions

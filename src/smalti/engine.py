@@ -21,7 +21,7 @@ from smalti.workers import over_blocks
 T = TypeVar("T")
 
 # Multiplications in all products of a job. Below, loading the compiled kernels takes longer than they save.
-WORTH_IT = 6e10
+WORTH_IT = 2e10
 # Most frames of a block. Every product packs the whole dictionary anew, which costs less the longer a block is.
 FRAMES = 256
 # Their number is a multiple of this, so that two and four cores have equal shares.
