@@ -1,5 +1,11 @@
 """The kernels on lists against the readable ones on arrays."""
 
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -146,3 +152,26 @@ def test_what_fades_ends_as_0_and_not_as_a_denormal(dtype):
     compiled.list_update(V, W, W.sum(axis=1), indptr, atoms, values, 1e-8, 0.5, out)
     assert out[0] == pytest.approx(1)
     assert out[1] == 0
+
+
+# --- where nothing may be written
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_kernels_are_kept_in_the_users_cache_or_not_at_all_where_the_package_may_not_be_written(tmp_path, kept):
+    package = tmp_path / "smalti"
+    shutil.copytree(Path(compiled.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    # A file where the folder would be: not even the superuser may write into it.
+    (package / "__pycache__").touch()
+    cache = tmp_path / "cache" if kept else package / "__pycache__" / "cache"
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"} | {
+        "PYTHONPATH": str(tmp_path),
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "XDG_CACHE_HOME": str(cache),
+    }
+    code = (
+        "import numpy as np; from smalti import compiled as c; x = np.zeros(2); c._copy(x + 1, x); print(c.__file__, x)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert run.stdout == f"{package / 'compiled.py'} [1. 1.]\n"
+    assert bool(list(tmp_path.rglob("*.nbi"))) is kept

@@ -27,8 +27,13 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 def kernel(function: Function) -> Function:
     """Compile on first call. Sums may be reordered, which SIMD needs; values are never NaN."""
-    fastmath = {"reassoc", "contract", "nsz", "nnan"}
-    return cast(Function, numba.njit(nogil=True, cache=True, error_model="numpy", fastmath=fastmath)(function))
+    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "nnan"}}
+    try:
+        compile_ = numba.njit(cache=True, **how)(function)
+    except RuntimeError:
+        # Neither beside this file nor in the user's cache may anything be kept: every process compiles for itself.
+        compile_ = numba.njit(**how)(function)
+    return cast(Function, compile_)
 
 
 # --- lists: the restrictions
@@ -91,55 +96,35 @@ def list_polyphony(
     """
     scale = values.dtype.type(keep)
     ranked = len(weights) > 0
-    scores = np.empty(0, values.dtype)
-    heap = np.empty(polyphony, values.dtype)
+    best, places = np.empty(polyphony, values.dtype), np.empty(polyphony, np.int64)
     for n in range(first, last):
         start, stop = indptr[n], indptr[n + 1]
-        count = stop - start
-        if count <= polyphony:
+        if stop - start <= polyphony:
             for j in range(start, stop):
                 out[j] = values[j]
             continue
-        if len(scores) < count:
-            scores = np.empty(2 * count, values.dtype)
-        for j in range(count):
-            scores[j] = values[start + j] * weights[atoms[start + j]] if ranked else values[start + j]
-        # The strongest so far, the weakest of them on top.
         for j in range(polyphony):
-            heap[j] = scores[j]
-        for j in range(polyphony // 2 - 1, -1, -1):
-            _sift(heap, j)
-        for j in range(polyphony, count):
-            if scores[j] > heap[0]:
-                heap[0] = scores[j]
-                _sift(heap, 0)
-        border = heap[0]
-        room = 0
+            best[j] = -1
+        for j in range(start, stop):
+            score = values[j] * weights[atoms[j]] if ranked else values[j]
+            if score > best[0]:
+                _insert(best, places, score, j)
         for j in range(polyphony):
-            room += heap[j] == border
-        for j in range(count):
-            survives = scores[j] > border
-            if scores[j] == border and room > 0:
-                survives = True
-                room -= 1
-            out[start + j] = values[start + j] if survives else scale * values[start + j]
+            best[j] = values[places[j]]
+        for j in range(start, stop):
+            out[j] = scale * values[j]
+        for j in range(polyphony):
+            out[places[j]] = best[j]
 
 
 @kernel
-def _sift(heap: Floats, top: int) -> None:
-    """Let the value at `top` sink until none below it is smaller."""
-    value = heap[top]
-    while True:
-        child = 2 * top + 1
-        if child >= len(heap):
-            break
-        if child + 1 < len(heap) and heap[child + 1] < heap[child]:
-            child += 1
-        if heap[child] >= value:
-            break
-        heap[top] = heap[child]
-        top = child
-    heap[top] = value
+def _insert(best: Floats, places: Integers, value: Any, place: int) -> None:
+    """Put `value` into its place among `best`, which rise, instead of the first."""
+    j = 1
+    while j < len(best) and best[j] < value:
+        best[j - 1], places[j - 1] = best[j], places[j]
+        j += 1
+    best[j - 1], places[j - 1] = value, place
 
 
 @kernel
@@ -302,7 +287,8 @@ def list_model(W: Floats, indptr: Integers, positions: Integers, values: Floats,
 
 @kernel
 def _model(W: Floats, positions: Integers, values: Floats, start: int, stop: int, floor: float, y: Floats) -> None:
-    y[:] = W.dtype.type(floor)
+    for f in range(len(y)):
+        y[f] = floor
     j = start
     # Four rows at once: the sum is then loaded and stored once for the four.
     while j + 4 <= stop:
@@ -385,7 +371,8 @@ def list_update(
 def dense_of(indptr: Integers, atoms: Integers, values: Floats, first: int, last: int, H: Floats) -> None:
     """Write the entries of the frames `first` to `last` into their rows of `H` (N, K), and 0 elsewhere."""
     for n in range(first, last):
-        H[n] = 0
+        for k in range(H.shape[1]):
+            H[n, k] = 0
         for j in range(indptr[n], indptr[n + 1]):
             H[n, atoms[j]] = values[j]
 
@@ -396,30 +383,28 @@ def listed(H: Floats, weights: Floats, least: float) -> tuple[Integers, Integers
     share = H.dtype.type(least)
     n_frames, n_atoms = H.shape
     indptr = np.zeros(n_frames + 1, np.int64)
-    kept = np.empty(n_atoms, np.bool_)
-    atoms = np.empty(n_atoms, np.int32)
-    values = np.empty(n_atoms, H.dtype)
-    count = 0
+    borders = np.empty((n_frames, 2), H.dtype)
     for n in range(n_frames):
         h = H[n]
-        loudest, strongest = H.dtype.type(0), H.dtype.type(0)
+        strongest, loudest = H.dtype.type(0), H.dtype.type(0)
         for k in range(n_atoms):
-            loudest = max(loudest, h[k] * weights[k])
             strongest = max(strongest, h[k])
-        few = 0
+            loudest = max(loudest, h[k] * weights[k])
+        borders[n, 0], borders[n, 1] = share * strongest, share * loudest
+        count = 0
         for k in range(n_atoms):
-            kept[k] = h[k] > share * strongest or h[k] * weights[k] > share * loudest
-            few += kept[k]
-        while count + few > len(atoms):
-            atoms = np.concatenate((atoms, np.empty_like(atoms)))
-            values = np.concatenate((values, np.empty_like(values)))
+            count += (h[k] > borders[n, 0]) | (h[k] * weights[k] > borders[n, 1])
+        indptr[n + 1] = indptr[n] + count
+    atoms, values = np.empty(indptr[n_frames], np.int32), np.empty(indptr[n_frames], H.dtype)
+    j = 0
+    for n in range(n_frames):
+        h = H[n]
         for k in range(n_atoms):
-            if kept[k]:
-                atoms[count] = k
-                values[count] = h[k]
-                count += 1
-        indptr[n + 1] = count
-    return indptr, atoms[:count].copy(), values[:count].copy()
+            if h[k] > borders[n, 0] or h[k] * weights[k] > borders[n, 1]:
+                atoms[j] = k
+                values[j] = h[k]
+                j += 1
+    return indptr, atoms, values
 
 
 # --- arrays, time-major: H is (N, K), W (K, F), V and the model (N, F), all in C order
@@ -456,22 +441,20 @@ def restricted(
     if repetition:
         _unrepeated(H, start, stop, repetition, keep, R)
     else:
-        R[:] = H[start:stop]
+        for m in range(stop - start):
+            _copy(H[start + m], R[m])
     if 0 < polyphony < n_atoms:
         largest = np.empty((n_atoms + CHUNK - 1) // CHUNK, H.dtype)
         scores = np.empty(n_atoms if len(weights) else 0, H.dtype)
-        heap = np.empty(polyphony, H.dtype)
+        best = np.empty(polyphony, H.dtype)
         places, values = np.empty(polyphony, np.int64), np.empty(polyphony, H.dtype)
         for row in R:
-            if len(weights):
-                for k in range(n_atoms):
-                    scores[k] = weights[k] * row[k]
-                _thin(row, scores, largest, heap, places, values, keep)
-            else:
-                _thin(row, row, largest, heap, places, values, keep)
+            for k in range(len(scores)):
+                scores[k] = weights[k] * row[k]
+            _thin(row, scores if len(weights) else row, largest, best, places, values, keep)
     for n in range(first, last):
         summed = out[n - first]
-        summed[:] = R[n - start]
+        _copy(R[n - start], summed)
         for s in range(len(borders) - 1):
             low, high = borders[s], borders[s + 1]
             for i in range(max(-continuity, start - n), min(continuity, stop - 1 - n) + 1):
@@ -486,7 +469,7 @@ def restricted(
 # Atoms whose largest is looked at first: a chunk that does not reach the p-th largest of all chunks is not searched.
 CHUNK = 32
 # Atoms of which all frames of a block are worked on at once, so that they stay in the fastest cache.
-STRIPE = 256
+STRIPE = 128
 
 
 @kernel
@@ -499,11 +482,12 @@ def _unrepeated(H: Floats, start: int, stop: int, reach: int, keep: float, R: Fl
     for low in range(0, n_atoms, STRIPE):
         width = min(STRIPE, n_atoms - low)
         for m in range(n + 2 * reach):
-            frame = start - reach + m
+            frame, one = start - reach + m, M[m]
             if 0 <= frame < n_frames:
-                M[m, :width] = H[frame, low : low + width]
+                _copy(H[frame, low : low + width], one)
             else:
-                M[m] = 0
+                for k in range(STRIPE):
+                    one[k] = 0
         # Doubling: a maximum over 2m frames is that of two over m, so 7 taps cost three passes and 101 cost seven.
         span = 1
         while 2 * span <= taps:
@@ -520,53 +504,51 @@ def _unrepeated(H: Floats, start: int, stop: int, reach: int, keep: float, R: Fl
 
 @kernel
 def _thin(
-    row: Floats, scores: Floats, largest: Floats, heap: Floats, places: Integers, values: Floats, keep: float
+    row: Floats, scores: Floats, largest: Floats, best: Floats, places: Integers, values: Floats, keep: float
 ) -> None:
-    """Scale by `keep` all of `row` in place but the ``len(heap)`` largest by `scores`; the rest is room to work in."""
-    n_atoms, polyphony = len(row), len(heap)
-    for c in range(len(largest)):
-        most = scores[c * CHUNK]
-        for k in range(c * CHUNK, min(n_atoms, (c + 1) * CHUNK)):
-            most = max(most, scores[k])
+    """Scale by `keep` all of `row` in place but the ``len(best)`` largest by `scores`; the rest is room to work in."""
+    n_atoms, polyphony = len(row), len(best)
+    whole = n_atoms // CHUNK
+    for c in range(whole):
+        # Its length has to be a constant for SIMD.
+        chunk = scores[c * CHUNK : (c + 1) * CHUNK]
+        most = chunk[0]
+        for k in range(CHUNK):
+            most = max(most, chunk[k])
         largest[c] = most
-    # The p-th largest of the chunks' largest is a border that at least p activations reach.
-    border = _least_of_largest(largest, heap) if len(largest) >= polyphony else row.dtype.type(0)
-    heap[:] = 0
-    for c in range(len(largest)):
-        if largest[c] >= border and largest[c] > heap[0]:
-            for k in range(c * CHUNK, min(n_atoms, (c + 1) * CHUNK)):
-                if scores[k] > heap[0]:
-                    heap[0] = scores[k]
-                    _sift(heap, 0)
-    border = heap[0]
-    room = 0
+    if whole < len(largest):
+        largest[whole] = scores[whole * CHUNK]
+        for k in range(whole * CHUNK, n_atoms):
+            largest[whole] = max(largest[whole], scores[k])
+    # The p-th largest of the chunks' largest is a border that p activations reach, and so do all p largest.
     for j in range(polyphony):
-        room += heap[j] == border
-    kept = 0
+        best[j] = -1
+    if len(largest) >= polyphony:
+        for c in range(len(largest)):
+            if largest[c] > best[0]:
+                _insert(best, places, largest[c], c)
+    border = best[0]
+    for j in range(polyphony):
+        best[j] = -1
     for c in range(len(largest)):
-        if largest[c] >= border and kept < polyphony:
+        if largest[c] >= border and largest[c] > best[0]:
             for k in range(c * CHUNK, min(n_atoms, (c + 1) * CHUNK)):
-                if scores[k] > border or (scores[k] == border and room > 0):
-                    room -= scores[k] == border
-                    places[kept] = k
-                    values[kept] = row[k]
-                    kept += 1
+                if scores[k] > best[0]:
+                    _insert(best, places, scores[k], k)
+    for j in range(polyphony):
+        values[j] = row[places[j]]
     scale = row.dtype.type(keep)
     for k in range(n_atoms):
         row[k] *= scale
-    for j in range(kept):
+    for j in range(polyphony):
         row[places[j]] = values[j]
 
 
 @kernel
-def _least_of_largest(largest: Floats, heap: Floats) -> Any:
-    """The ``len(heap)``-th largest."""
-    heap[:] = 0
-    for value in largest:
-        if value > heap[0]:
-            heap[0] = value
-            _sift(heap, 0)
-    return heap[0]
+def _copy(values: Floats, out: Floats) -> None:
+    # As a loop: an assignment of slices takes a second to compile.
+    for k in range(len(values)):
+        out[k] = values[k]
 
 
 @kernel
