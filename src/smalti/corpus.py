@@ -130,7 +130,7 @@ class Corpus(Dictionary):
     channels: int
 
     @property
-    def norms(self) -> Floats:  # type: ignore[override]
+    def norms(self) -> Floats:
         """(K,): the level of each atom, in a window of its own."""
         return self.levels
 
