@@ -51,9 +51,21 @@ FLOORS = {
         "workers",
     },
     "things": {"corpus", "dictionary", "synthesis", "metrics", "transposing"},
-    "job": {"settings", "jobs", "following", "mosaicing", "searching"},
-    "edges": {"audio", "examples", "plots", "demo", "making", "judging", "listening"},
-    "faces": {"cli", "__main__"},
+    "job": {"choosing", "settings", "jobs", "following", "mosaicing", "searching"},
+    "edges": {
+        "audio",
+        "shelves",
+        "segmenting",
+        "lending",
+        "collecting",
+        "examples",
+        "plots",
+        "demo",
+        "making",
+        "judging",
+        "listening",
+    },
+    "faces": {"cli", "cli_corpus", "__main__"},
 }
 FLOOR_OF = {entry: floor for floor, entries in FLOORS.items() for entry in entries}
 
@@ -79,6 +91,7 @@ OWNERS = {
     "matplotlib": {"plots"},
     "pooch": {"examples"},
     "requests": {"examples"},
+    "sqlite3": {"shelves"},
     "typer": {"cli"},
     "rich": {"cli"},
 }

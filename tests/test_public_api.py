@@ -17,6 +17,7 @@ import smalti
 PUBLIC = [
     "PRESETS",
     "AudioFileError",
+    "CorpusError",
     "Dictionary",
     "ExampleError",
     "LetItBee",
@@ -183,7 +184,7 @@ def test_a_class_is_documented(name):
 
 
 def test_errors_of_the_world_have_one_base_and_are_not_mistaken_for_the_callers():
-    for name in ("AudioFileError", "ExampleError", "MissingExtraError"):
+    for name in ("AudioFileError", "CorpusError", "ExampleError", "MissingExtraError"):
         assert issubclass(getattr(smalti, name), smalti.SmaltiError)
     assert not issubclass(smalti.SmaltiError, ValueError | TypeError | OSError)
 

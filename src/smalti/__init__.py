@@ -5,7 +5,7 @@ from smalti.audio import Recording, read_audio, write_audio
 from smalti.constraints import LetItBee
 from smalti.dictionary import Dictionary, build_dictionary
 from smalti.divergence import beta_divergence, multiplicative_update
-from smalti.errors import AudioFileError, ExampleError, MissingExtraError, SmaltiError
+from smalti.errors import AudioFileError, CorpusError, ExampleError, MissingExtraError, SmaltiError
 from smalti.mosaicing import Mosaic, mosaic
 from smalti.phase import griffin_lim
 from smalti.settings import PRESETS, Settings
@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "PRESETS",
     "AudioFileError",
+    "CorpusError",
     "Dictionary",
     "ExampleError",
     "LetItBee",

@@ -179,41 +179,49 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile carries n
 
 
 def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
+    blocks = list[Samples]()
+    with _without_decoder_chatter(), _opened(path) as file:
+        sr, channels = file.samplerate, file.channels
+        # Limits no file reaches, for times so large that they are infinite in frames.
+        first = round(min((start_s or 0) * sr, sys.maxsize // 2))
+        stop = sys.maxsize if end_s is None else round(min(end_s * sr, sys.maxsize))
+        if stop <= first:
+            raise AudioFileError(
+                f"cannot read {path} from {start_s or 0:g} to {end_s:g} s: at {sr} Hz that is not one sample; "
+                "choose a longer excerpt"
+            )
+        promise, end, damaged = _promise_of(file), 0, False
+        try:
+            while end < stop:
+                block = file.read(min(_BLOCK, stop - end), dtype="float32", always_2d=True)
+                if not len(block):
+                    break
+                if end + len(block) > first:
+                    blocks.append(block[max(first - end, 0) :])
+                end += len(block)
+        except soundfile.SoundFileError:
+            damaged = True
+        cut = promise.broken(end, damaged) if end < stop else ""
+    samples = np.ascontiguousarray(np.concatenate([np.zeros((0, channels), np.float32), *blocks]).T)
+    return _Decoded(together(list(samples)), sr, channels, first, end, end < stop, cut)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Stream]:
+    """A file of known format, and of a rate and channels that can be worked with."""
     # An absolute name, as libsndfile takes "-" for standard input; bytes, as names need not be valid text.
     name = str(path.absolute()) if os.name == "nt" else os.fsencode(path.absolute())
-    damaged = False
-    blocks = list[Samples]()
     try:
-        with _without_decoder_chatter(), _Stream(name) as file:
-            sr, channels, log = file.samplerate, file.channels, file.extra_info
+        with _Stream(name) as file:
             try:
-                check_rate("its sample rate", sr)
+                check_rate("its sample rate", file.samplerate)
             except ValueError as error:
                 raise AudioFileError(f"cannot use {path}: {error}") from error
-            if channels > MOST_CHANNELS:
+            if file.channels > MOST_CHANNELS:
                 raise AudioFileError(
-                    f"cannot use {path}: it has {channels} channels, more than {MOST_CHANNELS}; split it up first"
+                    f"cannot use {path}: it has {file.channels} channels, more than {MOST_CHANNELS}; split it up first"
                 )
-            promised, is_mp3 = _promised_frames(file), file.format == "MP3"
-            # Limits no file reaches, for times so large that they are infinite in frames.
-            first = round(min((start_s or 0) * sr, sys.maxsize // 2))
-            stop = sys.maxsize if end_s is None else round(min(end_s * sr, sys.maxsize))
-            if stop <= first:
-                raise AudioFileError(
-                    f"cannot read {path} from {start_s or 0:g} to {end_s:g} s: at {sr} Hz that is not one sample; "
-                    "choose a longer excerpt"
-                )
-            end = 0
-            try:
-                while end < stop:
-                    block = file.read(min(_BLOCK, stop - end), dtype="float32", always_2d=True)
-                    if not len(block):
-                        break
-                    if end + len(block) > first:
-                        blocks.append(block[max(first - end, 0) :])
-                    end += len(block)
-            except soundfile.SoundFileError:
-                damaged = True
+            yield file
     except soundfile.LibsndfileError as error:
         if error.code in _UNKNOWN_FORMAT:
             fault = "it is not audio of a known format; check the file, or convert it to WAV or FLAC first"
@@ -221,15 +229,28 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
             fault = f"it is damaged or of an unknown kind ({error.error_string.rstrip('.')}); export it again"
         raise AudioFileError(f"cannot read {path}: {fault}") from error
 
-    cut = ""
-    # An MP3 need not tell its length; libsndfile then guesses it from the size of the file, tags and all.
-    slack = round(0.25 * sr + 0.02 * promised) if is_mp3 else 0
-    if end < stop and (damaged or end < promised - slack or _OGG_WITHOUT_END.search(log)):
+
+class _Promise(NamedTuple):
+    frames: int  # that the header speaks of; 0 if it does not say
+    slack: int  # frames that it may be wrong by
+    sr: int
+    endless: bool  # the header itself lacks what should end the file
+
+    def broken(self, end: int, damaged: bool) -> str:
+        """What should be there and is not, if all that can be read are `end` frames; "" if nothing is missing."""
+        if not (damaged or self.endless or end < self.frames - self.slack):
+            return ""
         kind = "truncated or damaged" if damaged else "truncated"
-        promise = f"the header promises {promised / sr:.3f} s but " if promised > end else ""
-        cut = f"{kind}: {promise}only {end / sr:.3f} s can be read; using that"
-    samples = np.ascontiguousarray(np.concatenate([np.zeros((0, channels), np.float32), *blocks]).T)
-    return _Decoded(together(list(samples)), sr, channels, first, end, end < stop, cut)
+        promise = f"the header promises {self.frames / self.sr:.3f} s but " if self.frames > end else ""
+        return f"{kind}: {promise}only {end / self.sr:.3f} s can be read; using that"
+
+
+def _promise_of(file: _Stream) -> _Promise:
+    """To be asked before anything is read, since libsndfile's log then speaks of what it meets on the way."""
+    frames, sr = _promised_frames(file), int(file.samplerate)
+    # An MP3 need not tell its length; libsndfile then guesses it from the size of the file, tags and all.
+    slack = round(0.25 * sr + 0.02 * frames) if file.format == "MP3" else 0
+    return _Promise(frames, slack, sr, bool(_OGG_WITHOUT_END.search(file.extra_info)))
 
 
 def _promised_frames(file: soundfile.SoundFile) -> int:
@@ -243,6 +264,135 @@ def _promised_frames(file: soundfile.SoundFile) -> int:
         if present < promised < _SIZE_LEFT_OPEN:
             return max(1, round(frames * promised / max(1, present)))
     return frames
+
+
+class AudioStream:
+    """A sound file read from its beginning to its end in stretches, at any rate: memory does not go with its length.
+
+    As strict as `read_audio`, and every sample is the one that `read_audio` and `resample` would give.
+
+    Attributes
+    ----------
+    path : the file. own_sr, channels : int, what it has. sr : int, the rate of what is read.
+    promised_s : float, how long it says that it is; 0 if it does not.
+    said : what the file says of itself, by libsndfile's names: "title", "copyright", "license", "genre", ...
+    warnings : sentences about what was not as expected, once all stretches have been read.
+    """
+
+    def __init__(self, path: StrPath, *, sr: int | None = None) -> None:
+        """Look at the beginning of `path`; `sr` is its own if None.
+
+        Raises
+        ------
+        AudioFileError : as for `read_audio`.
+        """
+        self.path = Path(path)
+        _check_readable(self.path)
+        with self._opened() as file:
+            self.own_sr, self.channels = int(file.samplerate), int(file.channels)
+            self.promised_s = _promised_frames(file) / self.own_sr
+            self.said = {name: text for name, text in file.copy_metadata().items() if text}
+        self.sr = self.own_sr if sr is None else check_rate("sr", sr)
+        self.warnings: list[str] = []
+
+    def stretches(self, length: int) -> Iterator[Samples]:
+        """All samples, (C, n) float32 also where C is 1; n is `length` >= 1, and for the last of them 1 to `length`.
+
+        Raises
+        ------
+        AudioFileError : as for `read_audio`, when the fault is come to.
+        """
+        parts, held = list[Samples](), 0
+        for block in self._at_rate():
+            parts.append(block)
+            held += len(block)
+            while held >= length:
+                joined = np.concatenate(parts)
+                yield np.ascontiguousarray(joined[:length].T)
+                parts, held = [joined[length:]], held - length
+        if held:
+            yield np.ascontiguousarray(np.concatenate(parts).T)
+
+    def _at_rate(self) -> Iterator[Samples]:
+        """Blocks (n, C) at `sr`, of about a second."""
+        # Of one rate there is nothing to do; soxr would only copy.
+        if self.sr == self.own_sr:
+            yield from self._blocks()
+            return
+        resampler = soxr.ResampleStream(self.own_sr, self.sr, self.channels, dtype="float32", quality="VHQ")
+        made, came = 0, 0
+        for block in self._blocks():
+            came += len(block)
+            out = resampler.resample_chunk(block)
+            made += len(out)
+            yield out
+        rest = resampler.resample_chunk(np.zeros((0, self.channels), np.float32), last=True)
+        wanted = (2 * came * self.sr + self.own_sr) // (2 * self.own_sr)
+        if wanted == 0:
+            raise AudioFileError(
+                f"cannot use {self.path}: its {came / self.own_sr:.2g} s are less than one sample at {self.sr} Hz; "
+                "choose a longer recording or a higher --sr"
+            )
+        yield rest[: wanted - made]
+
+    def _blocks(self) -> Iterator[Samples]:
+        """Blocks (n, C) as they are in the file, of about a second; what is no sound is refused."""
+        with self._opened() as file:
+            promise, at, damaged = _promise_of(file), 0, False
+            wanted = -(-self.own_sr // _BLOCK) * _BLOCK
+            parts, held = list[Samples](), 0
+            while True:
+                try:
+                    part = file.read(_BLOCK, dtype="float32", always_2d=True)
+                except soundfile.SoundFileError:
+                    part, damaged = np.zeros((0, self.channels), np.float32), True
+                parts.append(part)
+                held += len(part)
+                if held and (not len(part) or held >= wanted):
+                    block = np.concatenate(parts)
+                    # In one pass: NaN and infinity survive both extremes.
+                    if not max(-float(block.min()), float(block.max())) <= LOUDEST:
+                        bad = np.flatnonzero(~(np.abs(block) <= LOUDEST).all(axis=1))
+                        raise AudioFileError(
+                            f"cannot use {self.path}: it holds samples that are NaN, infinite or beyond {LOUDEST:g}, "
+                            f"the first at {(at + bad[0]) / self.own_sr:.3f} s; export it again or cut that part out"
+                        )
+                    yield block
+                    at += held
+                    parts, held = [], 0
+                if not len(part):
+                    break
+            cut = promise.broken(at, damaged)
+        if not at:
+            fault = "it is truncated or damaged and nothing of it can be decoded" if cut else "it holds no samples"
+            raise AudioFileError(f"cannot read {self.path}: {fault}; record, export or download it again")
+        if cut:
+            self.warnings.append(cut)
+
+    @contextmanager
+    def _opened(self) -> Iterator[_Stream]:
+        try:
+            # Opened first by us, whose errors say why.
+            with self.path.open("rb"), _opened(self.path) as file:
+                yield file
+        except OSError as error:
+            raise AudioFileError(
+                f"cannot read {self.path}: {_reason(error)}; check its permissions and disk"
+            ) from error
+
+
+def file_sha256(path: StrPath) -> str:
+    """Hex digest of a whole file.
+
+    Raises
+    ------
+    AudioFileError : if it cannot be read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise AudioFileError(f"cannot read {path}: {_reason(error)}; check its permissions and disk") from error
 
 
 def _check_excerpt(start_s: float | None, end_s: float | None) -> None:

@@ -66,8 +66,9 @@ def analyse(samples: Floats, sr: int) -> Analysis:
     params, mono = StftParams.from_seconds(MIDDLE_S, HOP_S, sr), mixed_down(samples)
     centres = np.arange(params.n_frames(len(mono))) * params.hop
     # By Parseval, what the norm over the bins up to half the sample rate is, but for the two at its ends.
-    norms = np.sqrt(frame_powers(mono, params) * (params.n_fft / 2)).astype(np.float32)
-    norms[cancelled_frames(samples, params)] = 0
+    powers = frame_powers(mono, params)
+    norms = np.sqrt(powers * (params.n_fft / 2)).astype(np.float32)
+    norms[cancelled_frames(samples, params, kept=powers)] = 0
     seen = [view.T for view in views(mono, centres, params.hop, sr)]
     looks = np.concatenate(seen, axis=1)
     looks[norms == 0] = 0

@@ -298,12 +298,16 @@ def build_dictionary(
     )
 
 
-def cancelled_frames(recording: Floats, params: StftParams) -> NDArray[np.bool_]:
-    """(N,) bools: which frames of (L,) or (C, L) keep too little of their channels' mean power when mixed down."""
+def cancelled_frames(recording: Floats, params: StftParams, *, kept: Floats | None = None) -> NDArray[np.bool_]:
+    """(N,) bools: which frames of (L,) or (C, L) keep too little of their channels' mean power when mixed down.
+
+    `kept` are the `frame_powers` of the mono mix, if they are known.
+    """
     if recording.ndim == 1:
         return np.zeros(params.n_frames(len(recording)), bool)
     power = sum(frame_powers(channel, params) for channel in recording) / len(recording)
-    lost: NDArray[np.bool_] = frame_powers(mixed_down(recording), params) < CANCELLED * power
+    kept = frame_powers(mixed_down(recording), params) if kept is None else kept
+    lost: NDArray[np.bool_] = kept < CANCELLED * power
     return lost
 
 

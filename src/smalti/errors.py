@@ -17,6 +17,10 @@ class PitchFileError(SmaltiError):
     """A melody that was written down cannot be read."""
 
 
+class CorpusError(SmaltiError):
+    """A corpus cannot be built, or is not what it should be: damaged, made by another version, or no corpus at all."""
+
+
 class ExampleError(SmaltiError):
     """A named example recording cannot be fetched or is not what it should be."""
 

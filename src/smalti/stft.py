@@ -142,23 +142,39 @@ def spectra_at(samples: Floats, centres: NDArray[np.intp], n_fft: int, *, window
     around[begin - first : end - first] = samples[begin:end]
     frames = np.lib.stride_tricks.sliding_window_view(around, n_fft)[centres - (first + half)]
     weights = _window(StftParams(n_fft, n_fft // 4, window), samples.dtype.str)
-    spectra: Complexes = scipy.fft.rfft(frames * weights, axis=1, overwrite_x=True)
+    # A copy, as it was put together by a list of places.
+    frames *= weights
+    spectra: Complexes = scipy.fft.rfft(frames, axis=1, overwrite_x=True)
     return spectra.T
 
 
 def frame_powers(samples: Floats, params: StftParams) -> Floats:
     """Power of each windowed frame of (L,) `samples`, (N,) float64: the sum of its squared samples."""
-    powers: Floats = np.square(_cut(samples, params), dtype=np.float64) @ np.square(_window(params, "<f8"))
+    weights = np.square(_window(params, "<f8"))
+    hops, rest = divmod(params.n_fft, params.hop)
+    if rest:
+        powers: Floats = np.square(_cut(samples, params), dtype=np.float64) @ weights
+        return powers
+    # Frames have hops in common: each is squared once, and weighed by every part of the window that it lies under.
+    padded = _padded(samples, params).reshape(-1, params.hop)
+    n_frames = len(padded) - hops + 1
+    parts = np.square(padded, dtype=np.float64) @ weights.reshape(hops, params.hop).T
+    powers = sum(parts[part : part + n_frames, part] for part in range(hops))  # type: ignore[assignment]
     return powers
 
 
 def _cut(samples: Floats, params: StftParams) -> Floats:
     """The samples of each frame, (N, n_fft), not windowed: a read-only view of a padded copy."""
+    return np.lib.stride_tricks.sliding_window_view(_padded(samples, params), params.n_fft)[:: params.hop]
+
+
+def _padded(samples: Floats, params: StftParams) -> Floats:
+    """`samples` between zeros, from where the first frame begins to where the last one ends."""
     n_frames = params.n_frames(len(samples))
     half = params.n_fft // 2
     padded = np.zeros((n_frames - 1) * params.hop + params.n_fft, samples.dtype)
     padded[half : half + len(samples)] = samples
-    return np.lib.stride_tricks.sliding_window_view(padded, params.n_fft)[:: params.hop]
+    return padded
 
 
 def istft(spectrum: Complexes, params: StftParams, *, length: int) -> Floats:

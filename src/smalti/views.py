@@ -61,7 +61,8 @@ def views(
             weights = _weights(params, sr, ear_weighting).astype(samples.dtype)[:, None]
             bands = np.empty((len(centres), len(edges) - 1), samples.dtype)
             for rows, block in _blocks(samples, centres + offset, params):
-                bands[rows] = pool(weights * np.abs(block), edges).T
+                magnitudes = np.abs(block)
+                bands[rows] = pool(weights * magnitudes if ear_weighting else magnitudes, edges).T
             of_look.append(bands)
         out.append(np.concatenate(of_look, axis=1).T)
     return out

@@ -1,0 +1,632 @@
+"""From folders of recordings to a corpus on disk, and from that to a `Corpus` to make mosaics of.
+
+Files are read and analysed on every core by threads, which only ever hold a few segments of five minutes; one writer,
+the caller's thread, puts what they made on the shelves. What is stored is what is analysed: the sound in 16 bits, so
+that a mosaic takes no decoding of hours, and can never disagree with what was chosen by.
+"""
+
+import math
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smalti._checks import check_rate
+from smalti.audio import AudioStream, StrPath, file_sha256, find_audio
+from smalti.choosing import check_pattern, meets
+from smalti.corpus import hop_at
+from smalti.errors import AudioFileError, CorpusError
+from smalti.lending import list_files, listed_files
+from smalti.segmenting import Analysed, Piece, analysed, pieces
+from smalti.shelves import (
+    DiskFull,
+    FileRow,
+    SegmentRow,
+    WriteLock,
+    Writer,
+    as_json,
+    corpus_path,
+    from_json,
+)
+from smalti.workers import n_cores
+
+# What is made is put on the disk for good whenever it has come to so many bytes or files: seconds of work.
+COMMIT_BYTES, COMMIT_FILES = 1 << 26, 500
+# Where more than this share of the arrays is of files that are not in the corpus any more, they are written anew.
+MOST_HOLES = 1 / 3
+# A corpus has an index to search by from so many frames on.
+INDEXED_FROM = 20_000
+
+
+# Building
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a build did: how many files it analysed, found unchanged, found under another name, took out.
+
+    `unreadable` says why of each file that cannot be used; `seconds` is the sound that was analysed, `warnings` are
+    sentences for the user.
+    """
+
+    analysed: int = 0
+    unchanged: int = 0
+    moved: int = 0
+    removed: int = 0
+    seconds: float = 0.0
+    unreadable: Mapping[str, str] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a build is.
+
+    Attributes
+    ----------
+    stage : "waiting" for another build, "looking" for files, "analysing", "compacting" or "done".
+    done_files, total_files, done_bytes, total_bytes : of the files that were found.
+    done_s : seconds of sound analysed. total_s : what all that is to be analysed may come to, judging by its size.
+    path : the file that was worked on last.
+    built : what was done so far; at stage "done", all of it.
+    """
+
+    stage: str
+    done_files: int = 0
+    total_files: int = 0
+    done_bytes: int = 0
+    total_bytes: int = 0
+    done_s: float = 0.0
+    total_s: float = 0.0
+    path: str = ""
+    built: Built = Built()
+
+
+class _Found(NamedTuple):
+    path: Path
+    name: bytes  # as the corpus calls it
+    size: int
+    mtime_ns: int
+    tags: tuple[str, ...]
+
+
+def build_corpus(
+    folders: Sequence[StrPath],
+    name: StrPath,
+    *,
+    sr: int | None = None,
+    tags: Sequence[str] = (),
+    licence: str = "",
+    index: Callable[[NDArray[np.float16]], bytes] | None = None,
+) -> Iterator[Progress]:
+    """Analyse the sound files of `folders` into the corpus `name`, or bring it up to date.
+
+    Files are analysed if they are new or their content has changed; files that are gone from `folders` are taken out of
+    the corpus. What was done is kept, whenever it is stopped: run again, it goes on.
+
+    Parameters
+    ----------
+    folders : folders and files. name : the corpus's folder, made if it is not there; ``.corpus`` is added.
+    sr : sample rate in Hz of a new corpus, 44100 if None; of one that is there, its own.
+    tags : of every file, beside the names of the folders between those given and it, and its genre.
+    licence : of every file, instead of what it says itself.
+    index : makes of the keys (R, D) of a large corpus what it is searched with; None makes nothing.
+
+    Yields
+    ------
+    Progress, often; the last one is "done". Closing the generator stops the build.
+
+    Raises
+    ------
+    AudioFileError : if a folder cannot be searched, or holds no sound file: an empty folder may be a disk that is not
+        there, and years of work are not taken out for that.
+    CorpusError : if the corpus cannot be written, is damaged, or at another rate.
+    """
+    if isinstance(folders, (str, os.PathLike)):
+        raise TypeError(f"folders must be a list of paths, got {os.fspath(folders)!r}; put it in a list")
+    folder = corpus_path(name)
+    for tag in tags:
+        check_pattern("tags", tag)
+    if sr is not None:
+        check_rate("sr", sr)
+    yield Progress("looking")
+    found = _found(folders, folder)
+    lock = WriteLock(folder)
+    try:
+        while not lock.acquired():
+            yield Progress("waiting", total_files=len(found))
+            # By the time it is our turn there may be others.
+            found = _found(folders, folder)
+        writer = Writer(folder, sr)
+        try:
+            yield from _Build(writer, found, _roots(folders), tuple(tags), licence, index).steps()
+        finally:
+            writer.close()
+    finally:
+        lock.release()
+
+
+def _roots(folders: Iterable[StrPath]) -> list[str]:
+    return [os.path.realpath(folder) for folder in folders]
+
+
+def _found(folders: Sequence[StrPath], corpus: Path) -> dict[bytes, _Found]:
+    """The sound files, by the names that the corpus has for them, in order."""
+    base = os.path.realpath(corpus)
+    found, seen = dict[bytes, _Found](), set[str]()
+    for folder, root in zip(folders, _roots(folders), strict=True):
+        for path in find_audio([folder]):
+            inside = path.relative_to(folder)
+            # Two names of one file are one file.
+            if (real := os.path.realpath(path)) in seen:
+                continue
+            seen.add(real)
+            place = Path(root) / inside
+            try:
+                status = place.stat()
+            except OSError:  # gone since a moment
+                continue
+            name = _name(str(place), base)
+            found[name] = _Found(place, name, status.st_size, status.st_mtime_ns, inside.parts[:-1])
+    return dict(sorted(found.items()))
+
+
+def _name(place: str, base: str) -> bytes:
+    """What a corpus calls a file: as seen from its own folder, where they share one and so may move together."""
+    try:
+        shared = Path(os.path.commonpath([place, base]))
+    except ValueError:  # two drives
+        return os.fsencode(place)
+    if shared == shared.parent:
+        return os.fsencode(place)
+    return os.fsencode(os.path.relpath(place, base).replace(os.sep, "/"))
+
+
+class _Part(NamedTuple):
+    """A segment of a file was analysed."""
+
+    found: _Found
+    attempt: int
+    made: Analysed
+
+
+class _Read(NamedTuple):
+    """A file was read to its end."""
+
+    found: _Found
+    attempt: int
+    n_parts: int
+    row: FileRow  # but for its id and loudness
+
+
+class _Same(NamedTuple):
+    """A file is one that the corpus has, there or at another place."""
+
+    found: _Found
+    row: FileRow
+    tags: tuple[str, ...]
+
+
+class _Failed(NamedTuple):
+    found: _Found
+    fault: str
+
+
+class _Crashed(NamedTuple):
+    error: BaseException
+
+
+@dataclass
+class _Open:
+    """A file some of whose segments have come."""
+
+    attempt: int
+    id: int
+    parts: dict[int, SegmentRow] = field(default_factory=dict)
+    loudness: dict[int, float] = field(default_factory=dict)
+    read: _Read | None = None
+
+
+class _Build:
+    """One build: threads that read, threads that analyse, and `steps`, which writes what they made."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        found: dict[bytes, _Found],
+        roots: Sequence[str],
+        tags: tuple[str, ...],
+        licence: str,
+        index: Callable[[NDArray[np.float16]], bytes] | None,
+    ) -> None:
+        self._writer, self._found, self._tags, self._licence, self._index = writer, found, tags, licence, index
+        files = writer.shelves.files
+        self._sr = writer.about.sr
+        self._known = {row.path: row for row in files.values()}
+        self._gone = {row.id: row for row in files.values() if row.path not in found and self._under(roots, row)}
+        self._built = Built()
+        self._unreadable = dict[str, str]()
+        self._warnings = list[str]()
+        self._open = dict[bytes, _Open]()
+        self._since_commit = 0
+        n = n_cores()
+        self._stop, self._turn, self._readers = threading.Event(), threading.Lock(), n
+        self._pieces = queue.Queue[tuple[_Found, int, Piece] | None](n)
+        self._made = queue.Queue[_Part | _Read | _Same | _Failed | _Crashed | None](2 * n)
+        self._threads = [
+            threading.Thread(target=work, daemon=True) for work in (self._read_all, self._analyse_all) for _ in range(n)
+        ]
+        self._progress = Progress("analysing", total_files=len(found), total_bytes=sum(f.size for f in found.values()))
+
+    def _under(self, roots: Sequence[str], row: FileRow) -> bool:
+        place = str(self._writer.shelves.place(row))
+        return any(place == root or place.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
+
+    # --- the writer
+
+    def steps(self) -> Iterator[Progress]:
+        """Do it all; see `build_corpus`."""
+        todo = list(self._unchanged())
+        self._tasks = iter(todo)
+        self._todo_bytes = sum(found.size for found in todo)
+        yield self._progress
+        try:
+            yield from self._analysed()
+            self._writer.forget(self._gone)
+            self._built = replace(self._built, removed=len(self._gone))
+            self._commit()
+            for share in compacted(self._writer):
+                yield replace(self._progress, stage="compacting", done_bytes=round(share * self._progress.total_bytes))
+            self._write_index()
+        except DiskFull as error:
+            with suppress(CorpusError):
+                self._commit()
+            raise self._full() from error
+        except (GeneratorExit, KeyboardInterrupt):
+            self._commit()
+            raise
+        finally:
+            self._stop.set()
+        built = replace(self._built, unreadable=self._unreadable, warnings=tuple(self._warnings))
+        yield replace(self._progress, stage="done", path="", built=built)
+
+    def _unchanged(self) -> Iterator[_Found]:
+        """Go through what was found; yields what has to be looked into."""
+        for found in self._found.values():
+            row = self._known.get(found.name)
+            if row is None or row.fault or (row.size, row.mtime_ns) != (found.size, found.mtime_ns):
+                yield found
+                continue
+            self._keep(row, found, found.tags)
+            self._built = replace(self._built, unchanged=self._built.unchanged + 1)
+            self._done(found)
+
+    def _keep(self, row: FileRow, found: _Found, tags: Sequence[str]) -> None:
+        """A file's row is as it was, but for where and when it was found, and for what the user says of it."""
+        kept = replace(
+            row,
+            path=found.name,
+            size=found.size,
+            mtime_ns=found.mtime_ns,
+            tags=row.tags if set(tags) <= set(from_json(row.tags)) and row.path == found.name else as_json(tags),
+            given=_joined(from_json(row.given), self._tags),
+            licence=self._licence or row.licence,
+        )
+        if kept != row:
+            self._writer.add(kept)
+
+    def _done(self, found: _Found) -> None:
+        p = self._progress
+        self._progress = replace(
+            p, done_files=p.done_files + 1, done_bytes=p.done_bytes + found.size, path=str(found.path)
+        )
+
+    def _analysed(self) -> Iterator[Progress]:
+        """Take what the threads made until they have made it all."""
+        for thread in self._threads:
+            thread.start()
+        running = n_cores()
+        while running:
+            made = self._made.get()
+            if made is None:
+                running -= 1
+                continue
+            self._take(made)
+            if self._writer.appended >= COMMIT_BYTES or self._since_commit >= COMMIT_FILES:
+                self._commit()
+            yield self._progress
+
+    def _take(self, made: "_Part | _Read | _Same | _Failed | _Crashed") -> None:
+        if isinstance(made, _Crashed):
+            raise made.error
+        found = made.found
+        if isinstance(made, _Part):
+            self._shelve(made)
+        elif isinstance(made, _Read):
+            self._opened(found, made.attempt).read = made
+        elif isinstance(made, _Failed):
+            if str(found.path) in self._unreadable:  # by an earlier segment
+                return
+            self._unreadable[str(found.path)] = made.fault
+            self._open.pop(found.name, None)
+            known = self._known.get(found.name)
+            id_ = known.id if known else self._new_id()
+            self._writer.forget([id_])
+            self._writer.add(
+                FileRow(id_, found.name, found.size, found.mtime_ns, tags=as_json(found.tags), fault=made.fault)
+            )
+            self._finish(found)
+        else:
+            self._recognise(made)
+        if found.name in self._open and str(found.path) not in self._unreadable:
+            self._complete(found)
+
+    def _new_id(self) -> int:
+        self._writer.next_id += 1
+        return self._writer.next_id - 1
+
+    def _opened(self, found: _Found, attempt: int) -> _Open:
+        """What has come of a file; nothing, if it is being read anew."""
+        of = self._open.get(found.name)
+        if of is None or of.attempt < attempt:
+            known = self._known.get(found.name)
+            of = self._open[found.name] = _Open(attempt, known.id if known else self._new_id())
+        return of
+
+    def _shelve(self, part: _Part) -> None:
+        of = self._opened(part.found, part.attempt)
+        if part.attempt < of.attempt:
+            return
+        # Keys, levels and looks have their rows in common, and those are counted with the looks.
+        kinds = ("keys", "levels", "looks", "samples")
+        at = {kind: self._writer.append(kind, part.made.arrays[kind]) for kind in kinds}
+        segment = replace(part.made.segment, file=of.id, row=at["looks"], first=at["samples"])
+        of.parts[segment.part], of.loudness[segment.part] = segment, part.made.loudness
+        own_s = segment.n_rows * hop_at(self._sr) / self._sr
+        self._progress = replace(self._progress, done_s=self._progress.done_s + own_s, path=str(part.found.path))
+
+    def _complete(self, found: _Found) -> None:
+        """Make a file part of the corpus if all of it has come."""
+        of = self._open[found.name]
+        if of.read is None or len(of.parts) < of.read.n_parts:
+            return
+        del self._open[found.name]
+        shares = [(part.n_rows, of.loudness[n]) for n, part in of.parts.items()]
+        power = sum(n * 10 ** (lufs / 10) for n, lufs in shares) / sum(n for n, _ in shares)
+        row = replace(
+            of.read.row,
+            id=of.id,
+            loudness=10 * math.log10(power) if power > 0 else None,
+            given=_joined((), self._tags),
+            licence=self._licence or of.read.row.licence,
+        )
+        self._writer.forget([of.id])
+        self._writer.add(row, *of.parts.values())
+        self._warnings += [f"{found.path}: {said}" for said in from_json(row.warnings)]
+        self._built = replace(
+            self._built, analysed=self._built.analysed + 1, seconds=self._built.seconds + row.duration_s
+        )
+        self._finish(found)
+
+    def _recognise(self, made: _Same) -> None:
+        replaced = self._known.get(made.found.name)
+        if replaced is not None and replaced.id != made.row.id:
+            self._writer.forget([replaced.id])
+        moved = made.row.path != made.found.name
+        self._keep(made.row, made.found, made.tags)
+        self._built = replace(
+            self._built,
+            moved=self._built.moved + moved,
+            unchanged=self._built.unchanged + (not moved),
+        )
+        self._finish(made.found)
+
+    def _finish(self, found: _Found) -> None:
+        self._since_commit += 1
+        self._done(found)
+        p = self._progress
+        # What is left is taken to hold as much sound a byte as what is done.
+        done = max(1, p.done_bytes - (p.total_bytes - self._todo_bytes))
+        self._progress = replace(p, total_s=p.done_s * self._todo_bytes / done)
+
+    def _commit(self) -> None:
+        self._writer.commit()
+        self._since_commit = 0
+
+    def _full(self) -> CorpusError:
+        p, about = self._progress, self._writer.about
+        a_second = about.sr / hop_at(about.sr) * (2 * (about.bands + about.keys) + 8) + 4 * about.sr
+        needed = f"; what is left may take {_size(a_second * (p.total_s - p.done_s))} more" if p.total_s else ""
+        return CorpusError(
+            f"cannot go on building {self._writer.folder}: no space left on its disk{needed}; what was analysed so far "
+            "is kept: free some and run the same command again"
+        )
+
+    def _write_index(self) -> None:
+        about = self._writer.about
+        if self._index is None or about.rows < INDEXED_FROM or about.index_rows == about.rows:
+            return
+        self._writer.write_index(self._index(self._writer.current().mapped("keys")))
+
+    # --- threads
+
+    def _put(self, into: "queue.Queue[Any]", what: Any) -> None:
+        """Wait until there is room, or the build is stopped."""
+        while not self._stop.is_set():
+            with suppress(queue.Full):
+                into.put(what, timeout=0.2)
+                return
+        raise _Stopped
+
+    def _read_all(self) -> None:
+        """A thread: read one file after the other."""
+        try:
+            while True:
+                with self._turn:
+                    found = next(self._tasks, None)
+                if found is None:
+                    break
+                try:
+                    self._read(found)
+                except AudioFileError as error:
+                    self._put(self._made, _Failed(found, str(error)))
+            with self._turn:
+                self._readers -= 1
+                last = not self._readers
+            if last:
+                for _ in range(n_cores()):
+                    self._put(self._pieces, None)
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self._crash(error)
+
+    def _analyse_all(self) -> None:
+        """A thread: analyse one piece after the other."""
+        try:
+            while True:
+                with suppress(queue.Empty):
+                    task = self._pieces.get(timeout=0.2)
+                    if task is None:
+                        self._put(self._made, None)
+                        return
+                    found, attempt, piece = task
+                    try:
+                        made: _Part | _Failed = _Part(found, attempt, analysed(piece, self._sr))
+                    except ValueError as error:
+                        made = _Failed(found, f"cannot use {found.path}: {error}")
+                    self._put(self._made, made)
+                if self._stop.is_set():
+                    return
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self._crash(error)
+
+    def _crash(self, error: BaseException) -> None:
+        with suppress(_Stopped):
+            self._put(self._made, _Crashed(error))
+
+    def _read(self, found: _Found) -> None:
+        """Recognise a file, or read it to its end."""
+        sha256 = ""
+        if (row := self._known.get(found.name)) is not None and not row.fault:
+            sha256 = file_sha256(found.path)
+            if sha256 == row.sha256:
+                self._put(self._made, _Same(found, row, found.tags))
+                return
+        if any(row.size == found.size and not row.fault for row in list(self._gone.values())):
+            sha256 = sha256 or file_sha256(found.path)
+            with self._turn:
+                moved = next((row for row in self._gone.values() if row.sha256 == sha256), None)
+                if moved is not None:
+                    del self._gone[moved.id]
+            if moved is not None:
+                self._put(self._made, _Same(found, moved, _tags(found, AudioStream(found.path))))
+                return
+        for attempt in range(2):
+            before = _status(found)
+            stream = AudioStream(found.path, sr=self._sr)
+            n_parts = length = 0
+            for piece in pieces(stream):
+                self._put(self._pieces, (found, attempt, piece))
+                n_parts, length = n_parts + 1, piece.begin + piece.samples.shape[1]
+            sha256 = file_sha256(found.path)
+            if _status(found) == before:
+                row = FileRow(
+                    0,
+                    found.name,
+                    *before,
+                    sha256=sha256,
+                    sr=stream.own_sr,
+                    channels=stream.channels,
+                    duration_s=length / self._sr,
+                    licence=stream.said.get("license", "") or stream.said.get("copyright", ""),
+                    tags=as_json(_tags(found, stream)),
+                    warnings=as_json(stream.warnings),
+                )
+                self._put(self._made, _Read(found, attempt, n_parts, row))
+                return
+        raise AudioFileError(f"cannot read {found.path}: it changes while it is read; build again when it is finished")
+
+
+class _Stopped(Exception):
+    """The build was stopped while a thread waited to hand on what it had."""
+
+
+def _joined(texts: Sequence[str], more: Sequence[str]) -> str:
+    return as_json(dict.fromkeys((*texts, *more)))
+
+
+def _tags(found: _Found, stream: AudioStream) -> tuple[str, ...]:
+    genre = stream.said.get("genre", "").strip()
+    return (*found.tags, *((genre,) if genre and genre not in found.tags else ()))
+
+
+def _status(found: _Found) -> tuple[int, int]:
+    try:
+        status = found.path.stat()
+    except OSError as error:
+        raise AudioFileError(f"cannot read {found.path}: it is gone; build again") from error
+    return status.st_size, status.st_mtime_ns
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.1f} GB" if n_bytes >= 1e9 else f"{max(1.0, n_bytes / 1e6):.0f} MB"
+
+
+def compacted(writer: Writer) -> Iterator[float]:
+    """Write arrays anew if they are full of holes; yields how far that is. A full disk leaves them as they are."""
+    about, shelves = writer.about, writer.current()
+    rows = sum(segment.n_rows for segment in shelves.segments)
+    samples = sum(segment.length * segment.channels for segment in shelves.segments)
+    if rows >= (1 - MOST_HOLES) * about.rows and samples >= (1 - MOST_HOLES) * about.samples:
+        return
+    with suppress(DiskFull):
+        yield from writer.compact()
+
+
+def remove_files(name: StrPath, patterns: Sequence[str], *, waiting: Callable[[], None] = lambda: None) -> list[str]:
+    """Take the files out of a corpus that meet one of `patterns`; see `smalti.choosing.Filters`.
+
+    Parameters
+    ----------
+    waiting : called a few times a second while another process writes the corpus; may raise.
+
+    Returns
+    -------
+    list of the paths that were taken out, as the corpus calls them.
+
+    Raises
+    ------
+    CorpusError : if there is no such corpus, it is damaged, or nothing in it meets a pattern.
+    """
+    listed = list_files(name)
+    for pattern in patterns:
+        check_pattern("patterns", pattern)
+        if not any(meets(one, pattern) for one in listed):
+            raise CorpusError(f"no file of {corpus_path(name)} meets {pattern!r}; see 'smalti corpus list'")
+    folder = corpus_path(name)
+    lock = WriteLock(folder)
+    try:
+        while not lock.acquired():
+            waiting()
+        writer = Writer(folder, None)
+        try:
+            out = [one for one in listed_files(writer.shelves) if any(meets(one, pattern) for pattern in patterns)]
+            writer.forget([one.id for one in out])
+            writer.commit()
+            for _ in compacted(writer):
+                pass
+        finally:
+            writer.close()
+    finally:
+        lock.release()
+    return [one.path for one in out]
