@@ -43,6 +43,8 @@ FLOORS = {
         "sparse_coding",
         "phase",
         "workers",
+        "exact",
+        "descent",
     },
     "things": {"dictionary", "synthesis", "metrics", "transposing"},
     "job": {"settings", "jobs", "following", "mosaicing"},

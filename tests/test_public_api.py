@@ -18,6 +18,7 @@ PUBLIC = [
     "PRESETS",
     "AudioFileError",
     "Dictionary",
+    "ExactStep",
     "ExampleError",
     "LetItBee",
     "MissingExtraError",
@@ -30,6 +31,7 @@ PUBLIC = [
     "activation_steps",
     "beta_divergence",
     "build_dictionary",
+    "exact_steps",
     "griffin_lim",
     "istft",
     "mosaic",
@@ -37,6 +39,7 @@ PUBLIC = [
     "pursuit_steps",
     "read_audio",
     "solve_activations",
+    "solve_exact",
     "sparse_code",
     "stft",
     "synthesize",
@@ -59,6 +62,7 @@ LOADED = [
     "smalti.dictionary",
     "smalti.divergence",
     "smalti.errors",
+    "smalti.exact",
     "smalti.following",
     "smalti.grains",
     "smalti.jobs",
@@ -73,12 +77,14 @@ LOADED = [
     "smalti.transposing",
     "smalti.views",
     "smalti.voices",
+    "smalti.workers",
 ]
 UNLOADED = {
     "IPython",
     "PIL",
     "click",
     "matplotlib",
+    "numba",
     "onnxruntime",
     "pooch",
     "pyloudnorm",
@@ -150,7 +156,12 @@ def test_a_function_documents_its_parameters_and_what_it_gives(name):
     assert "\n".join(parts[""]).strip()
     if "same arguments" in function.__doc__:
         # A short form refers to its long one, and must keep to it.
-        long_form = getattr(smalti, {"solve_activations": "activation_steps", "sparse_code": "pursuit_steps"}[name])
+        long_forms = {
+            "solve_activations": "activation_steps",
+            "solve_exact": "exact_steps",
+            "sparse_code": "pursuit_steps",
+        }
+        long_form = getattr(smalti, long_forms[name])
         assert inspect.signature(long_form).parameters == parameters
         return
     assert not set(parameters) - described(parts["Parameters"])
