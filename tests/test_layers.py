@@ -49,6 +49,8 @@ FLOORS = {
         "compiled_search",
         "search",
         "workers",
+        "exact",
+        "descent",
     },
     "things": {"corpus", "dictionary", "synthesis", "metrics", "transposing"},
     "job": {"choosing", "settings", "jobs", "following", "mosaicing", "searching"},

@@ -19,6 +19,7 @@ PUBLIC = [
     "AudioFileError",
     "CorpusError",
     "Dictionary",
+    "ExactStep",
     "ExampleError",
     "LetItBee",
     "MissingExtraError",
@@ -31,6 +32,7 @@ PUBLIC = [
     "activation_steps",
     "beta_divergence",
     "build_dictionary",
+    "exact_steps",
     "griffin_lim",
     "istft",
     "mosaic",
@@ -38,6 +40,7 @@ PUBLIC = [
     "pursuit_steps",
     "read_audio",
     "solve_activations",
+    "solve_exact",
     "sparse_code",
     "stft",
     "synthesize",
@@ -62,6 +65,7 @@ LOADED = [
     "smalti.divergence",
     "smalti.engine",
     "smalti.errors",
+    "smalti.exact",
     "smalti.following",
     "smalti.grains",
     "smalti.jobs",
@@ -157,7 +161,12 @@ def test_a_function_documents_its_parameters_and_what_it_gives(name):
     assert "\n".join(parts[""]).strip()
     if "same arguments" in function.__doc__:
         # A short form refers to its long one, and must keep to it.
-        long_form = getattr(smalti, {"solve_activations": "activation_steps", "sparse_code": "pursuit_steps"}[name])
+        long_forms = {
+            "solve_activations": "activation_steps",
+            "solve_exact": "exact_steps",
+            "sparse_code": "pursuit_steps",
+        }
+        long_form = getattr(smalti, long_forms[name])
         assert inspect.signature(long_form).parameters == parameters
         return
     assert not set(parameters) - described(parts["Parameters"])

@@ -6,6 +6,7 @@ from smalti.constraints import LetItBee
 from smalti.dictionary import Dictionary, build_dictionary
 from smalti.divergence import beta_divergence, multiplicative_update
 from smalti.errors import AudioFileError, CorpusError, ExampleError, MissingExtraError, SmaltiError
+from smalti.exact import ExactStep, exact_steps, solve_exact
 from smalti.mosaicing import Mosaic, mosaic
 from smalti.phase import griffin_lim
 from smalti.settings import PRESETS, Settings
@@ -21,6 +22,7 @@ __all__ = [
     "AudioFileError",
     "CorpusError",
     "Dictionary",
+    "ExactStep",
     "ExampleError",
     "LetItBee",
     "MissingExtraError",
@@ -33,6 +35,7 @@ __all__ = [
     "activation_steps",
     "beta_divergence",
     "build_dictionary",
+    "exact_steps",
     "griffin_lim",
     "istft",
     "mosaic",
@@ -40,6 +43,7 @@ __all__ = [
     "pursuit_steps",
     "read_audio",
     "solve_activations",
+    "solve_exact",
     "sparse_code",
     "stft",
     "synthesize",
