@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from smalti._checks import Floats
 from smalti.bands import a_weights, band_edges, pool
 from smalti.channels import n_channels
+from smalti.choosing import Limit
 from smalti.dictionary import Dictionary
 from smalti.settings import Settings
 from smalti.sparse_coding import unit_columns
@@ -25,6 +26,8 @@ class Job:
     target : (L,) samples, the mono mix. spectrum : (F, N) its STFT. dictionary : the source. settings : how.
     recording : (L,) or (C, L), the target with all its channels.
     transposition : how the source comes to the target's pitches; None if that was not asked.
+    weights : (R,) how much each recording of the source counts, or None for all alike.
+    limits : how much of the mosaic some of them may be.
     """
 
     target: Floats
@@ -33,6 +36,8 @@ class Job:
     settings: Settings
     recording: Floats
     transposition: Transposition | None = None
+    weights: Floats | None = None
+    limits: tuple[Limit, ...] = ()
 
     @property
     def n_solves(self) -> int:

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from smalti._checks import Floats, check_rate, check_sound
 from smalti.activations import Seed, activation_steps
 from smalti.channels import coherent_as, imaged, mixed_down, rows, together
+from smalti.choosing import Limit
 from smalti.cleaning import faded, without_offset
 from smalti.constraints import limit_polyphony
 from smalti.corpus import Corpus, corpus_of, hop_at
@@ -231,11 +232,20 @@ def prepare(
     target_name: str = "target",
     target_f0: ArrayLike | None = None,
     source_f0: ArrayLike | Sequence[ArrayLike] | None = None,
+    weights: Floats | None = None,
+    limits: Sequence[Limit] = (),
 ) -> Job:
     """Check and analyse both recordings; arguments as for `mosaic`, `names` as for `build_dictionary`.
 
-    `target_name` is what warnings call the target.
+    `target_name` is what warnings call the target. `weights` and `limits` are those of `Job`; the source is searched
+    then, however short it is.
     """
+    told_apart = weights is not None or bool(limits)
+    if told_apart and not (settings.searchable and settings.search != "never"):
+        raise ValueError(
+            "sources can be weighed and limited only where they are looked up; take the preset balanced, faithful or "
+            "source-like as they are"
+        )
     recording, sr = check_sound("target", target), check_rate("sr", sr)
     if isinstance(source, Corpus):
         source = on_grid(source, settings, params)
@@ -258,7 +268,9 @@ def prepare(
         if settings.fade_s:
             recordings = [faded(of, round(settings.fade_s * sr)) for of in recordings]
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
-        if _looks_up(dictionary, settings):
+        if told_apart and params.hop != hop_at(sr):
+            raise ValueError(f"hop is {params.hop}, but sources can be weighed and limited only at {hop_at(sr)}")
+        if told_apart or _looks_up(dictionary, settings):
             dictionary = corpus_of(dictionary.recordings, sr, params=params, names=dictionary.names)
         _warn_of_short({name: of.shape[-1] for name, of in zip(dictionary.names, recordings, strict=True)}, params)
     if settings.channels == "mono":
@@ -274,7 +286,7 @@ def prepare(
     spectrum = stft(samples, dictionary.params)
     if settings.transpose == "off" and (target_f0 is not None or source_f0 is not None):
         raise ValueError("a pitch is given but transpose is 'off'; pass transpose='follow', or leave the pitch out")
-    job = Job(samples, spectrum, dictionary, settings, recording)
+    job = Job(samples, spectrum, dictionary, settings, recording, weights=weights, limits=tuple(limits))
     if settings.transpose == "off" or not samples.any():
         return job
     return replace(job, transposition=transposition_of(job, target_f0=target_f0, source_f0=source_f0))

@@ -4,7 +4,7 @@ The target's frames are looked up in a corpus, what is still missing is looked u
 of whole grains go on among what was found. Nothing here is as large as source frames times target frames.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import TypeVar
@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 
 from smalti._checks import Floats, Integers
 from smalti.activations import Seed
+from smalti.choosing import Limit
 from smalti.corpus import Corpus, keys_of
 from smalti.divergence import beta_divergence, noise_floor
 from smalti.engine import Lists
 from smalti.grains import Runs, choose_runs, places, runs_in, smoothed
 from smalti.jobs import Job, may_sound
-from smalti.search import nearest
+from smalti.search import EXACT_BELOW, nearest
 from smalti.steps import Step
 from smalti.views import stack, view_gains, views
 from smalti.workers import over_blocks
@@ -50,6 +51,7 @@ class Entries:
     lists : E entries; see `smalti.compiled`.
     rows, scales : (E,) their rows of the corpus's looks, and what these are to be multiplied by.
     sums, norms : (E,) float32 of the looks, weighed by the gains of the bands, before they are scaled.
+    weights : (E,) float32, how much their recordings count.
     """
 
     lists: Lists
@@ -57,11 +59,12 @@ class Entries:
     scales: Floats
     sums: Floats
     norms: Floats
+    weights: Floats
 
     def loudness(self, rank: str) -> Floats:
-        """(E,) what activations are multiplied by before they are ranked; see `smalti.constraints.LetItBee`."""
+        """(E,) what activations are ranked by: as `smalti.constraints.LetItBee` says, times the weights."""
         norms: Floats = self.scales * self.norms
-        return {"h": np.ones_like(norms), "contribution": norms, "energy": norms**2}[rank]
+        return self.weights * {"h": np.ones_like(norms), "contribution": norms, "energy": norms**2}[rank]
 
     def with_values(self, values: Floats) -> "Entries":
         return replace(self, lists=self.lists._replace(values=values))
@@ -71,7 +74,7 @@ class Entries:
         indptr, atoms, values = self.lists
         counted = np.concatenate([[0], np.cumsum(kept)])
         lists = Lists(counted[indptr], atoms[kept], values[kept])
-        return Entries(lists, self.rows[kept], self.scales[kept], self.sums[kept], self.norms[kept])
+        return Entries(lists, self.rows[kept], self.scales[kept], self.sums[kept], self.norms[kept], self.weights[kept])
 
     @property
     def frames(self) -> Integers:
@@ -80,7 +83,7 @@ class Entries:
 
     @property
     def contributions(self) -> Floats:
-        """(E,) how much of each entry is heard: its activation times the norm of its atom."""
+        """(E,) how much each entry counts: its activation times the norm of its atom, and its weight."""
         return self.lists.values * self.loudness("contribution")
 
 
@@ -93,12 +96,14 @@ class Comparison:
     corpus : the source.
     seen : the target's views. V : (N, B) float32, the same side by side, at their gains.
     gains : (B,) float32, of the bands.
+    weights : (R,) float32, how much each recording counts.
     """
 
     corpus: Corpus
     seen: list[Floats]
     V: Floats
     gains: Floats
+    weights: Floats
 
     @classmethod
     def of(cls, job: Job, corpus: Corpus) -> "Comparison":
@@ -107,7 +112,8 @@ class Comparison:
         weights = view_gains(seen)
         gains = np.repeat(weights, [len(view) for view in seen]).astype(np.float32)
         V = np.ascontiguousarray(stack(seen, weights).T, np.float32)
-        return cls(corpus, seen, V, gains)
+        even = np.ones(len(corpus.recordings)) if job.weights is None else job.weights
+        return cls(corpus, seen, V, gains, np.asarray(even, np.float32))
 
     @cached_property
     def floor(self) -> float:
@@ -122,6 +128,10 @@ class Comparison:
     @cached_property
     def segments(self) -> Integers:
         return self.corpus.segments.astype(np.int32)
+
+    def segments_at(self, atoms: Integers) -> Integers:
+        """The recording of each atom, whatever for those that are -1."""
+        return self.corpus.segments[np.maximum(atoms, 0)]
 
     def queries(self, of: Floats) -> Floats:
         """(N, D) keys of magnitudes (N, B) as `V` has them."""
@@ -139,7 +149,8 @@ class Comparison:
             compiled_search.look_statistics(self.bits, rows[e], self.gains, sums[e], norms[e])
 
         over_blocks(work, len(atoms), size=4096)
-        return Entries(Lists(indptr, atoms, values), rows, self.corpus.scales[atoms], sums, norms)
+        weights = self.weights[self.corpus.segments[atoms]]
+        return Entries(Lists(indptr, atoms, values), rows, self.corpus.scales[atoms], sums, norms, weights)
 
     def update(self, entries: Entries, least: float = LEAST) -> Floats:
         """(E,) what one multiplicative update makes of the activations."""
@@ -238,8 +249,9 @@ def found(comparison: Comparison, of: Floats, allowed: NDArray[np.bool_], *, n: 
     """
     from smalti import compiled, compiled_search
 
-    corpus = comparison.corpus
-    hits, scores = nearest(corpus.keys, comparison.queries(of), HITS, index=corpus.index, allowed=allowed)
+    hits, scores = hits_of(comparison, comparison.queries(of), allowed)
+    # What counts more is found sooner, too.
+    scores *= comparison.weights[comparison.segments_at(hits)]
     order = np.argsort(hits, axis=1)
     hits, scores = np.take_along_axis(hits, order, axis=1), np.take_along_axis(scores, order, axis=1)
     there = hits >= 0
@@ -256,6 +268,23 @@ def found(comparison: Comparison, of: Floats, allowed: NDArray[np.bool_], *, n: 
 
     over_blocks(work, len(hits), size=FRAMES)
     return best
+
+
+def hits_of(
+    comparison: Comparison, queries: Floats, allowed: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Atoms, (N, m), -1 where there are no more, and how near their keys are to each query."""
+    corpus = comparison.corpus
+    n_allowed = np.count_nonzero(allowed)
+    if corpus.index is None or n_allowed <= EXACT_BELOW:
+        return nearest(corpus.keys, queries, HITS, allowed=allowed)
+    # What is filed are all frames that the corpus has, whatever is left out today.
+    rows = np.zeros(corpus.index.ntotal, bool)
+    rows[corpus.rows[allowed]] = True
+    atoms = np.full(len(rows), -1, np.int64)
+    atoms[corpus.rows] = np.arange(corpus.n_atoms)
+    hits, scores = nearest(corpus.keys, queries, HITS, index=corpus.index, allowed=None if rows.all() else rows)
+    return np.where(hits >= 0, atoms[hits], -1), scores
 
 
 def along_diagonals(
@@ -329,16 +358,23 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[Step]:
     """As `smalti.mosaicing.solve_steps`, of a corpus in which what to consider is looked up."""
     settings = job.settings
     comparison, allowed = Comparison.of(job, corpus), may_sound(corpus, settings)
+    allowed &= (comparison.weights > 0)[corpus.segments]
+    if not allowed.any():
+        raise ValueError("every recording that sounds has weight 0; give one of them more")
     reach = max(1, round((settings.grain_length_s / corpus.hop_s - 1) / 2))
-    find = partial(found, comparison, allowed=allowed, n=settings.shortlist, reach=reach)
+    find = partial(found, comparison, n=settings.shortlist, reach=reach)
     generator = np.random.default_rng(rng)
-    anchors = find(comparison.V)
+    anchors = find(comparison.V, allowed)
+    for limit in job.limits:
+        # Something has to take the places that these may not.
+        if (others := allowed & ~limit.recordings[corpus.segments]).any():
+            anchors = np.concatenate([anchors, find(comparison.V, others)], axis=1)
     entries = _started(anchors, comparison, allowed, reach, settings.start_spread, generator)
     for i in range(FIRST_ROUNDS):
         strength = (i + 1) / FIRST_ROUNDS
         entries = entries.with_values(restricted(entries, job, comparison, layers=FIRST_LAYERS, strength=strength))
         entries = entries.with_values(comparison.update(entries))
-    anchors = np.concatenate([anchors, find(comparison.missing(entries))], axis=1)
+    anchors = np.concatenate([anchors, find(comparison.missing(entries), allowed)], axis=1)
     yield from listed_steps(job, comparison, anchors, allowed, rng=generator)
 
 
@@ -408,34 +444,55 @@ def restricted_to(entries: Entries, layers: int) -> Floats:
 
 
 def _chosen(entries: Entries, job: Job, comparison: Comparison) -> Runs:
-    settings = job.settings
-    heard = entries.contributions
-    runs = runs_in(
-        entries.lists.atoms.astype(np.intp),
-        entries.frames.astype(np.intp),
-        heard,
-        comparison.corpus.segments,
-        len(comparison.V),
-        under_frame_db=settings.masking_db,
-    )
+    """The stretches to sound, of which none takes more than its limit.
+
+    Where one does, its weakest stretches give way, and the choice is made again among what is left.
+    """
+    settings, segments = job.settings, comparison.corpus.segments
     shortest = max(1, round(settings.shortest_grain_s / job.dictionary.hop_s))
-    return runs.only(choose_runs(runs, layers=settings.layers or 1, shortest=shortest))
+    atoms, frames, heard = entries.lists.atoms.astype(np.intp), entries.frames.astype(np.intp), entries.contributions
+    while True:
+        runs = runs_in(atoms, frames, heard, segments, len(comparison.V), under_frame_db=settings.masking_db)
+        runs = runs.only(choose_runs(runs, layers=settings.layers or 1, shortest=shortest))
+        dropped = beyond_limits(runs, segments, job.limits)
+        if not dropped.any():
+            return runs
+        gone = code_of(*places(runs.only(np.flatnonzero(dropped))), len(segments))
+        heard = np.where(np.isin(code_of(atoms, frames, len(segments)), gone), 0, heard)
+
+
+def beyond_limits(runs: Runs, segments: Integers, limits: Sequence[Limit]) -> NDArray[np.bool_]:
+    """(R,) bools: the weakest stretches of each limited source that are too much of it, by time."""
+    dropped = np.zeros(len(runs.lengths), bool)
+    for limit in limits:
+        limited = limit.recordings[segments[runs.atoms]]
+        others = int(runs.lengths[~limited & ~dropped].sum())
+        strongest = np.flatnonzero(limited)[np.argsort(-runs.energies[limited], kind="stable")]
+        used = np.cumsum(runs.lengths[strongest])
+        # used <= share * (used + others)
+        dropped[strongest[used * (1 - limit.share) > limit.share * others + 1e-9]] = True
+    return dropped
+
+
+def code_of(atoms: Integers, frames: Integers, n_atoms: int) -> NDArray[np.int64]:
+    """One number for each place of H, rising as lists do."""
+    codes: NDArray[np.int64] = frames * np.int64(n_atoms) + atoms
+    return codes
 
 
 def _order(runs: Runs, n_atoms: int) -> NDArray[np.intp]:
     """What puts all that the stretches hold, stretch after stretch, into the order of lists."""
-    atoms, frames = places(runs)
-    return np.argsort(frames * np.int64(n_atoms) + atoms)
+    return np.argsort(code_of(*places(runs), n_atoms))
 
 
 def _kept(entries: Entries, runs: Runs, comparison: Comparison) -> Entries:
     """The entries of the given stretches, and those alone; as `smalti.grains.keep_runs`."""
     n_atoms, indptr = comparison.corpus.n_atoms, entries.lists.indptr
     atoms, frames = places(runs)
-    codes = frames * np.int64(n_atoms) + atoms
+    codes = code_of(atoms, frames, n_atoms)
     order = np.argsort(codes)
     atoms, frames, codes = atoms[order], frames[order], codes[order]
-    had = entries.frames * np.int64(n_atoms) + entries.lists.atoms
+    had = code_of(entries.lists.atoms, entries.frames, n_atoms)
     at = np.minimum(np.searchsorted(had, codes), max(0, len(had) - 1))
     values = np.where(had[at] == codes, entries.lists.values[at], 0) if len(had) else np.zeros(0, np.float32)
     loudest = np.zeros(len(indptr) - 1, np.float32)
