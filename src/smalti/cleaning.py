@@ -6,6 +6,11 @@ import scipy.fft
 from smalti._checks import Floats
 from smalti.channels import rows, together
 
+# Peaks of recordings, full scale being 1. Beyond the loudest, the sums of a long window are too large for single
+# precision; below the quietest, the squares of a spectrum vanish in it.
+LOUDEST = 1e7
+QUIETEST = 1e-15
+
 
 def without_offset(samples: Floats, sr: int) -> Floats:
     """(L,) or (C, L) `samples` without their offset, where it is a twentieth of their deviation or more.

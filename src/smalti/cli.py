@@ -4,6 +4,7 @@
 """
 
 import io
+import math
 import os
 import re
 import signal
@@ -27,6 +28,7 @@ from rich.text import Text
 import smalti
 from smalti._checks import check_choice, check_real
 from smalti.audio import check_writable, write_audio
+from smalti.choosing import Filters
 from smalti.errors import SmaltiError
 from smalti.examples import EXAMPLES, example_name, fetch_example
 from smalti.judging import describe_case, judge_steps, measure_made, read_case
@@ -43,6 +45,8 @@ from smalti.listening import (
     write_listening,
 )
 from smalti.making import (
+    NO_CHOICE,
+    Choice,
     Outputs,
     check_memory,
     check_outputs,
@@ -217,7 +221,9 @@ def make(
     ],
     source: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE", help="What to build it from: sound files, folders of them, example:NAME."),
+        typer.Argument(
+            metavar="SOURCE", help="What to build it from: sound files, folders of them, example:NAME, or NAME.corpus."
+        ),
     ],
     output: Annotated[
         Path,
@@ -338,6 +344,28 @@ def make(
             help="Follow the melody in this text file, lines of 'seconds, hertz' (0: no pitch), not the tracked one.",
         ),
     ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Use only sources that match: a name, a folder, '*.flac' or tag:NAME."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Use no sources that match; may be given again.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Use only sources with this tag; may be given again.")
+    ] = None,
+    shortest: Annotated[float | None, typer.Option(min=0, metavar="S", help="Use no shorter sources.")] = None,
+    longest: Annotated[float | None, typer.Option(min=0, metavar="S", help="Use no longer sources.")] = None,
+    quietest: Annotated[float | None, typer.Option(metavar="LUFS", help="Use no quieter sources.")] = None,
+    loudest: Annotated[float | None, typer.Option(metavar="LUFS", help="Use no louder sources.")] = None,
+    weight: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN=X", help="How much matching sources count: 2 twice, 0.5 half, 0 not at all."),
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN=PERCENT", help="How much of the mosaic matching sources may be at most."),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -393,6 +421,8 @@ def make(
     smalti make example:trumpet example:humpback -o whale.wav --figures pictures
 
     smalti make song.wav oboe.wav -o oboe_sings.wav --preset melodic
+
+    smalti make song.wav nature.corpus -o garden.wav --exclude storms --limit rain=20
     """
     settings = configure(
         preset,
@@ -430,6 +460,7 @@ def make(
     }
     _check_transposing(settings, [f"--{name}" for name, value in given.items() if value is not None])
     params = _grid(n_fft, hop)
+    choice = _choice(include, exclude, tag, shortest, longest, quietest, loudest, weight, limit)
     outputs = Outputs(output, subtype, figures, report, overwrite, drawn=figures_of(settings))
     made = _make(
         _locate(target, quiet),
@@ -441,6 +472,7 @@ def make(
         start_s=start,
         end_s=end,
         melody_file=target_f0,
+        choice=choice,
         seed=seed,
         quiet=quiet or json,
         measured=json or report is not None,
@@ -449,6 +481,46 @@ def make(
         print(report_json(made), end="")
     elif not quiet:
         print(_line(_sentence(made)))
+
+
+def _choice(
+    include: list[str] | None,
+    exclude: list[str] | None,
+    tag: list[str] | None,
+    shortest: float | None,
+    longest: float | None,
+    quietest: float | None,
+    loudest: float | None,
+    weight: list[str] | None,
+    limit: list[str] | None,
+) -> Choice:
+    """What of the sources may be used, and how much."""
+    filters = Filters(
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        tags=tuple(tag or ()),
+        shortest_s=shortest or 0.0,
+        longest_s=math.inf if longest is None else longest,
+        quietest_lufs=-math.inf if quietest is None else quietest,
+        loudest_lufs=math.inf if loudest is None else loudest,
+    )
+    weights = dict(_pattern("weight", text) for text in weight or ())
+    limits = {pattern: percent / 100 for pattern, percent in (_pattern("limit", text) for text in limit or ())}
+    return Choice(filters, weights, limits)
+
+
+def _pattern(option: str, text: str) -> tuple[str, float]:
+    """A pattern and a number, from text such as rain=20."""
+    pattern, equals, number = text.rpartition("=")
+    try:
+        if not equals:
+            raise ValueError(text)
+        value = float(number)
+    except ValueError:
+        raise ValueError(f"--{option} is {text!r}; pass PATTERN=NUMBER, such as rain=20") from None
+    if option == "limit":
+        check_real(f"--limit {pattern}", value, least=0, most=100)
+    return pattern, value
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -610,6 +682,7 @@ def _make(
     start_s: float | None = None,
     end_s: float | None = None,
     melody_file: Path | None = None,
+    choice: Choice = NO_CHOICE,
     seed: int = 0,
     quiet: bool = False,
     measured: bool = False,
@@ -621,7 +694,7 @@ def _make(
     melody = None if melody_file is None else read_melody(melody_file)
     if settings.transpose != "off":
         check_tracker()
-    inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s, sr=settings.sr)
+    inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s, sr=settings.sr, choice=choice)
     check_outputs(outputs, [*inputs.files, *written], sr=inputs.sr, channels=inputs.channels_of(settings))
     for sentence in inputs.warnings:
         said.append(sentence)
@@ -633,11 +706,13 @@ def _make(
     with _collecting(said):
         job = prepare(
             inputs.target_samples,
-            list(inputs.source_samples),
+            inputs.source,
             inputs.sr,
             settings,
             params=params,
             names=[str(source.path) for source in inputs.sources],
+            weights=inputs.weights,
+            limits=inputs.limits,
             target_name=str(inputs.target.path),
             target_f0=None if melody is None else melody.on_grid(n_frames, hop_s, start_s=start_s or 0.0),
         )
@@ -711,6 +786,9 @@ def _sentence(report: dict[str, Any]) -> str:
     """What was made, how long it took, how well it fits."""
     output, sources = report["output"], len(report["sources"])
     of = report["sources"][0]["path"] if sources == 1 else f"{sources} recordings"
+    if report["corpus"] is not None:
+        used = len(report["corpus"]["used"])
+        of = f"{used} of the {report['corpus']['files']} recordings in {report['corpus']['path']}"
     loudness, gain, limited = output["loudness_lufs"], report["peak_gain_db"], report["limited_db"]
     leak = report["leak"]
     level = "silent" if loudness is None else f"{loudness:.1f} LUFS"

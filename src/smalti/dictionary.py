@@ -246,6 +246,12 @@ class Dictionary:
         """Seconds from one atom to the next."""
         return self.params.hop / self.sr
 
+    @cached_property
+    def stretches(self) -> NDArray[np.intp]:
+        """(K,) which run of atoms, each a hop after the one before it in its recording, each belongs to."""
+        goes_on = (np.diff(self.segments) == 0) & (np.diff(self.centres) == self.params.hop)
+        return np.concatenate([np.zeros(1, np.intp), np.cumsum(~goes_on)])[: self.n_atoms]
+
     @property
     def borders(self) -> tuple[int, ...]:
         """The first atom of every recording but the first."""

@@ -16,8 +16,9 @@ from smalti._checks import Floats
 from smalti.audio import Recording, read_audio, resample, same_file
 from smalti.bands import audible
 from smalti.channels import mixed_down, rows
+from smalti.cleaning import QUIETEST
 from smalti.errors import AudioFileError
-from smalti.making import QUIETEST, Inputs, provenance, read_inputs
+from smalti.making import Inputs, provenance, read_inputs, refuse_corpora
 from smalti.metrics import Blueprint, Reference, measure, reference
 from smalti.metrics.artefacts import clipped_share
 from smalti.metrics.features import GRID, RATE
@@ -88,6 +89,7 @@ def read_case(
         (93 ms) cannot be judged.
     ValueError : if the excerpt is no stretch of time.
     """
+    refuse_corpora(sources)
     inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s)
     recordings = tuple(read_audio(mosaic) for mosaic in mosaics)
     for recording in (inputs.target, *recordings):
@@ -193,11 +195,31 @@ def measure_made(inputs: Inputs, mosaic: Mosaic) -> tuple[dict[str, float] | Non
     if not np.abs(inputs.target_samples).max() > QUIETEST:
         return None, (f"no measures: {inputs.target.path} is silent, and nothing can be compared with silence",)
     if mosaic.transposition is None or not mosaic.transposition.n_voices:
-        return measure(mosaic.audio, _reference(inputs), blueprint=blueprint_of(mosaic)), ()
+        against = reference(inputs.target_samples, _heard_of(inputs, mosaic), inputs.sr)
+        return measure(mosaic.audio, against, blueprint=blueprint_of(mosaic)), ()
     # What was shifted can have no other timbre than that of the source as shifted.
     grains = [part.grains.dictionary.recordings[0] for part in mosaic.parts if part.grains is not None]
     against = reference(inputs.target_samples, [*inputs.source_samples, *grains], inputs.sr)
     return measure(mosaic.audio, against, blueprint=blueprint_of(mosaic), f0=_melodies(inputs, mosaic)), ()
+
+
+# Of a corpus no more than so much is compared with: what the most of a mosaic is made of.
+_MOST_COMPARED_S = 600.0
+
+
+def _heard_of(inputs: Inputs, mosaic: Mosaic) -> Sequence[Floats]:
+    """The source recordings that a mosaic is compared with: all, or of a corpus those that sound."""
+    if inputs.shelf is None:
+        return inputs.source_samples
+    dictionary = mosaic.dictionary
+    sounding = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
+    share = np.bincount(dictionary.segments, weights=sounding, minlength=len(dictionary.recordings))
+    out, left = list[Floats](), round(_MOST_COMPARED_S * mosaic.sr)
+    for of in np.argsort(-share, kind="stable"):
+        if left > 0:
+            out.append(dictionary.recordings[of][..., :left])
+            left -= out[-1].shape[-1]
+    return out
 
 
 def _melodies(inputs: Inputs, mosaic: Mosaic) -> tuple[Floats, Floats] | None:

@@ -161,6 +161,7 @@ class Shelf:
 
     Attributes
     ----------
+    folder : where it lies.
     corpus : of the R segments whose files pass. A segment's recording holds what lies 0.1 s beyond its borders too, so
         that frames beside them sound as they look.
     files : of which they are, in order. `Corpus.files` counts these.
@@ -172,6 +173,7 @@ class Shelf:
         passes, or None; see `Corpus.rows`. n_rows : how many rows there are.
     """
 
+    folder: Path
     corpus: Corpus
     files: tuple[Listed, ...]
     weights: NDArray[np.float32]
@@ -231,6 +233,7 @@ def open_corpus(
     # Files in order are mostly not in order on the disk; where they are, nothing is copied.
     in_order = len(rows) == shelves.about.rows and bool((np.diff(rows) == 1).all())
     return Shelf(
+        folder=shelves.folder,
         corpus=Corpus(
             segments=np.repeat(np.arange(len(segments)), counts),
             centres=np.concatenate([of.centre + np.arange(of.n_rows) * params.hop for of in segments]),

@@ -23,10 +23,11 @@ import numpy as np
 from smalti._checks import Floats, check_count, check_real
 from smalti.audio import Recording, check_writable, encode_audio, read_audio, resample, same_file
 from smalti.channels import mixed_down, n_channels, rows, together
+from smalti.cleaning import QUIETEST
 from smalti.errors import AudioFileError
 from smalti.judging import FAR_OFF_S
 from smalti.levels import CEILING_DB, MARGIN_DB, amplified, integrated_loudness, match_loudness, true_peak
-from smalti.making import QUIETEST, Inputs, provenance, read_inputs
+from smalti.making import Inputs, provenance, read_inputs, refuse_corpora
 
 PAGE, SOUNDS = "listen.html", "sounds"
 # Where the page's template takes the key.
@@ -104,6 +105,7 @@ def read_contest(
     for i, mosaic in enumerate(mosaics):
         if any(same_file(mosaic, other) for other in mosaics[:i]):
             raise ValueError(f"{mosaic} is named twice; name two that differ")
+    refuse_corpora(sources)
     inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s)
     recordings = tuple(read_audio(mosaic) for mosaic in mosaics)
     for recording in (inputs.target, *recordings):

@@ -4,6 +4,7 @@
 not be written at the end, `write_outputs` writes sound, pictures and report, each whole or not at all.
 """
 
+import functools
 import hashlib
 import importlib
 import json
@@ -11,7 +12,7 @@ import math
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -31,24 +32,26 @@ from smalti.audio import (
     write_atomic,
 )
 from smalti.channels import mixed_down, n_channels
+from smalti.choosing import Filters, Limit, limits_of, weights_of
+from smalti.cleaning import LOUDEST, QUIETEST
 from smalti.constraints import segment_slices
-from smalti.errors import AudioFileError, PitchFileError, SmaltiError
+from smalti.corpus import Corpus
+from smalti.dictionary import Dictionary
+from smalti.errors import AudioFileError, CorpusError, PitchFileError, SmaltiError
 from smalti.jobs import Job
+from smalti.lending import Shelf, open_corpus
 from smalti.levels import integrated_loudness
-from smalti.mosaicing import Mosaic, Part, output_channels
+from smalti.mosaicing import Mosaic, Part, looked_up, output_channels
 from smalti.pitch import HIGHEST_HZ, LOWEST_HZ, track_pitch
+from smalti.search import EXACT_BELOW, unpacked
 from smalti.settings import Settings
+from smalti.shelves import ENDING
 from smalti.stft import StftParams
 from smalti.transposing import Transposition
 
 FIGURES = ("spectrograms", "activations", "similarity", "divergence")
 # One more where the source is brought to the target's pitches.
 PITCH_FIGURE = "pitch"
-
-# Peaks of recordings, full scale being 1. Beyond the loudest, the sums of a long window are too large for single
-# precision; below the quietest, the squares of a spectrum vanish in it.
-LOUDEST = 1e7
-QUIETEST = 1e-15
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +65,8 @@ class Inputs:
     sr : working rate in Hz.
     skipped : files that could not be used, and why.
     warnings : sentences for the user.
+    weights : how much each source counts, or None for all alike. limits : how much of the mosaic some of them may be.
+    shelf : the corpus that is the source; `sources` and `source_samples` are empty then.
     """
 
     target: Recording
@@ -71,15 +76,44 @@ class Inputs:
     sr: int
     skipped: Mapping[str, str]
     warnings: tuple[str, ...]
+    weights: Floats | None = None
+    limits: tuple[Limit, ...] = ()
+    shelf: Shelf | None = None
 
     def channels_of(self, settings: Settings) -> int:
         """How many channels a mosaic of them has."""
-        return output_channels(settings, n_channels(self.target_samples), list(map(n_channels, self.source_samples)))
+        sources = [self.shelf.corpus.channels] if self.shelf else list(map(n_channels, self.source_samples))
+        return output_channels(settings, n_channels(self.target_samples), sources)
 
     @property
     def files(self) -> list[Path]:
         """Every file that was named or found, used or not."""
-        return [self.target.path, *(source.path for source in self.sources), *map(Path, self.skipped)]
+        of_corpus = [one.place for one in self.shelf.files] if self.shelf else []
+        return [self.target.path, *(source.path for source in self.sources), *map(Path, self.skipped), *of_corpus]
+
+    @property
+    def source(self) -> list[Floats] | Corpus:
+        """What `smalti.mosaicing.prepare` takes."""
+        return self.shelf.corpus if self.shelf else list(self.source_samples)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of the sources may be used, and how much; see `smalti.choosing`.
+
+    Attributes
+    ----------
+    filters : which recordings. weights : by pattern, how much those count that meet it.
+    limits : by pattern, which share of the mosaic, 0 to 1, these may be.
+    """
+
+    filters: Filters = field(default_factory=Filters)
+    weights: Mapping[str, float] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)
+
+
+# Everything, as much of it as fits.
+NO_CHOICE = Choice()
 
 
 def read_inputs(
@@ -89,14 +123,23 @@ def read_inputs(
     start_s: float | None = None,
     end_s: float | None = None,
     sr: int | None = None,
+    choice: Choice = NO_CHOICE,
 ) -> Inputs:
     """Read the target (or its excerpt) and every sound file among `sources`, at `sr` or the target's own rate.
+
+    Where the one source is a corpus, it is opened instead, and the target read at its rate.
 
     Raises
     ------
     AudioFileError : if the target, or every source, cannot be used; if all sources are silent.
-    ValueError : if the excerpt is no stretch of time.
+    CorpusError : if the corpus cannot be used, or nothing in it passes.
+    ValueError : if the excerpt is no stretch of time, a corpus stands beside other sources, or `sr` is not its own.
     """
+    corpora = [source for source in sources if is_corpus(source)]
+    if corpora:
+        if len(sources) > 1:
+            raise ValueError(f"{corpora[0]} is a corpus, and can be the only source; build the others into it")
+        return _read_corpus(target, corpora[0], start_s=start_s, end_s=end_s, sr=sr, choice=choice)
     recording = read_audio(target, start_s=start_s, end_s=end_s)
     rate = sr or recording.sr
     target_samples = _at_rate(recording, rate)
@@ -109,7 +152,7 @@ def read_inputs(
     warnings += _lost_above(rate, recording, readable, chosen=sr is not None)
     if any(same_file(target, source.path) for source in readable):
         warnings.append(f"{target} is target and source at once: the mosaic will be little else than the target")
-    return Inputs(
+    inputs = Inputs(
         target=recording,
         sources=readable,
         target_samples=target_samples,
@@ -118,6 +161,97 @@ def read_inputs(
         skipped=skipped,
         warnings=tuple(warnings),
     )
+    return inputs if choice == NO_CHOICE else _chosen(inputs, choice)
+
+
+@dataclass(frozen=True, eq=False)
+class _Told:
+    """What filters ask of a recording that was read."""
+
+    recording: Recording
+
+    @property
+    def path(self) -> str:
+        return self.recording.path.as_posix()
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        return self.recording.path.parent.parts
+
+    @property
+    def duration_s(self) -> float:
+        return self.recording.duration_s
+
+    @functools.cached_property
+    def loudness_lufs(self) -> float:
+        return integrated_loudness(self.recording.samples, self.recording.sr)
+
+
+def _chosen(inputs: Inputs, choice: Choice) -> Inputs:
+    """The inputs with those sources alone that pass."""
+    told = [_Told(source) for source in inputs.sources]
+    passing = [i for i, one in enumerate(told) if choice.filters.passes(one)]
+    if not passing:
+        raise AudioFileError(f"none of the {len(told)} source files passes {choice.filters}; leave some of that out")
+    used = [told[i] for i in passing]
+    return replace(
+        inputs,
+        sources=tuple(inputs.sources[i] for i in passing),
+        source_samples=tuple(inputs.source_samples[i] for i in passing),
+        weights=weights_of(used, choice.weights) if choice.weights else None,
+        limits=limits_of(used, choice.limits),
+    )
+
+
+def refuse_corpora(sources: Iterable[Path]) -> None:
+    """Raise ValueError for a corpus where recordings are wanted."""
+    for source in sources:
+        if is_corpus(source):
+            raise ValueError(f"{source} is a corpus; name the recordings or folders that it was built from")
+
+
+def is_corpus(path: Path) -> bool:
+    """Whether a source is a corpus: by its name, which may be there or not."""
+    return path.name.endswith(ENDING)
+
+
+def _read_corpus(
+    target: Path, source: Path, *, start_s: float | None, end_s: float | None, sr: int | None, choice: Choice
+) -> Inputs:
+    shelf = open_corpus(source, choice.filters, weights=choice.weights, limits=choice.limits)
+    rate = shelf.corpus.sr
+    if sr not in (None, rate):
+        raise ValueError(f"sr is {sr} but {source} was built at {rate} Hz; leave --sr out, or build it at {sr}")
+    if not shelf.corpus.levels.any():
+        raise CorpusError(f"the source is silent: no recording of {source} that passes has any sound; choose others")
+    recording = read_audio(target, start_s=start_s, end_s=end_s)
+    warnings = [f"{recording.path}: {said}" for said in recording.warnings]
+    warnings += shelf.warnings
+    if any(same_file(target, one.place) for one in shelf.files):
+        warnings.append(f"{target} is in {source}, too: the mosaic will be little else than the target")
+    return Inputs(
+        target=recording,
+        sources=(),
+        target_samples=_at_rate(recording, rate),
+        source_samples=(),
+        sr=rate,
+        skipped={},
+        warnings=tuple(warnings),
+        weights=shelf.weights if choice.weights else None,
+        limits=shelf.limits,
+        shelf=replace(shelf, corpus=_with_index(shelf)),
+    )
+
+
+def _with_index(shelf: Shelf) -> Corpus:
+    """The corpus with its search index, where there is one of all its frames and it is worth reading."""
+    if shelf.index is None or shelf.index_rows != shelf.n_rows or shelf.corpus.n_atoms <= EXACT_BELOW:
+        return shelf.corpus
+    try:
+        return replace(shelf.corpus, index=unpacked(np.frombuffer(shelf.index, np.uint8)))
+    except ImportError:
+        # Looking at all finds as much, and takes longer.
+        return shelf.corpus
 
 
 def _lost_above(sr: int, target: Recording, sources: Sequence[Recording], *, chosen: bool) -> Iterator[str]:
@@ -390,6 +524,21 @@ def memory_needed(
     return 4 * numbers
 
 
+def memory_searched(n_atoms: int, n_frames: int, params: StftParams, *, channels: int = 1, held: bool = True) -> int:
+    """Bytes that a job takes where its source is searched, estimated from above.
+
+    Parameters
+    ----------
+    n_atoms, n_frames : source and target frames. params : of the job. channels : of the mosaic.
+    held : whether the source's looks and sound lie in memory, or are mapped from a disk.
+    """
+    # Keys, levels and what tells which atom is where; the looks, in half precision, and the sound.
+    of_source = 300 + (2 * N_VIEW_BANDS + 8 * channels * params.hop if held else 0)
+    # The target's looks, what is missing of them, hits and lists; then the spectra of target, grains and mosaic.
+    of_target = 6 * 4 * N_VIEW_BANDS + 16 * 256 + 8192 + 4 * params.n_bins * (18 + 8 * channels)
+    return n_atoms * of_source + n_frames * of_target
+
+
 def check_memory(inputs: Inputs, settings: Settings, params: StftParams) -> None:
     """Refuse a job that cannot fit, rather than bring the machine to its knees.
 
@@ -399,8 +548,15 @@ def check_memory(inputs: Inputs, settings: Settings, params: StftParams) -> None
     """
     n_frames = params.n_frames(inputs.target_samples.shape[-1])
     n_atoms = sum(params.n_frames(samples.shape[-1]) for samples in inputs.source_samples)
+    if inputs.shelf:
+        corpus = inputs.shelf.corpus
+        n_atoms = corpus.n_atoms * corpus.params.hop // params.hop
     channels = inputs.channels_of(settings)
-    needed = memory_needed(n_atoms, n_frames, settings, params, channels=channels, sr=inputs.sr)
+    told_apart = inputs.weights is not None or bool(inputs.limits)
+    if looked_up(n_atoms, settings, params, inputs.sr, asked=told_apart or inputs.shelf is not None):
+        needed = memory_searched(n_atoms, n_frames, params, channels=channels, held=inputs.shelf is None)
+    else:
+        needed = memory_needed(n_atoms, n_frames, settings, params, channels=channels, sr=inputs.sr)
     try:
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not every system tells
@@ -421,7 +577,7 @@ def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) ->
         from smalti import plots
 
         figures = plots.mosaic_figures(
-            source=np.concatenate(list(map(mixed_down, inputs.source_samples))),
+            source=_drawn(inputs, mosaic.dictionary),
             target=job.target,
             mosaic=mixed_down(mosaic.audio),
             sr=mosaic.sr,
@@ -444,6 +600,18 @@ def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) ->
             figures[PITCH_FIGURE] = cast(Any, ax.figure)
         for name, figure in figures.items():
             write_atomic(outputs.figure(name), plots.figure_png(figure), overwrite=outputs.overwrite)
+
+
+def _drawn(inputs: Inputs, dictionary: Dictionary) -> Floats:
+    """The source as it is drawn: all of it, or of a corpus what sounds, in the order of its frames."""
+    if inputs.shelf is None:
+        return np.concatenate(list(map(mixed_down, inputs.source_samples)))
+    half, parts = dictionary.params.hop // 2, []
+    for rows in segment_slices(dictionary.n_atoms, dictionary.stretches):
+        recording = mixed_down(dictionary.recordings[dictionary.segments[rows.start]])
+        first, last = int(dictionary.centres[rows.start]), int(dictionary.centres[rows.stop - 1])
+        parts.append(recording[max(0, first - half) : last + half])
+    return np.concatenate(parts)
 
 
 def _wanted(plan: Transposition, job: Job) -> Floats:
@@ -594,6 +762,7 @@ def describe(
             "loudness_lufs": _or_none(integrated_loudness(inputs.target_samples, inputs.sr)),
         },
         "sources": [provenance(source) for source in inputs.sources],
+        "corpus": None if inputs.shelf is None else describe_corpus(inputs.shelf, mosaic),
         "skipped": dict(inputs.skipped),
         "output": {
             "path": str(outputs.audio),
@@ -617,6 +786,33 @@ def describe(
         "measures": None if measures is None else dict(measures),
         "seconds": dict(seconds),
         "warnings": list(warnings),
+    }
+
+
+def describe_corpus(shelf: Shelf, mosaic: Mosaic) -> dict[str, Any]:
+    """Which corpus it was, and of which of its files how much sounds, the most first."""
+    dictionary = mosaic.dictionary
+    gains = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
+    seconds = dict[str, float]()
+    for atom in np.flatnonzero(gains):
+        name = dictionary.names[dictionary.segments[atom]]
+        seconds[name] = seconds.get(name, 0.0) + float(gains[atom]) * dictionary.hop_s
+    about = {str(one.place): one for one in shelf.files}
+    return {
+        "path": str(shelf.folder),
+        "files": len(shelf.files),
+        "frames": shelf.corpus.n_atoms,
+        "index": shelf.corpus.index is not None,
+        "used": [
+            {
+                "path": name,
+                "sha256": about[name].sha256,
+                "licence": about[name].licence,
+                "tags": list(about[name].tags),
+                "sounds_s": _rounded(time),
+            }
+            for name, time in sorted(seconds.items(), key=lambda item: -item[1])
+        ],
     }
 
 

@@ -150,7 +150,7 @@ def mosaic(
     Parameters
     ----------
     target : (L,) or (C, L) float32 or float64 in [-1, 1]: one channel or several.
-    source : one recording, (L,) or (C, L), a list of them, or a ready `Dictionary`.
+    source : one recording, (L,) or (C, L), a list of them, or a ready `Dictionary` or `Corpus`.
     sr : sample rate of all of them in Hz; nothing is resampled here.
     preset : a name in `PRESETS`, or `Settings` of your own.
     layers, grain_length_s, no_repeat_s, iterations, beta, phase : knobs that override the preset; see `Settings`.
@@ -270,7 +270,7 @@ def prepare(
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
         if told_apart and params.hop != hop_at(sr):
             raise ValueError(f"hop is {params.hop}, but sources can be weighed and limited only at {hop_at(sr)}")
-        if told_apart or _looks_up(dictionary, settings):
+        if looked_up(dictionary.n_atoms, settings, params, sr, asked=told_apart):
             dictionary = corpus_of(dictionary.recordings, sr, params=params, names=dictionary.names)
         _warn_of_short({name: of.shape[-1] for name, of in zip(dictionary.names, recordings, strict=True)}, params)
     if settings.channels == "mono":
@@ -296,15 +296,19 @@ def prepare(
 SEARCHED_ABOVE = 5_000
 
 
-def _looks_up(dictionary: Dictionary, settings: Settings) -> bool:
-    wanted = settings.search == "always" or (settings.search == "auto" and dictionary.n_atoms > SEARCHED_ABOVE)
-    return wanted and settings.searchable and dictionary.params.hop == hop_at(dictionary.sr)
+def looked_up(n_atoms: int, settings: Settings, params: StftParams, sr: int, *, asked: bool = False) -> bool:
+    """Whether a source of so many frames is searched on this grid, rather than every frame considered.
+
+    `asked` is whether it is a corpus, or recordings are weighed or limited, so that it is searched however short it is.
+    """
+    wanted = settings.search == "always" or (settings.search == "auto" and (asked or n_atoms > SEARCHED_ABOVE))
+    return wanted and settings.searchable and params.hop == hop_at(sr)
 
 
 def on_grid(corpus: Corpus, settings: Settings, params: StftParams | None) -> Dictionary:
     """The corpus on the grid of a job; where that cannot search in it, the dictionary of all its recordings."""
     params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, corpus.sr)
-    if settings.searchable and settings.search != "never" and params.hop == corpus.params.hop:
+    if looked_up(corpus.n_atoms, settings, params, corpus.sr, asked=True):
         return replace(corpus, params=params)
     return build_dictionary(list(corpus.recordings), corpus.sr, params=params, names=corpus.names)
 

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from smalti._checks import Floats
 from smalti.audio import AudioStream
 from smalti.channels import together
-from smalti.cleaning import faded, without_offset
+from smalti.cleaning import LOUDEST, faded, without_offset
 from smalti.corpus import FADE_S, analyse, hop_at
 from smalti.levels import integrated_loudness
-from smalti.making import LOUDEST
 from smalti.shelves import SegmentRow, crc_of
 from smalti.stft import StftParams
 from smalti.views import LONG_S

@@ -102,7 +102,8 @@ class Blueprint:
     ----------
     params, sr : the grid it was made on; its hop is where `hop_buzz_db` listens.
     activations : (K, N) array or scipy.sparse matrix, or None.
-    norms, segments : (K,) Euclidean lengths of the atoms, and the recording each comes from; with `activations` only.
+    norms, segments : (K,) Euclidean lengths of the atoms, and the stretch of a recording each is of; with `activations`
+        only.
     model : (F, N) magnitudes ``W @ H`` that the mosaic was to have, or None.
     spectrum : (F, N) complex frames whose consistency is asked, or None.
     sound : (L,) what came of the model before its levels were shaped or changed, or None for the mosaic itself.
@@ -134,7 +135,7 @@ class Blueprint:
             sr=dictionary.sr,
             activations=H,
             norms=dictionary.norms,
-            segments=dictionary.segments,
+            segments=dictionary.stretches,
             model=mix(dictionary.magnitudes, H),
             spectrum=mix(dictionary.spectra, H),
         )
