@@ -248,16 +248,21 @@ def times_products(race: Race) -> tuple[float, float]:
     R = np.ascontiguousarray(V / (W @ H + np.finfo(V.dtype).eps))
     steps = race.ours(V, W, H)
     next(steps)
-    laps = []
-    for _ in range(race.iterations - 1):
+    products, ours = [], []
+    # Let it Bee goes over to lists later, which have no such products.
+    for taken in range(14):
+        if taken % 7 == 0:
+            for _ in range(7):
+                start = time.perf_counter()
+                W @ H
+                W.T @ R
+                products.append(time.perf_counter() - start)
+            # The threads of a BLAS that has just used all cores go on spinning for a while.
+            time.sleep(0.1)
         start = time.perf_counter()
-        W @ H
-        W.T @ R
-        between = time.perf_counter()
         next(steps)
-        laps.append((between - start, time.perf_counter() - between))
-    least, median = np.min(laps, axis=0), np.median(laps, axis=0)
-    return float(least[1] / least[0]), float(median[1] / median[0])
+        ours.append(time.perf_counter() - start)
+    return min(ours) / min(products), float(np.median(ours) / np.median(products))
 
 
 # --- how it is told

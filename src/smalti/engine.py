@@ -118,6 +118,8 @@ class BlockwiseFit:
         from smalti import compiled
 
         out, least = np.empty_like(H), 0.0 if rules is None else LEAST
+        # Here, or every thread would work them out for itself the first time.
+        Wt, reciprocals, sums = self.Wt, self.reciprocals, self.sums
 
         def work(n: slice) -> int:
             old = H[n]
@@ -129,8 +131,8 @@ class BlockwiseFit:
                 compiled.quotients(self.V[n], self.floor, ratio)
             else:
                 ratio = self.V[n] / product.T[n]
-            np.matmul(ratio, self.Wt, out=out[n])
-            return int(compiled.updated(old, out[n], self.reciprocals, self.sums, self.eps, least))
+            np.matmul(ratio, Wt, out=out[n])
+            return int(compiled.updated(old, out[n], reciprocals, sums, self.eps, least))
 
         return out, sum(self.over_frames(work))
 
