@@ -47,6 +47,7 @@ FLOORS = {
         "sparse_coding",
         "phase",
         "compiled_search",
+        "compiling",
         "search",
         "workers",
         "exact",
@@ -204,7 +205,8 @@ def test_the_pitch_tracker_has_one_place_and_is_loaded_when_first_needed():
 
 def test_the_compiler_has_its_places_and_is_loaded_when_first_needed():
     compiled = {"compiled", "compiled_search", "descent"}
-    assert {module for module in PLACES if "numba" in roots(module)} <= compiled
+    assert {module for module in PLACES if "numba" in roots(module)} <= {"compiling", *compiled}
+    assert not [name for name in imports("compiling") if name.module.startswith("numba") and name.at_top]
     for module in set(PLACES) - compiled:
         assert not [name for name in compiled if Import(f"smalti.{name}", True) in imports(module)]
 

@@ -29,6 +29,7 @@ import smalti
 from smalti._checks import check_choice, check_real
 from smalti.audio import check_writable, write_audio
 from smalti.choosing import Filters
+from smalti.compiling import told_of_compiling
 from smalti.errors import SmaltiError
 from smalti.examples import EXAMPLES, example_name, fetch_example
 from smalti.judging import describe_case, judge_steps, measure_made, read_case
@@ -671,6 +672,21 @@ def _collecting(said: list[str]) -> Iterator[None]:
         _warn(said[-1])
 
 
+@contextmanager
+def _telling(quiet: bool) -> Iterator[None]:
+    """Say once if what takes long is that kernels are compiled."""
+    told = False
+
+    def tell() -> None:
+        nonlocal told
+        if not (told or quiet):
+            print("smalti: compiling for this machine, once; it takes some seconds", file=sys.stderr)
+        told = True
+
+    with told_of_compiling(tell):
+        yield
+
+
 def _make(
     target: Path,
     sources: list[Path],
@@ -721,7 +737,7 @@ def _make(
     steps = n_steps(settings, job.dictionary.n_atoms)
     parts = []
     clock.lap("analyse")
-    with _bar(quiet, TextColumn("divergence {task.fields[divergence]}")) as bar:
+    with _telling(quiet), _bar(quiet, TextColumn("divergence {task.fields[divergence]}")) as bar:
         task = bar.add_task("building", total=steps * job.n_solves, divergence="")
         for part in channel_jobs(job):
             divergences = []

@@ -14,27 +14,12 @@ written.
 `segments` (K,) int32 numbers the runs of atoms of one recording; atoms whose numbers differ are no neighbours.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any
 
-import numba
 import numpy as np
 
 from smalti._checks import Floats, Integers
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def kernel(function: Function) -> Function:
-    """Compile on first call. Sums may be reordered, which SIMD needs; values are never NaN."""
-    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "nnan"}}
-    try:
-        compile_ = numba.njit(cache=True, **how)(function)
-    except RuntimeError:
-        # Neither beside this file nor in the user's cache may anything be kept: every process compiles for itself.
-        compile_ = numba.njit(**how)(function)
-    return cast(Function, compile_)
-
+from smalti.compiling import kernel
 
 # --- lists: the restrictions
 

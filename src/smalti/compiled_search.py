@@ -8,7 +8,7 @@ as they are needed, and never held.
 import numpy as np
 
 from smalti._checks import Floats, Integers
-from smalti.compiled import kernel
+from smalti.compiling import kernel
 
 # The exponents' biases are 15 and 127.
 _REBIAS = np.float32(2.0**112)
