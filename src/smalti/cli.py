@@ -20,13 +20,14 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 import smalti
 from smalti._checks import check_choice, check_real
 from smalti.audio import check_writable, write_audio
+from smalti.cli_corpus import app as corpus_app
 from smalti.errors import SmaltiError
 from smalti.examples import EXAMPLES, example_name, fetch_example
 from smalti.judging import describe_case, judge_steps, measure_made, read_case
@@ -61,6 +62,12 @@ from smalti.pitch import check_tracker
 from smalti.settings import CHANNELS, DEFAULT_PRESET, LOUDNESSES, MOST_SHIFT, PRESETS, WAYS, Settings, configure
 from smalti.stft import StftParams
 from smalti.synthesis import PHASES
+from smalti.terminal import Stopped, Terminated
+from smalti.terminal import bar as _bar
+from smalti.terminal import line as _line
+from smalti.terminal import show as _show
+from smalti.terminal import table as _table
+from smalti.terminal import warn as _warn
 from smalti.transposing import Transposition
 
 app = typer.Typer(
@@ -73,6 +80,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(corpus_app, name="corpus")
 
 
 def _one_of(names: Iterable[str], help: str) -> Any:
@@ -91,8 +101,12 @@ LONGEST_WINDOW = 2**17
 _KNOBS = (
     "preset|layers|grain_length_s|no_repeat_s|iterations|beta|phase|target_phase|channels|ear_weighting|loudness"
     "|level_follow|colour|attacks|transpose|keep_formants|tape|tune_cents|voices|purity|n_fft|hop|start_s|end_s|length_s"
+    "|shortest_s|longest_s|quietest_lufs|loudest_lufs"
 )
-_KNOB = re.compile(rf"^({_KNOBS})(?= )|(?<=^the (?:lower|upper) end of )transpose(?= )|(?<=than )start_s(?=,)")
+_KNOB = re.compile(
+    rf"^({_KNOBS})(?= )|(?<=^the (?:lower|upper) end of )transpose(?= )|(?<=than )start_s(?=,)"
+    r"|(?<=at least )(?:shortest_s|quietest_lufs)(?=,)"
+)
 
 # What the library says to pass, and what that is here.
 _PASSED = {
@@ -129,8 +143,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _fail("not enough memory; take a shorter target (--start, --end) or less source", 1)
     except KeyboardInterrupt:
         _fail("stopped", 130)
-    except _Terminated:
+    except Terminated:
         _fail("stopped", 128 + signal.SIGTERM)
+    except Stopped as error:
+        _fail(str(error), error.code)
     except OSError as error:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
     except Exception as error:
@@ -148,12 +164,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _exit(code if isinstance(code, int) else 0)
 
 
-class _Terminated(BaseException):
-    """SIGTERM as an exception, so that files half-written beside their names are removed on the way out."""
-
-
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+    raise Terminated
 
 
 def _exit(code: int) -> NoReturn:
@@ -178,21 +190,12 @@ def _in_options(sentence: str) -> str:
 
 
 def _option(knob: re.Match[str]) -> str:
-    return "--" + knob[0].removesuffix("_s").removesuffix("_cents").replace("_", "-")
+    return "--" + knob[0].removesuffix("_s").removesuffix("_cents").removesuffix("_lufs").replace("_", "-")
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
     print(_line(f"smalti: {sentence}"), file=sys.stderr)
     _exit(code)
-
-
-def _warn(sentence: str) -> None:
-    print(_line(f"smalti: warning: {sentence}"), file=sys.stderr)
-
-
-def _line(sentence: str) -> str:
-    """One line, whatever control characters the name of a file may hold."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda control: ascii(control[0])[1:-1], sentence)
 
 
 def _version(wanted: bool) -> None:
@@ -558,20 +561,6 @@ class _Download:
 
     def close(self) -> None:
         self._bar.update(self._task, visible=False)
-
-
-def _bar(quiet: bool, *columns: Any) -> Progress:
-    """A progress bar on stderr, shown on a terminal only and gone when done."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *columns,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        # Rich takes a pipe for a terminal where colours are forced upon it.
-        disable=quiet or not sys.stderr.isatty(),
-    )
 
 
 class _Clock:
@@ -1004,17 +993,3 @@ def _plainly(value: Any) -> str:
     if isinstance(value, tuple):
         return "..".join(map(_plainly, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _table(name: str, *columns: str) -> Table:
-    """A plain table whose first column, which is there to be copied, is never broken."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column(name, no_wrap=True)
-    for column in columns:
-        table.add_column(column)
-    return table
-
-
-def _show(table: Table) -> None:
-    # In a pipe, lines stay whole for whatever reads them.
-    Console(width=None if sys.stdout.isatty() else 500).print(table)
