@@ -1,19 +1,25 @@
 """Corpora on a disk: what was analysed comes back, only what changed is done again, no fault makes one that lies."""
 
+import errno
 import os
 import shutil
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from smalti import segmenting
+from smalti import analysing, collecting, segmenting, shelves
 from smalti.audio import AudioStream, read_audio, resample
-from smalti.collecting import Built, build_corpus
+from smalti.choosing import Filters
+from smalti.collecting import Built, build_corpus, remove_files
 from smalti.corpus import analyse, cleaned, corpus_of, hop_at
-from smalti.errors import AudioFileError
-from smalti.lending import list_files, open_corpus, verify_corpus
+from smalti.errors import AudioFileError, CorpusError
+from smalti.lending import corpus_info, list_files, open_corpus, verify_corpus
 from smalti.levels import integrated_loudness
 from smalti.segmenting import coded, decoded
 from smalti.stft import StftParams
@@ -234,3 +240,575 @@ def test_an_empty_folder_does_not_empty_the_corpus(folder, corpus):
     with pytest.raises(AudioFileError, match="no sound file in"):
         build(folder / "wind", corpus)
     assert len(list_files(corpus)) == 4
+
+
+# Stopped
+
+
+@pytest.fixture
+def small_commits(monkeypatch):
+    monkeypatch.setattr(collecting, "COMMIT_FILES", 1)
+
+
+def test_a_build_that_was_stopped_goes_on_and_comes_to_the_same(folder, tmp_path, small_commits):
+    build(folder, tmp_path / "whole")
+    for n in range(1, 10):
+        with closing(build_corpus([folder], tmp_path / "c", sr=SR)) as steps:
+            for _ in zip(range(n), steps, strict=False):
+                pass
+        if n > 1:
+            assert verify_corpus(tmp_path / "c").damaged == ()
+    built = build(folder, tmp_path / "c")
+    assert built.unchanged > 0
+    same(content(tmp_path / "c"), content(tmp_path / "whole"))
+
+
+# Forks itself, which a test with threads had better not, and each child kills itself at one of the calls that its
+# writing thread makes. What is left is then opened, and built to its end.
+KILLED = """
+import os, random, shutil, signal, sys
+from pathlib import Path
+from smalti import collecting, shelves
+from smalti.collecting import build_corpus
+from smalti.errors import CorpusError
+from smalti.lending import open_corpus, verify_corpus
+
+folders, times = [Path(sys.argv[1]), Path(sys.argv[2])], int(sys.argv[3])
+name, whole, older = (folders[0].parent / f"{name}.corpus" for name in ("c", "whole", "older"))
+collecting.COMMIT_FILES = 2
+
+def content(name):
+    corpus = (shelf := open_corpus(name)).corpus
+    return {
+        one.path: (corpus.looks[corpus.rows[corpus.segments == n]].tobytes(), corpus.recordings[n].tobytes())
+        for n, one in enumerate(shelf.files)
+    }
+
+def build(name, kill_at=None):
+    calls = 0
+    def count(frame, event, argument):
+        nonlocal calls
+        if frame.f_code.co_filename == shelves.__file__ and event in ("c_call", "c_return"):
+            calls += 1
+            if calls == kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.setprofile(count)
+    for _ in build_corpus(folders, name, sr=22050):
+        pass
+    sys.setprofile(None)
+    return calls
+
+def forked(work):
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print(repr(error), file=sys.stderr, flush=True)
+            os._exit(1)
+    return os.waitpid(pid, 0)[1]
+
+def counted(name):
+    reading, writing = os.pipe()
+    assert forked(lambda: os.write(writing, str(build(name)).encode())) == 0
+    return int(os.read(reading, 99))
+
+# Half of the builds begin with a corpus that has sounds which are gone, so that they end by compacting it.
+assert forked(lambda: build(older)) == 0
+for file in sorted(folders[1].iterdir())[1:]:
+    file.unlink()
+shutil.copytree(older, name)
+total = [counted(whole), counted(name)]
+wanted = content(whole)
+rng = random.Random(0)
+killed = refused = opened = 0
+for n in range(times):
+    shutil.rmtree(name, ignore_errors=True)
+    if n % 2:
+        shutil.copytree(older, name)
+    kill_at = rng.randrange(1, total[n % 2])
+    killed += forked(lambda: build(name, kill_at)) == signal.SIGKILL
+    try:
+        got = content(name)
+        assert all(got[path] == wanted[path] for path in got if path in wanted), "not what was analysed"
+        assert n % 2 or not set(got) - set(wanted)
+        assert verify_corpus(name).damaged == ()
+        opened += 1
+    except CorpusError as error:
+        said = ("holds nothing yet", "holds no recording", "is no corpus", "there is no corpus")
+        assert not n % 2 and any(words in str(error) for words in said), error
+        refused += 1
+    assert forked(lambda: build(name)) == 0
+    assert content(name) == wanted
+    assert verify_corpus(name).damaged == ()
+print(killed, refused, opened)
+"""
+
+
+@on_posix
+def test_killed_at_any_moment_a_build_leaves_what_is_true(tmp_path, rng):
+    for n in range(5):
+        put(tmp_path / "sounds" / f"{n}.wav", noise(rng, 0.1, sr=SR))
+        put(tmp_path / "more" / f"more {n}.wav", noise(rng, 0.3, sr=SR))
+    times = int(os.environ.get("SMALTI_KILLS", "8"))
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path / "sounds", tmp_path / "more", str(times)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    killed, refused, opened = map(int, run.stdout.split())
+    assert killed >= times // 2
+    assert opened >= times // 2
+    assert refused + opened == times
+
+
+def test_tables_that_a_kill_left_half_written_are_read_as_they_were(folder, corpus):
+    before, size = content(corpus), (corpus / "corpus.sqlite").stat().st_size
+    # What a kill leaves within a commit: pages in the file, and the old ones in a journal beside it.
+    with closing(sqlite3.connect(corpus / "corpus.sqlite", isolation_level=None)) as tables:
+        tables.execute("PRAGMA cache_size = 1")
+        tables.execute("BEGIN IMMEDIATE")
+        for n in range(3000):
+            tables.execute("INSERT INTO files (id, path) VALUES (?, ?)", (n + 1000, b"%d" % n * 30))
+        tables.execute("UPDATE segments SET n_rows = 1")
+        state = {file.name: file.read_bytes() for file in corpus.glob("corpus.sqlite*")}
+        tables.execute("ROLLBACK")
+    assert len(state) == 2
+    assert len(state["corpus.sqlite"]) > size
+    for name, data in state.items():
+        (corpus / name).write_bytes(data)
+    same(content(corpus), before)
+    # Nothing was mended by looking at it; a build does that.
+    assert {file.name: file.read_bytes() for file in corpus.glob("corpus.sqlite*")} == state
+    assert build(folder, corpus).unchanged == 4
+    assert [file.name for file in corpus.glob("corpus.sqlite*")] == ["corpus.sqlite"]
+    same(content(corpus), before)
+
+
+def test_ctrl_c_keeps_what_is_complete(folder, tmp_path, monkeypatch):
+    take = collecting._Build._take
+    seen = []
+
+    def taken(self, made):
+        take(self, made)
+        seen.append(made)
+        if self._built.analysed == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(collecting._Build, "_take", taken)
+    with pytest.raises(KeyboardInterrupt):
+        build(folder, tmp_path / "c")
+    monkeypatch.undo()
+    assert len(open_corpus(tmp_path / "c").files) == 2
+    assert build(folder, tmp_path / "c").unchanged == 2
+
+
+# Faults of the world
+
+
+def test_what_cannot_be_read_is_listed_and_the_rest_is_used(folder, tmp_path, rng):
+    (folder / "no sound.wav").write_text("nothing of the kind")
+    put(folder / "loud.wav", np.full(5000, 1e8, np.float32), subtype="FLOAT")
+    put(folder / "nan.wav", np.full(5000, np.nan, np.float32), subtype="FLOAT")
+    (folder / "cut.wav").write_bytes((folder / "rain" / "a.wav").read_bytes()[:9000])
+    put(folder / "silent.wav", np.zeros(5000))
+    built = build(folder, tmp_path / "c")
+    assert built.analysed == 6
+    assert {Path(path).name for path in built.unreadable} == {"no sound.wav", "loud.wav", "nan.wav"}
+    assert "not audio of a known format" in built.unreadable[str(folder / "no sound.wav")]
+    assert "it peaks at 1e+08" in built.unreadable[str(folder / "loud.wav")]
+    assert "NaN" in built.unreadable[str(folder / "nan.wav")]
+    assert [said for said in built.warnings if "cut.wav: truncated: the header promises" in said]
+    assert {one.path.rpartition("/")[2] for one in list_files(tmp_path / "c") if one.fault} == {
+        "no sound.wav",
+        "loud.wav",
+        "nan.wav",
+    }
+    assert len(open_corpus(tmp_path / "c").files) == 6
+    info = corpus_info(tmp_path / "c")
+    assert (info.n_files, info.n_unreadable) == (6, 3)
+    # Mended, it is used.
+    put(folder / "nan.wav", noise(rng))
+    assert build(folder, tmp_path / "c").analysed == 1
+
+
+def test_a_file_that_cannot_be_read_any_more_loses_its_old_sound(folder, corpus):
+    (folder / "d.ogg").write_bytes(b"broken")
+    assert len(build(folder, corpus).unreadable) == 1
+    assert len(open_corpus(corpus).files) == 3
+    assert verify_corpus(corpus).damaged == ()
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_file_that_changes_while_it_is_read(folder, tmp_path, rng, monkeypatch, times):
+    monkeypatch.setattr(segmenting, "SEGMENT_S", 1.0)
+    pieces, changed = analysing.pieces, []
+    after = noise(rng, 2.5)
+
+    def changing(stream):
+        for piece in pieces(stream):
+            yield piece
+            if stream.path.name == "d.ogg" and piece.part == 0 and len(changed) < times:
+                changed.append(1)
+                put(folder / "d.ogg", after, format="WAV", subtype="FLOAT")
+                os.utime(folder / "d.ogg", ns=(9, 9 + len(changed)))
+
+    monkeypatch.setattr(analysing, "pieces", changing)
+    built = build(folder, tmp_path / "c")
+    if times == 2:
+        assert "it changes while it is read" in built.unreadable[str(folder / "d.ogg")]
+        assert built.analysed == 3
+    else:
+        assert built.analysed == 4
+        (one,) = (one for one in list_files(tmp_path / "c") if one.path.endswith("d.ogg"))
+        assert one.duration_s == pytest.approx(2.5)
+    assert verify_corpus(tmp_path / "c").damaged == ()
+
+
+@on_posix
+def test_names_need_not_be_text(tmp_path, rng, capsys):
+    names = [b"caf\xe9.wav", "日本.wav".encode(), b"new\nline.wav", b"quote'\".wav", b"%41?#.wav", b" .wav"]
+    (tmp_path / "s").mkdir()
+    for name in names:
+        put(tmp_path / "plain.wav", noise(rng, 0.1)).rename(tmp_path / "s" / os.fsdecode(name))
+    corpus = tmp_path / os.fsdecode(b"c\xe9?#%41\n")
+    assert build(tmp_path / "s", corpus).analysed == len(names)
+    assert {os.fsencode(one.path.rpartition("/")[2]) for one in list_files(corpus)} == set(names)
+    assert {os.fsencode(one.place.name) for one in open_corpus(corpus).files} == set(names)
+    assert build(tmp_path / "s", corpus).unchanged == len(names)
+    assert len(open_corpus(corpus, Filters(include=(os.fsdecode(b"caf\xe9*"),))).files) == 1
+
+
+def test_corpus_and_sounds_move_together(folder, corpus, tmp_path, idle):
+    before = content(corpus)
+    (tmp_path / "elsewhere").mkdir()
+    folder.rename(tmp_path / "elsewhere" / folder.name)
+    corpus.rename(tmp_path / "elsewhere" / corpus.name)
+    shelf = open_corpus(tmp_path / "elsewhere" / corpus.name)
+    assert shelf.missing == ()
+    same(content(tmp_path / "elsewhere" / corpus.name), before)
+    assert build(tmp_path / "elsewhere" / folder.name, tmp_path / "elsewhere" / corpus.name).unchanged == 4
+
+
+def test_a_corpus_without_its_sounds_still_sounds(folder, corpus):
+    before = content(corpus)
+    shutil.rmtree(folder)
+    shelf = open_corpus(corpus)
+    assert len(shelf.missing) == 4
+    (said,) = shelf.warnings
+    assert said.startswith(f"4 files of {corpus} are no longer where they were, the first ")
+    same(content(corpus), before)
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 9])
+def test_a_full_disk_keeps_what_was_done(folder, tmp_path, monkeypatch, small_commits, at):
+    appended, calls = shelves.Writer.append, []
+
+    def full(self, kind, array):
+        calls.append(kind)
+        if len(calls) > at:
+            raise shelves.full(self.folder) from OSError(errno.ENOSPC, "No space left on device")
+        return appended(self, kind, array)
+
+    monkeypatch.setattr(shelves.Writer, "append", full)
+    with pytest.raises(CorpusError, match=r"no space left on its disk.*run the same command again"):
+        build(folder, tmp_path / "c")
+    monkeypatch.undo()
+    if at < 4:
+        with pytest.raises(CorpusError, match="holds no recording"):
+            open_corpus(tmp_path / "c")
+    else:
+        assert len(open_corpus(tmp_path / "c").files) == at // 4
+    assert verify_corpus(tmp_path / "c").damaged == ()
+    built = build(folder, tmp_path / "c")
+    assert (built.analysed, built.unchanged) == (4 - at // 4, at // 4)
+    build(folder, tmp_path / "afresh")
+    same(content(tmp_path / "c"), content(tmp_path / "afresh"))
+
+
+FULL = """
+import resource, sys
+from smalti.collecting import build_corpus
+from smalti.errors import CorpusError
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+import signal
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+try:
+    for _ in build_corpus([sys.argv[1]], sys.argv[2], sr=22050):
+        pass
+except CorpusError as error:
+    print(error)
+"""
+
+
+@on_posix
+def test_a_disk_that_takes_no_more(folder, tmp_path):
+    run = subprocess.run(
+        [sys.executable, "-c", FULL, folder, tmp_path / "c"], capture_output=True, text=True, check=True
+    )
+    assert "no space left on its disk" in run.stdout
+    assert verify_corpus(tmp_path / "c").damaged == ()
+    assert build(folder, tmp_path / "c").analysed > 0
+    assert len(open_corpus(tmp_path / "c").files) == 4
+
+
+def test_of_two_builds_one_waits(folder, tmp_path):
+    first = build_corpus([folder], tmp_path / "c", sr=SR)
+    assert [next(first).stage, next(first).stage] == ["looking", "analysing"]
+    second = build_corpus([folder], tmp_path / "c", sr=SR)
+    assert [next(second).stage for _ in range(3)] == ["looking", "waiting", "waiting"]
+    *_, last = first
+    assert last.built.analysed == 4
+    *_, last = second
+    assert (last.built.analysed, last.built.unchanged) == (0, 4)
+
+
+def test_a_reader_is_not_in_the_way_of_a_build_nor_the_other_way_round(folder, corpus, rng, monkeypatch):
+    monkeypatch.setattr(collecting, "MOST_HOLES", 0.01)
+    shelf = open_corpus(corpus)
+    before = content(corpus)[2]
+    put(folder / "z.wav", noise(rng))
+    (folder / "d.ogg").unlink()
+    steps = build_corpus([folder], corpus)
+    for step in steps:
+        if step.stage != "done":
+            content(corpus)
+    assert (corpus / "looks-2.f16").exists()
+    assert not (corpus / "looks-1.f16").exists()
+    # What was opened before is still what it was.
+    assert [recording.tobytes() for recording in shelf.corpus.recordings] == before
+
+
+def test_holes_are_closed(folder, corpus, monkeypatch):
+    before = content(corpus, Filters(exclude=("d.ogg",)))
+    size = (corpus / "looks-1.f16").stat().st_size
+    assert [Path(path).name for path in remove_files(corpus, ["d.ogg"])] == ["d.ogg"]
+    same(content(corpus), before)
+    names = sorted(file.name for file in corpus.iterdir())
+    assert names == ["corpus.sqlite", "keys-2.f16", "levels-2.f32", "lock.sqlite", "looks-2.f16", "samples-2.i16"]
+    assert (corpus / "looks-2.f16").stat().st_size < size
+    assert corpus_info(corpus).holes == 0
+    assert verify_corpus(corpus).damaged == ()
+    with pytest.raises(CorpusError, match=r"no file of .* meets 'd.ogg'"):
+        remove_files(corpus, ["d.ogg"])
+
+
+def test_a_full_disk_leaves_holes(folder, corpus, monkeypatch):
+    def full(self):
+        raise shelves.full(self.folder)
+        yield
+
+    monkeypatch.setattr(shelves.Writer, "compact", full)
+    remove_files(corpus, ["d.ogg"])
+    assert corpus_info(corpus).holes > 0.4
+    assert verify_corpus(corpus).damaged == ()
+    assert len(open_corpus(corpus).files) == 3
+
+
+# Damage
+
+
+@pytest.mark.parametrize("kind", shelves.KINDS)
+def test_an_array_that_is_cut_short_or_missing_is_refused(corpus, kind):
+    (file,) = corpus.glob(f"{kind}-1.*")
+    with file.open("r+b") as opened:
+        opened.truncate(file.stat().st_size - 1)
+    for refused in (open_corpus, verify_corpus, list_files, corpus_info):
+        with pytest.raises(CorpusError, match=rf"{file.name} is damaged \(it has \d+ bytes of \d+\); restore"):
+            refused(corpus)
+    file.unlink()
+    with pytest.raises(CorpusError, match=rf"{file.name} is damaged \(it is not there\)"):
+        open_corpus(corpus)
+
+
+@pytest.mark.parametrize("kind", shelves.KINDS)
+def test_a_flipped_bit_is_found(folder, corpus, kind, rng):
+    (file,) = corpus.glob(f"{kind}-1.*")
+    data = bytearray(file.read_bytes())
+    data[int(rng.integers(len(data)))] ^= 1 << int(rng.integers(8))
+    file.write_bytes(data)
+    (said,) = verify_corpus(corpus).damaged
+    assert f"{file.name} is damaged where it holds " in said
+    if kind in ("keys", "levels"):
+        with pytest.raises(CorpusError, match=f"{file.name} is damaged where it holds"):
+            open_corpus(corpus)
+
+
+def test_flipped_bits_in_the_tables_are_never_believed(folder, corpus, rng):
+    file = corpus / "corpus.sqlite"
+    data, before = file.read_bytes(), content(corpus)
+    # The rest is space that holds nothing.
+    used, refused = np.flatnonzero(np.frombuffer(data, np.uint8)), 0
+    for _ in range(100):
+        flipped = bytearray(data)
+        flipped[int(rng.choice(used))] ^= 1 << int(rng.integers(8))
+        file.write_bytes(flipped)
+        try:
+            same(content(corpus), before)
+        except CorpusError as error:
+            refused += str(corpus) in str(error)
+    assert refused > 80
+
+
+@pytest.mark.parametrize("n", [0, 1, 100, 4096, 5000, 20000])
+def test_tables_that_are_cut_short_are_refused(corpus, n):
+    data = (corpus / "corpus.sqlite").read_bytes()
+    (corpus / "corpus.sqlite").write_bytes(data[:n])
+    with pytest.raises(CorpusError, match=r"c\.corpus"):
+        open_corpus(corpus)
+
+
+def test_what_is_no_corpus_is_refused(tmp_path, folder, corpus):
+    (tmp_path / "file.corpus").write_bytes(b"")
+    (tmp_path / "empty.corpus").mkdir()
+    shutil.copytree(corpus, tmp_path / "garbage.corpus")
+    (tmp_path / "garbage.corpus" / "corpus.sqlite").write_bytes(b"garbage" * 999)
+    shutil.copytree(corpus, tmp_path / "tables.corpus")
+    (tmp_path / "tables.corpus" / "corpus.sqlite").unlink()
+    (tmp_path / "other.corpus").mkdir()
+    with closing(sqlite3.connect(tmp_path / "other.corpus" / "corpus.sqlite")) as tables:
+        tables.execute("CREATE TABLE about (x)")
+    for name, match in [
+        ("none", r"there is no corpus .*none\.corpus; build it with"),
+        ("file", r"file\.corpus is no corpus, but a file"),
+        ("empty", r"empty\.corpus is no corpus: it has no corpus\.sqlite"),
+        ("garbage", r"garbage\.corpus/corpus\.sqlite is damaged \(file is not a database\)"),
+        ("tables", r"tables\.corpus/corpus\.sqlite is damaged \(it is not there\)"),
+        ("other", r"corpus\.sqlite is damaged \(it is no table of smalti's\)"),
+    ]:
+        for refused in (open_corpus, verify_corpus, list_files, corpus_info):
+            with pytest.raises(CorpusError, match=match):
+                refused(tmp_path / name)
+    for name in ("file", "garbage", "tables", "other"):
+        with pytest.raises(CorpusError):
+            build(folder, tmp_path / name)
+    assert build(folder, tmp_path / "empty").analysed == 4
+    (tmp_path / "full.corpus").mkdir()
+    (tmp_path / "full.corpus" / "diary.txt").write_text("mine")
+    with pytest.raises(CorpusError, match=r"is no corpus and not empty: it holds diary\.txt"):
+        build(folder, tmp_path / "full")
+
+
+@pytest.mark.parametrize(
+    ("version", "match"),
+    [(99, "made by a newer smalti .format 99, this one reads 1.; update smalti"), (0, "old format")],
+)
+def test_another_format_is_refused(folder, corpus, version, match):
+    with closing(sqlite3.connect(corpus / "corpus.sqlite")) as tables:
+        tables.execute(f"PRAGMA user_version = {version}")
+    for refused in (open_corpus, verify_corpus, list_files, corpus_info, lambda name: build(folder, name)):
+        with pytest.raises(CorpusError, match=match):
+            refused(corpus)
+
+
+def test_another_rate_is_refused(folder, corpus):
+    with pytest.raises(CorpusError, match="is at 22050 Hz; leave --sr out, or build another corpus at 44100 Hz"):
+        build(folder, corpus, sr=44100)
+    assert build(folder, corpus, sr=None).unchanged == 4
+
+
+def test_looking_changes_nothing(corpus):
+    def state():
+        return {file.name: (file.read_bytes(), file.stat().st_mtime_ns) for file in corpus.iterdir()}
+
+    before = state()
+    (corpus / "lock.sqlite").unlink()
+    del before["lock.sqlite"]
+    for look in (content, verify_corpus, list_files, corpus_info):
+        look(corpus)
+    assert state() == before
+
+
+@as_user
+def test_read_only(folder, corpus):
+    before = content(corpus)
+    for file in corpus.iterdir():
+        file.chmod(0o444)
+    corpus.chmod(0o555)
+    same(content(corpus), before)
+    assert verify_corpus(corpus).damaged == ()
+    with pytest.raises(CorpusError, match="permissions"):
+        build(folder, corpus)
+    corpus.chmod(0o755)
+
+
+# Many
+
+
+def test_many_tiny_files(tmp_path, rng):
+    for n in range(300):
+        put(tmp_path / "s" / f"{n % 7}" / f"{n}.wav", noise(rng, 0.01))
+    assert build(tmp_path / "s", tmp_path / "c").analysed == 300
+    shelf = open_corpus(tmp_path / "c", Filters(include=("3",)))
+    assert len(shelf.files) == len(range(3, 300, 7))
+    assert verify_corpus(tmp_path / "c").damaged == ()
+
+
+# At use
+
+
+def test_filters_weights_and_limits(folder, corpus):
+    def names(**filters):
+        return [Path(one.path).name for one in open_corpus(corpus, Filters(**filters)).files]
+
+    assert names() == ["d.ogg", "a.wav", "b.flac", "c.wav"]
+    assert names(include=("rain",)) == ["a.wav", "b.flac"]
+    assert names(include=("RAIN/light", "*.ogg")) == ["d.ogg", "b.flac"]
+    assert names(exclude=("tag:rain",)) == ["d.ogg", "c.wav"]
+    assert names(tags=("light", "Rain")) == ["b.flac"]
+    assert names(shortest_s=0.5, longest_s=1.5) == ["a.wav", "c.wav"]
+    assert names(quietest_lufs=-12) == ["d.ogg"]
+    with pytest.raises(CorpusError, match=r"passes --include snow: its 4 files last 0\.4 to 2\.0 s.*light, rain"):
+        names(include=("snow",))
+    shelf = open_corpus(corpus, weights={"rain": 2, "light": 0.25, "tag:wind": 3}, limits={"rain": 0.2})
+    np.testing.assert_array_equal(shelf.weights, [1, 2, 0.5, 3])
+    (limit,) = shelf.limits
+    assert (limit.pattern, limit.share, list(limit.recordings)) == ("rain", 0.2, [False, True, True, False])
+    with pytest.raises(ValueError, match="weights speaks of 'snow', but no recording in use meets that"):
+        open_corpus(corpus, weights={"snow": 1})
+    # A corpus of some files only has atoms of these, as they were.
+    part, whole = open_corpus(corpus, Filters(include=("rain",))).corpus, shelf.corpus
+    own = np.isin(whole.segments, [1, 2])
+    np.testing.assert_array_equal(part.rows, whole.rows[own])
+    np.testing.assert_array_equal(part.keys, whole.keys[own])
+    np.testing.assert_array_equal(part.recordings[1], whole.recordings[2])
+
+
+def test_tags_and_licences(folder, tmp_path):
+    put(folder / "said.flac", np.zeros(999))
+    with soundfile.SoundFile(folder / "said.flac", "w", SR, 1) as file:
+        file.copyright, file.genre = "me, 2026", "Ambient"
+        file.write(np.full(999, 0.1))
+    build(folder, tmp_path / "c", tags=("field",))
+    told = {Path(one.path).name: one for one in list_files(tmp_path / "c")}
+    assert told["said.flac"].tags == ("Ambient", "field")
+    assert told["said.flac"].licence == "me, 2026"
+    assert told["b.flac"].tags == ("rain", "light", "field")
+    build(folder, tmp_path / "c", tags=("wet",), licence="CC0")
+    told = {Path(one.path).name: one for one in list_files(tmp_path / "c")}
+    assert told["b.flac"].tags == ("rain", "light", "field", "wet")
+    info = corpus_info(tmp_path / "c")
+    assert info.licences == {"CC0": 4, "me, 2026": 1}
+    assert info.tags["rain"] == 2
+
+
+def test_an_index_is_used_only_if_it_is_whole(folder, tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(collecting, "INDEXED_FROM", 10)
+    name = tmp_path / "c.corpus"
+    build(folder, name, index=lambda keys: b"index of %d" % len(keys))
+    shelf = open_corpus(name)
+    assert shelf.index == b"index of %d" % shelf.n_rows
+    assert shelf.index_rows == shelf.n_rows
+    put(folder / "new.wav", noise(rng))
+    build(folder, name)
+    shelf = open_corpus(name)
+    assert shelf.index_rows < shelf.n_rows
+    (name / "index-1.bin").write_bytes(b"index of something")
+    assert open_corpus(name).index is None
+    build(folder, name, index=lambda keys: b"index of %d" % len(keys))
+    assert open_corpus(name).index_rows == shelf.n_rows
+    (name / "index-1.bin").unlink()
+    assert open_corpus(name).index is None

@@ -59,6 +59,7 @@ FLOORS = {
         "audio",
         "shelves",
         "segmenting",
+        "analysing",
         "lending",
         "collecting",
         "examples",
@@ -68,7 +69,7 @@ FLOORS = {
         "judging",
         "listening",
     },
-    "faces": {"cli", "cli_corpus", "__main__"},
+    "faces": {"terminal", "cli", "cli_corpus", "__main__"},
 }
 FLOOR_OF = {entry: floor for floor, entries in FLOORS.items() for entry in entries}
 
@@ -95,8 +96,8 @@ OWNERS = {
     "pooch": {"examples"},
     "requests": {"examples"},
     "sqlite3": {"shelves"},
-    "typer": {"cli"},
-    "rich": {"cli"},
+    "typer": {"cli", "cli_corpus"},
+    "rich": {"cli", "cli_corpus", "terminal"},
 }
 # Libraries that are loaded when they are first needed.
 LAZY = {"pooch", "requests"}

@@ -4,7 +4,6 @@
 """
 
 import io
-import math
 import os
 import re
 import signal
@@ -21,14 +20,28 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import DownloadColumn, Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
 import smalti
 from smalti._checks import check_choice, check_real
 from smalti.audio import check_writable, write_audio
-from smalti.choosing import Filters
+from smalti.cli_corpus import (
+    Exclude,
+    Include,
+    Limits,
+    Longest,
+    Loudest,
+    Quietest,
+    Shortest,
+    Tags,
+    Weights,
+    filters_from,
+    limits_from,
+    weights_from,
+)
+from smalti.cli_corpus import app as corpus_app
 from smalti.compiling import told_of_compiling
 from smalti.errors import SmaltiError
 from smalti.examples import EXAMPLES, example_name, fetch_example
@@ -66,6 +79,12 @@ from smalti.pitch import check_tracker
 from smalti.settings import CHANNELS, DEFAULT_PRESET, LOUDNESSES, MOST_SHIFT, PRESETS, WAYS, Settings, configure
 from smalti.stft import StftParams
 from smalti.synthesis import PHASES
+from smalti.terminal import Stopped, Terminated
+from smalti.terminal import bar as _bar
+from smalti.terminal import line as _line
+from smalti.terminal import show as _show
+from smalti.terminal import table as _table
+from smalti.terminal import warn as _warn
 from smalti.transposing import Transposition
 
 app = typer.Typer(
@@ -78,6 +97,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+
+app.add_typer(corpus_app, name="corpus")
 
 
 def _one_of(names: Iterable[str], help: str) -> Any:
@@ -96,8 +118,12 @@ LONGEST_WINDOW = 2**17
 _KNOBS = (
     "preset|layers|grain_length_s|no_repeat_s|iterations|beta|phase|target_phase|channels|ear_weighting|loudness"
     "|level_follow|colour|attacks|transpose|keep_formants|tape|tune_cents|voices|purity|n_fft|hop|start_s|end_s|length_s"
+    "|shortest_s|longest_s|quietest_lufs|loudest_lufs"
 )
-_KNOB = re.compile(rf"^({_KNOBS})(?= )|(?<=^the (?:lower|upper) end of )transpose(?= )|(?<=than )start_s(?=,)")
+_KNOB = re.compile(
+    rf"^({_KNOBS})(?= )|(?<=^the (?:lower|upper) end of )transpose(?= )|(?<=than )start_s(?=,)"
+    r"|(?<=at least )(?:shortest_s|quietest_lufs)(?=,)"
+)
 
 # What the library says to pass, and what that is here.
 _PASSED = {
@@ -134,8 +160,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         _fail("not enough memory; take a shorter target (--start, --end) or less source", 1)
     except KeyboardInterrupt:
         _fail("stopped", 130)
-    except _Terminated:
+    except Terminated:
         _fail("stopped", 128 + signal.SIGTERM)
+    except Stopped as error:
+        _fail(str(error), error.code)
     except OSError as error:
         _fail(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
     except Exception as error:
@@ -153,12 +181,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     _exit(code if isinstance(code, int) else 0)
 
 
-class _Terminated(BaseException):
-    """SIGTERM as an exception, so that files half-written beside their names are removed on the way out."""
-
-
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
-    raise _Terminated
+    raise Terminated
 
 
 def _exit(code: int) -> NoReturn:
@@ -183,21 +207,12 @@ def _in_options(sentence: str) -> str:
 
 
 def _option(knob: re.Match[str]) -> str:
-    return "--" + knob[0].removesuffix("_s").removesuffix("_cents").replace("_", "-")
+    return "--" + knob[0].removesuffix("_s").removesuffix("_cents").removesuffix("_lufs").replace("_", "-")
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
     print(_line(f"smalti: {sentence}"), file=sys.stderr)
     _exit(code)
-
-
-def _warn(sentence: str) -> None:
-    print(_line(f"smalti: warning: {sentence}"), file=sys.stderr)
-
-
-def _line(sentence: str) -> str:
-    """One line, whatever control characters the name of a file may hold."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda control: ascii(control[0])[1:-1], sentence)
 
 
 def _version(wanted: bool) -> None:
@@ -345,28 +360,15 @@ def make(
             help="Follow the melody in this text file, lines of 'seconds, hertz' (0: no pitch), not the tracked one.",
         ),
     ] = None,
-    include: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Use only sources that match: a name, a folder, '*.flac' or tag:NAME."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="Use no sources that match; may be given again.")
-    ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Use only sources with this tag; may be given again.")
-    ] = None,
-    shortest: Annotated[float | None, typer.Option(min=0, metavar="S", help="Use no shorter sources.")] = None,
-    longest: Annotated[float | None, typer.Option(min=0, metavar="S", help="Use no longer sources.")] = None,
-    quietest: Annotated[float | None, typer.Option(metavar="LUFS", help="Use no quieter sources.")] = None,
-    loudest: Annotated[float | None, typer.Option(metavar="LUFS", help="Use no louder sources.")] = None,
-    weight: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN=X", help="How much matching sources count: 2 twice, 0.5 half, 0 not at all."),
-    ] = None,
-    limit: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN=PERCENT", help="How much of the mosaic matching sources may be at most."),
-    ] = None,
+    include: Include = None,
+    exclude: Exclude = None,
+    tag: Tags = None,
+    shortest: Shortest = None,
+    longest: Longest = None,
+    quietest: Quietest = None,
+    loudest: Loudest = None,
+    weight: Weights = None,
+    limit: Limits = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -461,7 +463,11 @@ def make(
     }
     _check_transposing(settings, [f"--{name}" for name, value in given.items() if value is not None])
     params = _grid(n_fft, hop)
-    choice = _choice(include, exclude, tag, shortest, longest, quietest, loudest, weight, limit)
+    choice = Choice(
+        filters_from(include, exclude, tag, shortest, longest, quietest, loudest),
+        weights_from(weight),
+        limits_from(limit),
+    )
     outputs = Outputs(output, subtype, figures, report, overwrite, drawn=figures_of(settings))
     made = _make(
         _locate(target, quiet),
@@ -482,46 +488,6 @@ def make(
         print(report_json(made), end="")
     elif not quiet:
         print(_line(_sentence(made)))
-
-
-def _choice(
-    include: list[str] | None,
-    exclude: list[str] | None,
-    tag: list[str] | None,
-    shortest: float | None,
-    longest: float | None,
-    quietest: float | None,
-    loudest: float | None,
-    weight: list[str] | None,
-    limit: list[str] | None,
-) -> Choice:
-    """What of the sources may be used, and how much."""
-    filters = Filters(
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        tags=tuple(tag or ()),
-        shortest_s=shortest or 0.0,
-        longest_s=math.inf if longest is None else longest,
-        quietest_lufs=-math.inf if quietest is None else quietest,
-        loudest_lufs=math.inf if loudest is None else loudest,
-    )
-    weights = dict(_pattern("weight", text) for text in weight or ())
-    limits = {pattern: percent / 100 for pattern, percent in (_pattern("limit", text) for text in limit or ())}
-    return Choice(filters, weights, limits)
-
-
-def _pattern(option: str, text: str) -> tuple[str, float]:
-    """A pattern and a number, from text such as rain=20."""
-    pattern, equals, number = text.rpartition("=")
-    try:
-        if not equals:
-            raise ValueError(text)
-        value = float(number)
-    except ValueError:
-        raise ValueError(f"--{option} is {text!r}; pass PATTERN=NUMBER, such as rain=20") from None
-    if option == "limit":
-        check_real(f"--limit {pattern}", value, least=0, most=100)
-    return pattern, value
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -631,20 +597,6 @@ class _Download:
 
     def close(self) -> None:
         self._bar.update(self._task, visible=False)
-
-
-def _bar(quiet: bool, *columns: Any) -> Progress:
-    """A progress bar on stderr, shown on a terminal only and gone when done."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        *columns,
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        # Rich takes a pipe for a terminal where colours are forced upon it.
-        disable=quiet or not sys.stderr.isatty(),
-    )
 
 
 class _Clock:
@@ -1098,17 +1050,3 @@ def _plainly(value: Any) -> str:
     if isinstance(value, tuple):
         return "..".join(map(_plainly, value))
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _table(name: str, *columns: str) -> Table:
-    """A plain table whose first column, which is there to be copied, is never broken."""
-    table = Table(box=None, pad_edge=False)
-    table.add_column(name, no_wrap=True)
-    for column in columns:
-        table.add_column(column)
-    return table
-
-
-def _show(table: Table) -> None:
-    # In a pipe, lines stay whole for whatever reads them.
-    Console(width=None if sys.stdout.isatty() else 500).print(table)

@@ -7,24 +7,21 @@ that a mosaic takes no decoding of hours, and can never disagree with what was c
 
 import math
 import os
-import queue
-import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from smalti._checks import check_rate
-from smalti.audio import AudioStream, StrPath, file_sha256, find_audio
+from smalti.analysing import Failed, Found, Made, Part, Read, Same, Workers
+from smalti.audio import StrPath, find_audio
 from smalti.choosing import check_pattern, meets
 from smalti.corpus import hop_at
-from smalti.errors import AudioFileError, CorpusError
+from smalti.errors import CorpusError
 from smalti.lending import list_files, listed_files
-from smalti.segmenting import Analysed, Piece, analysed, pieces
 from smalti.shelves import (
     DiskFull,
     FileRow,
@@ -35,7 +32,6 @@ from smalti.shelves import (
     corpus_path,
     from_json,
 )
-from smalti.workers import n_cores
 
 # What is made is put on the disk for good whenever it has come to so many bytes or files: seconds of work.
 COMMIT_BYTES, COMMIT_FILES = 1 << 26, 500
@@ -89,14 +85,6 @@ class Progress:
     built: Built = Built()
 
 
-class _Found(NamedTuple):
-    path: Path
-    name: bytes  # as the corpus calls it
-    size: int
-    mtime_ns: int
-    tags: tuple[str, ...]
-
-
 def build_corpus(
     folders: Sequence[StrPath],
     name: StrPath,
@@ -105,7 +93,7 @@ def build_corpus(
     tags: Sequence[str] = (),
     licence: str = "",
     index: Callable[[NDArray[np.float16]], bytes] | None = None,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Analyse the sound files of `folders` into the corpus `name`, or bring it up to date.
 
     Files are analysed if they are new or their content has changed; files that are gone from `folders` are taken out of
@@ -116,7 +104,7 @@ def build_corpus(
     folders : folders and files. name : the corpus's folder, made if it is not there; ``.corpus`` is added.
     sr : sample rate in Hz of a new corpus, 44100 if None; of one that is there, its own.
     tags : of every file, beside the names of the folders between those given and it, and its genre.
-    licence : of every file, instead of what it says itself.
+    licence : of every file that does not say it itself.
     index : makes of the keys (R, D) of a large corpus what it is searched with; None makes nothing.
 
     Yields
@@ -157,10 +145,10 @@ def _roots(folders: Iterable[StrPath]) -> list[str]:
     return [os.path.realpath(folder) for folder in folders]
 
 
-def _found(folders: Sequence[StrPath], corpus: Path) -> dict[bytes, _Found]:
+def _found(folders: Sequence[StrPath], corpus: Path) -> dict[bytes, Found]:
     """The sound files, by the names that the corpus has for them, in order."""
     base = os.path.realpath(corpus)
-    found, seen = dict[bytes, _Found](), set[str]()
+    found, seen = dict[bytes, Found](), set[str]()
     for folder, root in zip(folders, _roots(folders), strict=True):
         for path in find_audio([folder]):
             inside = path.relative_to(folder)
@@ -174,7 +162,7 @@ def _found(folders: Sequence[StrPath], corpus: Path) -> dict[bytes, _Found]:
             except OSError:  # gone since a moment
                 continue
             name = _name(str(place), base)
-            found[name] = _Found(place, name, status.st_size, status.st_mtime_ns, inside.parts[:-1])
+            found[name] = Found(place, name, status.st_size, status.st_mtime_ns, inside.parts[:-1])
     return dict(sorted(found.items()))
 
 
@@ -189,40 +177,6 @@ def _name(place: str, base: str) -> bytes:
     return os.fsencode(os.path.relpath(place, base).replace(os.sep, "/"))
 
 
-class _Part(NamedTuple):
-    """A segment of a file was analysed."""
-
-    found: _Found
-    attempt: int
-    made: Analysed
-
-
-class _Read(NamedTuple):
-    """A file was read to its end."""
-
-    found: _Found
-    attempt: int
-    n_parts: int
-    row: FileRow  # but for its id and loudness
-
-
-class _Same(NamedTuple):
-    """A file is one that the corpus has, there or at another place."""
-
-    found: _Found
-    row: FileRow
-    tags: tuple[str, ...]
-
-
-class _Failed(NamedTuple):
-    found: _Found
-    fault: str
-
-
-class _Crashed(NamedTuple):
-    error: BaseException
-
-
 @dataclass
 class _Open:
     """A file some of whose segments have come."""
@@ -231,16 +185,16 @@ class _Open:
     id: int
     parts: dict[int, SegmentRow] = field(default_factory=dict)
     loudness: dict[int, float] = field(default_factory=dict)
-    read: _Read | None = None
+    read: Read | None = None
 
 
 class _Build:
-    """One build: threads that read, threads that analyse, and `steps`, which writes what they made."""
+    """One build: what to do with each file, and what to write of it."""
 
     def __init__(
         self,
         writer: Writer,
-        found: dict[bytes, _Found],
+        found: dict[bytes, Found],
         roots: Sequence[str],
         tags: tuple[str, ...],
         licence: str,
@@ -256,13 +210,6 @@ class _Build:
         self._warnings = list[str]()
         self._open = dict[bytes, _Open]()
         self._since_commit = 0
-        n = n_cores()
-        self._stop, self._turn, self._readers = threading.Event(), threading.Lock(), n
-        self._pieces = queue.Queue[tuple[_Found, int, Piece] | None](n)
-        self._made = queue.Queue[_Part | _Read | _Same | _Failed | _Crashed | None](2 * n)
-        self._threads = [
-            threading.Thread(target=work, daemon=True) for work in (self._read_all, self._analyse_all) for _ in range(n)
-        ]
         self._progress = Progress("analysing", total_files=len(found), total_bytes=sum(f.size for f in found.values()))
 
     def _under(self, roots: Sequence[str], row: FileRow) -> bool:
@@ -274,30 +221,37 @@ class _Build:
     def steps(self) -> Iterator[Progress]:
         """Do it all; see `build_corpus`."""
         todo = list(self._unchanged())
-        self._tasks = iter(todo)
         self._todo_bytes = sum(found.size for found in todo)
         yield self._progress
+        workers = Workers(todo, self._sr, self._known, self._gone)
         try:
-            yield from self._analysed()
+            for made in workers.results():
+                self._take(made)
+                if self._writer.appended >= COMMIT_BYTES or self._since_commit >= COMMIT_FILES:
+                    self._commit()
+                yield self._progress
             self._writer.forget(self._gone)
             self._built = replace(self._built, removed=len(self._gone))
             self._commit()
-            for share in compacted(self._writer):
-                yield replace(self._progress, stage="compacting", done_bytes=round(share * self._progress.total_bytes))
-            self._write_index()
         except DiskFull as error:
             with suppress(CorpusError):
                 self._commit()
             raise self._full() from error
-        except (GeneratorExit, KeyboardInterrupt):
-            self._commit()
+        except BaseException:
+            # Ctrl-C, or whoever watches has had enough: what is complete is kept. Were it in the midst of a commit,
+            # the same is said again, which changes nothing.
+            with suppress(CorpusError):
+                self._commit()
             raise
         finally:
-            self._stop.set()
+            workers.stop()
+        for share in compacted(self._writer):
+            yield replace(self._progress, stage="compacting", done_bytes=round(share * self._progress.total_bytes))
+        self._write_index()
         built = replace(self._built, unreadable=self._unreadable, warnings=tuple(self._warnings))
         yield replace(self._progress, stage="done", path="", built=built)
 
-    def _unchanged(self) -> Iterator[_Found]:
+    def _unchanged(self) -> Iterator[Found]:
         """Go through what was found; yields what has to be looked into."""
         for found in self._found.values():
             row = self._known.get(found.name)
@@ -308,7 +262,7 @@ class _Build:
             self._built = replace(self._built, unchanged=self._built.unchanged + 1)
             self._done(found)
 
-    def _keep(self, row: FileRow, found: _Found, tags: Sequence[str]) -> None:
+    def _keep(self, row: FileRow, found: Found, tags: Sequence[str]) -> None:
         """A file's row is as it was, but for where and when it was found, and for what the user says of it."""
         kept = replace(
             row,
@@ -317,41 +271,24 @@ class _Build:
             mtime_ns=found.mtime_ns,
             tags=row.tags if set(tags) <= set(from_json(row.tags)) and row.path == found.name else as_json(tags),
             given=_joined(from_json(row.given), self._tags),
-            licence=self._licence or row.licence,
+            given_licence=self._licence or row.given_licence,
         )
         if kept != row:
             self._writer.add(kept)
 
-    def _done(self, found: _Found) -> None:
+    def _done(self, found: Found) -> None:
         p = self._progress
         self._progress = replace(
             p, done_files=p.done_files + 1, done_bytes=p.done_bytes + found.size, path=str(found.path)
         )
 
-    def _analysed(self) -> Iterator[Progress]:
-        """Take what the threads made until they have made it all."""
-        for thread in self._threads:
-            thread.start()
-        running = n_cores()
-        while running:
-            made = self._made.get()
-            if made is None:
-                running -= 1
-                continue
-            self._take(made)
-            if self._writer.appended >= COMMIT_BYTES or self._since_commit >= COMMIT_FILES:
-                self._commit()
-            yield self._progress
-
-    def _take(self, made: "_Part | _Read | _Same | _Failed | _Crashed") -> None:
-        if isinstance(made, _Crashed):
-            raise made.error
+    def _take(self, made: Made) -> None:
         found = made.found
-        if isinstance(made, _Part):
+        if isinstance(made, Part):
             self._shelve(made)
-        elif isinstance(made, _Read):
+        elif isinstance(made, Read):
             self._opened(found, made.attempt).read = made
-        elif isinstance(made, _Failed):
+        elif isinstance(made, Failed):
             if str(found.path) in self._unreadable:  # by an earlier segment
                 return
             self._unreadable[str(found.path)] = made.fault
@@ -372,7 +309,7 @@ class _Build:
         self._writer.next_id += 1
         return self._writer.next_id - 1
 
-    def _opened(self, found: _Found, attempt: int) -> _Open:
+    def _opened(self, found: Found, attempt: int) -> _Open:
         """What has come of a file; nothing, if it is being read anew."""
         of = self._open.get(found.name)
         if of is None or of.attempt < attempt:
@@ -380,7 +317,7 @@ class _Build:
             of = self._open[found.name] = _Open(attempt, known.id if known else self._new_id())
         return of
 
-    def _shelve(self, part: _Part) -> None:
+    def _shelve(self, part: Part) -> None:
         of = self._opened(part.found, part.attempt)
         if part.attempt < of.attempt:
             return
@@ -392,7 +329,7 @@ class _Build:
         own_s = segment.n_rows * hop_at(self._sr) / self._sr
         self._progress = replace(self._progress, done_s=self._progress.done_s + own_s, path=str(part.found.path))
 
-    def _complete(self, found: _Found) -> None:
+    def _complete(self, found: Found) -> None:
         """Make a file part of the corpus if all of it has come."""
         of = self._open[found.name]
         if of.read is None or len(of.parts) < of.read.n_parts:
@@ -405,7 +342,7 @@ class _Build:
             id=of.id,
             loudness=10 * math.log10(power) if power > 0 else None,
             given=_joined((), self._tags),
-            licence=self._licence or of.read.row.licence,
+            given_licence=self._licence,
         )
         self._writer.forget([of.id])
         self._writer.add(row, *of.parts.values())
@@ -415,7 +352,7 @@ class _Build:
         )
         self._finish(found)
 
-    def _recognise(self, made: _Same) -> None:
+    def _recognise(self, made: Same) -> None:
         replaced = self._known.get(made.found.name)
         if replaced is not None and replaced.id != made.row.id:
             self._writer.forget([replaced.id])
@@ -428,7 +365,7 @@ class _Build:
         )
         self._finish(made.found)
 
-    def _finish(self, found: _Found) -> None:
+    def _finish(self, found: Found) -> None:
         self._since_commit += 1
         self._done(found)
         p = self._progress
@@ -455,127 +392,9 @@ class _Build:
             return
         self._writer.write_index(self._index(self._writer.current().mapped("keys")))
 
-    # --- threads
-
-    def _put(self, into: "queue.Queue[Any]", what: Any) -> None:
-        """Wait until there is room, or the build is stopped."""
-        while not self._stop.is_set():
-            with suppress(queue.Full):
-                into.put(what, timeout=0.2)
-                return
-        raise _Stopped
-
-    def _read_all(self) -> None:
-        """A thread: read one file after the other."""
-        try:
-            while True:
-                with self._turn:
-                    found = next(self._tasks, None)
-                if found is None:
-                    break
-                try:
-                    self._read(found)
-                except AudioFileError as error:
-                    self._put(self._made, _Failed(found, str(error)))
-            with self._turn:
-                self._readers -= 1
-                last = not self._readers
-            if last:
-                for _ in range(n_cores()):
-                    self._put(self._pieces, None)
-        except _Stopped:
-            pass
-        except BaseException as error:
-            self._crash(error)
-
-    def _analyse_all(self) -> None:
-        """A thread: analyse one piece after the other."""
-        try:
-            while True:
-                with suppress(queue.Empty):
-                    task = self._pieces.get(timeout=0.2)
-                    if task is None:
-                        self._put(self._made, None)
-                        return
-                    found, attempt, piece = task
-                    try:
-                        made: _Part | _Failed = _Part(found, attempt, analysed(piece, self._sr))
-                    except ValueError as error:
-                        made = _Failed(found, f"cannot use {found.path}: {error}")
-                    self._put(self._made, made)
-                if self._stop.is_set():
-                    return
-        except _Stopped:
-            pass
-        except BaseException as error:
-            self._crash(error)
-
-    def _crash(self, error: BaseException) -> None:
-        with suppress(_Stopped):
-            self._put(self._made, _Crashed(error))
-
-    def _read(self, found: _Found) -> None:
-        """Recognise a file, or read it to its end."""
-        sha256 = ""
-        if (row := self._known.get(found.name)) is not None and not row.fault:
-            sha256 = file_sha256(found.path)
-            if sha256 == row.sha256:
-                self._put(self._made, _Same(found, row, found.tags))
-                return
-        if any(row.size == found.size and not row.fault for row in list(self._gone.values())):
-            sha256 = sha256 or file_sha256(found.path)
-            with self._turn:
-                moved = next((row for row in self._gone.values() if row.sha256 == sha256), None)
-                if moved is not None:
-                    del self._gone[moved.id]
-            if moved is not None:
-                self._put(self._made, _Same(found, moved, _tags(found, AudioStream(found.path))))
-                return
-        for attempt in range(2):
-            before = _status(found)
-            stream = AudioStream(found.path, sr=self._sr)
-            n_parts = length = 0
-            for piece in pieces(stream):
-                self._put(self._pieces, (found, attempt, piece))
-                n_parts, length = n_parts + 1, piece.begin + piece.samples.shape[1]
-            sha256 = file_sha256(found.path)
-            if _status(found) == before:
-                row = FileRow(
-                    0,
-                    found.name,
-                    *before,
-                    sha256=sha256,
-                    sr=stream.own_sr,
-                    channels=stream.channels,
-                    duration_s=length / self._sr,
-                    licence=stream.said.get("license", "") or stream.said.get("copyright", ""),
-                    tags=as_json(_tags(found, stream)),
-                    warnings=as_json(stream.warnings),
-                )
-                self._put(self._made, _Read(found, attempt, n_parts, row))
-                return
-        raise AudioFileError(f"cannot read {found.path}: it changes while it is read; build again when it is finished")
-
-
-class _Stopped(Exception):
-    """The build was stopped while a thread waited to hand on what it had."""
-
 
 def _joined(texts: Sequence[str], more: Sequence[str]) -> str:
     return as_json(dict.fromkeys((*texts, *more)))
-
-
-def _tags(found: _Found, stream: AudioStream) -> tuple[str, ...]:
-    genre = stream.said.get("genre", "").strip()
-    return (*found.tags, *((genre,) if genre and genre not in found.tags else ()))
-
-
-def _status(found: _Found) -> tuple[int, int]:
-    try:
-        status = found.path.stat()
-    except OSError as error:
-        raise AudioFileError(f"cannot read {found.path}: it is gone; build again") from error
-    return status.st_size, status.st_mtime_ns
 
 
 def _size(n_bytes: float) -> str:

@@ -33,7 +33,7 @@ class Listed:
     ----------
     id : the corpus's own number of it. path : as the corpus calls it. place : where it was when it was read.
     duration_s : seconds. loudness_lufs : integrated, -inf for silence. sr, channels, size, sha256 : its own.
-    tags : folders, genre, and what the user gave. licence : text, or "".
+    tags : folders, genre, and what the user gave. licence : as the file says or else the user, or "".
     warnings : sentences about what was not as expected. fault : why it cannot be used, or "".
     """
 
@@ -66,7 +66,7 @@ def listed_files(shelves: Shelves) -> list[Listed]:
             size=row.size,
             sha256=row.sha256,
             tags=tuple(dict.fromkeys((*from_json(row.tags), *from_json(row.given)))),
-            licence=row.licence,
+            licence=row.licence or row.given_licence,
             warnings=from_json(row.warnings),
             fault=row.fault,
         )

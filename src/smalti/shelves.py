@@ -113,7 +113,7 @@ class FileRow:
     id : int. path : as bytes; relative to the corpus's folder or absolute.
     size, mtime_ns : when it was read. sha256 : hex digest, "" if it could not be read.
     sr, channels : its own. duration_s : seconds. loudness : LUFS, None for silence.
-    licence : as the file or the user said, or "".
+    licence, given_licence : as the file says, and as the user says; or "".
     tags, given, warnings : JSON lists of texts: tags by folders and genre, tags by the user, what was not as expected.
     fault : why it cannot be used, or "".
     """
@@ -128,6 +128,7 @@ class FileRow:
     duration_s: float = 0.0
     loudness: float | None = None
     licence: str = ""
+    given_licence: str = ""
     tags: str = "[]"
     given: str = "[]"
     warnings: str = "[]"
@@ -255,7 +256,7 @@ def told(folder: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise damaged(Path(error.filename or folder), "it is not there") from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise full(folder) from error
         raise CorpusError(
             f"cannot use {error.filename or folder}: {(error.strerror or str(error)).lower()}; "
@@ -437,8 +438,6 @@ class WriteLock:
         with told(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = _connect(folder / LOCK, "rwc")
-            # Nothing is ever written to it, and no journal should speak of that.
-            self._file.execute("PRAGMA journal_mode = MEMORY")
             # Short, as no signal is heard while SQLite waits.
             self._file.execute("PRAGMA busy_timeout = 200")
 
@@ -446,6 +445,8 @@ class WriteLock:
         """Try for a moment; whether it is ours."""
         with told(self.folder):
             try:
+                # Nothing is ever written to it, and no journal should lie about that says so.
+                self._file.execute("PRAGMA journal_mode = MEMORY")
                 self._file.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
                 if "locked" in str(error):
@@ -615,10 +616,14 @@ class Writer:
                 for file in arrays.values():
                     file.close()
                 raise
-        except BaseException:
-            for kind, file in files.items():
-                file.close()
-                new[kind].unlink(missing_ok=True)
+        except Exception:
+            for file in files.values():
+                with suppress(OSError):
+                    file.close()
+            # Whether a commit that failed was one is for the tables to say. Interrupted, it is left to the next build.
+            if self.current().about.generation != about.generation:
+                for path in new.values():
+                    path.unlink(missing_ok=True)
             raise
         for file in self._arrays.values():
             file.close()

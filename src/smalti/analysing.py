@@ -1,0 +1,223 @@
+"""Files read and analysed on every core: threads that hand what they made to whoever writes it.
+
+Readers look into files, one each, and hand on pieces of sound; analysts look at these. Between them, and before the
+writer, there is room for a few: however long files are and however slow the disk, no more than that is in memory.
+"""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from smalti.audio import AudioStream, file_sha256
+from smalti.errors import AudioFileError
+from smalti.segmenting import Analysed, Piece, analysed, pieces
+from smalti.shelves import FileRow, as_json
+from smalti.workers import n_cores
+
+
+class Found(NamedTuple):
+    path: Path
+    name: bytes  # as the corpus calls it
+    size: int
+    mtime_ns: int
+    tags: tuple[str, ...]
+
+
+class Part(NamedTuple):
+    """A segment of a file was analysed."""
+
+    found: Found
+    attempt: int
+    made: Analysed
+
+
+class Read(NamedTuple):
+    """A file was read to its end."""
+
+    found: Found
+    attempt: int
+    n_parts: int
+    row: FileRow  # but for its id and loudness
+
+
+class Same(NamedTuple):
+    """A file is one that the corpus has, there or at another place."""
+
+    found: Found
+    row: FileRow
+    tags: tuple[str, ...]
+
+
+class Failed(NamedTuple):
+    found: Found
+    fault: str
+
+
+Made = Part | Read | Same | Failed
+
+
+class _Crashed(NamedTuple):
+    error: BaseException
+
+
+class Workers:
+    """Threads that look into files, each of which comes to be `Same` or `Failed`, or `Part` by part and `Read`.
+
+    A file that changes while it is read is read once more: its parts come again, of a later attempt.
+    """
+
+    def __init__(
+        self, tasks: Iterable[Found], sr: int, known: Mapping[bytes, FileRow], gone: dict[int, FileRow]
+    ) -> None:
+        """Nothing starts yet.
+
+        Parameters
+        ----------
+        tasks : the files. sr : Hz, to analyse them at.
+        known : what the corpus has, by name. gone : what it has that is no longer there, by id; what is recognised in a
+            file is taken out of it.
+        """
+        self._tasks, self._sr, self._known, self._gone = iter(tasks), sr, known, gone
+        self._n = self._readers = n_cores()
+        self._stop, self._turn = threading.Event(), threading.Lock()
+        self._pieces = queue.Queue[tuple[Found, int, Piece] | None](self._n)
+        self._made = queue.Queue[Made | _Crashed | None](2 * self._n)
+
+    def results(self) -> Iterator[Made]:
+        """Start, and give what comes, in whatever order, until all is done."""
+        for work in (self._read_all, self._analyse_all):
+            for _ in range(self._n):
+                # Of those that an interrupted program leaves, none is waited for: they write nothing.
+                threading.Thread(target=work, daemon=True).start()
+        running = self._n
+        while running:
+            made = self._made.get()
+            if made is None:
+                running -= 1
+            elif isinstance(made, _Crashed):
+                raise made.error
+            else:
+                yield made
+
+    def stop(self) -> None:
+        """Let no thread begin anything more."""
+        self._stop.set()
+
+    def _put(self, into: "queue.Queue[Any]", what: Any) -> None:
+        """Wait until there is room, or the build is stopped."""
+        while not self._stop.is_set():
+            with suppress(queue.Full):
+                into.put(what, timeout=0.2)
+                return
+        raise _Stopped
+
+    def _read_all(self) -> None:
+        """A thread: read one file after the other."""
+        try:
+            while True:
+                with self._turn:
+                    found = next(self._tasks, None)
+                if found is None:
+                    break
+                try:
+                    self._read(found)
+                except AudioFileError as error:
+                    self._put(self._made, Failed(found, str(error)))
+            with self._turn:
+                self._readers -= 1
+                last = not self._readers
+            if last:
+                for _ in range(self._n):
+                    self._put(self._pieces, None)
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self._crash(error)
+
+    def _analyse_all(self) -> None:
+        """A thread: analyse one piece after the other."""
+        try:
+            while True:
+                with suppress(queue.Empty):
+                    task = self._pieces.get(timeout=0.2)
+                    if task is None:
+                        self._put(self._made, None)
+                        return
+                    found, attempt, piece = task
+                    try:
+                        made: Part | Failed = Part(found, attempt, analysed(piece, self._sr))
+                    except ValueError as error:
+                        made = Failed(found, f"cannot use {found.path}: {error}")
+                    self._put(self._made, made)
+                if self._stop.is_set():
+                    return
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self._crash(error)
+
+    def _crash(self, error: BaseException) -> None:
+        with suppress(_Stopped):
+            self._put(self._made, _Crashed(error))
+
+    def _read(self, found: Found) -> None:
+        """Recognise a file, or read it to its end."""
+        sha256 = ""
+        if (row := self._known.get(found.name)) is not None and not row.fault:
+            sha256 = file_sha256(found.path)
+            if sha256 == row.sha256:
+                self._put(self._made, Same(found, row, found.tags))
+                return
+        if any(row.size == found.size and not row.fault for row in list(self._gone.values())):
+            sha256 = sha256 or file_sha256(found.path)
+            with self._turn:
+                moved = next((row for row in self._gone.values() if row.sha256 == sha256), None)
+                if moved is not None:
+                    del self._gone[moved.id]
+            if moved is not None:
+                self._put(self._made, Same(found, moved, _tags(found, AudioStream(found.path))))
+                return
+        for attempt in range(2):
+            before = _status(found)
+            stream = AudioStream(found.path, sr=self._sr)
+            n_parts = length = 0
+            for piece in pieces(stream):
+                self._put(self._pieces, (found, attempt, piece))
+                n_parts, length = n_parts + 1, piece.begin + piece.samples.shape[1]
+            sha256 = file_sha256(found.path)
+            if _status(found) == before:
+                row = FileRow(
+                    0,
+                    found.name,
+                    *before,
+                    sha256=sha256,
+                    sr=stream.own_sr,
+                    channels=stream.channels,
+                    duration_s=length / self._sr,
+                    licence=stream.said.get("license", "") or stream.said.get("copyright", ""),
+                    tags=as_json(_tags(found, stream)),
+                    warnings=as_json(stream.warnings),
+                )
+                self._put(self._made, Read(found, attempt, n_parts, row))
+                return
+        raise AudioFileError(f"cannot read {found.path}: it changes while it is read; build again when it is finished")
+
+
+class _Stopped(Exception):
+    """The build was stopped while a thread waited to hand on what it had."""
+
+
+def _tags(found: Found, stream: AudioStream) -> tuple[str, ...]:
+    genre = stream.said.get("genre", "").strip()
+    return (*found.tags, *((genre,) if genre and genre not in found.tags else ()))
+
+
+def _status(found: Found) -> tuple[int, int]:
+    try:
+        status = found.path.stat()
+    except OSError as error:
+        raise AudioFileError(f"cannot read {found.path}: it is gone; build again") from error
+    return status.st_size, status.st_mtime_ns
