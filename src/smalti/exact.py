@@ -85,8 +85,8 @@ def exact_steps(
 
     References
     ----------
-    Lustig & Puget (2001), "Program does not equal program: constraint programming and its relationship to mathematical
-    programming" (column generation); Ndiaye, Fercoq, Gramfort & Salmon (2017), "Gap safe screening rules for sparsity
+    Hsieh & Dhillon (2011), "Fast coordinate descent methods with variable selection for non-negative matrix
+    factorization", KDD; Ndiaye, Fercoq, Gramfort & Salmon (2017), "Gap safe screening rules for sparsity
     enforcing penalties", JMLR 18 (dual points by scaling a residual).
     """
     V, W = check_magnitudes("V", V), check_magnitudes("W", W)

@@ -14,10 +14,12 @@ import scipy.sparse
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_rate, check_sound
-from smalti.activations import Seed, Step, activation_steps
+from smalti.activations import Fit, Seed, Step, activation_steps, choose_fit, steps_of
 from smalti.channels import coherent_as, imaged, mixed_down, rows, together
 from smalti.constraints import limit_polyphony
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
+from smalti.divergence import SupportFit
+from smalti.exact import GainFit
 from smalti.following import ShiftedStep, transposed_steps, transposition_of
 from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
 from smalti.jobs import Job, atom_norms, compared, may_sound
@@ -397,14 +399,24 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
     step = Step(step.iteration + 1, H, step.fit)
     yield step
     if settings.refine:
-        # What is 0 stays 0 under the updates, so only gains move and the choice stands.
+        # What is not chosen stays 0, so only gains move and the choice stands.
         start = step.iteration
-        for gains in activation_steps(V, W, n_iter=settings.refine, beta=settings.beta, eps=settings.eps, init=H):
+        for gains in steps_of(Step(0, H, _gains_fit(V, W, H, settings)), settings.refine):
             step = replace(gains, iteration=start + gains.iteration)
             yield step
     reach = round(settings.smooth_gains_s / dictionary.hop_s)
     if runs is not None and reach:
         yield Step(step.iteration + 1, smooth_runs(step.H, runs, reach=reach), step.fit)
+
+
+def _gains_fit(V: Floats, W: Floats, H: Floats, settings: Settings) -> Fit:
+    """What the last refinement lowers, over the activations that are not 0 in `H`."""
+    if settings.choose == "grains" and settings.beta in (1, 2) and not settings.eps:
+        return GainFit.of(V, W, H, beta=settings.beta)
+    # Single frames sound better short of the optimum, which takes timbre for fidelity: see docs/sound.md.
+    if settings.beta == 1:
+        return SupportFit.of(V, W, H, eps=settings.eps)
+    return choose_fit(V, W, n_iter=settings.refine, beta=settings.beta, eps=settings.eps)
 
 
 def n_steps(settings: Settings, n_atoms: int) -> int:
