@@ -314,7 +314,7 @@ def _advance(problem: _Problem, state: _State, frames: NDArray[np.intp], toleran
     descent.enter(prices, least, firsts, counts, *flat, given, _JOIN)
     descent.improve(
         problem.rows, problem.targets[frames[go]], _floors(problem, frames[go]), firsts, counts, *flat,
-        goals, euclidean, _UPDATES, _NEWTON * (1 + 4 * bool(stuck[go].any())),
+        goals, euclidean, _UPDATES, _NEWTON * (1 + 4 * bool((stuck[go] > 1).any())),
     )  # fmt: skip
     descent.leave(firsts, counts, *flat)
     state.counts[frames[go]], state.atoms[frames[go]], state.values[frames[go]] = counts, atoms, values
