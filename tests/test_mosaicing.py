@@ -8,13 +8,24 @@ import pytest
 import scipy.sparse
 
 import oracles
-from smalti import PRESETS, LetItBee, Settings, StftParams, activation_steps, build_dictionary, istft, mosaic, stft
-from smalti.activations import Step
+from smalti import (
+    PRESETS,
+    LetItBee,
+    Settings,
+    StftParams,
+    activation_steps,
+    build_dictionary,
+    istft,
+    mosaic,
+    stft,
+)
+from smalti.activations import Step, steps_of
 from smalti.attacks import attack_times
 from smalti.bands import a_weights
 from smalti.channels import coherent_as, mixed_down
 from smalti.cleaning import faded, without_rumble
 from smalti.constraints import limit_polyphony
+from smalti.exact import GainFit
 from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
 from smalti.jobs import compared
 from smalti.levels import CEILING_DB, integrated_loudness, limit_peaks, loudness_contour, true_peak
@@ -723,7 +734,10 @@ def test_a_choosing_preset_is_its_steps_composed(preset):
         H = limit_polyphony(last.H, polyphony=settings.layers, strength=1, weights=norms)
         assert ((H > 0).sum(axis=0) <= settings.layers).all()
     assert (H > 0).sum() < (last.H > 0).sum()
-    *_, refined = activation_steps(V, W, n_iter=settings.refine, init=H)
+    if settings.choose == "grains":
+        *_, refined = steps_of(Step(0, H, GainFit.of(V, W, H)), settings.refine)
+    else:
+        *_, refined = activation_steps(V, W, n_iter=settings.refine, init=H)
     wanted = refined.H
     if settings.smooth_gains_s:
         wanted = smooth_runs(wanted, runs, reach=round(settings.smooth_gains_s / dictionary.hop_s))

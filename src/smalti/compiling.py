@@ -19,7 +19,7 @@ def kernel(function: Function) -> Function:
     return _compiled(function, {"reassoc", "contract", "nsz", "nnan"})
 
 
-def careful_kernel(function: Function) -> Function:
+def careful_kernel(function: Callable[..., Any]) -> Any:
     """As `kernel`, but NaN and infinity keep their meaning."""
     return _compiled(function, {"reassoc", "contract", "nsz"})
 

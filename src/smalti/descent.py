@@ -10,13 +10,11 @@ Only `smalti.exact` imports this, when first needed: numba takes half a second t
 from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from smalti.compiling import careful_kernel
 
-# Sums may be reordered, so that they are added up in vectors; NaN and infinity keep their meaning.
-_compiled = njit(nogil=True, cache=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz"})
+Array = NDArray[Any]
 
 # Sweeps over the quadratic model of one Newton step, and how little one may change before the model counts as solved.
 _SWEEPS = 60
@@ -25,7 +23,7 @@ _SETTLED = 1e-5
 _ALONG, _AT_MOST = 6, 30
 
 
-@_compiled
+@careful_kernel
 def improve(  # type: ignore[no-untyped-def]
     rows, targets, floors, firsts, counts, atoms, values, goals, euclidean, n_updates, n_newton
 ):
@@ -111,7 +109,7 @@ def improve(  # type: ignore[no-untyped-def]
                 break
 
 
-@_compiled
+@careful_kernel
 def _dot(a, b):  # type: ignore[no-untyped-def]
     total = a.dtype.type(0)
     for i in range(len(a)):
@@ -119,13 +117,13 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
     return total
 
 
-@_compiled
+@careful_kernel
 def _add(out, gain, row):  # type: ignore[no-untyped-def]
     for i in range(len(out)):
         out[i] += gain * row[i]
 
 
-@_compiled
+@careful_kernel
 def _descend(hessian, slopes, gains, m):  # type: ignore[no-untyped-def]
     """Minimise the quadratic model over gains >= 0, in place; `slopes` become those at its minimum."""
     for _ in range(_SWEEPS):
@@ -148,7 +146,7 @@ def _descend(hessian, slopes, gains, m):  # type: ignore[no-untyped-def]
             break
 
 
-@_compiled
+@careful_kernel
 def _along(target, model, way):  # type: ignore[no-untyped-def]
     """How far to go, 0 to 1, from `model` along `way` so that Kullback-Leibler is least there.
 
@@ -179,7 +177,7 @@ def _along(target, model, way):  # type: ignore[no-untyped-def]
     return low
 
 
-@_compiled
+@careful_kernel
 def add_up(rows, floors, firsts, counts, atoms, values, out):  # type: ignore[no-untyped-def]
     """Fill `out` (n, F) with the model of every frame; arguments as for `improve`."""
     for n in range(len(out)):
@@ -188,7 +186,7 @@ def add_up(rows, floors, firsts, counts, atoms, values, out):  # type: ignore[no
             _add(out[n], values[j], rows[atoms[j]])
 
 
-@_compiled
+@careful_kernel
 def expose(W, V, floor, firsts, counts, atoms, gains, euclidean, ratios, shown, totals):  # type: ignore[no-untyped-def]
     """Divergences in double precision, and what the prices of all atoms are computed from.
 
@@ -233,7 +231,7 @@ def expose(W, V, floor, firsts, counts, atoms, gains, euclidean, ratios, shown, 
         totals[n, 0], totals[n, 1], totals[n, 2], totals[n, 3], totals[n, 4] = divergence, mass, heard, seen, size
 
 
-@_compiled
+@careful_kernel
 def worst_price(  # type: ignore[no-untyped-def]
     W, sums, prices, scales, within, tiny, ratios, totals, euclidean, worst
 ):
@@ -269,7 +267,7 @@ def worst_price(  # type: ignore[no-untyped-def]
         worst[n] = top
 
 
-@_compiled
+@careful_kernel
 def _price(W, sums, atom, ratios):  # type: ignore[no-untyped-def]
     total, row = 0.0, W[atom]
     for i in range(len(ratios)):
@@ -277,7 +275,7 @@ def _price(W, sums, atom, ratios):  # type: ignore[no-untyped-def]
     return total / sums[atom]
 
 
-@_compiled
+@careful_kernel
 def enter(prices, least, firsts, counts, atoms, values, given, most):  # type: ignore[no-untyped-def]
     """Add to every frame up to `most` atoms whose price is above `least`, (n,): the highest peaks along the atoms.
 
@@ -311,7 +309,7 @@ def enter(prices, least, firsts, counts, atoms, values, given, most):  # type: i
         counts[n] += m
 
 
-@_compiled
+@careful_kernel
 def leave(firsts, counts, atoms, values):  # type: ignore[no-untyped-def]
     """Take out of every frame what has no gain, in place."""
     for n in range(len(counts)):

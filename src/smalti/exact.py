@@ -85,8 +85,8 @@ def exact_steps(
 
     References
     ----------
-    Lustig & Puget (2001), "Program does not equal program: constraint programming and its relationship to mathematical
-    programming" (column generation); Ndiaye, Fercoq, Gramfort & Salmon (2017), "Gap safe screening rules for sparsity
+    Hsieh & Dhillon (2011), "Fast coordinate descent methods with variable selection for non-negative matrix
+    factorization", KDD; Ndiaye, Fercoq, Gramfort & Salmon (2017), "Gap safe screening rules for sparsity
     enforcing penalties", JMLR 18 (dual points by scaling a residual).
     """
     V, W = check_magnitudes("V", V), check_magnitudes("W", W)
@@ -314,7 +314,7 @@ def _advance(problem: _Problem, state: _State, frames: NDArray[np.intp], toleran
     descent.enter(prices, least, firsts, counts, *flat, given, _JOIN)
     descent.improve(
         problem.rows, problem.targets[frames[go]], _floors(problem, frames[go]), firsts, counts, *flat,
-        goals, euclidean, _UPDATES, _NEWTON * (1 + 4 * bool(stuck[go].any())),
+        goals, euclidean, _UPDATES, _NEWTON * (1 + 4 * bool((stuck[go] > 1).any())),
     )  # fmt: skip
     descent.leave(firsts, counts, *flat)
     state.counts[frames[go]], state.atoms[frames[go]], state.values[frames[go]] = counts, atoms, values

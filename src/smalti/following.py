@@ -17,11 +17,12 @@ from smalti.channels import mixed_down
 from smalti.constraints import segment_slices
 from smalti.dictionary import Dictionary
 from smalti.divergence import BlockFit, SupportFit
+from smalti.exact import GainFit
 from smalti.grains import Runs, choose_runs, close_gaps, find_runs, keep_runs, smooth_runs
 from smalti.jobs import Job, compared, hearing, may_sound
 from smalti.pitch import bridged, check_f0, clarity, clear, glides, note_frequencies, track_pitch
 from smalti.sparse_coding import unit_columns
-from smalti.steps import Step
+from smalti.steps import Fit, Step
 from smalti.stft import StftParams
 from smalti.transposing import (
     BRIDGE_S,
@@ -296,7 +297,8 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
     done = step.iteration
     # What was needed to choose the grains, and may be much, is not needed to refine their gains.
     del step, first, start, blocks, norms, by_voice
-    fit = SupportFit.of(V, comparison.of_grains(grains.dictionary), H, eps=settings.eps)
+    sounds = comparison.of_grains(grains.dictionary)
+    fit: Fit = SupportFit.of(V, sounds, H, eps=settings.eps) if settings.eps else GainFit.of(V, sounds, H)
     step = ShiftedStep(done + 1, H, fit, grains)
     yield step
     for gains in steps_of(step, settings.refine):

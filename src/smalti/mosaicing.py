@@ -14,13 +14,15 @@ import scipy.sparse
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_rate, check_sound
-from smalti.activations import Seed, activation_steps
+from smalti.activations import Seed, activation_steps, choose_fit, steps_of
 from smalti.channels import coherent_as, imaged, mixed_down, rows, together
 from smalti.choosing import Limit
 from smalti.cleaning import faded, without_offset
 from smalti.constraints import limit_polyphony
 from smalti.corpus import Corpus, corpus_of, hop_at
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
+from smalti.divergence import SupportFit
+from smalti.exact import GainFit
 from smalti.following import ShiftedStep, transposed_steps, transposition_of
 from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
 from smalti.jobs import Job, atom_norms, compared, may_sound
@@ -29,7 +31,7 @@ from smalti.phase import turn_toward
 from smalti.searching import SearchedStep, searched_steps
 from smalti.settings import DEFAULT_PRESET, Settings, configure
 from smalti.sparse_coding import pursuit_steps
-from smalti.steps import Step
+from smalti.steps import Fit, Step
 from smalti.stft import StftParams, istft, stft
 from smalti.synthesis import synthesize
 from smalti.transposing import Grains, Transposition
@@ -407,14 +409,24 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
     step = Step(step.iteration + 1, H, step.fit)
     yield step
     if settings.refine:
-        # What is 0 stays 0 under the updates, so only gains move and the choice stands.
+        # What is not chosen stays 0, so only gains move and the choice stands.
         start = step.iteration
-        for gains in activation_steps(V, W, n_iter=settings.refine, beta=settings.beta, eps=settings.eps, init=H):
+        for gains in steps_of(Step(0, H, _gains_fit(V, W, H, settings)), settings.refine):
             step = gains.numbered(start + gains.iteration)
             yield step
     reach = round(settings.smooth_gains_s / dictionary.hop_s)
     if runs is not None and reach:
         yield Step(step.iteration + 1, smooth_runs(step.H, runs, reach=reach), step.fit)
+
+
+def _gains_fit(V: Floats, W: Floats, H: Floats, settings: Settings) -> Fit:
+    """What the last refinement lowers, over the activations that are not 0 in `H`."""
+    if settings.choose == "grains" and settings.beta in (1, 2) and not settings.eps:
+        return GainFit.of(V, W, H, beta=settings.beta)
+    # Single frames sound better short of the optimum, which takes timbre for fidelity: see docs/sound.md.
+    if settings.beta == 1:
+        return SupportFit.of(V, W, H, eps=settings.eps)
+    return choose_fit(V, W, n_iter=settings.refine, beta=settings.beta, eps=settings.eps)
 
 
 def n_steps(settings: Settings, n_atoms: int) -> int:

@@ -62,7 +62,8 @@ class Settings:
     masking_db : with "grains", a source frame so far under the loudest of its moment is part of no stretch.
     smooth_gains_s : with "grains", gains are averaged along each stretch over so long to either side, so that
         overlapping windows agree on them.
-    refine : iterations of that last refinement.
+    refine : iterations of that last refinement. With "grains", beta 1 or 2 and no eps, each is a step of Newton's
+        method, and three are as good as any number; otherwise they are updates, and 20 a good number.
     nonnegative : pursuit with gains >= 0.
     phase : "source", "target" or "griffin-lim"; see `synthesize`.
     phase_iterations, momentum : of Griffin-Lim.
@@ -272,7 +273,7 @@ _BEYOND: dict[str, Any] = {
     "choose": "grains",
     "candidates": 4,
     "masking_db": 6.0,
-    "refine": 20,
+    "refine": 3,
     "smooth_gains_s": _HOP_S,
     "phase": "griffin-lim",
     "phase_iterations": 30,
@@ -314,6 +315,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
                 | {
                     "choose": "frames",
                     "smooth_gains_s": 0.0,
+                    "refine": 20,
                     "phase_iterations": 20,
                     "colour": 30.0,
                     "attacks": 100.0,
