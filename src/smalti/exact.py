@@ -386,8 +386,8 @@ class GainFit:
     ----------
     V : (N, F), and targets : the same at a level of 1. floor, floors : of the model, and (N,) at that level.
     indptr : (N + 1,) ints, frame n has the activations ``indptr[n]`` to ``indptr[n + 1]`` of P.
-    atoms : (P,) their rows in H.
-    columns : (P, F) their atoms, each divided by its sum (beta 2: norm). scales : (P,), these sums.
+    atoms : (P,) their rows in H, and places : (P,) those in `columns`.
+    columns : (Q, F) the atoms that sound, each divided by its sum (beta 2: norm). scales : (P,), the sums.
     levels : (N,), what targets were divided by.
     """
 
@@ -397,6 +397,7 @@ class GainFit:
     floors: Floats
     indptr: NDArray[np.int64]
     atoms: NDArray[np.intp]
+    places: NDArray[np.intp]
     columns: Floats
     scales: Floats
     levels: Floats
@@ -407,13 +408,15 @@ class GainFit:
         """Over the activations that are not 0 in `H` (K, N); V (F, N) and W (F, K) as for a `SpectralFit`."""
         frames, atoms = np.nonzero(H.T)
         indptr = np.searchsorted(frames, np.arange(H.shape[1] + 1)).astype(np.int64)
-        columns, VT, euclidean = np.ascontiguousarray(W.T)[atoms], np.ascontiguousarray(V.T), beta == 2
+        # Each atom once, in however many frames it sounds.
+        sounding, places = np.unique(atoms, return_inverse=True)
+        columns, VT, euclidean = np.ascontiguousarray(W.T[sounding]), np.ascontiguousarray(V.T), beta == 2
         floor = 0.0 if euclidean else float(V.dtype.type(noise_floor(V)))
         scales, levels = _sizes(columns, euclidean), _sizes(VT, euclidean)
         floors = _floor_at(floor, levels, V.dtype)
         return cls(
-            VT, _scaled(VT, levels), floor, floors, indptr, atoms, _scaled(columns, scales),
-            scales.astype(V.dtype), levels.astype(V.dtype), euclidean,
+            VT, _scaled(VT, levels), floor, floors, indptr, atoms, places, _scaled(columns, scales),
+            scales.astype(V.dtype)[places], levels.astype(V.dtype), euclidean,
         )  # fmt: skip
 
     @property
@@ -427,10 +430,10 @@ class GainFit:
 
         Y, values = np.empty_like(self.V), H[self.atoms, self.frames] * self.scales
         floors = np.full(len(Y), self.floor, Y.dtype)
-        firsts, counts, places = self._places()
+        firsts, counts = self.indptr[:-1], np.diff(self.indptr)
         over_blocks(
             lambda block: descent.add_up(
-                self.columns, floors[block], firsts[block], counts[block], places, values, Y[block]
+                self.columns, floors[block], firsts[block], counts[block], self.places, values, Y[block]
             ),
             len(Y),
             size=_BLOCK,
@@ -448,13 +451,12 @@ class GainFit:
             self.scales, self.levels[frames], out=np.zeros_like(self.scales), where=self.levels[frames] > 0
         )
         values = H[self.atoms, frames] * to_level
-        firsts, counts, places = self._places()
-        counts = np.where(self.levels > 0, counts, 0)
+        firsts, counts = self.indptr[:-1], np.where(self.levels > 0, np.diff(self.indptr), 0)
         goals = np.full(len(self.V), _CLOSE)
         over_blocks(
             lambda block: descent.improve(
-                self.columns, self.targets[block], self.floors[block], firsts[block], counts[block], places, values,
-                goals[block], self.euclidean, 1, 1,
+                self.columns, self.targets[block], self.floors[block], firsts[block], counts[block], self.places,
+                values, goals[block], self.euclidean, 1, 1,
             ),
             len(self.V),
             size=_BLOCK,
@@ -463,6 +465,3 @@ class GainFit:
         # An atom of silence has nothing to give, and what it has to give to silence is nothing.
         out[self.atoms, frames] = np.divide(values, to_level, out=np.zeros_like(values), where=to_level > 0)
         return out
-
-    def _places(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        return self.indptr[:-1], np.diff(self.indptr), np.arange(len(self.atoms))

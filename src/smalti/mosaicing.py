@@ -21,7 +21,6 @@ from smalti.cleaning import faded, without_offset
 from smalti.constraints import limit_polyphony
 from smalti.corpus import Corpus, corpus_of, hop_at
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
-from smalti.divergence import SupportFit
 from smalti.exact import GainFit
 from smalti.following import ShiftedStep, transposed_steps, transposition_of
 from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
@@ -424,8 +423,6 @@ def _gains_fit(V: Floats, W: Floats, H: Floats, settings: Settings) -> Fit:
     if settings.choose == "grains" and settings.beta in (1, 2) and not settings.eps:
         return GainFit.of(V, W, H, beta=settings.beta)
     # Single frames sound better short of the optimum, which takes timbre for fidelity: see docs/sound.md.
-    if settings.beta == 1:
-        return SupportFit.of(V, W, H, eps=settings.eps)
     return choose_fit(V, W, n_iter=settings.refine, beta=settings.beta, eps=settings.eps)
 
 
