@@ -1113,6 +1113,8 @@ BAD = {
     "compare": ("pixels", "pass one of bins, bands, views"),
     "choose": ("all", "pass one of grains, frames"),
     "candidates": (2.5, "pass a whole number of at least 1"),
+    "search": ("maybe", "pass one of auto, always, never"),
+    "shortlist": (0, "pass a whole number of at least 1"),
     "shortest_grain_s": (-1.0, "pass a number of at least 0"),
     "masking_db": (-6.0, "pass a number of at least 0"),
     "smooth_gains_s": ("long", "pass a number of at least 0"),

@@ -410,12 +410,27 @@ class GainFit:
         indptr = np.searchsorted(frames, np.arange(H.shape[1] + 1)).astype(np.int64)
         # Each atom once, in however many frames it sounds.
         sounding, places = np.unique(atoms, return_inverse=True)
-        columns, VT, euclidean = np.ascontiguousarray(W.T[sounding]), np.ascontiguousarray(V.T), beta == 2
+        columns = np.ascontiguousarray(W.T[sounding])
+        return cls.over(np.ascontiguousarray(V.T), columns, indptr, atoms, places, beta=beta)
+
+    @classmethod
+    def over(
+        cls,
+        V: Floats,
+        columns: Floats,
+        indptr: NDArray[np.int64],
+        atoms: NDArray[np.intp],
+        places: NDArray[np.intp],
+        *,
+        beta: float = 1.0,
+    ) -> "GainFit":
+        """Over given activations: V (N, F), and `columns` (Q, F) as they are; for the others see the class."""
+        euclidean = beta == 2
         floor = 0.0 if euclidean else float(V.dtype.type(noise_floor(V)))
-        scales, levels = _sizes(columns, euclidean), _sizes(VT, euclidean)
+        scales, levels = _sizes(columns, euclidean), _sizes(V, euclidean)
         floors = _floor_at(floor, levels, V.dtype)
         return cls(
-            VT, _scaled(VT, levels), floor, floors, indptr, atoms, places, _scaled(columns, scales),
+            V, _scaled(V, levels), floor, floors, indptr, atoms, places, _scaled(columns, scales),
             scales.astype(V.dtype)[places], levels.astype(V.dtype), euclidean,
         )  # fmt: skip
 
@@ -444,13 +459,19 @@ class GainFit:
         return beta_divergence(self.V, Y, beta=2 if self.euclidean else 1)
 
     def update(self, H: Floats, Y: Floats) -> Floats:
+        out = np.zeros_like(H)
+        out[self.atoms, self.frames] = self.improved(H[self.atoms, self.frames])
+        return out
+
+    def improved(self, gains: Floats) -> Floats:
+        """The (P,) activations, by one step, as an array of their own."""
         from smalti import descent
 
         frames = self.frames
         to_level = np.divide(
             self.scales, self.levels[frames], out=np.zeros_like(self.scales), where=self.levels[frames] > 0
         )
-        values = H[self.atoms, frames] * to_level
+        values = gains * to_level
         firsts, counts = self.indptr[:-1], np.where(self.levels > 0, np.diff(self.indptr), 0)
         goals = np.full(len(self.V), _CLOSE)
         over_blocks(
@@ -461,7 +482,5 @@ class GainFit:
             len(self.V),
             size=_BLOCK,
         )  # fmt: skip
-        out = np.zeros_like(H)
         # An atom of silence has nothing to give, and what it has to give to silence is nothing.
-        out[self.atoms, frames] = np.divide(values, to_level, out=np.zeros_like(values), where=to_level > 0)
-        return out
+        return np.divide(values, to_level, out=np.zeros_like(values), where=to_level > 0)

@@ -19,6 +19,7 @@ from smalti.choosing import Limit
 from smalti.corpus import Corpus, keys_of
 from smalti.divergence import beta_divergence, noise_floor
 from smalti.engine import Lists
+from smalti.exact import GainFit
 from smalti.grains import Runs, choose_runs, places, runs_in, smoothed
 from smalti.jobs import Job, may_sound
 from smalti.search import EXACT_BELOW, nearest
@@ -175,6 +176,14 @@ class Comparison:
 
         over_blocks(work, len(self.V), size=FRAMES)
         return out
+
+    def gains_fit(self, entries: Entries) -> GainFit:
+        """What refines the gains of the few entries that were chosen."""
+        indptr, atoms, _ = entries.lists
+        _, first, places = np.unique(atoms, return_index=True, return_inverse=True)
+        columns = self.corpus.looks[entries.rows[first]].astype(np.float32)
+        columns *= entries.scales[first, None] * self.gains
+        return GainFit.over(self.V, columns, indptr.astype(np.int64), atoms.astype(np.intp), places)
 
     def by_block(self, entries: Entries, work: Callable[[slice, Floats], T]) -> list[T]:
         """What `work` makes of each block of frames and its models, (n, B)."""
