@@ -1,0 +1,250 @@
+"""What searching a corpus costs and finds, beside considering all of it, and beside as many random candidates.
+
+    python bench/search.py NAME.corpus TARGET --seconds 20
+    python bench/search.py NAME.corpus TARGET --sizes 3000 100000 1000000 --dense 3000
+    python bench/search.py NAME.corpus TARGET --sizes 155000 --dense 155000 --command --long 240
+
+Every size is the first so many frames of the corpus; `bench/corpora.py` makes large ones out of few recordings. All
+rows of a table are made in one run, with the preset balanced, and divergences are of the same looks: two layers of whole
+grains with refined gains, before these are smoothed. "random" considers as many entries as "search", on diagonals drawn
+at random instead of looked up.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from smalti import PRESETS, read_audio, write_audio
+from smalti.audio import resample
+from smalti.channels import mixed_down
+from smalti.corpus import Corpus
+from smalti.grains import runs_in
+from smalti.jobs import Job, may_sound
+from smalti.making import read_inputs
+from smalti.mosaicing import prepare, solve_steps
+from smalti.search import EXACT_BELOW, inverted_file
+from smalti.searching import Comparison, Entries, SearchedStep, listed_steps
+from smalti.steps import Step
+
+SETTINGS = replace(PRESETS["balanced"], smooth_gains_s=0.0)
+# Least gains of search over random candidates, by size; most growth of the cost of a frame; see the issue of each.
+OVER_RANDOM = {3_000: 0.03, 100_000: 0.10, 1_000_000: 0.20}
+MOST_GROWTH, LEAST_GAIN, MOST_BYTES, MOST_LONG_BYTES = 1.5, 100, 1.5e9, 2e9
+
+
+@dataclass(frozen=True)
+class Row:
+    """One way of choosing what to consider. `kl` is the divergence over the target's mass."""
+
+    size: int
+    way: str
+    kl: float
+    candidates: float
+    run_frames: float
+    sounding: float
+    frame_ms: float
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("corpus", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--seconds", type=float, default=20.0, help="of the target, repeated if it is shorter")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[3_000, 10_000, 100_000], help="frames of the corpus")
+    parser.add_argument("--dense", type=int, nargs="*", default=[3_000], help="sizes to consider all of, too")
+    parser.add_argument("--command", action="store_true", help="measure smalti make, time and memory, in a process")
+    parser.add_argument("--long", type=float, metavar="S", help="and with a target of so many seconds")
+    options = parser.parse_args()
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    inputs = read_inputs(options.target, [options.corpus])
+    whole, sr = inputs.source, inputs.sr
+    samples = repeated(mixed_down(inputs.target_samples), round(options.seconds * sr))
+    rows = list[Row]()
+    for size in options.sizes:
+        corpus = first(whole, size)
+        rows += compared(samples, corpus, dense=size in options.dense)
+        console.print(table(rows[-3 if size in options.dense else -2 :]))
+    for sentence in verdicts(rows):
+        console.print(sentence, highlight=False)
+    if options.command:
+        for seconds in (options.seconds, *([options.long] if options.long else [])):
+            console.print(command(options.corpus, options.target, sr, seconds), highlight=False)
+    console.print(f"numpy {np.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", highlight=False)
+
+
+def repeated(samples: np.ndarray, length: int) -> np.ndarray:
+    return np.tile(samples, -(-length // len(samples)))[:length]
+
+
+def first(corpus: Corpus, size: int) -> Corpus:
+    """A corpus of the first frames alone, with an index where smalti would have one."""
+    of = slice(0, size)
+    keys = np.ascontiguousarray(corpus.keys[of])
+    return replace(
+        corpus,
+        segments=corpus.segments[of],
+        centres=corpus.centres[of],
+        cancelled=corpus.cancelled[of],
+        rows=np.arange(min(size, corpus.n_atoms)),
+        looks=corpus.looks[corpus.rows[of]],
+        scales=corpus.scales[of],
+        levels=corpus.levels[of],
+        keys=keys,
+        index=inverted_file(keys) if len(keys) > EXACT_BELOW else None,
+    )
+
+
+# --- ways to choose what to consider
+
+
+def compared(samples: np.ndarray, corpus: Corpus, *, dense: bool) -> Iterator[Row]:
+    job = prepare(samples, corpus, corpus.sr, SETTINGS)
+    # Once before, so that nothing is compiled, and what is mapped has been read.
+    last(solve_steps(job))
+    step, seconds = timed(lambda: solve_steps(job))
+    entries = None
+    for searched in solve_steps(job):
+        entries = searched.entries if entries is None else entries
+    yield row("search", job, step, seconds, len(entries.lists.atoms))
+    step, seconds = timed(lambda: at_random(job, corpus, len(entries.lists.atoms)))
+    yield row("random", job, step, seconds, len(entries.lists.atoms))
+    if dense:
+        recordings = [corpus.recordings[i] for i in range(int(corpus.segments[-1]) + 1)]
+        recordings[-1] = recordings[-1][..., : int(corpus.centres[-1]) + corpus.params.n_fft]
+        plain = replace(SETTINGS, search="never", fade_s=0.0)
+        all_of_it = prepare(samples, recordings, corpus.sr, plain, params=corpus.params)
+        step, seconds = timed(lambda: solve_steps(all_of_it), views=all_of_it)
+        yield row("all", job, step, seconds, corpus.n_atoms * len(job.spectrum.T))
+
+
+def at_random(job: Job, corpus: Corpus, n_entries: int) -> Iterator[Step]:
+    """The steps of a solver that considers random stretches, of as many entries in all."""
+    comparison, allowed = Comparison.of(job, corpus), may_sound(corpus, SETTINGS)
+    rng = np.random.default_rng(0)
+    n_frames = len(comparison.V)
+    reach = max(1, round((SETTINGS.grain_length_s / corpus.hop_s - 1) / 2))
+    per_frame = n_entries / n_frames / (2 * reach + 1)
+    anchors = rng.choice(np.flatnonzero(allowed), size=(n_frames, int(np.ceil(per_frame))))
+    # So that there are neither more nor fewer.
+    anchors[rng.random(anchors.shape) > per_frame / anchors.shape[1]] = -1
+    return listed_steps(job, comparison, anchors, allowed, rng=rng)
+
+
+def timed(steps, views: Job | None = None) -> tuple[Step, float]:
+    """The last step, and the seconds that all took: without the looks of what is not a corpus, which has them."""
+    if views is not None:
+        views.dictionary.views()
+        start = time.perf_counter()
+        views.dictionary.views()
+        looks_s = time.perf_counter() - start
+    start = time.perf_counter()
+    step = last(steps())
+    return step, time.perf_counter() - start - (looks_s if views is not None else 0)
+
+
+def last(steps: Iterator[Step]) -> Step:
+    return deque(steps, maxlen=1).pop()
+
+
+def row(way: str, job: Job, step: Step, seconds: float, n_entries: int) -> Row:
+    n_frames = job.spectrum.shape[1]
+    if isinstance(step, SearchedStep):
+        entries: Entries = step.entries
+        atoms, frames, heard = entries.lists.atoms.astype(int), entries.frames, entries.contributions
+        mass = float(step.comparison.V.sum())
+    else:
+        atoms, frames = np.nonzero(step.H)
+        heard, mass = step.H[atoms, frames], float(step.fit.V.sum())
+    runs = runs_in(atoms, frames, heard, job.dictionary.segments, n_frames, under_frame_db=np.inf)
+    n_atoms = job.dictionary.n_atoms
+    return Row(
+        n_atoms, way, step.divergence / mass, n_entries / n_frames, float(runs.lengths.mean()), len(atoms) / n_frames,
+        1000 * seconds / n_frames,
+    )  # fmt: skip
+
+
+# --- the command
+
+
+def command(corpus: Path, target: Path, sr: int, seconds: float) -> str:
+    """Wall seconds and the most memory of `smalti make`, in a process of its own."""
+    with tempfile.TemporaryDirectory() as scratch:
+        recording = read_audio(target)
+        samples = mixed_down(resample(recording.samples, recording.sr, sr))
+        write_audio(Path(scratch) / "target.wav", repeated(samples, round(seconds * sr)), sr)
+        arguments = ["make", "target.wav", str(corpus.resolve()), "-o", "out.wav", "--report", "report.json", "-q"]
+        measured = (
+            "import resource, sys, time; start = time.perf_counter(); from smalti.cli import main\n"
+            "try: main(sys.argv[1:])\n"
+            "except SystemExit as left: assert not left.code, left.code\n"
+            "print(time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        )
+        # The report measures the mosaic, which takes longer than to make it, so it is no part of what is timed.
+        plain = [argument for argument in arguments if argument not in ("--report", "report.json")]
+        told = subprocess.run(
+            [sys.executable, "-c", measured, *plain], cwd=scratch, check=True, capture_output=True, text=True
+        )
+    wall, kilobytes = map(float, told.stdout.split()[-2:])
+    limit = MOST_BYTES if seconds <= 60 else MOST_LONG_BYTES
+    met = 1024 * kilobytes < limit and wall < max(seconds, 60)
+    return (
+        f"{judge(met)}: smalti make, {seconds:g} s of target, {corpus.name}: {wall:.1f} s, "
+        f"{seconds / wall:.1f} times real time, {kilobytes / 1024**2 * 1.0737:.2f} GB"
+    )
+
+
+# --- how it is told
+
+
+def table(rows: list[Row]) -> Table:
+    out = Table()
+    for heading in ("frames", "considered", "a frame", "KL", "mean run", "sounding", "ms a frame"):
+        out.add_column(heading, justify="left" if heading == "considered" else "right")
+    for one in rows:
+        out.add_row(
+            f"{one.size}", one.way, f"{one.candidates:.0f}", f"{one.kl:.4f}", f"{one.run_frames:.1f}",
+            f"{one.sounding:.2f}", f"{one.frame_ms:.2f}",
+        )  # fmt: skip
+    return out
+
+
+def verdicts(rows: list[Row]) -> Iterator[str]:
+    of = {(one.size, one.way): one for one in rows}
+    sizes = sorted({one.size for one in rows})
+    for size in sizes:
+        search, random = of[size, "search"], of[size, "random"]
+        wanted = max((gain for least, gain in OVER_RANDOM.items() if least <= 1.01 * size), default=0.03)
+        gain = 1 - search.kl / random.kl
+        yield f"{judge(gain >= wanted)}: {size} frames, KL {gain:.0%} below that of random; {wanted:.0%} wanted"
+        if everything := of.get((size, "all")):
+            gain, faster = 1 - search.kl / everything.kl, everything.frame_ms / search.frame_ms
+            yield f"{judge(gain >= 0)}: {size} frames, KL {gain:.0%} below that of considering all; 0% wanted"
+            said = f"{judge(faster >= LEAST_GAIN)}: " if size >= 100_000 else ""
+            wants = f"; {LEAST_GAIN} wanted" if said else ""
+            yield f"{said}{size} frames, {faster:.1f} times faster than considering all{wants}"
+    if len(sizes) > 1:
+        small = min((size for size in sizes if size >= 9_000), default=sizes[0])
+        growth = of[sizes[-1], "search"].frame_ms / of[small, "search"].frame_ms
+        yield (
+            f"{judge(growth <= MOST_GROWTH)}: a frame costs {growth:.2f} times as much in {sizes[-1]} frames as in "
+            f"{small}; at most {MOST_GROWTH} wanted"
+        )
+
+
+def judge(held: bool) -> str:
+    return "met" if held else "missed"
+
+
+if __name__ == "__main__":
+    main()
