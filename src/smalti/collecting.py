@@ -1,6 +1,6 @@
 """From folders of recordings to a corpus on disk, and from that to a `Corpus` to make mosaics of.
 
-Files are read and analysed on every core by threads, which only ever hold a few segments of five minutes; one writer,
+Files are read and analysed on every core by threads, which only ever hold a few segments of two minutes; one writer,
 the caller's thread, puts what they made on the shelves. What is stored is what is analysed: the sound in 16 bits, so
 that a mosaic takes no decoding of hours, and can never disagree with what was chosen by.
 """
@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti._checks import check_rate
+from smalti._checks import Floats, check_rate
 from smalti.analysing import Failed, Found, Made, Part, Read, Same, Workers
 from smalti.audio import StrPath, find_audio
 from smalti.choosing import check_pattern, meets
 from smalti.corpus import hop_at
 from smalti.errors import CorpusError
 from smalti.lending import list_files, listed_files
+from smalti.levels import gated_loudness
 from smalti.shelves import (
     DiskFull,
     FileRow,
@@ -184,7 +185,7 @@ class _Open:
     attempt: int
     id: int
     parts: dict[int, SegmentRow] = field(default_factory=dict)
-    loudness: dict[int, float] = field(default_factory=dict)
+    powers: dict[int, Floats] = field(default_factory=dict)
     read: Read | None = None
 
 
@@ -325,7 +326,7 @@ class _Build:
         kinds = ("keys", "levels", "looks", "samples")
         at = {kind: self._writer.append(kind, part.made.arrays[kind]) for kind in kinds}
         segment = replace(part.made.segment, file=of.id, row=at["looks"], first=at["samples"])
-        of.parts[segment.part], of.loudness[segment.part] = segment, part.made.loudness
+        of.parts[segment.part], of.powers[segment.part] = segment, part.made.powers
         own_s = segment.n_rows * hop_at(self._sr) / self._sr
         self._progress = replace(self._progress, done_s=self._progress.done_s + own_s, path=str(part.found.path))
 
@@ -335,12 +336,11 @@ class _Build:
         if of.read is None or len(of.parts) < of.read.n_parts:
             return
         del self._open[found.name]
-        shares = [(part.n_rows, of.loudness[n]) for n, part in of.parts.items()]
-        power = sum(n * 10 ** (lufs / 10) for n, lufs in shares) / sum(n for n, _ in shares)
+        loudness = gated_loudness(np.concatenate([of.powers[n] for n in range(of.read.n_parts)]))
         row = replace(
             of.read.row,
             id=of.id,
-            loudness=10 * math.log10(power) if power > 0 else None,
+            loudness=loudness if math.isfinite(loudness) else None,
             given=_joined((), self._tags),
             given_licence=self._licence,
         )
