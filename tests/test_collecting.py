@@ -263,6 +263,21 @@ def test_a_build_that_was_stopped_goes_on_and_comes_to_the_same(folder, tmp_path
     same(content(tmp_path / "c"), content(tmp_path / "whole"))
 
 
+def test_segments_of_a_file_that_never_came_to_its_end_leave_no_hole(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(segmenting, "SEGMENT_S", 0.5)
+    monkeypatch.setattr(collecting, "COMMIT_BYTES", 1)
+    put(tmp_path / "s" / "long.wav", noise(rng, 4.0))
+    with closing(build_corpus([tmp_path / "s"], tmp_path / "c", sr=SR)) as steps:
+        for step in steps:
+            if step.done_s > 1:
+                break
+    assert (corpus_info(tmp_path / "c").n_frames, corpus_info(tmp_path / "c").holes) == (0, 0)
+    build(tmp_path / "s", tmp_path / "c")
+    info = corpus_info(tmp_path / "c")
+    assert (info.n_files, info.holes) == (1, 0)
+    assert verify_corpus(tmp_path / "c").damaged == ()
+
+
 # Forks itself, which a test with threads had better not, and each child kills itself at one of the calls that its
 # writing thread makes. What is left is then opened, and built to its end.
 KILLED = """

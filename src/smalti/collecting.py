@@ -387,10 +387,10 @@ class _Build:
         )
 
     def _write_index(self) -> None:
-        about = self._writer.about
-        if self._index is None or about.rows < INDEXED_FROM or about.index_rows == about.rows:
-            return
-        self._writer.write_index(self._index(self._writer.current().mapped("keys")))
+        shelves = self._writer.current()
+        about = shelves.about
+        if self._index is not None and about.rows >= INDEXED_FROM and about.index_rows != about.rows:
+            self._writer.write_index(self._index(shelves.mapped("keys")))
 
 
 def _joined(texts: Sequence[str], more: Sequence[str]) -> str:
@@ -403,7 +403,8 @@ def _size(n_bytes: float) -> str:
 
 def compacted(writer: Writer) -> Iterator[float]:
     """Write arrays anew if they are full of holes; yields how far that is. A full disk leaves them as they are."""
-    about, shelves = writer.about, writer.current()
+    shelves = writer.current()
+    about = shelves.about
     rows = sum(segment.n_rows for segment in shelves.segments)
     samples = sum(segment.length * segment.channels for segment in shelves.segments)
     if rows >= (1 - MOST_HOLES) * about.rows and samples >= (1 - MOST_HOLES) * about.samples:
