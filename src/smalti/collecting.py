@@ -35,7 +35,7 @@ from smalti.shelves import (
 )
 
 # What is made is put on the disk for good whenever it has come to so many bytes or files: seconds of work.
-COMMIT_BYTES, COMMIT_FILES = 1 << 26, 500
+COMMIT_BYTES, COMMIT_FILES = 1 << 25, 500
 # Where more than this share of the arrays is of files that are not in the corpus any more, they are written anew.
 MOST_HOLES = 1 / 3
 # A corpus has an index to search by from so many frames on.
