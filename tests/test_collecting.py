@@ -827,3 +827,15 @@ def test_an_index_is_used_only_if_it_is_whole(folder, tmp_path, rng, monkeypatch
     assert open_corpus(name).index_rows == shelf.n_rows
     (name / "index-1.bin").unlink()
     assert open_corpus(name).index is None
+
+
+def test_progress_goes_on_within_a_file_and_ends_at_all(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenting, "SEGMENT_S", 0.25)
+    steps = list(build_corpus([folder], tmp_path / "c", sr=SR))
+    total = sum(path.stat().st_size for path in folder.rglob("*.*"))
+    done = [step.done_bytes for step in steps]
+    assert done == sorted(done)
+    assert len(set(done)) > 8
+    assert (steps[-1].done_bytes, steps[-1].total_bytes, steps[-1].done_files) == (total, total, 4)
+    assert steps[-1].done_s == pytest.approx(4.2, abs=0.1)
+    assert steps[-2].total_s == pytest.approx(steps[-1].done_s)

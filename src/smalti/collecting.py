@@ -211,6 +211,7 @@ class _Build:
         self._warnings = list[str]()
         self._open = dict[bytes, _Open]()
         self._since_commit = 0
+        self._counted = dict[bytes, int]()
         self._progress = Progress("analysing", total_files=len(found), total_bytes=sum(f.size for f in found.values()))
 
     def _under(self, roots: Sequence[str], row: FileRow) -> bool:
@@ -278,10 +279,15 @@ class _Build:
             self._writer.add(kept)
 
     def _done(self, found: Found) -> None:
+        self._count(found, found.size)
+        self._progress = replace(self._progress, done_files=self._progress.done_files + 1)
+
+    def _count(self, found: Found, n_bytes: int) -> None:
+        """So many bytes of a file are done, or as many as were before."""
+        before = self._counted.get(found.name, 0)
+        self._counted[found.name] = now = max(before, n_bytes)
         p = self._progress
-        self._progress = replace(
-            p, done_files=p.done_files + 1, done_bytes=p.done_bytes + found.size, path=str(found.path)
-        )
+        self._progress = replace(p, done_bytes=p.done_bytes + now - before, path=str(found.path))
 
     def _take(self, made: Made) -> None:
         found = made.found
@@ -327,6 +333,7 @@ class _Build:
         at = {kind: self._writer.append(kind, part.made.arrays[kind]) for kind in kinds}
         segment = replace(part.made.segment, file=of.id, row=at["looks"], first=at["samples"])
         of.parts[segment.part], of.powers[segment.part] = segment, part.made.powers
+        self._count(part.found, round(part.share * part.found.size))
         own_s = segment.n_rows * hop_at(self._sr) / self._sr
         self._progress = replace(self._progress, done_s=self._progress.done_s + own_s, path=str(part.found.path))
 
