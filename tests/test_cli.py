@@ -26,7 +26,7 @@ import pytest
 import soundfile
 from threadpoolctl import threadpool_limits
 
-from smalti import __version__, cli, demo, examples, pitch
+from smalti import __version__, cli, demo, examples, pitch, terminal
 from smalti.examples import Example
 from smalti.levels import integrated_loudness, true_peak
 from smalti.making import FIGURES
@@ -1812,7 +1812,7 @@ def test_the_bar_is_as_long_as_the_work(pitched, make, monkeypatch):
             turned.append(total)
             return super().add_task(*arguments, total=total, **kind)
 
-    monkeypatch.setattr(cli, "Progress", Bar)
+    monkeypatch.setattr(terminal, "Progress", Bar)
     for way in ("follow", "chords", "-1..1"):
         report = json.loads(make("--transpose", way, "--json", "--overwrite", "--iterations", "3").out)
         assert turned.pop() == len(report["divergence"])

@@ -187,3 +187,18 @@ def test_options_become_filters_weights_and_limits():
 def test_lengths_as_people_say_them():
     said = [cli_corpus._duration(seconds) for seconds in (9.54, 60, 725, 86399.6)]
     assert said == ["9.5 s", "1:00 min", "12:05 min", "24:00:00 h"]
+
+
+CHATTER = """
+import os, sys
+from smalti.terminal import without_chatter
+with without_chatter():
+    os.write(2, b"a library's")
+    print("ours", file=sys.stderr)
+print("after", file=sys.stderr)
+"""
+
+
+def test_what_libraries_say_is_kept_off_the_terminal():
+    run = subprocess.run([sys.executable, "-c", CHATTER], capture_output=True, text=True, check=True)
+    assert run.stderr == "ours\nafter\n"

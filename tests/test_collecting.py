@@ -263,6 +263,21 @@ def test_a_build_that_was_stopped_goes_on_and_comes_to_the_same(folder, tmp_path
     same(content(tmp_path / "c"), content(tmp_path / "whole"))
 
 
+def test_segments_of_a_file_that_never_came_to_its_end_leave_no_hole(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(segmenting, "SEGMENT_S", 0.5)
+    monkeypatch.setattr(collecting, "COMMIT_BYTES", 1)
+    put(tmp_path / "s" / "long.wav", noise(rng, 4.0))
+    with closing(build_corpus([tmp_path / "s"], tmp_path / "c", sr=SR)) as steps:
+        for step in steps:
+            if step.done_s > 1:
+                break
+    assert (corpus_info(tmp_path / "c").n_frames, corpus_info(tmp_path / "c").holes) == (0, 0)
+    build(tmp_path / "s", tmp_path / "c")
+    info = corpus_info(tmp_path / "c")
+    assert (info.n_files, info.holes) == (1, 0)
+    assert verify_corpus(tmp_path / "c").damaged == ()
+
+
 # Forks itself, which a test with threads had better not, and each child kills itself at one of the calls that its
 # writing thread makes. What is left is then opened, and built to its end.
 KILLED = """
@@ -812,3 +827,15 @@ def test_an_index_is_used_only_if_it_is_whole(folder, tmp_path, rng, monkeypatch
     assert open_corpus(name).index_rows == shelf.n_rows
     (name / "index-1.bin").unlink()
     assert open_corpus(name).index is None
+
+
+def test_progress_goes_on_within_a_file_and_ends_at_all(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenting, "SEGMENT_S", 0.25)
+    steps = list(build_corpus([folder], tmp_path / "c", sr=SR))
+    total = sum(path.stat().st_size for path in folder.rglob("*.*"))
+    done = [step.done_bytes for step in steps]
+    assert done == sorted(done)
+    assert len(set(done)) > 8
+    assert (steps[-1].done_bytes, steps[-1].total_bytes, steps[-1].done_files) == (total, total, 4)
+    assert steps[-1].done_s == pytest.approx(4.2, abs=0.1)
+    assert steps[-2].total_s == pytest.approx(steps[-1].done_s)

@@ -32,6 +32,7 @@ class Part(NamedTuple):
     found: Found
     attempt: int
     made: Analysed
+    share: float  # of the file, that had been read by its end; 0 where the file does not say how long it is
 
 
 class Read(NamedTuple):
@@ -83,7 +84,7 @@ class Workers:
         self._tasks, self._sr, self._known, self._gone = iter(tasks), sr, known, gone
         self._n = self._readers = n_cores()
         self._stop, self._turn = threading.Event(), threading.Lock()
-        self._pieces = queue.Queue[tuple[Found, int, Piece] | None](self._n)
+        self._pieces = queue.Queue[tuple[Found, int, Piece, float] | None](self._n)
         self._made = queue.Queue[Made | _Crashed | None](2 * self._n)
 
     def results(self) -> Iterator[Made]:
@@ -146,9 +147,9 @@ class Workers:
                     if task is None:
                         self._put(self._made, None)
                         return
-                    found, attempt, piece = task
+                    found, attempt, piece, share = task
                     try:
-                        made: Part | Failed = Part(found, attempt, analysed(piece, self._sr))
+                        made: Part | Failed = Part(found, attempt, analysed(piece, self._sr), share)
                     except ValueError as error:
                         made = Failed(found, f"cannot use {found.path}: {error}")
                     self._put(self._made, made)
@@ -185,8 +186,10 @@ class Workers:
             stream = AudioStream(found.path, sr=self._sr)
             n_parts = length = 0
             for piece in pieces(stream):
-                self._put(self._pieces, (found, attempt, piece))
                 n_parts, length = n_parts + 1, piece.begin + piece.samples.shape[1]
+                promised = stream.promised_s * self._sr
+                share = min(1.0, length / promised) if promised else 0.0
+                self._put(self._pieces, (found, attempt, piece, share))
             sha256 = file_sha256(found.path)
             if _status(found) == before:
                 row = FileRow(

@@ -22,7 +22,7 @@ from smalti.lending import CorpusInfo, Listed, corpus_info, list_files, verify_c
 from smalti.making import report_json
 from smalti.search import inverted_file, packed
 from smalti.shelves import corpus_path
-from smalti.terminal import Stopped, Terminated, bar, line, show, table, warn
+from smalti.terminal import Stopped, Terminated, bar, line, show, table, warn, without_chatter
 
 app = typer.Typer(
     help="Keep hours of source, analysed once, to make mosaics of.\n\n"
@@ -142,6 +142,7 @@ def build(
     built, waited = Built(), False
     try:
         with (
+            without_chatter(),
             bar(quiet, TextColumn("{task.fields[sound]}")) as shown,
             closing(build_corpus(folder, name, sr=sr, tags=tag or (), licence=licence, index=_filing())) as steps,
         ):

@@ -1,6 +1,6 @@
 """From folders of recordings to a corpus on disk, and from that to a `Corpus` to make mosaics of.
 
-Files are read and analysed on every core by threads, which only ever hold a few segments of five minutes; one writer,
+Files are read and analysed on every core by threads, which only ever hold a few segments of two minutes; one writer,
 the caller's thread, puts what they made on the shelves. What is stored is what is analysed: the sound in 16 bits, so
 that a mosaic takes no decoding of hours, and can never disagree with what was chosen by.
 """
@@ -15,13 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti._checks import check_rate
+from smalti._checks import Floats, check_rate
 from smalti.analysing import Failed, Found, Made, Part, Read, Same, Workers
 from smalti.audio import StrPath, find_audio
 from smalti.choosing import check_pattern, meets
 from smalti.corpus import hop_at
 from smalti.errors import CorpusError
 from smalti.lending import list_files, listed_files
+from smalti.levels import gated_loudness
 from smalti.shelves import (
     DiskFull,
     FileRow,
@@ -34,7 +35,7 @@ from smalti.shelves import (
 )
 
 # What is made is put on the disk for good whenever it has come to so many bytes or files: seconds of work.
-COMMIT_BYTES, COMMIT_FILES = 1 << 26, 500
+COMMIT_BYTES, COMMIT_FILES = 1 << 25, 500
 # Where more than this share of the arrays is of files that are not in the corpus any more, they are written anew.
 MOST_HOLES = 1 / 3
 # A corpus has an index to search by from so many frames on.
@@ -184,7 +185,7 @@ class _Open:
     attempt: int
     id: int
     parts: dict[int, SegmentRow] = field(default_factory=dict)
-    loudness: dict[int, float] = field(default_factory=dict)
+    powers: dict[int, Floats] = field(default_factory=dict)
     read: Read | None = None
 
 
@@ -210,6 +211,7 @@ class _Build:
         self._warnings = list[str]()
         self._open = dict[bytes, _Open]()
         self._since_commit = 0
+        self._counted = dict[bytes, int]()
         self._progress = Progress("analysing", total_files=len(found), total_bytes=sum(f.size for f in found.values()))
 
     def _under(self, roots: Sequence[str], row: FileRow) -> bool:
@@ -277,10 +279,15 @@ class _Build:
             self._writer.add(kept)
 
     def _done(self, found: Found) -> None:
+        self._count(found, found.size)
+        self._progress = replace(self._progress, done_files=self._progress.done_files + 1)
+
+    def _count(self, found: Found, n_bytes: int) -> None:
+        """So many bytes of a file are done, or as many as were before."""
+        before = self._counted.get(found.name, 0)
+        self._counted[found.name] = now = max(before, n_bytes)
         p = self._progress
-        self._progress = replace(
-            p, done_files=p.done_files + 1, done_bytes=p.done_bytes + found.size, path=str(found.path)
-        )
+        self._progress = replace(p, done_bytes=p.done_bytes + now - before, path=str(found.path))
 
     def _take(self, made: Made) -> None:
         found = made.found
@@ -325,7 +332,8 @@ class _Build:
         kinds = ("keys", "levels", "looks", "samples")
         at = {kind: self._writer.append(kind, part.made.arrays[kind]) for kind in kinds}
         segment = replace(part.made.segment, file=of.id, row=at["looks"], first=at["samples"])
-        of.parts[segment.part], of.loudness[segment.part] = segment, part.made.loudness
+        of.parts[segment.part], of.powers[segment.part] = segment, part.made.powers
+        self._count(part.found, round(part.share * part.found.size))
         own_s = segment.n_rows * hop_at(self._sr) / self._sr
         self._progress = replace(self._progress, done_s=self._progress.done_s + own_s, path=str(part.found.path))
 
@@ -335,12 +343,11 @@ class _Build:
         if of.read is None or len(of.parts) < of.read.n_parts:
             return
         del self._open[found.name]
-        shares = [(part.n_rows, of.loudness[n]) for n, part in of.parts.items()]
-        power = sum(n * 10 ** (lufs / 10) for n, lufs in shares) / sum(n for n, _ in shares)
+        loudness = gated_loudness(np.concatenate([of.powers[n] for n in range(of.read.n_parts)]))
         row = replace(
             of.read.row,
             id=of.id,
-            loudness=10 * math.log10(power) if power > 0 else None,
+            loudness=loudness if math.isfinite(loudness) else None,
             given=_joined((), self._tags),
             given_licence=self._licence,
         )
@@ -387,10 +394,10 @@ class _Build:
         )
 
     def _write_index(self) -> None:
-        about = self._writer.about
-        if self._index is None or about.rows < INDEXED_FROM or about.index_rows == about.rows:
-            return
-        self._writer.write_index(self._index(self._writer.current().mapped("keys")))
+        shelves = self._writer.current()
+        about = shelves.about
+        if self._index is not None and about.rows >= INDEXED_FROM and about.index_rows != about.rows:
+            self._writer.write_index(self._index(shelves.mapped("keys")))
 
 
 def _joined(texts: Sequence[str], more: Sequence[str]) -> str:
@@ -403,7 +410,8 @@ def _size(n_bytes: float) -> str:
 
 def compacted(writer: Writer) -> Iterator[float]:
     """Write arrays anew if they are full of holes; yields how far that is. A full disk leaves them as they are."""
-    about, shelves = writer.about, writer.current()
+    shelves = writer.current()
+    about = shelves.about
     rows = sum(segment.n_rows for segment in shelves.segments)
     samples = sum(segment.length * segment.channels for segment in shelves.segments)
     if rows >= (1 - MOST_HOLES) * about.rows and samples >= (1 - MOST_HOLES) * about.samples:

@@ -4,6 +4,7 @@ Loudness is that of ITU-R BS.1770-4, measured by pyloudnorm, which is loaded whe
 (C, L); a gain is one for all channels.
 """
 
+import functools
 import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -26,6 +27,11 @@ _NEAR_ENOUGH_DB, _ROUNDS = 0.1, 5
 
 # A gating block of BS.1770.
 _BLOCK_S = 0.4
+# Its loudness is so much below the level of its K-weighted power, which weighs channels so: two in front, the centre,
+# two surrounds.
+_OFFSET_DB, _CHANNEL_WEIGHTS = -0.691, np.array([1.0, 1.0, 1.0, 1.41, 1.41])
+# Tenths of a second that are filtered at once, which bounds the memory.
+_STEPS_AT_ONCE = 50
 # The shelf of the meter, at 1.5 kHz, is bent by slower rates: those sounds are interpolated before it.
 _SLOWEST_HZ = 16_000
 # The rate from which samples hide no peaks, and the zero crossings to each side of the interpolating sinc.
@@ -70,6 +76,65 @@ def integrated_loudness(samples: Floats, sr: int) -> float:
     if loudness == -math.inf:
         loudness = float(meter.integrated_loudness(padded / peak)) + 20 * math.log10(peak)
     return loudness + 10 * math.log10(len(padded) / len(counted))
+
+
+def step_powers(samples: Floats, sr: int) -> Floats:
+    """What the loudness of a long sound is measured by, stretch by stretch, in little memory; see `gated_loudness`.
+
+    Parameters
+    ----------
+    samples : (L,) or (C, L) float array, finite, L >= 1: a stretch, or all of it.
+    sr : sample rate in Hz.
+
+    Returns
+    -------
+    (N,) float64: the K-weighted power of each whole tenth of a second, N >= 4; of a stretch shorter than a block of
+    0.4 s a single one.
+    """
+    import scipy.signal
+
+    sound = rows(check_sound("samples", samples))
+    step = round(_BLOCK_S / 4 * check_rate("sr", sr))
+    if sound.shape[1] < 4 * step:
+        return np.array([10 ** ((integrated_loudness(sound, sr) - _OFFSET_DB) / 10)])
+    # What has to be interpolated first is, all at once: it is made of few samples.
+    at_once = _STEPS_AT_ONCE if sr >= _SLOWEST_HZ else sound.shape[1]
+    n_steps, weights = sound.shape[1] // step, _CHANNEL_WEIGHTS
+    held, out = None, list[Floats]()
+    for first in range(0, n_steps, at_once):
+        stop = min(first + at_once, n_steps)
+        part, rate = _counted(sound[:, first * step : stop * step], sr)
+        # The two filters of K-weighting are one, and what they ring on with goes from block to block.
+        b, a = _k_weighting(rate)
+        held = np.zeros((len(a) - 1, part.shape[1])) if held is None else held
+        heard, held = scipy.signal.lfilter(b, a, part, axis=0, zi=held)
+        powers = np.square(heard).reshape(stop - first, -1, part.shape[1]).mean(axis=1)
+        out.append(powers @ weights[: part.shape[1]])
+    return np.concatenate(out)
+
+
+@functools.lru_cache(maxsize=8)
+def _k_weighting(rate: int) -> tuple[Floats, Floats]:
+    """Both filters of K-weighting as one: numerator and denominator."""
+    b, a = np.ones(1), np.ones(1)
+    for of in _meter(rate, _BLOCK_S, 0.75)._filters.values():
+        b, a = np.convolve(b, of.passband_gain * of.b), np.convolve(a, of.a)
+    return b, a
+
+
+def gated_loudness(powers: Floats) -> float:
+    """Integrated loudness, in LUFS, of a sound whose stretches have these `step_powers`, (N,), one after the other.
+
+    As `integrated_loudness`, to a hundredth of a decibel; ``-inf`` for silence. Of a sound that lies altogether below
+    the gate at -70 LUFS, what is 70 dB below its loudest block is left out instead.
+    """
+    blocks = np.lib.stride_tricks.sliding_window_view(powers, min(4, len(powers))).mean(axis=1)
+    if not (loudest := float(blocks.max())):
+        return -math.inf
+    gate = 10 ** ((-70 - _OFFSET_DB) / 10)
+    heard = blocks[blocks > (gate if loudest > gate else 1e-7 * loudest)]
+    heard = heard[heard > heard.mean() / 10]
+    return _OFFSET_DB + 10 * math.log10(float(heard.mean()))
 
 
 def loudness_contour(samples: Floats, sr: int) -> Floats:

@@ -14,13 +14,14 @@ from smalti.audio import AudioStream
 from smalti.channels import together
 from smalti.cleaning import LOUDEST, faded, without_offset
 from smalti.corpus import FADE_S, analyse, hop_at
-from smalti.levels import integrated_loudness
+from smalti.levels import step_powers
 from smalti.shelves import SegmentRow, crc_of
 from smalti.stft import StftParams
 from smalti.views import LONG_S
 
-# Longer files are analysed in segments of this length, so that memory does not go with theirs.
-SEGMENT_S = 300.0
+# Longer files are analysed in segments of this length, so that memory does not go with theirs: a dozen segments are
+# in it at once.
+SEGMENT_S = 120.0
 
 
 class Piece(NamedTuple):
@@ -46,12 +47,12 @@ class Analysed(NamedTuple):
     Attributes
     ----------
     segment : its row, but for the file and the places in the arrays. arrays : by kind, what is to be put there.
-    loudness : integrated, in LUFS.
+    powers : what its loudness is measured by; see `smalti.levels.step_powers`.
     """
 
     segment: SegmentRow
     arrays: Mapping[str, NDArray[Any]]
-    loudness: float
+    powers: Floats
 
 
 def pieces(stream: AudioStream) -> Iterator[Piece]:
@@ -113,7 +114,8 @@ def analysed(piece: Piece, sr: int) -> Analysed:
         crc_levels=crc_of(arrays["levels"]),
         crc_samples=crc_of(arrays["samples"]),
     )
-    return Analysed(segment, arrays, integrated_loudness(heard, sr))
+    sounding = heard[..., piece.before : None if piece.own is None else piece.before + piece.own * hop_at(sr)]
+    return Analysed(segment, arrays, step_powers(sounding, sr))
 
 
 def _without_faults(piece: Piece, sr: int) -> Floats:

@@ -493,6 +493,9 @@ class Writer:
             self._tables.close()
             raise
         self._said: list[tuple[str, Sequence[Any]]] = []
+        # Extents as the tables are to have them: to the end of what is spoken of. What else was appended, segments of a
+        # file of which not all has come, is truncated should it come to nothing.
+        self._spoken = {"rows": self.about.rows, "samples": self.about.samples}
         self.next_id = max(self.shelves.files, default=0) + 1
         self.appended = 0
 
@@ -550,6 +553,10 @@ class Writer:
     def add(self, *rows: FileRow | SegmentRow) -> None:
         """Say that rows are so; a file's row replaces the one of its id."""
         self._said += [_inserted(row.table, row) for row in rows]
+        for row in rows:
+            if isinstance(row, SegmentRow):
+                for kind, counted in (("looks", "rows"), ("samples", "samples")):
+                    self._spoken[counted] = max(self._spoken[counted], row.span(kind).stop)
 
     def forget(self, ids: Iterable[int], *, segments_only: bool = False) -> None:
         """Say that files, or their segments alone, are not in the corpus."""
@@ -569,7 +576,8 @@ class Writer:
                 for statement, values in self._said:
                     self._tables.execute(statement, values)
                 self._tables.execute("DELETE FROM about")
-                self._tables.execute(*_inserted("about", self.about))
+                rows, samples = self._spoken["rows"], self._spoken["samples"]
+                self._tables.execute(*_inserted("about", replace(self.about, rows=rows, samples=samples)))
                 self._tables.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
@@ -606,13 +614,14 @@ class Writer:
                     file.close()
                 _sync_folder(self.folder)
                 arrays = {kind: self._open(kind, about) for kind in KINDS}
-            was, self.about = self.about, about
+            was, self.about = (self.about, self._spoken), about
+            self._spoken = {"rows": 0, "samples": 0}
             self._said.append(("DELETE FROM segments", ()))
             self.add(*segments)
             try:
                 self.commit()
             except BaseException:
-                self.about, self._said = was, []
+                (self.about, self._spoken), self._said = was, []
                 for file in arrays.values():
                     file.close()
                 raise
@@ -643,7 +652,8 @@ class Writer:
                 file.flush()
                 os.fsync(file.fileno())
             part.replace(self.folder / self.about.index_name)
-        self.about = replace(self.about, index_bytes=len(data), index_crc=zlib.crc32(data), index_rows=self.about.rows)
+        rows = self._spoken["rows"]
+        self.about = replace(self.about, index_bytes=len(data), index_crc=zlib.crc32(data), index_rows=rows)
         self.commit()
 
     def current(self) -> Shelves:

@@ -1,7 +1,10 @@
 """What all commands print with: sentences, tables, progress bars; and how they are stopped."""
 
+import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +22,36 @@ class Stopped(BaseException):
     def __init__(self, sentence: str, code: int) -> None:
         super().__init__(sentence)
         self.code = code
+
+
+@contextmanager
+def without_chatter() -> Iterator[None]:
+    """Keep off the terminal what libraries write to file descriptor 2, as libmpg123 does about odd MP3s; we still may.
+
+    The descriptor is the whole process's: for while threads decode, which cannot take it from each other.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed: nothing can be printed
+        yield
+        return
+    ours = sys.stderr
+    try:
+        ours.flush()
+        if ours.fileno() == 2:
+            sys.stderr = os.fdopen(kept, "w", buffering=1, errors="backslashreplace", closefd=False)
+    except (OSError, ValueError, AttributeError):  # it goes somewhere else already
+        pass
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 2)
+        os.close(nowhere)
+        yield
+    finally:
+        sys.stderr.flush()
+        os.dup2(kept, 2)
+        os.close(kept)
+        sys.stderr = ours
 
 
 def warn(sentence: str) -> None:

@@ -4,6 +4,7 @@ No window tells both which note sounds and when it began. A solver that is to ch
 them in all three, as if they were one long spectrum.
 """
 
+import functools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -181,6 +182,7 @@ def _between_rows(values: Floats, at: Floats) -> Floats:
     return between
 
 
+@functools.lru_cache(maxsize=16)
 def _looks(hop: int, sr: int) -> list[list[tuple[StftParams, NDArray[np.intp], int]]]:
     """The windows of each view: their size, their bands, and where they look, in samples from the moment itself."""
     long, middle, short = (
