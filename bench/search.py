@@ -5,9 +5,9 @@
     python bench/search.py NAME.corpus TARGET --sizes 155000 --dense 155000 --command --long 240
 
 Every size is the first so many frames of the corpus; `bench/corpora.py` makes large ones out of few recordings. All
-rows of a table are made in one run, with the preset balanced, and divergences are of the same looks: two layers of whole
-grains with refined gains, before these are smoothed. "random" considers as many entries as "search", on diagonals drawn
-at random instead of looked up.
+rows of a table are made in one run, with the preset balanced, and divergences are of the same looks: two layers of
+whole grains with refined gains, before these are smoothed. "random" considers as many entries as "search", on diagonals
+drawn at random instead of looked up.
 """
 
 import argparse

@@ -22,6 +22,7 @@ import numpy as np
 from smalti._checks import Floats
 from smalti.audio import (
     Recording,
+    StrPath,
     check_format,
     check_writable,
     encode_audio,
@@ -210,9 +211,9 @@ def refuse_corpora(sources: Iterable[Path]) -> None:
             raise ValueError(f"{source} is a corpus; name the recordings or folders that it was built from")
 
 
-def is_corpus(path: Path) -> bool:
+def is_corpus(path: StrPath) -> bool:
     """Whether a source is a corpus: by its name, which may be there or not."""
-    return path.name.endswith(ENDING)
+    return Path(path).name.lower().endswith(ENDING)
 
 
 def _read_corpus(
