@@ -97,7 +97,7 @@ class Filters:
         """The filters that leave out something, as the command line has them."""
         said = []
         for field in fields(self):
-            value, name = getattr(self, field.name), field.name.rpartition("_")[0] or field.name
+            value, name = getattr(self, field.name), field.name.rpartition("_")[0] or field.name.removesuffix("s")
             if value != field.default:
                 said += [f"--{name} {one}" for one in (value if isinstance(value, tuple) else (f"{value:g}",))]
         return " ".join(said)

@@ -19,7 +19,7 @@ import urllib.parse
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import astuple, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Self
@@ -183,7 +183,12 @@ Row = About | FileRow | SegmentRow
 
 def check_of(row: Row) -> int:
     """Of a row as a whole, as SQLite keeps no checksums."""
-    return zlib.crc32(repr(astuple(row)).encode())
+    return zlib.crc32(repr(_values(row)).encode())
+
+
+def _values(row: Row) -> tuple[Any, ...]:
+    # What `dataclasses.astuple` gives, without its deep copies: they take ten times as long, of 100 000 files seconds.
+    return tuple(vars(row).values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,7 +213,9 @@ class Shelves:
             # An empty file cannot be mapped.
             return np.zeros(shape, KINDS[kind].dtype)
         with told(self.folder):
-            return np.memmap(self.folder / about.name(kind), KINDS[kind].dtype, "r", shape=shape)
+            array = np.memmap(self.folder / about.name(kind), KINDS[kind].dtype, "r", shape=shape)
+        # As a plain array, of which parts are taken several times as fast.
+        return array.view(np.ndarray)
 
     def check_segment(self, segment: SegmentRow, kind: str, array: NDArray[Any]) -> None:
         """Refuse a segment whose part of an array is not what was written."""
@@ -675,7 +682,7 @@ _NO_INDEX = {"index_bytes": 0, "index_crc": 0, "index_rows": 0}
 
 
 def _inserted(table: str, row: Row) -> tuple[str, Sequence[Any]]:
-    values = (*astuple(row), check_of(row))
+    values = (*_values(row), check_of(row))
     return f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(values))})", values
 
 
