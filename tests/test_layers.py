@@ -86,7 +86,7 @@ def height(module):
 
 BELOW_THE_EDGES = [module for module in MODULES if FLOOR_OF.get(module.partition(".")[0]) not in ("edges", "faces")]
 # The one room whose business is threads: it runs kernels on every core, and knows nothing else of the world.
-THREADS = {"workers": {"os", "concurrent"}}
+THREADS = {"workers": {"os", "threading"}}
 
 # Libraries with one place each.
 OWNERS = {
@@ -213,7 +213,7 @@ def test_the_compiler_has_its_places_and_is_loaded_when_first_needed():
 
 
 def test_threads_have_one_place():
-    assert {module for module in BELOW_THE_EDGES if roots(module) & {"threadpoolctl", "concurrent"}} == {"workers"}
+    assert {module for module in BELOW_THE_EDGES if roots(module) & {"threadpoolctl", "threading"}} == {"workers"}
 
 
 @pytest.mark.parametrize("module", BELOW_THE_EDGES)

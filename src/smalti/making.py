@@ -586,6 +586,7 @@ def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) ->
             hop_s=mosaic.dictionary.hop_s,
             divergences=mosaic.divergences,
             boundaries=mosaic.dictionary.borders,
+            **({} if inputs.shelf is None else {"rows": "What sounds of the source (s)"}),
         )
         plan = mosaic.transposition
         if plan is not None and plan.n_voices:

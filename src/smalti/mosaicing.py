@@ -72,7 +72,7 @@ class Mosaic:
     sr : sample rate in Hz.
     activations : (K, N) scipy.sparse CSC, the gain of each source frame, as recorded, in each target frame. Of channels
         driven apart it is the mean, and `parts` has those of each.
-    dictionary : the source frames, with their provenance.
+    dictionary : the source frames, with their provenance; of a source that was searched, those that sound.
     divergences : (iterations,) float64, how far ``W @ H`` was from the target's magnitudes after each iteration, summed
         over channels driven apart.
     gain_db : gain that was applied to what the activations come to, in all.

@@ -670,6 +670,7 @@ def mosaic_figures(
     hop_s: float,
     divergences: ArrayLike,
     boundaries: Sequence[int] | None = None,
+    rows: str = "Source time (s)",
 ) -> dict[str, Figure]:
     """All pictures of one mosaic.
 
@@ -681,6 +682,7 @@ def mosaic_figures(
     hop_s : float, at least 1e-6. Seconds per row and per column of H.
     divergences : (n,) array, >= 0, n >= 1. The divergence after each iteration.
     boundaries : rows of H at which further source files begin.
+    rows : what the rows of H are.
 
     Returns
     -------
@@ -695,6 +697,7 @@ def mosaic_figures(
         "similarity": plot_similarity(H, hop_s=hop_s, title="Target moments that share source moments"),
         "divergence": plot_divergence(divergences, title="Divergence between target and mosaic"),
     }
+    axes["activations"].set_ylabel(rows)
     figures = {"spectrograms": spectrogram_figure(source, target, mosaic, sr)}
     return figures | {name: cast(Figure, ax.figure) for name, ax in axes.items()}
 

@@ -40,7 +40,7 @@ MOST_MISSING = 8.0
 # Entries that come to less than this share of their frame's largest are dropped.
 LEAST = 1e-4
 # Frames of a block.
-FRAMES = 32
+FRAMES = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,7 +319,7 @@ def along_diagonals(
         inside = (at >= 0) & (at < n_frames) & (of >= 0) & (of < n_atoms)
         at, of, own = at[inside], of[inside], atoms[inside]
         kept = (segments[of] == segments[own]) & allowed[of]
-        codes.append(np.unique(at[kept] * np.int64(n_atoms) + of[kept]))
+        codes.append(code_of(of[kept], at[kept], n_atoms))
     frames, atoms = np.divmod(np.unique(np.concatenate(codes)), n_atoms)
     return np.searchsorted(frames, np.arange(n_frames + 1)), atoms.astype(np.int32)
 
@@ -391,8 +391,8 @@ def listed_steps(
     job: Job, comparison: Comparison, anchors: Integers, allowed: NDArray[np.bool_], *, rng: np.random.Generator
 ) -> Iterator[Step]:
     """The steps of a solver that considers only stretches through the `anchors`, (N, n) atoms of each frame."""
-    settings, hop_s = job.settings, job.dictionary.hop_s
-    reach = max(1, round((settings.grain_length_s / hop_s - 1) / 2))
+    settings = job.settings
+    reach = max(1, round((settings.grain_length_s / job.dictionary.hop_s - 1) / 2))
     entries = _started(anchors, comparison, allowed, reach, settings.start_spread, rng)
     step = SearchedStep(0, entries, comparison)
     for i in range(settings.iterations):
@@ -404,29 +404,41 @@ def listed_steps(
         yield step
         # What has faded out takes no more time.
         entries = entries.only(entries.lists.values > 0)
-    if settings.choose is None:
-        return
-    if settings.choose == "frames":
-        runs = None
-        entries = entries.with_values(restricted_to(entries, settings.layers or 1))
-        entries = entries.only(entries.lists.values > 0)
-    else:
-        runs = _chosen(entries, job, comparison)
-        entries = _kept(entries, runs, comparison)
-    step = SearchedStep(step.iteration + 1, entries, comparison)
-    yield step
-    for _ in range(settings.refine):
-        step = SearchedStep(
-            step.iteration + 1, step.entries.with_values(comparison.update(step.entries, 0.0)), comparison
-        )
-        yield step
-    smooth = round(settings.smooth_gains_s / hop_s)
-    if runs is not None and smooth:
-        order = _order(runs, comparison.corpus.n_atoms)
-        gains = np.empty_like(step.entries.lists.values)
-        gains[order] = step.entries.lists.values
-        gains = smoothed(gains, runs.lengths, reach=smooth)
-        yield SearchedStep(step.iteration + 1, step.entries.with_values(gains[order]), comparison)
+    if settings.choose == "grains":
+        yield from _grain_steps(step, job)
+    elif settings.choose == "frames":
+        yield from _frame_steps(step, job)
+
+
+def _grain_steps(step: SearchedStep, job: Job) -> Iterator[Step]:
+    """Whole grains, chosen from `step`; then their gains, refined and smoothed."""
+    settings, comparison, done = job.settings, step.comparison, step.iteration
+    runs = _chosen(step.entries, job, comparison)
+    entries = _kept(step.entries, runs, comparison)
+    yield SearchedStep(done + 1, entries, comparison)
+    fit = comparison.gains_fit(entries)
+    for i in range(settings.refine):
+        entries = entries.with_values(fit.improved(entries.lists.values))
+        yield SearchedStep(done + 2 + i, entries, comparison)
+    reach = round(settings.smooth_gains_s / job.dictionary.hop_s)
+    if reach:
+        order = np.argsort(code_of(*places(runs), comparison.corpus.n_atoms))
+        gains = np.empty_like(entries.lists.values)
+        gains[order] = entries.lists.values
+        gains = smoothed(gains, runs.lengths, reach=reach)[order]
+        yield SearchedStep(done + 2 + settings.refine, entries.with_values(gains), comparison)
+
+
+def _frame_steps(step: SearchedStep, job: Job) -> Iterator[Step]:
+    """The strongest source frames of each moment; then their gains, refined."""
+    settings, comparison, done = job.settings, step.comparison, step.iteration
+    entries = step.entries.with_values(_strongest(step.entries, settings.layers or 1))
+    entries = entries.only(entries.lists.values > 0)
+    yield SearchedStep(done + 1, entries, comparison)
+    for i in range(settings.refine):
+        # Single frames sound better short of the optimum: see docs/sound.md.
+        entries = entries.with_values(comparison.update(entries, 0.0))
+        yield SearchedStep(done + 2 + i, entries, comparison)
 
 
 def _started(
@@ -441,7 +453,7 @@ def _started(
     return comparison.entries(indptr, atoms, (1 - spread * rng.random(len(atoms))).astype(np.float32))
 
 
-def restricted_to(entries: Entries, layers: int) -> Floats:
+def _strongest(entries: Entries, layers: int) -> Floats:
     """(E,) activations, 0 but for the `layers` that are heard most of each frame."""
     from smalti import compiled
 
@@ -487,11 +499,6 @@ def code_of(atoms: Integers, frames: Integers, n_atoms: int) -> NDArray[np.int64
     """One number for each place of H, rising as lists do."""
     codes: NDArray[np.int64] = frames * np.int64(n_atoms) + atoms
     return codes
-
-
-def _order(runs: Runs, n_atoms: int) -> NDArray[np.intp]:
-    """What puts all that the stretches hold, stretch after stretch, into the order of lists."""
-    return np.argsort(code_of(*places(runs), n_atoms))
 
 
 def _kept(entries: Entries, runs: Runs, comparison: Comparison) -> Entries:

@@ -7,7 +7,7 @@ worked on. What is given must let go of the interpreter: matrix products, numpy 
 import functools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from threading import Thread
 from typing import TypeVar
 
 from threadpoolctl import ThreadpoolController
@@ -26,11 +26,31 @@ def over_blocks(work: Callable[[slice], T], n: int, *, size: int) -> list[T]:
     n : int >= 0. size : int >= 1; the last block may have less.
     """
     blocks = [slice(first, min(first + size, n)) for first in range(0, n, size)]
+    done: dict[int, T] = {}
+    faults: list[BaseException] = []
+    # Whoever is free takes the next one.
+    left = iter(enumerate(blocks))
+
+    def run() -> None:
+        try:
+            for i, block in left:
+                if faults:
+                    return
+                done[i] = work(block)
+        except BaseException as fault:
+            faults.append(fault)
+
     with _controller().limit(limits=1, user_api="blas"):
-        if len(blocks) < 2 or n_cores() == 1:
-            return [work(block) for block in blocks]
-        with ThreadPoolExecutor(min(n_cores(), len(blocks))) as threads:
-            return list(threads.map(work, blocks))
+        # The caller works, too: to start a thread costs more than many a block.
+        threads = [Thread(target=run) for _ in range(min(n_cores(), len(blocks)) - 1)]
+        for thread in threads:
+            thread.start()
+        run()
+        for thread in threads:
+            thread.join()
+    if faults:
+        raise faults[0]
+    return [done[i] for i in range(len(blocks))]
 
 
 def n_cores() -> int:
