@@ -120,10 +120,8 @@ def compared(samples: np.ndarray, corpus: Corpus, *, dense: bool) -> Iterator[Ro
     step, seconds = timed(lambda: at_random(job, corpus, len(entries.lists.atoms)))
     yield row("random", job, step, seconds, len(entries.lists.atoms))
     if dense:
-        recordings = [corpus.recordings[i] for i in range(int(corpus.segments[-1]) + 1)]
-        recordings[-1] = recordings[-1][..., : int(corpus.centres[-1]) + corpus.params.n_fft]
-        plain = replace(SETTINGS, search="never", fade_s=0.0)
-        all_of_it = prepare(samples, recordings, corpus.sr, plain, params=corpus.params)
+        everything = corpus.only(np.arange(corpus.n_atoms))
+        all_of_it = prepare(samples, everything, corpus.sr, replace(SETTINGS, search="never"))
         step, seconds = timed(lambda: solve_steps(all_of_it), views=all_of_it)
         yield row("all", job, step, seconds, corpus.n_atoms * len(job.spectrum.T))
 

@@ -153,7 +153,7 @@ class Corpus(Dictionary):
         return heard
 
     def only(self, atoms: NDArray[np.intp]) -> Dictionary:
-        """The dictionary of some atoms alone, (U,) int array, ascending, and of their recordings, which are read."""
+        """The dictionary of some atoms alone, (U,) int array, ascending; their recordings are read when asked for."""
         kept, segments = np.unique(self.segments[atoms], return_inverse=True)
         return Dictionary(
             segments=segments,
@@ -162,7 +162,7 @@ class Corpus(Dictionary):
             names=tuple(self.names[i] for i in kept),
             params=self.params,
             sr=self.sr,
-            recordings=tuple(self.recordings[i] for i in kept),
+            recordings=Some(self.recordings, tuple(kept.tolist())),
         )
 
     def mixed_down(self) -> "Corpus":
@@ -182,6 +182,20 @@ class Heard(Sequence[Floats]):
 
     def __getitem__(self, i):  # type: ignore[no-untyped-def]
         return self.how(self.recordings[i])
+
+
+@dataclass(frozen=True, eq=False)
+class Some(Sequence[Floats]):
+    """Some of many recordings, each still read when it is asked for."""
+
+    recordings: Sequence[Floats]
+    which: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    def __getitem__(self, i):  # type: ignore[no-untyped-def]
+        return self.recordings[self.which[i]]
 
 
 def corpus_of(recordings: Sequence[Floats], sr: int, *, params: StftParams, names: Sequence[str]) -> Corpus:

@@ -82,7 +82,7 @@ class Dictionary:
         """K, the frames of all recordings."""
         return len(self.segments)
 
-    @property
+    @cached_property
     def n_channels(self) -> int:
         """C, those of the widest recording."""
         return max(map(n_channels, self.recordings))

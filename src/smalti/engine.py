@@ -23,9 +23,9 @@ T = TypeVar("T")
 # Multiplications in all products of a job. Below, loading the compiled kernels takes longer than they save.
 WORTH_IT = 2e10
 # Most frames of a block. Every product packs the whole dictionary anew, which costs less the longer a block is.
-FRAMES = 256
-# Their number is a multiple of this, so that two and four cores have equal shares.
-SHARES = 4
+FRAMES = 512
+# Their number is a multiple of this, so that two cores have equal shares.
+SHARES = 2
 # Bytes of the largest dictionary that is kept in both orders: products are 3 to 7 % faster where neither is transposed.
 TWICE_BELOW = 2**27
 # Lists replace the matrix while this share of all activations is left: an entry costs three times as much in a list.

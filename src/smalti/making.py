@@ -609,10 +609,11 @@ def _drawn(inputs: Inputs, dictionary: Dictionary) -> Floats:
     if inputs.shelf is None:
         return np.concatenate(list(map(mixed_down, inputs.source_samples)))
     half, parts = dictionary.params.hop // 2, []
-    for rows in segment_slices(dictionary.n_atoms, dictionary.stretches):
-        recording = mixed_down(dictionary.recordings[dictionary.segments[rows.start]])
-        first, last = int(dictionary.centres[rows.start]), int(dictionary.centres[rows.stop - 1])
-        parts.append(recording[max(0, first - half) : last + half])
+    for of, recording in enumerate(map(mixed_down, dictionary.recordings)):
+        atoms = np.flatnonzero(dictionary.segments == of)
+        for stretch in np.split(atoms, np.flatnonzero(np.diff(dictionary.stretches[atoms])) + 1):
+            first, last = int(dictionary.centres[stretch[0]]), int(dictionary.centres[stretch[-1]])
+            parts.append(recording[max(0, first - half) : last + half])
     return np.concatenate(parts)
 
 
