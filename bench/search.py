@@ -1,13 +1,13 @@
 """What searching a corpus costs and finds, beside considering all of it, and beside as many random candidates.
 
-    python bench/search.py NAME.corpus TARGET --seconds 20
-    python bench/search.py NAME.corpus TARGET --sizes 3000 100000 1000000 --dense 3000
+    python bench/search.py NAME.corpus TARGET... --sizes 3000 10000 100000 1000000 --dense 3000 10000 --seeds 3
     python bench/search.py NAME.corpus TARGET --sizes 155000 --dense 155000 --command --long 240
 
 Every size is the first so many frames of the corpus; `bench/corpora.py` makes large ones out of few recordings. All
 rows of a table are made in one run, with the preset balanced, and divergences are of the same looks: two layers of
 whole grains with refined gains, before these are smoothed. "random" considers as many entries as "search", on diagonals
-drawn at random instead of looked up.
+drawn at random instead of looked up. Which of two all but equal grains is chosen hangs on chance, so figures are means
+over targets and seeds (of "all", one seed).
 """
 
 import argparse
@@ -18,7 +18,8 @@ import tempfile
 import time
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,7 @@ from smalti.searching import Comparison, Entries, SearchedStep, listed_steps
 from smalti.steps import Step
 
 SETTINGS = replace(PRESETS["balanced"], smooth_gains_s=0.0)
+WAYS = ("search", "random", "all")
 # Least gains of search over random candidates, by size; most growth of the cost of a frame; see the issue of each.
 OVER_RANDOM = {3_000: 0.03, 100_000: 0.10, 1_000_000: 0.20}
 MOST_GROWTH, LEAST_GAIN, MOST_BYTES, MOST_LONG_BYTES = 1.5, 100, 1.5e9, 2e9
@@ -59,28 +61,40 @@ class Row:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("corpus", type=Path)
-    parser.add_argument("target", type=Path)
+    parser.add_argument("target", type=Path, nargs="+")
     parser.add_argument("--seconds", type=float, default=20.0, help="of the target, repeated if it is shorter")
     parser.add_argument("--sizes", type=int, nargs="+", default=[3_000, 10_000, 100_000], help="frames of the corpus")
     parser.add_argument("--dense", type=int, nargs="*", default=[3_000], help="sizes to consider all of, too")
+    parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--command", action="store_true", help="measure smalti make, time and memory, in a process")
     parser.add_argument("--long", type=float, metavar="S", help="and with a target of so many seconds")
     options = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 160)
-    inputs = read_inputs(options.target, [options.corpus])
-    whole, sr = inputs.source, inputs.sr
-    samples = repeated(mixed_down(inputs.target_samples), round(options.seconds * sr))
+    targets = []
+    for target in options.target:
+        inputs = read_inputs(target, [options.corpus])
+        targets.append(repeated(mixed_down(inputs.target_samples), round(options.seconds * inputs.sr)))
     rows = list[Row]()
     for size in options.sizes:
-        corpus = first(whole, size)
-        rows += compared(samples, corpus, dense=size in options.dense)
-        console.print(table(rows[-3 if size in options.dense else -2 :]))
+        corpus = first(inputs.source, size)
+        of_size = [compared(samples, corpus, options.seeds, dense=size in options.dense) for samples in targets]
+        rows += [
+            mean([row for of_target in of_size for row in of_target if row.way == way])
+            for way in WAYS
+            if any(row.way == way for row in of_size[0])
+        ]
+        console.print(table([row for row in rows if row.size == rows[-1].size]))
     for sentence in verdicts(rows):
         console.print(sentence, highlight=False)
     if options.command:
         for seconds in (options.seconds, *([options.long] if options.long else [])):
-            console.print(command(options.corpus, options.target, sr, seconds), highlight=False)
+            console.print(command(options.corpus, options.target[0], inputs.sr, seconds), highlight=False)
     console.print(f"numpy {np.__version__}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}", highlight=False)
+
+
+def mean(rows: list[Row]) -> Row:
+    numbers = (np.mean([getattr(row, field.name) for row in rows]) for field in fields(Row)[2:])
+    return Row(rows[0].size, rows[0].way, *map(float, numbers))
 
 
 def repeated(samples: np.ndarray, length: int) -> np.ndarray:
@@ -108,28 +122,27 @@ def first(corpus: Corpus, size: int) -> Corpus:
 # --- ways to choose what to consider
 
 
-def compared(samples: np.ndarray, corpus: Corpus, *, dense: bool) -> Iterator[Row]:
+def compared(samples: np.ndarray, corpus: Corpus, seeds: int, *, dense: bool) -> list[Row]:
     job = prepare(samples, corpus, corpus.sr, SETTINGS)
     # Once before, so that nothing is compiled, and what is mapped has been read.
+    n_entries = len(next(solve_steps(job)).entries.lists.atoms)
     last(solve_steps(job))
-    step, seconds = timed(lambda: solve_steps(job))
-    entries = None
-    for searched in solve_steps(job):
-        entries = searched.entries if entries is None else entries
-    yield row("search", job, step, seconds, len(entries.lists.atoms))
-    step, seconds = timed(lambda: at_random(job, corpus, len(entries.lists.atoms)))
-    yield row("random", job, step, seconds, len(entries.lists.atoms))
+    rows = []
+    for seed in range(seeds):
+        rows.append(row("search", job, *timed(partial(solve_steps, job, rng=seed)), n_entries))
+        rows.append(row("random", job, *timed(partial(at_random, job, corpus, n_entries, seed)), n_entries))
     if dense:
         everything = corpus.only(np.arange(corpus.n_atoms))
         all_of_it = prepare(samples, everything, corpus.sr, replace(SETTINGS, search="never"))
-        step, seconds = timed(lambda: solve_steps(all_of_it), views=all_of_it)
-        yield row("all", job, step, seconds, corpus.n_atoms * len(job.spectrum.T))
+        step, seconds = timed(partial(solve_steps, all_of_it), views=all_of_it)
+        rows.append(row("all", job, step, seconds, corpus.n_atoms * len(job.spectrum.T)))
+    return rows
 
 
-def at_random(job: Job, corpus: Corpus, n_entries: int) -> Iterator[Step]:
+def at_random(job: Job, corpus: Corpus, n_entries: int, seed: int) -> Iterator[Step]:
     """The steps of a solver that considers random stretches, of as many entries in all."""
     comparison, allowed = Comparison.of(job, corpus), may_sound(corpus, SETTINGS)
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     n_frames = len(comparison.V)
     reach = max(1, round((SETTINGS.grain_length_s / corpus.hop_s - 1) / 2))
     per_frame = n_entries / n_frames / (2 * reach + 1)
