@@ -280,3 +280,16 @@ def test_a_start_means_nothing_to_a_search_and_no_weight_leaves_nothing(sources,
     job = prepare(sources[0], corpus, SR, BALANCED, weights=np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="every recording that sounds has weight 0"):
         next(solve_steps(job))
+
+
+def test_some_frames_are_given_the_image_of_the_whole_recording(rng):
+    left, right = noises(rng), noises(rng)
+    wide = np.stack([left + 0.5 * right, right - 0.2 * left])
+    corpus = corpus_of([wide, left], SR, params=GRID, names=["wide", "one"])
+    atoms = np.array([5, 9, 40, 41, 100])
+    used = np.zeros(corpus.n_atoms, np.float32)
+    used[atoms] = [1, 2, 0.5, 3, 1]
+    whole = build_dictionary([wide, left], SR, params=GRID).toward_images(used)
+    some = corpus.only(atoms).toward_images(used[atoms])
+    assert [matrices is None for matrices in some] == [False, True]
+    np.testing.assert_allclose(some[0], whole[0], atol=1e-5 * np.abs(whole[0]).max())

@@ -163,6 +163,7 @@ class Corpus(Dictionary):
             params=self.params,
             sr=self.sr,
             recordings=Some(self.recordings, tuple(kept.tolist())),
+            in_part=True,
         )
 
     def mixed_down(self) -> "Corpus":

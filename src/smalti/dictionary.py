@@ -1,7 +1,7 @@
 """The dictionary: every frame of the source recordings, and where each came from."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,10 @@ from smalti.constraints import segment_slices
 from smalti.sparse_coding import unit_columns
 from smalti.stft import Complexes, StftParams, frame_powers, spectra_at, stft
 from smalti.views import n_bands, shifted_views, views
+
+
+# Frames by which the image of a long recording is told.
+_MOST_SPREAD = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,6 +32,7 @@ class Dictionary:
     names : one name a recording.
     params, sr : the grid, and the sample rate in Hz.
     recordings : one array a recording, (L,) or (C, L): what sounds. Transformed when that is asked for.
+    in_part : whether the atoms are only some of the frames of their recordings, whose image they do not tell.
     """
 
     segments: NDArray[np.intp]
@@ -37,6 +42,7 @@ class Dictionary:
     params: StftParams
     sr: int
     recordings: Sequence[Floats]
+    in_part: bool = field(default=False, kw_only=True)
 
     @cached_property
     def spectra(self) -> Complexes:
@@ -136,13 +142,18 @@ class Dictionary:
                 continue
             frames = self._heard(recording, self.centres[rows])
             roots = np.sqrt(weights / weights.max()).astype(recording.dtype)
-            whole = covariances(frames)
+            whole = covariances(self._heard(recording, self._spread(recording)) if self.in_part else frames)
             for frame in frames:
                 # In place: of long recordings these are the largest arrays there are.
                 frame *= roots
             got = covariances(frames)
             out.append(toward_coherence(got, whole).astype(frames[0].dtype))
         return out
+
+    def _spread(self, recording: Floats) -> NDArray[np.intp]:
+        """Samples of frames all over a recording, as many as tell what lies between its channels."""
+        hops = np.arange(self.params.n_frames(recording.shape[-1]))
+        return hops[:: -(-len(hops) // _MOST_SPREAD)] * self.params.hop
 
     def _heard(self, recording: Floats, centres: NDArray[np.intp]) -> list[Complexes]:
         """The frames of one recording in every channel, centred on samples `centres` of it."""
