@@ -10,7 +10,7 @@ from smalti.choosing import Limit
 from smalti.corpus import Corpus, cleaned, corpus_of
 from smalti.grains import Runs
 from smalti.jobs import compared, may_sound
-from smalti.mosaicing import finish, prepare, solve_steps
+from smalti.mosaicing import finish, n_steps, prepare, solve_steps
 from smalti.searching import Comparison, SearchedStep, along_diagonals, beyond_limits, found, listed_steps, restricted
 from smalti.settings import configure
 from smalti.stft import StftParams
@@ -180,6 +180,21 @@ def test_the_same_seed_gives_the_same_samples_whatever_the_cores(rng, sources, m
     np.testing.assert_array_equal(one.audio, again.audio)
     other = mosaic(target, sources, SR, preset=BALANCED, rng=4)
     assert not np.array_equal(one.audio, other.audio)
+
+
+@pytest.mark.parametrize("preset", ["balanced", "faithful", "source-like"])
+def test_a_bar_can_be_as_long_as_the_work(rng, corpus, preset):
+    settings = replace(PRESETS[preset], iterations=4)
+    _, steps = solved(noises(rng, seconds=0.5), corpus, settings)
+    assert [step.iteration for step in steps] == list(range(1, n_steps(settings, corpus.n_atoms) + 1))
+
+
+def test_double_precision_is_searched_too(rng, sources):
+    target = noises(rng, seconds=0.5)
+    single = mosaic(target, sources, SR, preset=BALANCED)
+    double = mosaic(target.astype(np.float64), [of.astype(np.float64) for of in sources], SR, preset=BALANCED)
+    assert double.audio.dtype == np.float64
+    assert np.sqrt(np.mean((single.audio - double.audio) ** 2)) < 0.1 * np.sqrt(np.mean(double.audio**2))
 
 
 def test_a_silent_target_has_a_silent_mosaic(corpus):

@@ -14,7 +14,6 @@ from smalti.sparse_coding import unit_columns
 from smalti.stft import Complexes, StftParams, frame_powers, spectra_at, stft
 from smalti.views import n_bands, shifted_views, views
 
-
 # Frames by which the image of a long recording is told.
 _MOST_SPREAD = 1024
 
