@@ -144,11 +144,25 @@ def test_plain_files_are_chosen_and_weighed_the_same_way(folder, make):
     assert used("--exclude", "wind") == {"s/rain/a.wav", "s/rain/b.wav"}
     assert used("--shortest", "1.5") == {"s/rain/a.wav", "s/wind/c.flac"}
     assert used("--loudest", "0", "--include", "*.flac") == {"s/wind/c.flac"}
-    assert make("--weight", "rain=0.5", "--limit", "wind=20", source=("s",)).code == 0
+    assert used("--tag", "rain") == {"s/rain/a.wav", "s/rain/b.wav"}
+    # To weigh nothing is not to be there, and to be limited to nothing as well; all starts alike, not at random.
+    sounds = []
+    alike = ("--set", "start_spread=0", "--set", "search=always")
+    for options in (("--exclude", "rain"), ("--weight", "rain=0"), ("--weight", "rain=4")):
+        assert make(*options, *alike, source=("s",)).code == 0
+        sounds.append(soundfile.read("out.wav")[0])
+    np.testing.assert_array_equal(sounds[0], sounds[1])
+    assert np.abs(sounds[2] - sounds[0]).max() > 0.01
+    assert make("--limit", "wind=20", source=("s",)).code == 0
+    # What the folder was named on the way there is no tag of its files.
+    refused(make("--tag", "s", source=("s",)), 1, "none of the 3 source files passes --tag s")
     refused(make("--exclude", "s", source=("s",)), 1, "none of the 3 source files passes --exclude s")
     refused(
         make("--weight", "snow=2", source=("s",)), 2, "weight.* speaks of 'snow', but no recording in use meets that"
     )
+
+
+NOT_SEARCHED = "sources can be weighed and limited only where they are searched"
 
 
 @pytest.mark.parametrize(
@@ -158,10 +172,33 @@ def test_plain_files_are_chosen_and_weighed_the_same_way(folder, make):
         ((), ("c.corpus", "s"), 2, "c.corpus is a corpus, and can be the only source"),
         ((), ("none.corpus",), 1, "none.corpus"),
         (("--include", "snow"), ("c.corpus",), 1, "nothing in c.corpus passes --include snow"),
-        (("--limit", "rain=120"), ("c.corpus",), 2, "the limit of rain is 1.2"),
+        (("--limit", "rain=120"), ("c.corpus",), 2, "--limit rain is 120; pass a number from 0 to 100"),
         (("--limit", "rain"), ("c.corpus",), 2, "--limit is 'rain'; pass a pattern and a number"),
-        (("--preset", "classic", "--limit", "rain=10"), ("c.corpus",), 2, "only where they are looked up"),
-        (("--channels", "apart", "--weight", "rain=2"), ("c.corpus",), 2, "only where they are looked up"),
+        (
+            ("--preset", "classic", "--limit", "rain=10"),
+            ("c.corpus",),
+            2,
+            NOT_SEARCHED,
+        ),
+        (
+            ("--preset", "percussive", "--weight", "rain=2"),
+            ("c.corpus",),
+            2,
+            NOT_SEARCHED,
+        ),
+        (
+            ("--preset", "faithful", "--limit", "rain=2"),
+            ("c.corpus",),
+            2,
+            "only where whole grains are chosen",
+        ),
+        (("--limit", "*=20"), ("c.corpus",), 2, "every recording is limited, \\* to 20%, together 20%"),
+        (
+            ("--channels", "apart", "--weight", "rain=2"),
+            ("c.corpus",),
+            2,
+            NOT_SEARCHED,
+        ),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(corpus, make, options, source, code, sentence):

@@ -71,3 +71,15 @@ def test_an_index_that_was_kept_answers_as_before(rng):
 def test_the_same_keys_make_the_same_index(rng):
     keys = keys_of(rng, 2000)
     np.testing.assert_array_equal(packed(inverted_file(keys)), packed(inverted_file(keys)))
+
+
+def test_what_is_allowed_is_found_wherever_it_lies(rng):
+    # Two families that share nothing: the cells nearest to a query of one hold none of the other.
+    one, other = keys_of(rng, 4000, 8), keys_of(rng, 500, 8)
+    keys = np.concatenate([np.pad(one, ((0, 0), (0, 8))), np.pad(other, ((0, 0), (8, 0)))])
+    index, allowed = inverted_file(keys), np.arange(4500) >= 4000
+    queries = keys[:20].astype(np.float32)
+    atoms, _ = nearest(keys, queries, 30, index=index, allowed=allowed)
+    assert allowed[atoms].all()
+    few, _ = nearest(keys, queries, 30, index=index, allowed=np.arange(4500) >= 4490)
+    assert [np.sort(row[row >= 0]).tolist() for row in few] == [list(range(4490, 4500))] * 20

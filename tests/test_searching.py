@@ -264,6 +264,8 @@ def test_the_weakest_stretches_of_a_limited_source_give_way():
     )
     limit = Limit("few", 1 / 3, np.array([True, False]))
     assert beyond_limits(runs, np.repeat([0, 1], [30, 10]), [limit]).tolist() == [True, False, True, False]
+    half = Limit("half", 0.5, np.array([True, False]))
+    assert beyond_limits(runs, np.repeat([0, 1], [30, 10]), [half]).tolist() == [True, False, False, False]
     assert beyond_limits(runs, np.repeat([0, 1], [30, 10]), []).tolist() == [False] * 4
 
 
@@ -271,22 +273,47 @@ def test_other_presets_hold_the_corpus_as_they_hold_its_recordings(rng, sources,
     target = noises(rng, seconds=0.5)
     settings = configure("classic", iterations=5)
     of_corpus = mosaic(target, corpus, SR, preset=settings)
-    plain = mosaic(target, list(corpus.recordings), SR, preset=settings)
+    plain = mosaic(target, [cleaned(of, SR) for of in sources], SR, preset=settings)
     np.testing.assert_array_equal(of_corpus.audio, plain.audio)
     assert not isinstance(of_corpus.dictionary, Corpus)
 
 
+@pytest.mark.parametrize("told", [{"weights": np.ones(3, np.float32)}, {"limits": [Limit("a", 0.5, np.arange(3) < 1)]}])
 @pytest.mark.parametrize(
-    ("how", "says"),
-    [
-        ({"preset": "classic"}, "only where they are looked up"),
-        ({"preset": "balanced", "params": StftParams(1024, 128)}, "hop is 128"),
-    ],
+    ("preset", "params"),
+    [("classic", None), ("percussive", None), ("balanced", StftParams(1024, 128)), ("sparse", None)],
 )
-def test_weights_where_nothing_is_searched_are_refused(sources, how, says):
-    settings = configure(how.pop("preset"))
-    with pytest.raises(ValueError, match=says):
-        prepare(sources[0], sources, SR, settings, weights=np.ones(3, np.float32), **how)
+@pytest.mark.parametrize("of", ["recordings", "corpus", "dictionary"])
+def test_weights_and_limits_where_nothing_is_searched_are_refused(sources, corpus, preset, params, told, of):
+    settings = configure(preset)
+    source = {"recordings": sources, "corpus": corpus, "dictionary": build_dictionary(sources, SR, params=GRID)}[of]
+    if of == "dictionary":
+        params = None
+    with pytest.raises(ValueError, match="only where they are searched"):
+        prepare(sources[0], source, SR, settings, params=params, **told)
+
+
+def test_limits_want_whole_grains_and_weights_one_number_each(sources, corpus):
+    faithful = replace(PRESETS["faithful"], search="always")
+    limit = Limit("a", 0.5, np.arange(3) < 1)
+    with pytest.raises(ValueError, match="only where whole grains are chosen, and choose is 'frames'"):
+        prepare(sources[0], corpus, SR, faithful, limits=[limit])
+    prepare(sources[0], corpus, SR, faithful, weights=np.ones(3, np.float32))
+    for bad in ([1.0, 1.0], [1.0, -1.0, 1.0], [1.0, np.nan, 1.0]):
+        with pytest.raises(ValueError, match="pass a number of at least 0 for each of 3 recordings"):
+            prepare(sources[0], corpus, SR, BALANCED, weights=np.array(bad))
+
+
+def test_limits_that_leave_a_part_to_nothing_are_refused_and_those_that_fill_it_are_kept(rng, sources, corpus):
+    first, rest = np.array([True, False, False]), np.array([False, True, True])
+    with pytest.raises(ValueError, match="every recording is limited, a to 30%, others to 40%, together 70%"):
+        built(sources[0], corpus, limits=[Limit("a", 0.3, first), Limit("others", 0.4, rest)])
+    target = noises(rng)
+    left_alone = built(target, corpus)
+    made = built(target, corpus, limits=[Limit("a", 0.5, first), Limit("others", 0.5, rest)])
+    assert share_of(made, "a") == pytest.approx(0.5, abs=0.02)
+    # Hardly less sounds than without limits.
+    assert made.activations.nnz > 0.6 * left_alone.activations.nnz
 
 
 def test_a_start_means_nothing_to_a_search_and_no_weight_leaves_nothing(sources, corpus):
@@ -295,6 +322,30 @@ def test_a_start_means_nothing_to_a_search_and_no_weight_leaves_nothing(sources,
     job = prepare(sources[0], corpus, SR, BALANCED, weights=np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="every recording that sounds has weight 0"):
         next(solve_steps(job))
+
+
+def test_files_in_parts_are_whole_again_where_they_are_not_searched(sources, corpus):
+    # The second recording as two parts, each with more than its own frames, as corpora on disk have them.
+    hop, whole = GRID.hop, corpus.recordings[1]
+    at = corpus.n_atoms // 6
+    first, second = whole[: (at + 4) * hop], whole[(at - 4) * hop :]
+    own = corpus.segments == 1
+    centres = corpus.centres.copy()
+    centres[own] = [n * hop if n < at else (n - at + 4) * hop for n in range(own.sum())]
+    segments = corpus.segments + (corpus.segments > 1)
+    segments[np.flatnonzero(own)[at:]] = 2
+    parted = replace(
+        corpus,
+        recordings=(corpus.recordings[0], first, second, corpus.recordings[2]),
+        names=("a", "b", "b", "c"),
+        files=np.array([0, 1, 1, 2]),
+        segments=segments,
+        centres=centres,
+    )
+    recordings, names = parted.whole_recordings()
+    assert names == ["a", "b", "c"]
+    for got, expected in zip(recordings, corpus.recordings, strict=True):
+        np.testing.assert_array_equal(got, expected)
 
 
 def test_some_frames_are_given_the_image_of_the_whole_recording(rng):

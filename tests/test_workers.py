@@ -1,5 +1,7 @@
 """Blocks of frames worked on by all cores."""
 
+from threading import Event, Thread
+
 import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
@@ -39,3 +41,30 @@ def test_a_fault_in_a_block_reaches_the_caller():
 
     with pytest.raises(ZeroDivisionError):
         workers.over_blocks(fail, 9, size=2)
+
+
+def test_calls_of_two_threads_leave_blas_as_it_was():
+    def threads():
+        return [
+            library["num_threads"]
+            for library in threadpool_info()
+            if library["user_api"] == "blas" and "numpy" in library["filepath"]
+        ]
+
+    before, first_in, second_in = threads(), Event(), Event()
+
+    def first(block):
+        first_in.set()
+        second_in.wait()
+
+    def second(block):
+        first_in.wait()
+        second_in.set()
+        # The first leaves while this one is inside.
+        caller.join()
+        assert set(threads()) == {1}
+
+    caller = Thread(target=lambda: workers.over_blocks(first, 1, size=1))
+    caller.start()
+    workers.over_blocks(second, 1, size=1)
+    assert threads() == before

@@ -15,6 +15,7 @@ import typer
 from numpy.typing import NDArray
 from rich.progress import TextColumn
 
+from smalti._checks import check_real
 from smalti.choosing import Filters
 from smalti.collecting import Built, build_corpus, remove_files
 from smalti.errors import CorpusError
@@ -96,8 +97,8 @@ def weights_from(texts: Sequence[str] | None) -> dict[str, float]:
 
 def limits_from(texts: Sequence[str] | None) -> dict[str, float]:
     """By pattern, the shares, from 0 to 1, of texts such as ``rain=20`` or ``rain=20%``."""
-    numbers = (_number(text.removesuffix("%"), "--limit", "rain=20") for text in texts or ())
-    return {pattern: percent / 100 for pattern, percent in numbers}
+    numbers = [_number(text.removesuffix("%"), "--limit", "rain=20") for text in texts or ()]
+    return {pattern: check_real(f"--limit {pattern}", percent, least=0, most=100) / 100 for pattern, percent in numbers}
 
 
 def _number(text: str, option: str, such_as: str) -> tuple[str, float]:

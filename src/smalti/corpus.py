@@ -75,7 +75,9 @@ def analyse(samples: Floats, sr: int) -> Analysis:
     scales = looks.max(axis=1)
     norms[scales == 0] = 0
     np.divide(looks, scales[:, None], out=looks, where=scales[:, None] > 0)
-    return Analysis(looks.astype(np.float16), scales.astype(np.float32), norms, keys_of(looks, [view.shape[1] for view in seen]))
+    return Analysis(
+        looks.astype(np.float16), scales.astype(np.float32), norms, keys_of(looks, [view.shape[1] for view in seen])
+    )
 
 
 # Numbers of a key for each view: pitch is told by the long window, timbre by the middle one, attacks by the short.
@@ -155,7 +157,7 @@ class Corpus(Dictionary):
     def only(self, atoms: NDArray[np.intp]) -> Dictionary:
         """The dictionary of some atoms alone, (U,) int array, ascending; their recordings are read when asked for."""
         kept, segments = np.unique(self.segments[atoms], return_inverse=True)
-        return Dictionary(
+        some = Dictionary(
             segments=segments,
             centres=self.centres[atoms],
             cancelled=self.cancelled[atoms],
@@ -165,6 +167,25 @@ class Corpus(Dictionary):
             recordings=Some(self.recordings, tuple(kept.tolist())),
             in_part=True,
         )
+        # However narrow those that sound are; and to count their channels, all would have to be read.
+        vars(some)["n_channels"] = self.channels
+        return some
+
+    def whole_recordings(self) -> tuple[list[Floats], list[str]]:
+        """Every file in one piece, and its name: of parts, what they hold beyond their borders is left out."""
+        n_atoms = np.bincount(self.segments, minlength=len(self.recordings))
+        firsts = self.centres[np.searchsorted(self.segments, np.arange(len(self.recordings)))]
+        whole, names = list[Floats](), list[str]()
+        for of in np.unique(self.files):
+            parts = np.flatnonzero(self.files == of).tolist()
+            pieces = []
+            for part in parts:
+                first, n_samples = int(firsts[part]), int(n_atoms[part]) * self.params.hop
+                # The last goes on to the end of the file.
+                pieces.append(self.recordings[part][..., first : None if part == parts[-1] else first + n_samples])
+            whole.append(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1))
+            names.append(self.names[parts[0]])
+        return whole, names
 
     def mixed_down(self) -> "Corpus":
         """The same atoms, sounding in one channel: the mono mixes."""

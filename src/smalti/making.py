@@ -162,7 +162,7 @@ def read_inputs(
         skipped=skipped,
         warnings=tuple(warnings),
     )
-    return inputs if choice == NO_CHOICE else _chosen(inputs, choice)
+    return inputs if choice == NO_CHOICE else _chosen(inputs, choice, tuple(sources))
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +170,7 @@ class _Told:
     """What filters ask of a recording that was read."""
 
     recording: Recording
+    sources: tuple[Path, ...]
 
     @property
     def path(self) -> str:
@@ -177,7 +178,11 @@ class _Told:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        return self.recording.path.parent.parts
+        """The folders between the one that was named and the file, as in a corpus."""
+        for source in self.sources:
+            if self.recording.path.is_relative_to(source):
+                return self.recording.path.relative_to(source).parent.parts
+        return ()
 
     @property
     def duration_s(self) -> float:
@@ -188,9 +193,9 @@ class _Told:
         return integrated_loudness(self.recording.samples, self.recording.sr)
 
 
-def _chosen(inputs: Inputs, choice: Choice) -> Inputs:
-    """The inputs with those sources alone that pass."""
-    told = [_Told(source) for source in inputs.sources]
+def _chosen(inputs: Inputs, choice: Choice, sources: tuple[Path, ...]) -> Inputs:
+    """The inputs with those sources alone that pass; `sources` are as they were named."""
+    told = [_Told(source, sources) for source in inputs.sources]
     passing = [i for i, one in enumerate(told) if choice.filters.passes(one)]
     if not passing:
         raise AudioFileError(f"none of the {len(told)} source files passes {choice.filters}; leave some of that out")

@@ -241,12 +241,6 @@ def prepare(
     `target_name` is what warnings call the target. `weights` and `limits` are those of `Job`; the source is searched
     then, however short it is.
     """
-    told_apart = weights is not None or bool(limits)
-    if told_apart and not (settings.searchable and settings.search != "never"):
-        raise ValueError(
-            "sources can be weighed and limited only where they are looked up; take the preset balanced, faithful or "
-            "source-like as they are"
-        )
     recording, sr = check_sound("target", target), check_rate("sr", sr)
     if isinstance(source, Corpus):
         source = on_grid(source, settings, params)
@@ -269,11 +263,10 @@ def prepare(
         if settings.fade_s:
             recordings = [faded(of, round(settings.fade_s * sr)) for of in recordings]
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
-        if told_apart and params.hop != hop_at(sr):
-            raise ValueError(f"hop is {params.hop}, but sources can be weighed and limited only at {hop_at(sr)}")
-        if looked_up(dictionary.n_atoms, settings, params, sr, asked=told_apart):
+        if looked_up(dictionary.n_atoms, settings, params, sr, asked=weights is not None or bool(limits)):
             dictionary = corpus_of(dictionary.recordings, sr, params=params, names=dictionary.names)
         _warn_of_short({name: of.shape[-1] for name, of in zip(dictionary.names, recordings, strict=True)}, params)
+    _check_told_apart(dictionary, settings, weights, limits)
     if settings.channels == "mono":
         dictionary = dictionary.mixed_down()
     # A ready dictionary may be float64 where the target is not; the mosaic is float32 only if both are.
@@ -306,12 +299,36 @@ def looked_up(n_atoms: int, settings: Settings, params: StftParams, sr: int, *, 
     return wanted and settings.searchable and params.hop == hop_at(sr)
 
 
+def _check_told_apart(
+    dictionary: Dictionary, settings: Settings, weights: Floats | None, limits: Sequence[Limit]
+) -> None:
+    """Refuse weights and limits that would not be listened to, or are none."""
+    if weights is None and not limits:
+        return
+    if not isinstance(dictionary, Corpus):
+        raise ValueError(
+            "sources can be weighed and limited only where they are searched, and these settings, or this grid, "
+            "consider all of them; take the preset balanced, source-like or faithful as it is"
+        )
+    if limits and settings.choose != "grains":
+        raise ValueError(
+            f"sources can be limited only where whole grains are chosen, and choose is {settings.choose!r}; take the "
+            "preset balanced or source-like, or weights instead"
+        )
+    n_recordings = len(dictionary.recordings)
+    if weights is not None and (
+        np.shape(weights) != (n_recordings,) or not (np.isfinite(weights).all() and (weights >= 0).all())
+    ):
+        raise ValueError(f"weights are {weights!r}; pass a number of at least 0 for each of {n_recordings} recordings")
+
+
 def on_grid(corpus: Corpus, settings: Settings, params: StftParams | None) -> Dictionary:
     """The corpus on the grid of a job; where that cannot search in it, the dictionary of all its recordings."""
     params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, corpus.sr)
     if looked_up(corpus.n_atoms, settings, params, corpus.sr, asked=True):
         return replace(corpus, params=params)
-    return build_dictionary(list(corpus.recordings), corpus.sr, params=params, names=corpus.names)
+    recordings, names = corpus.whole_recordings()
+    return build_dictionary(recordings, corpus.sr, params=params, names=names)
 
 
 def output_channels(settings: Settings, target: int, sources: Sequence[int]) -> int:

@@ -18,6 +18,8 @@ EXACT_BELOW = 20_000
 # Scores held at once by a thread, in numbers.
 _ROOM = 2**23
 _QUERIES = 128
+# Atoms whose keys are held in single precision while all queries are answered.
+_WIDE = 2**18
 # Of the cells that atoms are sorted into, this share is searched, and at least so many.
 PROBED, LEAST_PROBED = 1 / 64, 16
 
@@ -43,6 +45,8 @@ def nearest(
         return _asked(index, queries, n, allowed)
     among = np.arange(len(keys)) if allowed is None else np.flatnonzero(allowed)
     m = min(n, len(among))
+    # Widened once where that takes little room.
+    wide = keys[among].astype(np.float32) if len(among) <= _WIDE else None
     atoms = np.empty((len(queries), m), np.int64)
     scores = np.empty((len(queries), m), np.float32)
     size = max(m, _ROOM // _QUERIES)
@@ -52,7 +56,8 @@ def nearest(
         found = np.empty((block.stop - block.start, 0), np.int64)
         for first in range(0, len(among), size):
             part = among[first : first + size]
-            new = queries[block] @ keys[part].astype(np.float32).T
+            looked_at = keys[part].astype(np.float32) if wide is None else wide[first : first + size]
+            new = queries[block] @ looked_at.T
             best = np.concatenate([best, new], axis=1)
             found = np.concatenate([found, np.broadcast_to(part, new.shape)], axis=1)
             if best.shape[1] > m:
@@ -68,11 +73,18 @@ def _asked(
     index: Any, queries: Floats, n: int, allowed: NDArray[np.bool_] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     faiss = importlib.import_module("faiss")
-    probed = min(index.nlist, max(LEAST_PROBED, round(PROBED * index.nlist)))
-    how = {"nprobe": probed}
-    if allowed is not None:
-        how["sel"] = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-    scores, atoms = index.search(queries, n, params=faiss.SearchParametersIVF(**how))
+    how = {} if allowed is None else {"sel": faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))}
+    there = min(n, index.ntotal if allowed is None else int(np.count_nonzero(allowed)))
+    atoms, scores = np.full((len(queries), n), -1, np.int64), np.zeros((len(queries), n), np.float32)
+    probed, short = min(index.nlist, max(LEAST_PROBED, round(PROBED * index.nlist))), np.arange(len(queries))
+    while len(short):
+        how["nprobe"] = probed
+        scores[short], atoms[short] = index.search(queries[short], n, params=faiss.SearchParametersIVF(**how))
+        if probed == index.nlist:
+            break
+        # What is allowed may lie in other cells than those that are like the query.
+        short = short[(atoms[short] >= 0).sum(axis=1) < there]
+        probed = min(index.nlist, 4 * probed)
     return atoms, scores
 
 

@@ -259,11 +259,11 @@ def found(comparison: Comparison, of: Floats, allowed: NDArray[np.bool_], *, n: 
     from smalti import compiled, compiled_search
 
     hits, scores = hits_of(comparison, comparison.queries(of), allowed)
-    # What counts more is found sooner, too.
-    scores *= comparison.weights[comparison.segments_at(hits)]
     order = np.argsort(hits, axis=1)
     hits, scores = np.take_along_axis(hits, order, axis=1), np.take_along_axis(scores, order, axis=1)
     there = hits >= 0
+    # What counts more is found sooner, too. What is not there has whatever score.
+    scores = np.where(there, scores, 0) * comparison.weights[comparison.segments_at(hits)]
     indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
     # What is no hit is worse than all that are; so much better than that is each.
     scores = scores - np.where(there, scores, np.inf).min(axis=1, initial=np.inf, keepdims=True)
@@ -370,6 +370,7 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[Step]:
     allowed &= (comparison.weights > 0)[corpus.segments]
     if not allowed.any():
         raise ValueError("every recording that sounds has weight 0; give one of them more")
+    _check_limits(job.limits, np.unique(corpus.segments[allowed]))
     reach = max(1, round((settings.grain_length_s / corpus.hop_s - 1) / 2))
     find = partial(found, comparison, n=settings.shortlist, reach=reach)
     generator = np.random.default_rng(rng)
@@ -385,6 +386,20 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[Step]:
         entries = entries.with_values(comparison.update(entries))
     anchors = np.concatenate([anchors, find(comparison.missing(entries), allowed)], axis=1)
     yield from listed_steps(job, comparison, anchors, allowed, rng=generator)
+
+
+def _check_limits(limits: Sequence[Limit], recordings: Integers) -> None:
+    """Refuse limits that leave a part of the mosaic to nothing at all."""
+    limited = np.zeros(len(recordings), bool)
+    for limit in limits:
+        limited |= limit.recordings[recordings]
+    shares = sum(limit.share for limit in limits)
+    if limits and limited.all() and shares < 1 - 1e-9:
+        named = ", ".join(f"{limit.pattern} to {limit.share:.0%}" for limit in limits)
+        raise ValueError(
+            f"every recording is limited, {named}, together {shares:.0%}, and nothing may fill the rest; allow more, "
+            "or leave a limit out"
+        )
 
 
 def listed_steps(
@@ -484,14 +499,13 @@ def _chosen(entries: Entries, job: Job, comparison: Comparison) -> Runs:
 
 def beyond_limits(runs: Runs, segments: Integers, limits: Sequence[Limit]) -> NDArray[np.bool_]:
     """(R,) bools: the weakest stretches of each limited source that are too much of it, by time."""
+    total = float(runs.lengths.sum())
     dropped = np.zeros(len(runs.lengths), bool)
     for limit in limits:
         limited = limit.recordings[segments[runs.atoms]]
-        others = int(runs.lengths[~limited & ~dropped].sum())
         strongest = np.flatnonzero(limited)[np.argsort(-runs.energies[limited], kind="stable")]
-        used = np.cumsum(runs.lengths[strongest])
-        # used <= share * (used + others)
-        dropped[strongest[used * (1 - limit.share) > limit.share * others + 1e-9]] = True
+        # Of all there is now: what is dropped, others will take the place of, as far as they can.
+        dropped[strongest[np.cumsum(runs.lengths[strongest]) > limit.share * total + 1e-9]] = True
     return dropped
 
 

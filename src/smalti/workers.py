@@ -6,9 +6,10 @@ worked on. What is given must let go of the interpreter: matrix products, numpy 
 
 import functools
 import os
-from collections.abc import Callable
-from threading import Thread
-from typing import TypeVar
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Lock, Thread
+from typing import Any, TypeVar
 
 from threadpoolctl import ThreadpoolController
 
@@ -40,17 +41,42 @@ def over_blocks(work: Callable[[slice], T], n: int, *, size: int) -> list[T]:
         except BaseException as fault:
             faults.append(fault)
 
-    with _controller().limit(limits=1, user_api="blas"):
+    with _one_blas_thread():
         # The caller works, too: to start a thread costs more than many a block.
         threads = [Thread(target=run) for _ in range(min(n_cores(), len(blocks)) - 1)]
         for thread in threads:
             thread.start()
         run()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        except BaseException as stopped:
+            # Ctrl-C: the others end with the block that they are at.
+            faults.append(stopped)
+            for thread in threads:
+                thread.join()
     if faults:
         raise faults[0]
     return [done[i] for i in range(len(blocks))]
+
+
+_lock = Lock()
+_inside: list[Any] = []
+
+
+@contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    """BLAS keeps to one thread while anyone is inside: its limit is the whole process's, whichever threads call."""
+    with _lock:
+        limiter = _inside[0] if _inside else _controller().limit(limits=1, user_api="blas")
+        _inside.append(limiter)
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside.pop()
+            if not _inside:
+                limiter.restore_original_limits()
 
 
 def n_cores() -> int:
