@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 import smalti
+from smalti import terminal
 from smalti._checks import check_choice, check_real
 from smalti.audio import check_writable, write_audio
 from smalti.cli_corpus import (
@@ -80,11 +81,6 @@ from smalti.settings import CHANNELS, DEFAULT_PRESET, LOUDNESSES, MOST_SHIFT, PR
 from smalti.stft import StftParams
 from smalti.synthesis import PHASES
 from smalti.terminal import Stopped, Terminated
-from smalti.terminal import bar as _bar
-from smalti.terminal import line as _line
-from smalti.terminal import show as _show
-from smalti.terminal import table as _table
-from smalti.terminal import warn as _warn
 from smalti.transposing import Transposition
 
 app = typer.Typer(
@@ -211,7 +207,7 @@ def _option(knob: re.Match[str]) -> str:
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
-    print(_line(f"smalti: {sentence}"), file=sys.stderr)
+    print(terminal.line(f"smalti: {sentence}"), file=sys.stderr)
     _exit(code)
 
 
@@ -487,7 +483,7 @@ def make(
     if json:
         print(report_json(made), end="")
     elif not quiet:
-        print(_line(_sentence(made)))
+        print(terminal.line(_sentence(made)))
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -568,7 +564,7 @@ def _locate(name: str, quiet: bool) -> Path:
     example = example_name(name)
     if example is None:
         return Path(name)
-    with _bar(quiet, DownloadColumn()) as bar:
+    with terminal.bar(quiet, DownloadColumn()) as bar:
         path = fetch_example(example, progress=_Download(bar, name))
     if not quiet:
         about = EXAMPLES[example]
@@ -621,7 +617,7 @@ def _collecting(said: list[str]) -> Iterator[None]:
         yield
     for warning in caught:
         said.append(str(warning.message))
-        _warn(said[-1])
+        terminal.warn(said[-1])
 
 
 @contextmanager
@@ -666,7 +662,7 @@ def _make(
     check_outputs(outputs, [*inputs.files, *written], sr=inputs.sr, channels=inputs.channels_of(settings))
     for sentence in inputs.warnings:
         said.append(sentence)
-        _warn(sentence)
+        terminal.warn(sentence)
     clock.lap("read")
     params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, inputs.sr)
     check_memory(inputs, settings, params)
@@ -689,7 +685,7 @@ def _make(
     steps = n_steps(settings, job.dictionary.n_atoms)
     parts = []
     clock.lap("analyse")
-    with _telling(quiet), _bar(quiet, TextColumn("divergence {task.fields[divergence]}")) as bar:
+    with _telling(quiet), terminal.bar(quiet, TextColumn("divergence {task.fields[divergence]}")) as bar:
         task = bar.add_task("building", total=steps * job.n_solves, divergence="")
         for part in channel_jobs(job):
             divergences = []
@@ -702,7 +698,7 @@ def _make(
     mosaic = assemble(job, parts)
     if not isinstance(settings.loudness, str) and mosaic.loudness < settings.loudness - 1:
         said.append(f"{settings.loudness:g} LUFS are more than the peaks allow: it is {mosaic.loudness:.1f} LUFS")
-        _warn(said[-1])
+        terminal.warn(said[-1])
     clock.lap("synthesise")
     write_outputs(outputs, inputs, job, mosaic)
     clock.lap("write")
@@ -711,7 +707,7 @@ def _make(
         measures, sentences = measure_made(inputs, mosaic)
         for sentence in sentences:
             said.append(sentence)
-            _warn(sentence)
+            terminal.warn(sentence)
         clock.lap("measure")
     report = describe(
         inputs,
@@ -811,12 +807,12 @@ def judge(
         end_s=end,
     )
     for sentence in case.warnings:
-        _warn(sentence)
-    with _bar(json) as bar:
+        terminal.warn(sentence)
+    with terminal.bar(json) as bar:
         steps = judge_steps(case, hop_s=hop_s)
         judged = list(bar.track(steps, total=len(case.mosaics), description="judging"))
     for sentence in (said for one in judged for said in one.warnings):
-        _warn(sentence)
+        terminal.warn(sentence)
     report = describe_case(case, judged)
     if json:
         print(report_json(report), end="")
@@ -836,8 +832,8 @@ def _show_judged(report: Mapping[str, Any]) -> None:
     """The numbers, a column a mosaic; on a terminal too narrow for all of them, several tables."""
     console = Console(width=None if sys.stdout.isatty() else _NO_WIDTH)
     target, sources, mosaics = report["target"], report["sources"], report["mosaics"]
-    print(_line(f"target: {target['path']} ({target['duration_s']:.1f} s)"))
-    print(_line(f"source: {sources[0]['path'] if len(sources) == 1 else f'{len(sources)} recordings'}"))
+    print(terminal.line(f"target: {target['path']} ({target['duration_s']:.1f} s)"))
+    print(terminal.line(f"source: {sources[0]['path'] if len(sources) == 1 else f'{len(sources)} recordings'}"))
     names = _told_apart([one["path"] for one in mosaics])
     rows = {name: _cells(MEASURES[name], [one["measures"][name] for one in mosaics]) for name in mosaics[0]["measures"]}
     n_tables = -(-len(mosaics) // max(1, (console.width - _BESIDE_MOSAICS) // _LEAST_COLUMN))
@@ -857,8 +853,8 @@ def _told_apart(paths: Sequence[str]) -> list[str]:
     """What tells the files apart in the least space: names without endings, with them, or the paths."""
     for short in ([Path(path).stem for path in paths], [Path(path).name for path in paths]):
         if len(set(short)) == len(set(paths)):
-            return [_line(name) for name in short]
-    return [_line(path) for path in paths]
+            return [terminal.line(name) for name in short]
+    return [terminal.line(path) for path in paths]
 
 
 def _judged_table(names: Sequence[str], rows: Mapping[str, Sequence[Text]], width: int) -> Table:
@@ -866,7 +862,7 @@ def _judged_table(names: Sequence[str], rows: Mapping[str, Sequence[Text]], widt
     # One name alone may be broken for the sake of the words: it has been typed just now.
     room = _LEAST_COLUMN if len(names) == 1 else sum(columns)
     explained = _BESIDE_MOSAICS + room + 2 + _LONGEST_SUMMARY <= width
-    table = _table("", "better", "limit")
+    table = terminal.table("", "better", "limit")
     for column in table.columns:
         column.no_wrap = True
     for name in names:
@@ -950,12 +946,12 @@ def blind(
     check_folder(output, [sound, *sources, *mosaics], overwrite=overwrite)
     contest = read_contest(sound, sources, mosaics, start_s=start, end_s=end)
     for sentence in contest.warnings:
-        _warn(sentence)
+        terminal.warn(sentence)
     drawn, sr = draw_rounds(contest, rounds=rounds, length_s=length, rng=seed)
     write_listening(output, drawn, sr, key_of(contest, drawn, seed=seed), overwrite=overwrite)
     lasts_s = drawn[0].end_s - drawn[0].start_s
     of = f"{rounds} round{'s' * (rounds > 1)} of {lasts_s:.1f} s"
-    print(_line(f"{output / PAGE}: {of}, {len(mosaics)} mosaics; open it in a browser"))
+    print(terminal.line(f"{output / PAGE}: {of}, {len(mosaics)} mosaics; open it in a browser"))
 
 
 @app.command()
@@ -997,19 +993,19 @@ def demo(
     write_audio(source, demo_source(sr), sr, overwrite=overwrite)
     made = _make(target, [source], outputs, settings=settings, preset=preset, seed=seed, quiet=quiet, measured=True)
     if not quiet:
-        print(_line(_sentence(made)))
-        print(_line(f"listen to {target.name}, {source.name} and {outputs.audio.name} in {output}"))
+        print(terminal.line(_sentence(made)))
+        print(terminal.line(f"listen to {target.name}, {source.name} and {outputs.audio.name} in {output}"))
 
 
 @app.command()
 def examples() -> None:
     """List the real recordings that example:NAME stands for."""
-    table = _table("name", "what", "length", "author", "licence")
+    table = terminal.table("name", "what", "length", "author", "licence")
     for example in EXAMPLES.values():
         table.add_row(
             f"example:{example.name}", example.title, f"{example.seconds:.1f} s", example.author, example.licence
         )
-    _show(table)
+    terminal.show(table)
 
 
 @app.command()
@@ -1024,17 +1020,17 @@ def presets(
     if json:
         print(report_json({preset: asdict(settings) for preset, settings in shown.items()}), end="")
     elif name is None:
-        table = _table("preset", "what it does")
+        table = terminal.table("preset", "what it does")
         for preset, settings in PRESETS.items():
             table.add_row(preset + (" (default)" if preset == DEFAULT_PRESET else ""), settings.summary)
-        _show(table)
+        terminal.show(table)
     else:
-        table, meanings = _table("setting", "value", "what it does"), _meanings()
+        table, meanings = terminal.table("setting", "value", "what it does"), _meanings()
         for setting, value in asdict(shown[name]).items():
             if setting != "summary":
                 table.add_row(setting, _plainly(value), meanings.get(setting, ""))
-        print(_line(f"{name}: {shown[name].summary}"))
-        _show(table)
+        print(terminal.line(f"{name}: {shown[name].summary}"))
+        terminal.show(table)
 
 
 def _meanings() -> dict[str, str]:

@@ -283,7 +283,7 @@ def _advance(problem: _Problem, state: _State, frames: NDArray[np.intp], toleran
     )
     rounding = (V.shape[1] + room + 8) * float(np.finfo(np.float64).eps)
     worst += np.abs(worst) * rounding
-    gaps = (_euclidean_gaps if euclidean else _kl_gaps)(problem, V, ratios, totals, worst)
+    gaps = _euclidean_gaps(V, ratios, totals, worst) if euclidean else _kl_gaps(problem.floor, totals, worst)
     gaps = np.maximum(gaps, 0) + rounding * totals[:, 4]
     # Nothing is nearer to silence than silence.
     gaps[problem.levels[frames] == 0] = 0
@@ -328,12 +328,10 @@ def _as_given(problem: _Problem, frames: NDArray[np.intp], atoms: NDArray[np.int
     return out.astype(values.dtype)
 
 
-def _kl_gaps(
-    problem: _Problem, V: Floats, ratios: NDArray[np.float64], totals: NDArray[np.float64], worst: NDArray[np.float64]
-) -> NDArray[np.float64]:
+def _kl_gaps(floor: float, totals: NDArray[np.float64], worst: NDArray[np.float64]) -> NDArray[np.float64]:
     """Divergence less its bound at theta = alpha V / Y."""
     mass, heard, seen = totals[:, 1], totals[:, 2], totals[:, 3]
-    pull = problem.floor * seen
+    pull = floor * seen
     # As large as is feasible, and no larger than the bound rises.
     most = np.divide(1, worst, out=np.full(len(worst), np.inf), where=worst > 0)
     rises = np.divide(heard, pull, out=np.full(len(worst), np.inf), where=pull > 0)
@@ -344,7 +342,7 @@ def _kl_gaps(
 
 
 def _euclidean_gaps(
-    problem: _Problem, V: Floats, ratios: NDArray[np.float64], totals: NDArray[np.float64], worst: NDArray[np.float64]
+    V: Floats, ratios: NDArray[np.float64], totals: NDArray[np.float64], worst: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Divergence less its bound at rho, a multiple of V - Y - t: what no atom has to answer for."""
     rho = ratios - np.maximum(worst, 0)[:, None]
