@@ -35,7 +35,7 @@ from smalti.jobs import Job, may_sound
 from smalti.making import read_inputs
 from smalti.mosaicing import prepare, solve_steps
 from smalti.search import EXACT_BELOW, inverted_file
-from smalti.searching import Comparison, Entries, SearchedStep, listed_steps
+from smalti.searching import Comparison, Entries, SearchedStep, along_diagonals, listed_steps
 from smalti.steps import Step
 
 SETTINGS = replace(PRESETS["balanced"], smooth_gains_s=0.0)
@@ -149,7 +149,7 @@ def at_random(job: Job, corpus: Corpus, n_entries: int, seed: int) -> Iterator[S
     anchors = rng.choice(np.flatnonzero(allowed), size=(n_frames, int(np.ceil(per_frame))))
     # So that there are neither more nor fewer.
     anchors[rng.random(anchors.shape) > per_frame / anchors.shape[1]] = -1
-    return listed_steps(job, comparison, anchors, allowed, rng=rng)
+    return listed_steps(job, comparison, along_diagonals(anchors, corpus.segments, allowed, reach), rng=rng)
 
 
 def timed(steps, views: Job | None = None) -> tuple[Step, float]:

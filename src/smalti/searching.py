@@ -6,7 +6,7 @@ of whole grains go on among what was found. Nothing here is as large as source f
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -23,6 +23,7 @@ from smalti.exact import GainFit
 from smalti.grains import Runs, choose_runs, places, runs_in, smoothed
 from smalti.jobs import Job, may_sound
 from smalti.search import EXACT_BELOW, nearest
+from smalti.settings import Settings
 from smalti.steps import Step
 from smalti.views import stack, view_gains, views
 from smalti.workers import over_blocks
@@ -371,21 +372,50 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[Step]:
     if not allowed.any():
         raise ValueError("every recording that sounds has weight 0; give one of them more")
     _check_limits(job.limits, np.unique(corpus.segments[allowed]))
-    reach = max(1, round((settings.grain_length_s / corpus.hop_s - 1) / 2))
-    find = partial(found, comparison, n=settings.shortlist, reach=reach)
-    generator = np.random.default_rng(rng)
-    anchors = find(comparison.V, allowed)
-    for limit in job.limits:
-        # Something has to take the places that these may not.
-        if (others := allowed & ~limit.recordings[corpus.segments]).any():
-            anchors = np.concatenate([anchors, find(comparison.V, others)], axis=1)
-    entries = _started(anchors, comparison, allowed, reach, settings.start_spread, generator)
+    reach, generator = _reach(job), np.random.default_rng(rng)
+    # What is limited must leave something to take its places.
+    pools = [allowed, *(allowed & ~limit.recordings[corpus.segments] for limit in job.limits)]
+    pools = [pool for pool in (*pools, np.logical_and.reduce(pools))[: None if job.limits else 1] if pool.any()]
+
+    def found_in_all(of: Floats) -> Integers:
+        return np.concatenate(
+            [found(comparison, of, pool, n=settings.shortlist, reach=reach) for pool in pools], axis=1
+        )
+
+    anchors = found_in_all(comparison.V)
+    entries = _started(comparison, along_diagonals(anchors, corpus.segments, allowed, reach), settings, generator)
     for i in range(FIRST_ROUNDS):
         strength = (i + 1) / FIRST_ROUNDS
         entries = entries.with_values(restricted(entries, job, comparison, layers=FIRST_LAYERS, strength=strength))
         entries = entries.with_values(comparison.update(entries))
-    anchors = np.concatenate([anchors, find(comparison.missing(entries), allowed)], axis=1)
-    yield from listed_steps(job, comparison, anchors, allowed, rng=generator)
+    anchors = np.concatenate([anchors, found_in_all(comparison.missing(entries))], axis=1)
+    lists = along_diagonals(anchors, corpus.segments, allowed, reach)
+    if job.limits:
+        lists = _within_limits(lists, entries, job, comparison)
+    yield from listed_steps(job, comparison, lists, rng=generator)
+
+
+def _reach(job: Job) -> int:
+    """Frames to either side of one that a stretch of the wanted length goes on for."""
+    return max(1, round((job.settings.grain_length_s / job.dictionary.hop_s - 1) / 2))
+
+
+def _within_limits(
+    lists: tuple[Integers, Integers], first: Entries, job: Job, comparison: Comparison
+) -> tuple[Integers, Integers]:
+    """The lists without what is limited, but for as much of it as may sound of what sounds after the `first` rounds.
+
+    Others then form grains in its places from the beginning, rather than leave holes at the end.
+    """
+    indptr, atoms = lists
+    segments = comparison.corpus.segments
+    runs = _runs(first, first.contributions, job, comparison)
+    kept = runs.only(np.flatnonzero(~beyond_limits(runs, segments, job.limits)))
+    limited = np.logical_or.reduce([limit.recordings for limit in job.limits])
+    frames = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    stays = ~limited[segments[atoms]]
+    stays |= np.isin(code_of(atoms, frames, len(segments)), code_of(*places(kept), len(segments)))
+    return np.concatenate([[0], np.cumsum(stays)])[indptr], atoms[stays]
 
 
 def _check_limits(limits: Sequence[Limit], recordings: Integers) -> None:
@@ -403,12 +433,11 @@ def _check_limits(limits: Sequence[Limit], recordings: Integers) -> None:
 
 
 def listed_steps(
-    job: Job, comparison: Comparison, anchors: Integers, allowed: NDArray[np.bool_], *, rng: np.random.Generator
+    job: Job, comparison: Comparison, lists: tuple[Integers, Integers], *, rng: np.random.Generator
 ) -> Iterator[Step]:
-    """The steps of a solver that considers only stretches through the `anchors`, (N, n) atoms of each frame."""
+    """The steps of a solver that considers what is in the lists, `indptr` and `atoms`, and nothing else."""
     settings = job.settings
-    reach = max(1, round((settings.grain_length_s / job.dictionary.hop_s - 1) / 2))
-    entries = _started(anchors, comparison, allowed, reach, settings.start_spread, rng)
+    entries = _started(comparison, lists, settings, rng)
     step = SearchedStep(0, entries, comparison)
     for i in range(settings.iterations):
         if i % settings.restrict_every == 0:
@@ -457,15 +486,10 @@ def _frame_steps(step: SearchedStep, job: Job) -> Iterator[Step]:
 
 
 def _started(
-    anchors: Integers,
-    comparison: Comparison,
-    allowed: NDArray[np.bool_],
-    reach: int,
-    spread: float,
-    rng: np.random.Generator,
+    comparison: Comparison, lists: tuple[Integers, Integers], settings: Settings, rng: np.random.Generator
 ) -> Entries:
-    indptr, atoms = along_diagonals(anchors, comparison.corpus.segments, allowed, reach)
-    return comparison.entries(indptr, atoms, (1 - spread * rng.random(len(atoms))).astype(np.float32))
+    indptr, atoms = lists
+    return comparison.entries(indptr, atoms, (1 - settings.start_spread * rng.random(len(atoms))).astype(np.float32))
 
 
 def _strongest(entries: Entries, layers: int) -> Floats:
@@ -484,28 +508,44 @@ def _chosen(entries: Entries, job: Job, comparison: Comparison) -> Runs:
 
     Where one does, its weakest stretches give way, and the choice is made again among what is left.
     """
-    settings, segments = job.settings, comparison.corpus.segments
-    shortest = max(1, round(settings.shortest_grain_s / job.dictionary.hop_s))
-    atoms, frames, heard = entries.lists.atoms.astype(np.intp), entries.frames.astype(np.intp), entries.contributions
+    segments = comparison.corpus.segments
+    codes, heard = code_of(entries.lists.atoms, entries.frames, len(segments)), entries.contributions
     while True:
-        runs = runs_in(atoms, frames, heard, segments, len(comparison.V), under_frame_db=settings.masking_db)
-        runs = runs.only(choose_runs(runs, layers=settings.layers or 1, shortest=shortest))
+        runs = _runs(entries, heard, job, comparison)
         dropped = beyond_limits(runs, segments, job.limits)
         if not dropped.any():
             return runs
         gone = code_of(*places(runs.only(np.flatnonzero(dropped))), len(segments))
-        heard = np.where(np.isin(code_of(atoms, frames, len(segments)), gone), 0, heard)
+        heard = np.where(np.isin(codes, gone), 0, heard)
+
+
+def _runs(entries: Entries, heard: Floats, job: Job, comparison: Comparison) -> Runs:
+    """The stretches to sound, of entries that are `heard` so much, whatever the limits."""
+    settings = job.settings
+    runs = runs_in(
+        entries.lists.atoms.astype(np.intp),
+        entries.frames.astype(np.intp),
+        heard,
+        comparison.corpus.segments,
+        len(comparison.V),
+        under_frame_db=settings.masking_db,
+    )
+    shortest = max(1, round(settings.shortest_grain_s / job.dictionary.hop_s))
+    return runs.only(choose_runs(runs, layers=settings.layers or 1, shortest=shortest))
 
 
 def beyond_limits(runs: Runs, segments: Integers, limits: Sequence[Limit]) -> NDArray[np.bool_]:
     """(R,) bools: the weakest stretches of each limited source that are too much of it, by time."""
-    total = float(runs.lengths.sum())
+    total, slack = float(runs.lengths.sum()), 1e-9
     dropped = np.zeros(len(runs.lengths), bool)
+    if limits and np.logical_or.reduce([limit.recordings for limit in limits]).all():
+        # Where each has a share and these fill the whole, none can be met to the frame, but to a grain.
+        slack = float(runs.lengths.max(initial=0))
     for limit in limits:
         limited = limit.recordings[segments[runs.atoms]]
         strongest = np.flatnonzero(limited)[np.argsort(-runs.energies[limited], kind="stable")]
         # Of all there is now: what is dropped, others will take the place of, as far as they can.
-        dropped[strongest[np.cumsum(runs.lengths[strongest]) > limit.share * total + 1e-9]] = True
+        dropped[strongest[np.cumsum(runs.lengths[strongest]) > limit.share * total + slack]] = True
     return dropped
 
 
