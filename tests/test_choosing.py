@@ -73,3 +73,11 @@ def test_weights_multiply_and_limits_are_shares():
         limits_of(told, {"wind": 2})
     with pytest.raises(ValueError, match="the weight of wind is -1"):
         weights_of(told, {"wind": -1})
+
+
+def test_names_may_leave_out_their_ending_and_hold_brackets():
+    told = One("odd [x] 100%/a b.v2.wav", ("odd [x] 100%",))
+    for pattern in ("a b.v2", "a b.v2.wav", "odd [x] 100%", "ODD [X] 100%/a b.v2", "tag:odd [x] 100%", "*.wav"):
+        assert meets(told, pattern), pattern
+    for pattern in ("a b", "odd x 100%", "v2", "tag:odd x 100%"):
+        assert not meets(told, pattern), pattern

@@ -157,9 +157,7 @@ def test_plain_files_are_chosen_and_weighed_the_same_way(folder, make):
     # What the folder was named on the way there is no tag of its files.
     refused(make("--tag", "s", source=("s",)), 1, "none of the 3 source files passes --tag s")
     refused(make("--exclude", "s", source=("s",)), 1, "none of the 3 source files passes --exclude s")
-    refused(
-        make("--weight", "snow=2", source=("s",)), 2, "weight.* speaks of 'snow', but no recording in use meets that"
-    )
+    refused(make("--weight", "snow=2", source=("s",)), 2, "--weight has 'snow', which no recording in use meets")
 
 
 NOT_SEARCHED = "sources can be weighed and limited only where they are searched"
@@ -210,6 +208,39 @@ def test_what_cannot_be_is_refused_in_a_sentence(corpus, make, options, source, 
 def test_every_preset_takes_a_corpus(corpus, make, preset):
     result = make("--preset", preset, "--set", "layers=2")
     assert result.code == 0, result.err
+
+
+def test_what_makes_a_corpus_be_considered_whole_is_said(corpus, make):
+    assert "considered" not in make().err
+    for options, reason in (
+        (("--beta", "0.5"), "as beta is 0.5"),
+        (("--preset", "classic"), "as compare is bins"),
+        (("--preset", "percussive"), "as the hop is"),
+        (("--channels", "apart"), "as channels is apart"),
+    ):
+        result = make("--iterations", "2", *options)
+        assert result.code == 0
+        assert re.search(rf"warning: all of c.corpus is considered, which takes [0-9.]+ GB, {reason}", result.err)
+
+
+def test_the_ending_of_a_corpus_may_be_left_out(corpus, make):
+    assert "recordings in c.corpus" in make(source=("c",)).out
+
+
+def test_patterns_that_nothing_meets_are_said(corpus, make):
+    for source in (("c.corpus",), ("s",)):
+        result = make("-q", "--exclude", "strom", "--include", "rain", "--include", "wnid", source=source)
+        assert result.code == 0
+        assert "warning: no recording meets 'strom', which is to be excluded" in result.err
+        assert "warning: no recording meets 'wnid', which is to be included" in result.err
+
+
+def test_the_report_has_what_was_asked_of_the_sources(corpus, make):
+    asked = report_of(make("--json", "--exclude", "a.wav", "--longest", "9", "--weight", "b=2", "--limit", "wind=50"))
+    choice = asked["choice"]
+    assert (choice["include"], choice["exclude"], choice["tags"]) == ([], ["a.wav"], [])
+    assert (choice["shortest_s"], choice["longest_s"], choice["loudest_lufs"]) == (0, 9, None)
+    assert (choice["weights"], choice["limits"]) == ({"b": 2}, {"wind": 0.5})
 
 
 def test_files_that_are_gone_or_changed_are_told_before_work_and_still_sound(corpus, make, folder):

@@ -36,8 +36,9 @@ class Told(Protocol):
 class Filters:
     """Which recordings may be used. What is left at its default leaves out nothing.
 
-    A pattern is met by a file's path, or by a part of it between slashes: ``rain`` by every file in a folder of that
-    name, ``*.flac``, ``rain/light*``; upper and lower case are one. ``tag:NAME`` is met by files so tagged.
+    A pattern is met by a file's path, or by a part of it between slashes, with its ending or without: ``rain`` by every
+    file in a folder of that name and by rain.wav, ``*.flac``, ``rain/light*``; upper and lower case are one.
+    ``tag:NAME`` is met by files so tagged. What stands in a path or tag as it is written is met, brackets and all.
 
     Attributes
     ----------
@@ -103,6 +104,16 @@ class Filters:
         return " ".join(said)
 
 
+def unmet(told: Sequence[Told], filters: Filters) -> list[str]:
+    """Sentences about patterns of `filters` that no recording meets: a name misspelt leaves out nothing, unnoticed."""
+    return [
+        f"no recording meets {pattern!r}, which is to be {what}"
+        for what, patterns in (("included", filters.include), ("excluded", filters.exclude))
+        for pattern in patterns
+        if not any(meets(one, pattern) for one in told)
+    ]
+
+
 def check_pattern(name: str, pattern: object) -> str:
     """Return `pattern` as a text that may be met."""
     if not isinstance(pattern, str):
@@ -123,7 +134,7 @@ def meets(told: Told, pattern: str) -> bool:
 @functools.lru_cache(maxsize=256)
 def _regex(pattern: str) -> re.Pattern[str]:
     whole = re.sub(r"\\[zZ]$", "", fnmatch.translate(pattern))
-    return re.compile(rf"(?:.*/)?{whole}(?:/.*)?", re.DOTALL | re.IGNORECASE)
+    return re.compile(rf"(?:.*/)?(?:{whole}|{re.escape(pattern)})(?:\.[^./]+)?(?:/.*)?", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -176,5 +187,5 @@ def _met(told: Sequence[Told], name: str, pattern: str) -> NDArray[np.bool_]:
     met = np.array([meets(one, pattern) for one in told], bool)
     if not met.any():
         # A misspelt name that silently weighs nothing would be found by ear, if at all.
-        raise ValueError(f"{name} speaks of {pattern!r}, but no recording in use meets that; check the name")
+        raise ValueError(f"{name} has {pattern!r}, which no recording in use meets; check the name")
     return met

@@ -75,7 +75,16 @@ from smalti.making import (
     write_report,
 )
 from smalti.metrics import MEASURES, Measure
-from smalti.mosaicing import assemble, channel_jobs, n_steps, prepare, render, solve_steps
+from smalti.mosaicing import (
+    assemble,
+    channel_jobs,
+    looked_up,
+    n_steps,
+    prepare,
+    render,
+    solve_steps,
+    unsearched,
+)
 from smalti.pitch import check_tracker
 from smalti.settings import CHANNELS, DEFAULT_PRESET, LOUDNESSES, MOST_SHIFT, PRESETS, WAYS, Settings, configure
 from smalti.stft import StftParams
@@ -113,7 +122,7 @@ LONGEST_WINDOW = 2**17
 # touched, since a file may be called beta.wav.
 _KNOBS = (
     "preset|layers|grain_length_s|no_repeat_s|iterations|beta|phase|target_phase|channels|ear_weighting|loudness"
-    "|level_follow|colour|attacks|transpose|keep_formants|tape|tune_cents|voices|purity|n_fft|hop|sr|start_s|end_s|length_s"
+    "|level_follow|colour|attacks|transpose|keep_formants|tape|tune_cents|voices|purity|n_fft|hop|sr|weights|limits|start_s|end_s|length_s"
     "|shortest_s|longest_s|quietest_lufs|loudest_lufs"
 )
 _KNOB = re.compile(
@@ -203,6 +212,8 @@ def _in_options(sentence: str) -> str:
 
 
 def _option(knob: re.Match[str]) -> str:
+    if knob[0] in ("weights", "limits"):
+        return "--" + knob[0].removesuffix("s")
     return "--" + knob[0].removesuffix("_s").removesuffix("_cents").removesuffix("_lufs").replace("_", "-")
 
 
@@ -628,7 +639,7 @@ def _telling(quiet: bool) -> Iterator[None]:
     def tell() -> None:
         nonlocal told
         if not (told or quiet):
-            print("smalti: compiling for this machine, once; it takes some seconds", file=sys.stderr)
+            print("smalti: compiling what this needs for this machine; it takes some seconds, once", file=sys.stderr)
         told = True
 
     with told_of_compiling(tell):
@@ -665,7 +676,14 @@ def _make(
         terminal.warn(sentence)
     clock.lap("read")
     params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, inputs.sr)
-    check_memory(inputs, settings, params)
+    needed = check_memory(inputs, settings, params)
+    told_apart = inputs.weights is not None or bool(inputs.limits)
+    searched = looked_up(0, settings, params, inputs.sr, asked=True)
+    # Where weights and limits need it to be searched, `prepare` refuses it for the same reason.
+    if inputs.shelf and not searched and not told_apart:
+        reason = unsearched(settings, params, inputs.sr)
+        said.append(f"all of {inputs.shelf.folder} is considered, which takes {needed / 1e9:.1f} GB, as {reason}")
+        terminal.warn(said[-1])
     n_frames, hop_s = params.n_frames(inputs.target_samples.shape[-1]), params.hop / inputs.sr
     with _collecting(said):
         job = prepare(
@@ -752,7 +770,9 @@ def _sentence(report: dict[str, Any]) -> str:
     of = report["sources"][0]["path"] if sources == 1 else f"{sources} recordings"
     if report["corpus"] is not None:
         used = len(report["corpus"]["used"])
-        of = f"{used} of the {report['corpus']['files']} recordings in {report['corpus']['path']}"
+        chosen = any(report["choice"][name] for name in ("include", "exclude", "tags"))
+        of = f"{used} of the {report['corpus']['files']} recordings {'chosen from' if chosen else 'in'} "
+        of += report["corpus"]["path"]
     loudness, gain, limited = output["loudness_lufs"], report["peak_gain_db"], report["limited_db"]
     leak = report["leak"]
     level = "silent" if loudness is None else f"{loudness:.1f} LUFS"

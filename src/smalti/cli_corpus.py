@@ -39,28 +39,29 @@ NAMED = 10
 Name = Annotated[Path, typer.Argument(metavar="NAME", help="The corpus: a folder NAME.corpus.")]
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 
-# Options by which files are chosen, wherever they are.
+
+def _choice(*names: str, **kind: Any) -> Any:
+    """One of the options by which files are chosen, wherever they are: in the help they stand together."""
+    return typer.Option(*names, rich_help_panel="Which sources, and how much of them", **kind)
+
+
 Include = Annotated[
     list[str] | None,
-    typer.Option(
-        metavar="PATTERN", help="Only files that meet one of these: a folder's name, '*.flac', 'rain/light*', tag:NAME."
-    ),
+    _choice(metavar="PATTERN", help="Only files that meet it: a folder's name, '*.flac', tag:NAME. May be repeated."),
 ]
-Exclude = Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="No file that meets one of these.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", metavar="NAME", help="Only files with all of these tags.")]
-Shortest = Annotated[float | None, typer.Option(min=0, metavar="S", help="Only files at least so long.")]
-Longest = Annotated[float | None, typer.Option(min=0, metavar="S", help="Only files at most so long.")]
-Quietest = Annotated[float | None, typer.Option(metavar="LUFS", help="Only files at least so loud, such as -40.")]
-Loudest = Annotated[float | None, typer.Option(metavar="LUFS", help="Only files at most so loud.")]
+Exclude = Annotated[list[str] | None, _choice(metavar="PATTERN", help="No file that meets it; may be given again.")]
+Tags = Annotated[list[str] | None, _choice("--tag", metavar="NAME", help="Only files so tagged; may be given again.")]
+Shortest = Annotated[float | None, _choice(min=0, metavar="S", help="Only files at least so long.")]
+Longest = Annotated[float | None, _choice(min=0, metavar="S", help="Only files at most so long.")]
+Quietest = Annotated[float | None, _choice(metavar="LUFS", help="Only files at least so loud, such as -40.")]
+Loudest = Annotated[float | None, _choice(metavar="LUFS", help="Only files at most so loud.")]
 Weights = Annotated[
     list[str] | None,
-    typer.Option("--weight", metavar="PATTERN=X", help="Files that meet it count X times, such as rain=0.5."),
+    _choice("--weight", metavar="PATTERN=X", help="Files that meet it count X times, such as rain=0.5, or not with 0."),
 ]
 Limits = Annotated[
     list[str] | None,
-    typer.Option(
-        "--limit", metavar="PATTERN=PERCENT", help="At most so much of the mosaic is of these files, such as rain=20."
-    ),
+    _choice("--limit", metavar="PATTERN=PERCENT", help="At most so much is of files that meet it, such as rain=20."),
 ]
 
 

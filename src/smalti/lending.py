@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from smalti._checks import Floats
 from smalti.audio import StrPath
-from smalti.choosing import Filters, Limit, limits_of, weights_of
+from smalti.choosing import Filters, Limit, limits_of, unmet, weights_of
 from smalti.corpus import HOP_S, Corpus
 from smalti.errors import CorpusError
 from smalti.segmenting import decoded
@@ -255,7 +255,7 @@ def open_corpus(
         limits=limits_of(told, limits or {}),
         missing=missing,
         changed=changed,
-        warnings=tuple(_said(shelves, missing, changed)),
+        warnings=(*unmet(usable, filters), *_said(shelves, missing, changed)),
         index=read_index(shelves),
         index_rows=shelves.about.index_rows,
         n_rows=shelves.about.rows,

@@ -33,7 +33,7 @@ from smalti.audio import (
     write_atomic,
 )
 from smalti.channels import mixed_down, n_channels
-from smalti.choosing import Filters, Limit, limits_of, weights_of
+from smalti.choosing import Filters, Limit, limits_of, unmet, weights_of
 from smalti.cleaning import LOUDEST, QUIETEST
 from smalti.constraints import segment_slices
 from smalti.corpus import Corpus
@@ -55,49 +55,6 @@ FIGURES = ("spectrograms", "activations", "similarity", "divergence")
 PITCH_FIGURE = "pitch"
 
 
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """The recordings of a job, all at one rate.
-
-    Attributes
-    ----------
-    target : as read from its file. sources : those that could be read.
-    target_samples, source_samples : (L,) or (C, L) float32, at `sr`.
-    sr : working rate in Hz.
-    skipped : files that could not be used, and why.
-    warnings : sentences for the user.
-    weights : how much each source counts, or None for all alike. limits : how much of the mosaic some of them may be.
-    shelf : the corpus that is the source; `sources` and `source_samples` are empty then.
-    """
-
-    target: Recording
-    sources: tuple[Recording, ...]
-    target_samples: Floats
-    source_samples: tuple[Floats, ...]
-    sr: int
-    skipped: Mapping[str, str]
-    warnings: tuple[str, ...]
-    weights: Floats | None = None
-    limits: tuple[Limit, ...] = ()
-    shelf: Shelf | None = None
-
-    def channels_of(self, settings: Settings) -> int:
-        """How many channels a mosaic of them has."""
-        sources = [self.shelf.corpus.channels] if self.shelf else list(map(n_channels, self.source_samples))
-        return output_channels(settings, n_channels(self.target_samples), sources)
-
-    @property
-    def files(self) -> list[Path]:
-        """Every file that was named or found, used or not."""
-        of_corpus = [one.place for one in self.shelf.files] if self.shelf else []
-        return [self.target.path, *(source.path for source in self.sources), *map(Path, self.skipped), *of_corpus]
-
-    @property
-    def source(self) -> list[Floats] | Corpus:
-        """What `smalti.mosaicing.prepare` takes."""
-        return self.shelf.corpus if self.shelf else list(self.source_samples)
-
-
 @dataclass(frozen=True)
 class Choice:
     """What of the sources may be used, and how much; see `smalti.choosing`.
@@ -115,6 +72,51 @@ class Choice:
 
 # Everything, as much of it as fits.
 NO_CHOICE = Choice()
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The recordings of a job, all at one rate.
+
+    Attributes
+    ----------
+    target : as read from its file. sources : those that could be read.
+    target_samples, source_samples : (L,) or (C, L) float32, at `sr`.
+    sr : working rate in Hz.
+    skipped : files that could not be used, and why.
+    warnings : sentences for the user.
+    weights : how much each source counts, or None for all alike. limits : how much of the mosaic some of them may be.
+    choice : what was asked for of that.
+    shelf : the corpus that is the source; `sources` and `source_samples` are empty then.
+    """
+
+    target: Recording
+    sources: tuple[Recording, ...]
+    target_samples: Floats
+    source_samples: tuple[Floats, ...]
+    sr: int
+    skipped: Mapping[str, str]
+    warnings: tuple[str, ...]
+    weights: Floats | None = None
+    limits: tuple[Limit, ...] = ()
+    choice: Choice = NO_CHOICE
+    shelf: Shelf | None = None
+
+    def channels_of(self, settings: Settings) -> int:
+        """How many channels a mosaic of them has."""
+        sources = [self.shelf.corpus.channels] if self.shelf else list(map(n_channels, self.source_samples))
+        return output_channels(settings, n_channels(self.target_samples), sources)
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that was named or found, used or not."""
+        of_corpus = [one.place for one in self.shelf.files] if self.shelf else []
+        return [self.target.path, *(source.path for source in self.sources), *map(Path, self.skipped), *of_corpus]
+
+    @property
+    def source(self) -> list[Floats] | Corpus:
+        """What `smalti.mosaicing.prepare` takes."""
+        return self.shelf.corpus if self.shelf else list(self.source_samples)
 
 
 def read_inputs(
@@ -136,6 +138,11 @@ def read_inputs(
     CorpusError : if the corpus cannot be used, or nothing in it passes.
     ValueError : if the excerpt is no stretch of time, a corpus stands beside other sources, or `sr` is not its own.
     """
+    # As every command that takes nothing but a corpus has it, the ending may be left out.
+    sources = [
+        ended if not source.exists() and (ended := source.with_name(source.name + ENDING)).is_dir() else source
+        for source in sources
+    ]
     corpora = [source for source in sources if is_corpus(source)]
     if corpora:
         if len(sources) > 1:
@@ -206,6 +213,8 @@ def _chosen(inputs: Inputs, choice: Choice, sources: tuple[Path, ...]) -> Inputs
         source_samples=tuple(inputs.source_samples[i] for i in passing),
         weights=weights_of(used, choice.weights) if choice.weights else None,
         limits=limits_of(used, choice.limits),
+        choice=choice,
+        warnings=(*inputs.warnings, *unmet(told, choice.filters)),
     )
 
 
@@ -245,6 +254,7 @@ def _read_corpus(
         warnings=tuple(warnings),
         weights=shelf.weights if choice.weights else None,
         limits=shelf.limits,
+        choice=choice,
         shelf=replace(shelf, corpus=_with_index(shelf)),
     )
 
@@ -545,8 +555,8 @@ def memory_searched(n_atoms: int, n_frames: int, params: StftParams, *, channels
     return n_atoms * of_source + n_frames * of_target
 
 
-def check_memory(inputs: Inputs, settings: Settings, params: StftParams) -> None:
-    """Refuse a job that cannot fit, rather than bring the machine to its knees.
+def check_memory(inputs: Inputs, settings: Settings, params: StftParams) -> int:
+    """The bytes that a job takes, after refusing one that cannot fit rather than bring the machine to its knees.
 
     Raises
     ------
@@ -566,12 +576,13 @@ def check_memory(inputs: Inputs, settings: Settings, params: StftParams) -> None
     try:
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not every system tells
-        return
+        return needed
     if needed > 0.9 * available:
         raise SmaltiError(
             f"{n_atoms} source frames by {n_frames} target frames need about {needed / 1e9:.0f} GB of memory and this "
             f"machine has {available / 1e9:.0f}; take a shorter target (--start, --end), less source, or a longer --hop"
         )
+    return needed
 
 
 def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) -> None:
@@ -756,7 +767,7 @@ def describe(
         "smalti": version("smalti"),
         "versions": {
             "python": platform.python_version(),
-            **{package: version(package) for package in ("numpy", "scipy", "soundfile", "soxr", "pyloudnorm")},
+            **{package: version(package) for package in ("numba", "numpy", "scipy", "soundfile", "soxr", "pyloudnorm")},
         },
         "preset": preset,
         "settings": asdict(mosaic.settings),
@@ -771,6 +782,7 @@ def describe(
         },
         "sources": [provenance(source) for source in inputs.sources],
         "corpus": None if inputs.shelf is None else describe_corpus(inputs.shelf, mosaic),
+        "choice": describe_choice(inputs.choice),
         "skipped": dict(inputs.skipped),
         "output": {
             "path": str(outputs.audio),
@@ -797,6 +809,18 @@ def describe(
     }
 
 
+def describe_choice(choice: Choice) -> dict[str, Any]:
+    """What of the sources was asked for; None where nothing was."""
+    asked = {name: value if math.isfinite(value) else None for name, value in _numbers(choice.filters)}
+    lists = {name: list(getattr(choice.filters, name)) for name in ("include", "exclude", "tags")}
+    return {**lists, **asked, "weights": dict(choice.weights), "limits": dict(choice.limits)}
+
+
+def _numbers(filters: Filters) -> Iterator[tuple[str, float]]:
+    for name in ("shortest_s", "longest_s", "quietest_lufs", "loudest_lufs"):
+        yield name, getattr(filters, name)
+
+
 def describe_corpus(shelf: Shelf, mosaic: Mosaic) -> dict[str, Any]:
     """Which corpus it was, and of which of its files how much sounds, the most first."""
     dictionary = mosaic.dictionary
@@ -808,6 +832,7 @@ def describe_corpus(shelf: Shelf, mosaic: Mosaic) -> dict[str, Any]:
     about = {str(one.place): one for one in shelf.files}
     return {
         "path": str(shelf.folder),
+        "sr": shelf.corpus.sr,
         "files": len(shelf.files),
         "frames": shelf.corpus.n_atoms,
         "index": shelf.corpus.index is not None,

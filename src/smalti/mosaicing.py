@@ -142,6 +142,8 @@ def mosaic(
     purity: float | None = None,
     target_f0: ArrayLike | None = None,
     source_f0: ArrayLike | Sequence[ArrayLike] | None = None,
+    weights: ArrayLike | None = None,
+    limits: Sequence[Limit] = (),
     params: StftParams | None = None,
     init: ArrayLike | None = None,
     rng: Seed = 0,
@@ -163,6 +165,8 @@ def mosaic(
         22 050 Hz); None to track the target's.
     source_f0 : (K,) Hz for each frame of the source likewise, or a list, one for each recording; None to track them.
         Both only where `transpose` is not "off", and no `target_f0` where it is a range of semitones.
+    weights, limits : how much each recording of the source counts, (R,) >= 0, and how much of the mosaic some of them
+        may be; see `smalti.choosing`. The source is searched then, however short it is.
     params : the grid in samples; by default the preset's in seconds.
     init : (K, N) activations to start from, those of atoms at unit norm if the settings have it so, or None for random
         ones. Pursuit starts from silence and takes none.
@@ -212,7 +216,10 @@ def mosaic(
         tune_cents=tune_cents,
         purity=purity,
     )
-    job = prepare(target, source, sr, settings, params=params, target_f0=target_f0, source_f0=source_f0)
+    job = prepare(
+        target, source, sr, settings, params=params, target_f0=target_f0, source_f0=source_f0,
+        weights=None if weights is None else np.asarray(weights, np.float32), limits=limits,
+    )  # fmt: skip
     parts = []
     for part in channel_jobs(job):
         divergences = []
@@ -295,7 +302,7 @@ def looked_up(n_atoms: int, settings: Settings, params: StftParams, sr: int, *, 
 
     `asked` is whether it is a corpus, or recordings are weighed or limited, so that it is searched however short it is.
     """
-    wanted = settings.search == "always" or (settings.search == "auto" and (asked or n_atoms > SEARCHED_ABOVE))
+    wanted = settings.search == "always" or asked or n_atoms > SEARCHED_ABOVE
     return wanted and settings.searchable and params.hop == hop_at(sr)
 
 
@@ -307,8 +314,8 @@ def _check_told_apart(
         return
     if not isinstance(dictionary, Corpus):
         raise ValueError(
-            "sources can be weighed and limited only where they are searched, and these settings, or this grid, "
-            "consider all of them; take the preset balanced, source-like or faithful as it is"
+            "sources can be weighed and limited only where they are searched, and here all is considered, as "
+            f"{unsearched(settings, dictionary.params, dictionary.sr)}; take the preset balanced or source-like"
         )
     if limits and settings.choose != "grains":
         raise ValueError(
@@ -320,6 +327,15 @@ def _check_told_apart(
         np.shape(weights) != (n_recordings,) or not (np.isfinite(weights).all() and (weights >= 0).all())
     ):
         raise ValueError(f"weights are {weights!r}; pass a number of at least 0 for each of {n_recordings} recordings")
+
+
+def unsearched(settings: Settings, params: StftParams, sr: int) -> str:
+    """Why a corpus is not searched, such as "beta is 2"."""
+    if settings.unsearchable:
+        return settings.unsearchable
+    if params.hop != hop_at(sr):
+        return f"the hop is {params.hop} and not {hop_at(sr)}"
+    return "the source is a ready dictionary"
 
 
 def on_grid(corpus: Corpus, settings: Settings, params: StftParams | None) -> Dictionary:

@@ -229,16 +229,26 @@ class Settings:
     @property
     def searchable(self) -> bool:
         """Whether what a solver so set compares is what a corpus has of its frames."""
-        return (
-            self.method == "updates"
-            and self.compare == "views"
-            and self.beta == 1
-            and self.eps == 0
-            and not self.unit_norm
-            and not self.ear_weighting
-            and self.channels != "apart"
-            and self.transpose == "off"
-        )
+        return not self.unsearchable
+
+    @property
+    def unsearchable(self) -> str:
+        """The first setting by which a corpus cannot be searched, such as "beta is 2"; "" if it can be."""
+        wanted = {
+            "search": ("auto", "always"),
+            "method": ("updates",),
+            "compare": ("views",),
+            "beta": (1,),
+            "eps": (0,),
+            "unit_norm": (False,),
+            "ear_weighting": (False,),
+            "channels": ("source", "mono"),
+            "transpose": ("off",),
+        }
+        for name, values in wanted.items():
+            if getattr(self, name) not in values:
+                return f"{name} is {getattr(self, name)}"
+        return ""
 
     @property
     def leaks(self) -> bool:

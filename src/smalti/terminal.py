@@ -87,5 +87,5 @@ def table(name: str, *columns: str) -> Table:
 
 
 def show(table: Table) -> None:
-    # In a pipe, lines stay whole for whatever reads them.
-    Console(width=None if sys.stdout.isatty() else 500).print(table)
+    # In a pipe, lines stay whole for whatever reads them. Brackets are part of names, and no markup.
+    Console(width=None if sys.stdout.isatty() else 500, markup=False).print(table)
