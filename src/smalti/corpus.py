@@ -75,7 +75,9 @@ def analyse(samples: Floats, sr: int) -> Analysis:
     scales = looks.max(axis=1)
     norms[scales == 0] = 0
     np.divide(looks, scales[:, None], out=looks, where=scales[:, None] > 0)
-    return Analysis(looks.astype(np.float16), scales.astype(np.float32), norms, keys_of(looks, [view.shape[1] for view in seen]))
+    return Analysis(
+        looks.astype(np.float16), scales.astype(np.float32), norms, keys_of(looks, [view.shape[1] for view in seen])
+    )
 
 
 # Numbers of a key for each view: pitch is told by the long window, timbre by the middle one, attacks by the short.
