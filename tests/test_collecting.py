@@ -497,6 +497,24 @@ def test_names_need_not_be_text(tmp_path, rng, capsys):
     assert len(open_corpus(corpus, Filters(include=(os.fsdecode(b"caf\xe9*"),))).files) == 1
 
 
+@on_posix
+def test_faults_tags_and_licences_need_not_be_text(tmp_path, rng):
+    folder, strange = tmp_path / "s", os.fsdecode(b"x\xff")
+    put(folder / "sub" / "a.wav", noise(rng, 0.1))
+    (folder / f"{strange}.wav").write_bytes(b"nothing")
+    put(tmp_path / "plain.wav", noise(rng, 0.5))
+    (folder / f"cut {strange}.wav").write_bytes((tmp_path / "plain.wav").read_bytes()[:9000])
+    # One that no name of a file on POSIX has, too.
+    for licence in (strange, "\ud800 \udcff\0é"):
+        build(folder, tmp_path / "c", tags=(strange,), licence=licence)
+        told = {one.place.name: one for one in list_files(tmp_path / "c")}
+        assert f"cannot read {folder / strange}.wav: it is not audio" in told[f"{strange}.wav"].fault
+        assert told["a.wav"].tags == ("sub", strange)
+        assert told["a.wav"].licence == licence
+        assert "truncated" in told[f"cut {strange}.wav"].warnings[0]
+    assert open_corpus(tmp_path / "c", Filters(tags=(strange,))).corpus.n_atoms
+
+
 def test_corpus_and_sounds_move_together(folder, corpus, tmp_path, idle):
     before = content(corpus)
     (tmp_path / "elsewhere").mkdir()

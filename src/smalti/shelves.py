@@ -385,8 +385,12 @@ def _check_format(folder: Path, tables: sqlite3.Connection) -> None:
 
 def _rows(folder: Path, tables: sqlite3.Connection, kind: type[Any], table: str, order: str) -> list[Any]:
     columns = ", ".join(f'"{field.name}"' for field in fields(kind))
+    texts = [n for n, field in enumerate(fields(kind)) if field.type is str]
     out = []
     for *values, check in tables.execute(f'SELECT {columns}, "check" FROM {table} ORDER BY {order}'):
+        for n in texts:
+            if isinstance(values[n], bytes):
+                values[n] = values[n].decode("utf-8", "surrogatepass")
         row = kind(*values)
         if check_of(row) != check:
             raise damaged(folder / TABLES, f"a row of {table} is not what was written")
@@ -682,8 +686,18 @@ _NO_INDEX = {"index_bytes": 0, "index_crc": 0, "index_rows": 0}
 
 
 def _inserted(table: str, row: Row) -> tuple[str, Sequence[Any]]:
-    values = (*_values(row), check_of(row))
+    values = (*map(_storable, _values(row)), check_of(row))
     return f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(values))})", values
+
+
+def _storable(value: Any) -> Any:
+    """Texts that SQLite does not take, since there is the name of a file in them that is no text, as bytes."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogatepass")
+    return value
 
 
 def _sync_folder(folder: Path) -> None:
