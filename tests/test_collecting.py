@@ -615,6 +615,35 @@ def test_a_reader_is_not_in_the_way_of_a_build_nor_the_other_way_round(folder, c
     assert [recording.tobytes() for recording in shelf.corpus.recordings] == before
 
 
+@pytest.mark.parametrize("at", ["tables", "sizes", *shelves.KINDS])
+@pytest.mark.parametrize("look", [content, verify_corpus, list_files, corpus_info])
+def test_a_corpus_that_is_compacted_between_two_looks_at_it_is_sound(corpus, monkeypatch, at, look):
+    def then(name, owner):
+        """After the first call, somebody else compacts the corpus."""
+        function = getattr(owner, name)
+
+        def called(*arguments):
+            if (mapping := function is mapped) and arguments[1] != at:
+                return function(*arguments)
+            out = None if mapping else function(*arguments)
+            monkeypatch.setattr(owner, name, function)
+            remove_files(corpus, ["d.ogg"])
+            return function(*arguments) if mapping else out
+
+        monkeypatch.setattr(owner, name, called)
+
+    mapped = shelves.Shelves.mapped
+    if at == "tables":
+        then("_snapshot", shelves)
+    elif at == "sizes":
+        then("_check_sizes", shelves)
+    else:
+        then("mapped", shelves.Shelves)
+    look(corpus)
+    assert (corpus / "looks-2.f16").exists()
+    assert not (corpus / "looks-1.f16").exists()
+
+
 def test_holes_are_closed(folder, corpus, monkeypatch):
     before = content(corpus, Filters(exclude=("d.ogg",)))
     size = (corpus / "looks-1.f16").stat().st_size

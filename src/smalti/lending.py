@@ -20,7 +20,7 @@ from smalti.choosing import Filters, Limit, limits_of, weights_of
 from smalti.corpus import HOP_S, Corpus
 from smalti.errors import CorpusError
 from smalti.segmenting import decoded
-from smalti.shelves import FORMAT, KINDS, SegmentRow, Shelves, damaged, from_json, read_index, read_shelves
+from smalti.shelves import FORMAT, SegmentRow, Shelves, damaged, from_json, read_index, read_mapped, read_shelves
 from smalti.stft import StftParams
 from smalti.views import MIDDLE_S
 
@@ -131,11 +131,18 @@ def corpus_info(name: StrPath) -> CorpusInfo:
         duration_s=sum(one.duration_s for one in usable),
         quietest_lufs=min(levels, default=None),
         loudest_lufs=max(levels, default=None),
-        n_bytes=sum(file.stat().st_size for file in shelves.folder.iterdir() if file.is_file()),
+        n_bytes=sum(map(_size, shelves.folder.iterdir())),
         holes=1 - n_frames / shelves.about.rows if shelves.about.rows else 0.0,
         tags=dict(sorted(Counter(tag for one in usable for tag in one.tags).items())),
         licences=dict(sorted(Counter(one.licence for one in usable).items())),
     )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except FileNotFoundError:  # a build that comes to an end just now removes what it has replaced
+        return 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -207,7 +214,7 @@ def open_corpus(
     CorpusError : if there is none, it is damaged or of another format, or nothing in it passes.
     ValueError, TypeError : if weights or limits are out of range, or speak of what is not there.
     """
-    shelves = read_shelves(name)
+    shelves, arrays = read_mapped(name)
     listed, filters = listed_files(shelves), filters or Filters()
     usable = [one for one in listed if not one.fault]
     used = tuple(one for one in usable if filters.passes(one))
@@ -220,7 +227,6 @@ def open_corpus(
         raise damaged(shelves.folder, "a file has no segments")
     counts = [segment.n_rows for segment in segments]
     rows = np.concatenate([np.arange(segment.row, segment.row + segment.n_rows) for segment in segments])
-    arrays = {kind: shelves.mapped(kind) for kind in KINDS}
     for segment in segments:
         for kind in ("levels", "keys"):
             shelves.check_segment(segment, kind, arrays[kind])
@@ -326,10 +332,9 @@ def verify_corpus(name: StrPath) -> Verdict:
     ------
     CorpusError : if there is none, it is of another format, or it is damaged so that it cannot be opened at all.
     """
-    shelves = read_shelves(name)
+    shelves, arrays = read_mapped(name)
     said, n_bytes = list[str](), 0
-    for kind in KINDS:
-        array = shelves.mapped(kind)
+    for kind, array in arrays.items():
         for segment in shelves.segments:
             n_bytes += array[segment.span(kind)].nbytes
             try:

@@ -293,15 +293,26 @@ def read_shelves(name: str | os.PathLike[str]) -> Shelves:
     ------
     CorpusError : if there is none, or it is damaged, unfinished, or of another format.
     """
+    return read_mapped(name)[0]
+
+
+def read_mapped(name: str | os.PathLike[str]) -> tuple[Shelves, dict[str, NDArray[Any]]]:
+    """A corpus's tables and the arrays that they speak of, see `read_shelves` and `Shelves.mapped`.
+
+    Once they are mapped, arrays stay what they are, even if the corpus is compacted meanwhile.
+    """
     folder = corpus_path(name)
     _check_is_corpus(folder)
-    for _ in range(5):
+    while True:
         shelves = _snapshot(folder)
-        # A build that comes to an end just now may have replaced the arrays since.
-        if all((folder / shelves.about.name(kind)).exists() for kind in KINDS):
-            break
-    _check_sizes(shelves)
-    return shelves
+        try:
+            _check_sizes(shelves)
+            return shelves, {kind: shelves.mapped(kind) for kind in KINDS}
+        except CorpusError:
+            # A build that comes to an end just now may have put others in the place of the arrays. As that takes
+            # longer than this, it will not happen again and again.
+            if _snapshot(folder).about.generation == shelves.about.generation:
+                raise
 
 
 def _check_is_corpus(folder: Path) -> None:
