@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -480,6 +481,51 @@ def test_a_file_that_changes_while_it_is_read(folder, tmp_path, rng, monkeypatch
         assert built.analysed == 4
         (one,) = (one for one in list_files(tmp_path / "c") if one.path.endswith("d.ogg"))
         assert one.duration_s == pytest.approx(2.5)
+    assert verify_corpus(tmp_path / "c").damaged == ()
+
+
+@pytest.mark.parametrize("half", ["loud", "no audio", "loud at its end"])
+def test_a_file_that_cannot_be_used_half_written_is_read_when_it_is_whole(folder, tmp_path, rng, monkeypatch, half):
+    monkeypatch.setattr(segmenting, "SEGMENT_S", 0.5)
+    pieces, after = analysing.pieces, noise(rng, 1.5)
+    before = np.full(SR * 2, 1e8 if half == "loud" else 0.1, np.float32)
+    before[-5:] = 1e8
+    put(folder / "d.ogg", before, format="WAV", subtype="FLOAT")
+    written = []
+
+    def finished():
+        written.append(1)
+        put(folder / "d.ogg", after, format="WAV", subtype="FLOAT")
+        os.utime(folder / "d.ogg", ns=(9, 9))
+
+    def changing(stream):
+        first = stream.path.name == "d.ogg" and not written
+        if first and half == "no audio":
+            finished()
+            raise AudioFileError("cannot read d.ogg: it is not audio")
+        yield from pieces(stream)
+        if first:
+            # What came of it is analysed by now.
+            time.sleep(0.3)
+            finished()
+
+    monkeypatch.setattr(analysing, "pieces", changing)
+    built = build(folder, tmp_path / "c")
+    assert (built.analysed, built.unreadable) == (4, {})
+    (one,) = (one for one in list_files(tmp_path / "c") if one.path.endswith("d.ogg"))
+    assert (one.fault, one.duration_s) == ("", pytest.approx(1.5))
+    assert verify_corpus(tmp_path / "c").damaged == ()
+
+
+def test_a_file_one_of_whose_segments_cannot_be_used_is_unreadable(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenting, "SEGMENT_S", 0.5)
+    samples = np.full(SR * 3, 0.1, np.float32)
+    samples[SR : SR + 5] = 1e8
+    put(folder / "loud.wav", samples, subtype="FLOAT")
+    *_, last = build_corpus([folder], tmp_path / "c", sr=SR)
+    assert list(last.built.unreadable) == [str(folder / "loud.wav")]
+    assert (last.done_files, last.built.analysed) == (5, 4)
+    assert len(open_corpus(tmp_path / "c").files) == 4
     assert verify_corpus(tmp_path / "c").damaged == ()
 
 

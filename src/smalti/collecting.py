@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smalti._checks import Floats, check_rate
-from smalti.analysing import Failed, Found, Made, Part, Read, Same, Workers
+from smalti.analysing import Failed, Found, Made, Part, Read, Same, Spoilt, Workers
 from smalti.audio import StrPath, find_audio
 from smalti.choosing import check_pattern, meets
 from smalti.corpus import hop_at
@@ -180,12 +180,13 @@ def _name(place: str, base: str) -> bytes:
 
 @dataclass
 class _Open:
-    """A file some of whose segments have come."""
+    """A file some of whose segments have come, by one attempt at reading it."""
 
     attempt: int
     id: int
     parts: dict[int, SegmentRow] = field(default_factory=dict)
     powers: dict[int, Floats] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
     read: Read | None = None
 
 
@@ -291,26 +292,34 @@ class _Build:
 
     def _take(self, made: Made) -> None:
         found = made.found
-        if isinstance(made, Part):
-            self._shelve(made)
-        elif isinstance(made, Read):
-            self._opened(found, made.attempt).read = made
-        elif isinstance(made, Failed):
-            if str(found.path) in self._unreadable:  # by an earlier segment
-                return
-            self._unreadable[str(found.path)] = made.fault
-            self._open.pop(found.name, None)
-            known = self._known.get(found.name)
-            id_ = known.id if known else self._new_id()
-            self._writer.forget([id_])
-            self._writer.add(
-                FileRow(id_, found.name, found.size, found.mtime_ns, tags=as_json(found.tags), fault=made.fault)
-            )
-            self._finish(found)
-        else:
+        if isinstance(made, Same):
             self._recognise(made)
-        if found.name in self._open and str(found.path) not in self._unreadable:
+        elif str(found.path) in self._unreadable:
+            # Segments that were on their way when it failed.
+            return
+        elif isinstance(made, Failed):
+            self._fail(found, made.fault)
+        else:
+            of = self._opened(found, made.attempt)
+            if made.attempt < of.attempt:
+                return
+            if isinstance(made, Read):
+                of.read = made
+            elif isinstance(made, Spoilt):
+                of.faults.append(made.fault)
+            else:
+                self._shelve(of, made)
             self._complete(found)
+
+    def _fail(self, found: Found, fault: str) -> None:
+        """List a file as unreadable."""
+        self._unreadable[str(found.path)] = fault
+        self._open.pop(found.name, None)
+        known = self._known.get(found.name)
+        id_ = known.id if known else self._new_id()
+        self._writer.forget([id_])
+        self._writer.add(FileRow(id_, found.name, found.size, found.mtime_ns, tags=as_json(found.tags), fault=fault))
+        self._finish(found)
 
     def _new_id(self) -> int:
         self._writer.next_id += 1
@@ -324,10 +333,7 @@ class _Build:
             of = self._open[found.name] = _Open(attempt, known.id if known else self._new_id())
         return of
 
-    def _shelve(self, part: Part) -> None:
-        of = self._opened(part.found, part.attempt)
-        if part.attempt < of.attempt:
-            return
+    def _shelve(self, of: _Open, part: Part) -> None:
         # Keys, levels and looks have their rows in common, and those are counted with the looks.
         kinds = ("keys", "levels", "looks", "samples")
         at = {kind: self._writer.append(kind, part.made.arrays[kind]) for kind in kinds}
@@ -340,7 +346,10 @@ class _Build:
     def _complete(self, found: Found) -> None:
         """Make a file part of the corpus if all of it has come."""
         of = self._open[found.name]
-        if of.read is None or len(of.parts) < of.read.n_parts:
+        if of.read is None or len(of.parts) + len(of.faults) < of.read.n_parts:
+            return
+        if of.faults:
+            self._fail(found, of.faults[0])
             return
         del self._open[found.name]
         loudness = gated_loudness(np.concatenate([of.powers[n] for n in range(of.read.n_parts)]))
