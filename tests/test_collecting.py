@@ -802,7 +802,7 @@ def test_what_is_no_corpus_is_refused(tmp_path, folder, corpus):
 
 @pytest.mark.parametrize(
     ("version", "match"),
-    [(99, "made by a newer smalti .format 99, this one reads 1.; update smalti"), (0, "old format")],
+    [(99, "made by a newer smalti .format 99, this one reads 2.; update smalti"), (1, "old format")],
 )
 def test_another_format_is_refused(folder, corpus, version, match):
     with closing(sqlite3.connect(corpus / "corpus.sqlite")) as tables:
@@ -901,6 +901,28 @@ def test_tags_and_licences(folder, tmp_path):
     info = corpus_info(tmp_path / "c")
     assert info.licences == {"CC0": 4, "me, 2026": 1}
     assert info.tags["rain"] == 2
+
+
+def test_the_genre_of_a_file_stays_its_tag_wherever_it_is_built_from(folder, tmp_path):
+    def tags():
+        return next(one.tags for one in list_files(tmp_path / "c") if one.path.endswith("said.flac"))
+
+    with soundfile.SoundFile(folder / "rain" / "light" / "said.flac", "w", SR, 1) as file:
+        file.genre = "Ambient"
+        file.write(np.full(999, 0.1))
+    build(folder / "rain", tmp_path / "c")
+    assert tags() == ("light", "Ambient")
+    # From a wider folder, a narrower one, after a touch, and elsewhere.
+    build(folder, tmp_path / "c", tags=("wet",))
+    assert tags() == ("rain", "light", "Ambient", "wet")
+    build(folder / "rain" / "light", tmp_path / "c")
+    assert tags() == ("rain", "light", "Ambient", "wet")
+    os.utime(folder / "rain" / "light" / "said.flac", ns=(5, 5))
+    build(folder, tmp_path / "c")
+    assert tags() == ("rain", "light", "Ambient", "wet")
+    (folder / "rain" / "light" / "said.flac").rename(folder / "wind" / "said.flac")
+    build(folder, tmp_path / "c")
+    assert tags() == ("wind", "Ambient", "wet")
 
 
 def test_an_index_is_used_only_if_it_is_whole(folder, tmp_path, rng, monkeypatch):

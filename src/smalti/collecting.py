@@ -261,18 +261,20 @@ class _Build:
             if row is None or row.fault or (row.size, row.mtime_ns) != (found.size, found.mtime_ns):
                 yield found
                 continue
-            self._keep(row, found, found.tags)
+            self._keep(row, found)
             self._built = replace(self._built, unchanged=self._built.unchanged + 1)
             self._done(found)
 
-    def _keep(self, row: FileRow, found: Found, tags: Sequence[str]) -> None:
+    def _keep(self, row: FileRow, found: Found) -> None:
         """A file's row is as it was, but for where and when it was found, and for what the user says of it."""
+        # Built from a folder within the one it was built from before, a file keeps the tags it had.
+        narrower = row.path == found.name and set(found.tags) <= set(from_json(row.tags))
         kept = replace(
             row,
             path=found.name,
             size=found.size,
             mtime_ns=found.mtime_ns,
-            tags=row.tags if set(tags) <= set(from_json(row.tags)) and row.path == found.name else as_json(tags),
+            tags=row.tags if narrower else as_json(found.tags),
             given=_joined(from_json(row.given), self._tags),
             given_licence=self._licence or row.given_licence,
         )
@@ -373,7 +375,7 @@ class _Build:
         if replaced is not None and replaced.id != made.row.id:
             self._writer.forget([replaced.id])
         moved = made.row.path != made.found.name
-        self._keep(made.row, made.found, made.tags)
+        self._keep(made.row, made.found)
         self._built = replace(
             self._built,
             moved=self._built.moved + moved,

@@ -65,7 +65,7 @@ def listed_files(shelves: Shelves) -> list[Listed]:
             channels=row.channels,
             size=row.size,
             sha256=row.sha256,
-            tags=tuple(dict.fromkeys((*from_json(row.tags), *from_json(row.given)))),
+            tags=tuple(dict.fromkeys(filter(None, (*from_json(row.tags), row.genre, *from_json(row.given))))),
             licence=row.licence or row.given_licence,
             warnings=from_json(row.warnings),
             fault=row.fault,

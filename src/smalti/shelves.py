@@ -32,7 +32,7 @@ from smalti.errors import CorpusError
 from smalti.views import n_bands
 
 ENDING = ".corpus"
-FORMAT = 1
+FORMAT = 2
 TABLES, LOCK = "corpus.sqlite", "lock.sqlite"
 # What SQLite files are known by: "smlt".
 APPLICATION = 0x736D6C74
@@ -113,8 +113,8 @@ class FileRow:
     id : int. path : as bytes; relative to the corpus's folder or absolute.
     size, mtime_ns : when it was read. sha256 : hex digest, "" if it could not be read.
     sr, channels : its own. duration_s : seconds. loudness : LUFS, None for silence.
-    licence, given_licence : as the file says, and as the user says; or "".
-    tags, given, warnings : JSON lists of texts: tags by folders and genre, tags by the user, what was not as expected.
+    licence, given_licence : as the file says, and as the user says; or "". genre : as the file says, or "".
+    tags, given, warnings : JSON lists of texts: tags by folders, tags by the user, what was not as expected.
     fault : why it cannot be used, or "".
     """
 
@@ -129,6 +129,7 @@ class FileRow:
     loudness: float | None = None
     licence: str = ""
     given_licence: str = ""
+    genre: str = ""
     tags: str = "[]"
     given: str = "[]"
     warnings: str = "[]"
