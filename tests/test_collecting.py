@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from smalti import analysing, collecting, segmenting, shelves
+from smalti import analysing, collecting, search, segmenting, shelves
 from smalti.audio import AudioStream, read_audio, resample
 from smalti.choosing import Filters
 from smalti.collecting import Built, build_corpus, remove_files
@@ -925,23 +925,53 @@ def test_the_genre_of_a_file_stays_its_tag_wherever_it_is_built_from(folder, tmp
     assert tags() == ("wind", "Ambient", "wet")
 
 
+def index_of(keys):
+    """What tests search with: something that says what it was made of."""
+    return b"index of %d" % len(keys)
+
+
 def test_an_index_is_used_only_if_it_is_whole(folder, tmp_path, rng, monkeypatch):
-    monkeypatch.setattr(collecting, "INDEXED_FROM", 10)
+    monkeypatch.setattr(collecting, "EXACT_BELOW", 10)
     name = tmp_path / "c.corpus"
-    build(folder, name, index=lambda keys: b"index of %d" % len(keys))
-    shelf = open_corpus(name)
-    assert shelf.index == b"index of %d" % shelf.n_rows
-    assert shelf.index_rows == shelf.n_rows
+    build(folder, name, index=index_of)
+    assert open_corpus(name).index.read() == b"index of %d" % len(open_corpus(name).corpus.rows)
     put(folder / "new.wav", noise(rng))
     build(folder, name)
-    shelf = open_corpus(name)
-    assert shelf.index_rows < shelf.n_rows
+    assert open_corpus(name).index is None
+    build(folder, name, index=index_of)
+    index = open_corpus(name).index
+    assert index.read() == b"index of %d" % len(open_corpus(name).corpus.rows)
     (name / "index-1.bin").write_bytes(b"index of something")
-    assert open_corpus(name).index is None
-    build(folder, name, index=lambda keys: b"index of %d" % len(keys))
-    assert open_corpus(name).index_rows == shelf.n_rows
+    assert index.read() is None
     (name / "index-1.bin").unlink()
-    assert open_corpus(name).index is None
+    assert open_corpus(name).index.read() is None
+    build(folder, name, index=index_of)
+    assert open_corpus(name).index.read() is not None
+
+
+def test_an_index_is_made_again_of_what_is_left(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(collecting, "EXACT_BELOW", 10)
+    name = tmp_path / "c.corpus"
+    build(folder, name, index=index_of)
+    before = (name / "index-1.bin").read_bytes()
+    remove_files(name, ["d.ogg"], index=index_of)
+    shelf = open_corpus(name)
+    assert shelf.index.path == name / "index-2.bin"
+    assert shelf.index.read() == b"index of %d" % shelf.corpus.n_atoms != before
+    # What leaves few holes leaves the index, too.
+    remove_files(name, ["b.flac"], index=None)
+    assert open_corpus(name).index == shelf.index
+
+
+def test_a_corpus_has_an_index_where_it_is_searched_with_one(folder, tmp_path, monkeypatch):
+    assert collecting.EXACT_BELOW == search.EXACT_BELOW
+    build(folder, tmp_path / "c")
+    n_frames = corpus_info(tmp_path / "c").n_frames
+    for below, stages in ((n_frames, []), (n_frames - 1, ["indexing"])):
+        monkeypatch.setattr(collecting, "EXACT_BELOW", below)
+        steps = list(build_corpus([folder], tmp_path / "c", sr=SR, index=index_of))
+        assert [step.stage for step in steps if step.stage not in ("looking", "analysing", "done")] == stages
+        assert (open_corpus(tmp_path / "c").index is None) == (not stages)
 
 
 def test_progress_goes_on_within_a_file_and_ends_at_all(folder, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""From folders of recordings to a corpus on disk, and from that to a `Corpus` to make mosaics of.
+"""From folders of recordings to a corpus on disk; `smalti.lending` makes of that what mosaics are made of.
 
 Files are read and analysed on every core by threads, which only ever hold a few segments of two minutes; one writer,
 the caller's thread, puts what they made on the shelves. What is stored is what is analysed: the sound in 16 bits, so
@@ -23,6 +23,7 @@ from smalti.corpus import hop_at
 from smalti.errors import CorpusError
 from smalti.lending import list_files, listed_files
 from smalti.levels import gated_loudness
+from smalti.search import EXACT_BELOW
 from smalti.shelves import (
     DiskFull,
     FileRow,
@@ -38,8 +39,10 @@ from smalti.shelves import (
 COMMIT_BYTES, COMMIT_FILES = 1 << 25, 500
 # Where more than this share of the arrays is of files that are not in the corpus any more, they are written anew.
 MOST_HOLES = 1 / 3
-# A corpus has an index to search by from so many frames on.
-INDEXED_FROM = 20_000
+
+
+# Makes of the keys (R, D) of a large corpus what it is searched with.
+Index = Callable[[NDArray[np.float16]], bytes]
 
 
 # Building
@@ -68,7 +71,7 @@ class Progress:
 
     Attributes
     ----------
-    stage : "waiting" for another build, "looking" for files, "analysing", "compacting" or "done".
+    stage : "waiting" for another build, "looking" for files, "analysing", "compacting", "indexing" or "done".
     done_files, total_files, done_bytes, total_bytes : of the files that were found.
     done_s : seconds of sound analysed. total_s : what all that is to be analysed may come to, judging by its size.
     path : the file that was worked on last.
@@ -93,7 +96,7 @@ def build_corpus(
     sr: int | None = None,
     tags: Sequence[str] = (),
     licence: str = "",
-    index: Callable[[NDArray[np.float16]], bytes] | None = None,
+    index: Index | None = None,
 ) -> Generator[Progress, None, None]:
     """Analyse the sound files of `folders` into the corpus `name`, or bring it up to date.
 
@@ -200,7 +203,7 @@ class _Build:
         roots: Sequence[str],
         tags: tuple[str, ...],
         licence: str,
-        index: Callable[[NDArray[np.float16]], bytes] | None,
+        index: Index | None,
     ) -> None:
         self._writer, self._found, self._tags, self._licence, self._index = writer, found, tags, licence, index
         files = writer.shelves.files
@@ -211,7 +214,7 @@ class _Build:
         self._unreadable = dict[str, str]()
         self._warnings = list[str]()
         self._open = dict[bytes, _Open]()
-        self._since_commit = 0
+        self._since_commit = self._todo_bytes = 0
         self._counted = dict[bytes, int]()
         self._progress = Progress("analysing", total_files=len(found), total_bytes=sum(f.size for f in found.values()))
 
@@ -250,7 +253,9 @@ class _Build:
             workers.stop()
         for share in compacted(self._writer):
             yield replace(self._progress, stage="compacting", done_bytes=round(share * self._progress.total_bytes))
-        self._write_index()
+        if self._index is not None and wants_index(self._writer):
+            yield replace(self._progress, stage="indexing", path="")
+            write_index(self._writer, self._index)
         built = replace(self._built, unreadable=self._unreadable, warnings=tuple(self._warnings))
         yield replace(self._progress, stage="done", path="", built=built)
 
@@ -404,12 +409,6 @@ class _Build:
             "is kept: free some and run the same command again"
         )
 
-    def _write_index(self) -> None:
-        shelves = self._writer.current()
-        about = shelves.about
-        if self._index is not None and about.rows >= INDEXED_FROM and about.index_rows != about.rows:
-            self._writer.write_index(self._index(shelves.mapped("keys")))
-
 
 def _joined(texts: Sequence[str], more: Sequence[str]) -> str:
     return as_json(dict.fromkeys((*texts, *more)))
@@ -431,12 +430,30 @@ def compacted(writer: Writer) -> Iterator[float]:
         yield from writer.compact()
 
 
-def remove_files(name: StrPath, patterns: Sequence[str], *, waiting: Callable[[], None] = lambda: None) -> list[str]:
+def wants_index(writer: Writer) -> bool:
+    """Whether a corpus is so large that it is searched with an index, and has none of all its rows."""
+    shelves = writer.current()
+    return shelves.about.rows > EXACT_BELOW and not (shelves.index and shelves.index.seems_whole())
+
+
+def write_index(writer: Writer, index: Index) -> None:
+    """Give a corpus the search index that `index` makes of its keys."""
+    writer.write_index(index(writer.current().mapped("keys")))
+
+
+def remove_files(
+    name: StrPath,
+    patterns: Sequence[str],
+    *,
+    waiting: Callable[[], None] = lambda: None,
+    index: Index | None = None,
+) -> list[str]:
     """Take the files out of a corpus that meet one of `patterns`; see `smalti.choosing.Filters`.
 
     Parameters
     ----------
     waiting : called a few times a second while another process writes the corpus; may raise.
+    index : see `build_corpus`; what is left is searched with a new one if it is written anew.
 
     Returns
     -------
@@ -463,6 +480,8 @@ def remove_files(name: StrPath, patterns: Sequence[str], *, waiting: Callable[[]
             writer.commit()
             for _ in compacted(writer):
                 pass
+            if index is not None and wants_index(writer):
+                write_index(writer, index)
         finally:
             writer.close()
     finally:

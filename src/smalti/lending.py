@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from smalti.choosing import Filters, Limit, limits_of, weights_of
 from smalti.corpus import HOP_S, Corpus
 from smalti.errors import CorpusError
 from smalti.segmenting import decoded
-from smalti.shelves import FORMAT, SegmentRow, Shelves, damaged, from_json, read_index, read_mapped, read_shelves
+from smalti.shelves import FORMAT, SegmentRow, Shelves, StoredIndex, damaged, from_json, read_mapped, read_shelves
 from smalti.stft import StftParams
 from smalti.views import MIDDLE_S
 
@@ -155,10 +156,16 @@ class Shelved(Sequence[Floats]):
     def __len__(self) -> int:
         return len(self.segments)
 
-    def __getitem__(self, i):  # type: ignore[no-untyped-def]
-        if isinstance(i, slice):
-            return tuple(self[j] for j in range(*i.indices(len(self))))
-        segment = self.segments[i]
+    @overload
+    def __getitem__(self, which: int) -> Floats: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> tuple[Floats, ...]: ...
+
+    def __getitem__(self, which: int | slice) -> Floats | tuple[Floats, ...]:
+        if isinstance(which, slice):
+            return tuple(self[i] for i in range(*which.indices(len(self))))
+        segment = self.segments[which]
         return decoded(self.samples[segment.span("samples")].reshape(segment.channels, segment.length), segment.step)
 
 
@@ -176,8 +183,7 @@ class Shelf:
     limits : how much of the mosaic some of them may be.
     missing, changed : files that are not where they were, or not as they were. Their sound is in the corpus.
     warnings : sentences about that.
-    index, index_rows : what `build_corpus`'s `index` made of the first so many of all rows of the corpus, whatever
-        passes, or None; see `Corpus.rows`. n_rows : how many rows there are.
+    index : what `build_corpus`'s `index` made of all rows of the corpus, whatever passes, or None; see `Corpus.rows`.
     """
 
     folder: Path
@@ -188,9 +194,7 @@ class Shelf:
     missing: tuple[Path, ...]
     changed: tuple[Path, ...]
     warnings: tuple[str, ...]
-    index: bytes | None
-    index_rows: int
-    n_rows: int
+    index: StoredIndex | None
 
 
 def open_corpus(
@@ -262,9 +266,7 @@ def open_corpus(
         missing=missing,
         changed=changed,
         warnings=tuple(_said(shelves, missing, changed)),
-        index=read_index(shelves),
-        index_rows=shelves.about.index_rows,
-        n_rows=shelves.about.rows,
+        index=shelves.index,
     )
 
 

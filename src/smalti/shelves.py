@@ -105,6 +105,34 @@ class About:
 
 
 @dataclass(frozen=True)
+class StoredIndex:
+    """A search index that lies beside the arrays, a quarter as large as the looks; for who searches with it to read.
+
+    Attributes
+    ----------
+    path : of its file. n_bytes, crc : its size and checksum.
+    """
+
+    path: Path
+    n_bytes: int
+    crc: int
+
+    def seems_whole(self) -> bool:
+        """Whether it is there and of its size."""
+        with suppress(OSError):
+            return self.path.stat().st_size == self.n_bytes
+        return False
+
+    def read(self) -> bytes | None:
+        """What `smalti.collecting.build_corpus`'s `index` made, if it is whole, and else None."""
+        try:
+            data = self.path.read_bytes()
+        except OSError:
+            return None
+        return data if len(data) == self.n_bytes and zlib.crc32(data) == self.crc else None
+
+
+@dataclass(frozen=True)
 class FileRow:
     """One file.
 
@@ -217,6 +245,14 @@ class Shelves:
             array = np.memmap(self.folder / about.name(kind), KINDS[kind].dtype, "r", shape=shape)
         # As a plain array, of which parts are taken several times as fast.
         return array.view(np.ndarray)
+
+    @property
+    def index(self) -> StoredIndex | None:
+        """The search index, if there is one of all rows."""
+        about = self.about
+        if not about.index_rows or about.index_rows != about.rows:
+            return None
+        return StoredIndex(self.folder / about.index_name, about.index_bytes, about.index_crc)
 
     def check_segment(self, segment: SegmentRow, kind: str, array: NDArray[Any]) -> None:
         """Refuse a segment whose part of an array is not what was written."""
@@ -425,16 +461,6 @@ def _check_sizes(shelves: Shelves) -> None:
                 raise damaged(folder / TABLES, "a segment lies outside its array")
 
 
-def read_index(shelves: Shelves) -> bytes | None:
-    """The search index and only if it is whole; how much it covers is `About.index_rows`. None if there is none."""
-    about = shelves.about
-    try:
-        data = (shelves.folder / about.index_name).read_bytes() if about.index_rows else b""
-    except OSError:
-        return None
-    return data if data and len(data) == about.index_bytes and zlib.crc32(data) == about.index_crc else None
-
-
 # Writing
 
 
@@ -581,12 +607,11 @@ class Writer:
                 for kind, counted in (("looks", "rows"), ("samples", "samples")):
                     self._spoken[counted] = max(self._spoken[counted], row.span(kind).stop)
 
-    def forget(self, ids: Iterable[int], *, segments_only: bool = False) -> None:
-        """Say that files, or their segments alone, are not in the corpus."""
+    def forget(self, ids: Iterable[int]) -> None:
+        """Say that files are not in the corpus."""
         for id_ in ids:
             self._said.append(("DELETE FROM segments WHERE file = ?", (id_,)))
-            if not segments_only:
-                self._said.append(("DELETE FROM files WHERE id = ?", (id_,)))
+            self._said.append(("DELETE FROM files WHERE id = ?", (id_,)))
 
     def commit(self) -> None:
         """Make it so, all of it or, if that fails, nothing."""
