@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import pytest
 import soundfile
 
-from smalti import cli, cli_corpus
+from smalti import cli, cli_corpus, collecting
 from smalti.choosing import Filters
 from smalti.cli_corpus import filters_from, limits_from, weights_from
 
@@ -82,6 +82,34 @@ def test_build_says_in_one_line_what_it_did(folder, run):
     assert re.fullmatch(r"smalti: warning: skipped: cannot read .*d\.wav: it is not audio .*\n", again.err)
     quiet = run("build", "s", "-o", "c", "--quiet")
     assert quiet.out == ""
+
+
+class Shown:
+    """Instead of a progress bar: what it says it is doing."""
+
+    def __init__(self):
+        self.said = []
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def add_task(self, description, **_):
+        self.said.append(description)
+
+    def update(self, _, *, description, **__):
+        self.said.append(description)
+
+
+def test_the_bar_says_that_an_index_is_made(folder, run, monkeypatch):
+    pytest.importorskip("faiss")
+    monkeypatch.setattr(collecting, "EXACT_BELOW", 10)
+    shown = Shown()
+    monkeypatch.setattr(cli_corpus, "bar", lambda *_: shown)
+    assert run("build", "s", "-o", "c", "--sr", SR).code == 0
+    assert list(dict.fromkeys(shown.said)) == ["analysing", "indexing"]
 
 
 def test_many_files_that_cannot_be_used_are_counted(folder, run, monkeypatch):

@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from contextlib import closing
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from smalti import analysing, collecting, segmenting, shelves
+from smalti import analysing, collecting, search, segmenting, shelves
 from smalti.audio import AudioStream, read_audio, resample
 from smalti.choosing import Filters
 from smalti.collecting import Built, build_corpus, remove_files
@@ -483,6 +484,51 @@ def test_a_file_that_changes_while_it_is_read(folder, tmp_path, rng, monkeypatch
     assert verify_corpus(tmp_path / "c").damaged == ()
 
 
+@pytest.mark.parametrize("half", ["loud", "no audio", "loud at its end"])
+def test_a_file_that_cannot_be_used_half_written_is_read_when_it_is_whole(folder, tmp_path, rng, monkeypatch, half):
+    monkeypatch.setattr(segmenting, "SEGMENT_S", 0.5)
+    pieces, after = analysing.pieces, noise(rng, 1.5)
+    before = np.full(SR * 2, 1e8 if half == "loud" else 0.1, np.float32)
+    before[-5:] = 1e8
+    put(folder / "d.ogg", before, format="WAV", subtype="FLOAT")
+    written = []
+
+    def finished():
+        written.append(1)
+        put(folder / "d.ogg", after, format="WAV", subtype="FLOAT")
+        os.utime(folder / "d.ogg", ns=(9, 9))
+
+    def changing(stream):
+        first = stream.path.name == "d.ogg" and not written
+        if first and half == "no audio":
+            finished()
+            raise AudioFileError("cannot read d.ogg: it is not audio")
+        yield from pieces(stream)
+        if first:
+            # What came of it is analysed by now.
+            time.sleep(0.3)
+            finished()
+
+    monkeypatch.setattr(analysing, "pieces", changing)
+    built = build(folder, tmp_path / "c")
+    assert (built.analysed, built.unreadable) == (4, {})
+    (one,) = (one for one in list_files(tmp_path / "c") if one.path.endswith("d.ogg"))
+    assert (one.fault, one.duration_s) == ("", pytest.approx(1.5))
+    assert verify_corpus(tmp_path / "c").damaged == ()
+
+
+def test_a_file_one_of_whose_segments_cannot_be_used_is_unreadable(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(segmenting, "SEGMENT_S", 0.5)
+    samples = np.full(SR * 3, 0.1, np.float32)
+    samples[SR : SR + 5] = 1e8
+    put(folder / "loud.wav", samples, subtype="FLOAT")
+    *_, last = build_corpus([folder], tmp_path / "c", sr=SR)
+    assert list(last.built.unreadable) == [str(folder / "loud.wav")]
+    assert (last.done_files, last.built.analysed) == (5, 4)
+    assert len(open_corpus(tmp_path / "c").files) == 4
+    assert verify_corpus(tmp_path / "c").damaged == ()
+
+
 @on_posix
 def test_names_need_not_be_text(tmp_path, rng, capsys):
     names = [b"caf\xe9.wav", "日本.wav".encode(), b"new\nline.wav", b"quote'\".wav", b"%41?#.wav", b" .wav"]
@@ -495,6 +541,24 @@ def test_names_need_not_be_text(tmp_path, rng, capsys):
     assert {os.fsencode(one.place.name) for one in open_corpus(corpus).files} == set(names)
     assert build(tmp_path / "s", corpus).unchanged == len(names)
     assert len(open_corpus(corpus, Filters(include=(os.fsdecode(b"caf\xe9*"),))).files) == 1
+
+
+@on_posix
+def test_faults_tags_and_licences_need_not_be_text(tmp_path, rng):
+    folder, strange = tmp_path / "s", os.fsdecode(b"x\xff")
+    put(folder / "sub" / "a.wav", noise(rng, 0.1))
+    (folder / f"{strange}.wav").write_bytes(b"nothing")
+    put(tmp_path / "plain.wav", noise(rng, 0.5))
+    (folder / f"cut {strange}.wav").write_bytes((tmp_path / "plain.wav").read_bytes()[:9000])
+    # One that no name of a file on POSIX has, too.
+    for licence in (strange, "\ud800 \udcff\0é"):
+        build(folder, tmp_path / "c", tags=(strange,), licence=licence)
+        told = {one.place.name: one for one in list_files(tmp_path / "c")}
+        assert f"cannot read {folder / strange}.wav: it is not audio" in told[f"{strange}.wav"].fault
+        assert told["a.wav"].tags == ("sub", strange)
+        assert told["a.wav"].licence == licence
+        assert "truncated" in told[f"cut {strange}.wav"].warnings[0]
+    assert open_corpus(tmp_path / "c", Filters(tags=(strange,))).corpus.n_atoms
 
 
 def test_corpus_and_sounds_move_together(folder, corpus, tmp_path, idle):
@@ -595,6 +659,35 @@ def test_a_reader_is_not_in_the_way_of_a_build_nor_the_other_way_round(folder, c
     assert not (corpus / "looks-1.f16").exists()
     # What was opened before is still what it was.
     assert [recording.tobytes() for recording in shelf.corpus.recordings] == before
+
+
+@pytest.mark.parametrize("at", ["tables", "sizes", *shelves.KINDS])
+@pytest.mark.parametrize("look", [content, verify_corpus, list_files, corpus_info])
+def test_a_corpus_that_is_compacted_between_two_looks_at_it_is_sound(corpus, monkeypatch, at, look):
+    def then(name, owner):
+        """After the first call, somebody else compacts the corpus."""
+        function = getattr(owner, name)
+
+        def called(*arguments):
+            if (mapping := function is mapped) and arguments[1] != at:
+                return function(*arguments)
+            out = None if mapping else function(*arguments)
+            monkeypatch.setattr(owner, name, function)
+            remove_files(corpus, ["d.ogg"])
+            return function(*arguments) if mapping else out
+
+        monkeypatch.setattr(owner, name, called)
+
+    mapped = shelves.Shelves.mapped
+    if at == "tables":
+        then("_snapshot", shelves)
+    elif at == "sizes":
+        then("_check_sizes", shelves)
+    else:
+        then("mapped", shelves.Shelves)
+    look(corpus)
+    assert (corpus / "looks-2.f16").exists()
+    assert not (corpus / "looks-1.f16").exists()
 
 
 def test_holes_are_closed(folder, corpus, monkeypatch):
@@ -709,7 +802,7 @@ def test_what_is_no_corpus_is_refused(tmp_path, folder, corpus):
 
 @pytest.mark.parametrize(
     ("version", "match"),
-    [(99, "made by a newer smalti .format 99, this one reads 1.; update smalti"), (0, "old format")],
+    [(99, "made by a newer smalti .format 99, this one reads 2.; update smalti"), (1, "old format")],
 )
 def test_another_format_is_refused(folder, corpus, version, match):
     with closing(sqlite3.connect(corpus / "corpus.sqlite")) as tables:
@@ -810,23 +903,75 @@ def test_tags_and_licences(folder, tmp_path):
     assert info.tags["rain"] == 2
 
 
+def test_the_genre_of_a_file_stays_its_tag_wherever_it_is_built_from(folder, tmp_path):
+    def tags():
+        return next(one.tags for one in list_files(tmp_path / "c") if one.path.endswith("said.flac"))
+
+    with soundfile.SoundFile(folder / "rain" / "light" / "said.flac", "w", SR, 1) as file:
+        file.genre = "Ambient"
+        file.write(np.full(999, 0.1))
+    build(folder / "rain", tmp_path / "c")
+    assert tags() == ("light", "Ambient")
+    # From a wider folder, a narrower one, after a touch, and elsewhere.
+    build(folder, tmp_path / "c", tags=("wet",))
+    assert tags() == ("rain", "light", "Ambient", "wet")
+    build(folder / "rain" / "light", tmp_path / "c")
+    assert tags() == ("rain", "light", "Ambient", "wet")
+    os.utime(folder / "rain" / "light" / "said.flac", ns=(5, 5))
+    build(folder, tmp_path / "c")
+    assert tags() == ("rain", "light", "Ambient", "wet")
+    (folder / "rain" / "light" / "said.flac").rename(folder / "wind" / "said.flac")
+    build(folder, tmp_path / "c")
+    assert tags() == ("wind", "Ambient", "wet")
+
+
+def index_of(keys):
+    """What tests search with: something that says what it was made of."""
+    return b"index of %d" % len(keys)
+
+
 def test_an_index_is_used_only_if_it_is_whole(folder, tmp_path, rng, monkeypatch):
-    monkeypatch.setattr(collecting, "INDEXED_FROM", 10)
+    monkeypatch.setattr(collecting, "EXACT_BELOW", 10)
     name = tmp_path / "c.corpus"
-    build(folder, name, index=lambda keys: b"index of %d" % len(keys))
-    shelf = open_corpus(name)
-    assert shelf.index == b"index of %d" % shelf.n_rows
-    assert shelf.index_rows == shelf.n_rows
+    build(folder, name, index=index_of)
+    assert open_corpus(name).index.read() == b"index of %d" % len(open_corpus(name).corpus.rows)
     put(folder / "new.wav", noise(rng))
     build(folder, name)
-    shelf = open_corpus(name)
-    assert shelf.index_rows < shelf.n_rows
+    assert open_corpus(name).index is None
+    build(folder, name, index=index_of)
+    index = open_corpus(name).index
+    assert index.read() == b"index of %d" % len(open_corpus(name).corpus.rows)
     (name / "index-1.bin").write_bytes(b"index of something")
-    assert open_corpus(name).index is None
-    build(folder, name, index=lambda keys: b"index of %d" % len(keys))
-    assert open_corpus(name).index_rows == shelf.n_rows
+    assert index.read() is None
     (name / "index-1.bin").unlink()
-    assert open_corpus(name).index is None
+    assert open_corpus(name).index.read() is None
+    build(folder, name, index=index_of)
+    assert open_corpus(name).index.read() is not None
+
+
+def test_an_index_is_made_again_of_what_is_left(folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(collecting, "EXACT_BELOW", 10)
+    name = tmp_path / "c.corpus"
+    build(folder, name, index=index_of)
+    before = (name / "index-1.bin").read_bytes()
+    remove_files(name, ["d.ogg"], index=index_of)
+    shelf = open_corpus(name)
+    assert shelf.index.path == name / "index-2.bin"
+    assert shelf.index.read() == b"index of %d" % shelf.corpus.n_atoms != before
+    # What leaves few holes leaves the index, too.
+    remove_files(name, ["b.flac"], index=None)
+    assert open_corpus(name).index == shelf.index
+
+
+def test_a_corpus_has_an_index_where_it_is_searched_with_one(folder, tmp_path, monkeypatch):
+    assert collecting.EXACT_BELOW == search.EXACT_BELOW
+    build(folder, tmp_path / "c")
+    n_frames = corpus_info(tmp_path / "c").n_frames
+    for below, stages in ((n_frames, []), (n_frames - 1, ["indexing"])):
+        monkeypatch.setattr(collecting, "EXACT_BELOW", below)
+        steps = list(build_corpus([folder], tmp_path / "c", sr=SR, index=index_of))
+        assert [step.stage for step in steps if step.stage not in ("looking", "analysing", "done")] == stages
+        assert (open_corpus(tmp_path / "c").index is None) == (not stages)
 
 
 def test_progress_goes_on_within_a_file_and_ends_at_all(folder, tmp_path, monkeypatch):

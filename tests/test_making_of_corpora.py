@@ -286,9 +286,8 @@ def test_an_index_of_all_frames_is_used_and_one_of_some_is_not(folder, run, make
     from smalti import collecting, search, searching
 
     # As if a corpus of some hundred frames were a large one.
-    for module in (making, searching, search):
+    for module in (making, searching, search, collecting):
         monkeypatch.setattr(module, "EXACT_BELOW", 10)
-    monkeypatch.setattr(collecting, "INDEXED_FROM", 10)
     assert run("corpus", "build", "s", "-o", "c", "--sr", SR).code == 0
     with_index = report_of(make("--json"))
     assert with_index["corpus"]["index"] is True
@@ -297,3 +296,27 @@ def test_an_index_of_all_frames_is_used_and_one_of_some_is_not(folder, run, make
     without = report_of(make("--json"))
     assert without["corpus"]["index"] is False
     assert without["fit"] == pytest.approx(with_index["fit"], abs=0.05)
+    # Once a part is taken out, what is left has one of its own.
+    assert run("corpus", "build", "s", "-o", "c").code == 0
+    assert report_of(make("--json"))["corpus"]["index"] is True
+    assert run("corpus", "remove", "c", "rain/a.wav").code == 0
+    assert len(list((folder / "c.corpus").glob("index-2*"))) == 1
+    assert report_of(make("--json"))["corpus"]["index"] is True
+
+
+def test_an_index_is_read_only_to_be_searched_with(folder, run, make, monkeypatch):
+    from smalti import collecting, shelves
+
+    monkeypatch.setattr(collecting, "EXACT_BELOW", 10)
+    assert run("corpus", "build", "s", "-o", "c", "--sr", SR).code == 0
+    assert list((folder / "c.corpus").glob("index-*"))
+
+    def refuse(_):
+        raise AssertionError("nobody searches with it")
+
+    monkeypatch.setattr(shelves.StoredIndex, "read", refuse)
+    # So few frames are all looked at.
+    assert report_of(make("--json"))["corpus"]["index"] is False
+    monkeypatch.setattr(making, "EXACT_BELOW", 10)
+    monkeypatch.setattr(making, "find_spec", lambda _: None)
+    assert report_of(make("--json"))["corpus"]["index"] is False

@@ -49,15 +49,24 @@ class Same(NamedTuple):
 
     found: Found
     row: FileRow
-    tags: tuple[str, ...]
+
+
+class Spoilt(NamedTuple):
+    """A segment of a file cannot be used."""
+
+    found: Found
+    attempt: int
+    fault: str
 
 
 class Failed(NamedTuple):
+    """A file cannot be read, whatever came of it before."""
+
     found: Found
     fault: str
 
 
-Made = Part | Read | Same | Failed
+Made = Part | Spoilt | Read | Same | Failed
 
 
 class _Crashed(NamedTuple):
@@ -67,7 +76,8 @@ class _Crashed(NamedTuple):
 class Workers:
     """Threads that look into files, each of which comes to be `Same` or `Failed`, or `Part` by part and `Read`.
 
-    A file that changes while it is read is read once more: its parts come again, of a later attempt.
+    Of a file that is `Read`, as many parts as that says come before or after it, each as `Part` or `Spoilt`. A file
+    that changes while it is read is read once more: its parts come again, of a later attempt.
     """
 
     def __init__(
@@ -149,9 +159,9 @@ class Workers:
                         return
                     found, attempt, piece, share = task
                     try:
-                        made: Part | Failed = Part(found, attempt, analysed(piece, self._sr), share)
+                        made: Part | Spoilt = Part(found, attempt, analysed(piece, self._sr), share)
                     except ValueError as error:
-                        made = Failed(found, f"cannot use {found.path}: {error}")
+                        made = Spoilt(found, attempt, f"cannot use {found.path}: {error}")
                     self._put(self._made, made)
                 if self._stop.is_set():
                     return
@@ -170,7 +180,7 @@ class Workers:
         if (row := self._known.get(found.name)) is not None and not row.fault:
             sha256 = file_sha256(found.path)
             if sha256 == row.sha256:
-                self._put(self._made, Same(found, row, found.tags))
+                self._put(self._made, Same(found, row))
                 return
         if any(row.size == found.size and not row.fault for row in list(self._gone.values())):
             sha256 = sha256 or file_sha256(found.path)
@@ -179,17 +189,23 @@ class Workers:
                 if moved is not None:
                     del self._gone[moved.id]
             if moved is not None:
-                self._put(self._made, Same(found, moved, _tags(found, AudioStream(found.path))))
+                self._put(self._made, Same(found, moved))
                 return
         for attempt in range(2):
             before = _status(found)
-            stream = AudioStream(found.path, sr=self._sr)
             n_parts = length = 0
-            for piece in pieces(stream):
-                n_parts, length = n_parts + 1, piece.begin + piece.samples.shape[1]
-                promised = stream.promised_s * self._sr
-                share = min(1.0, length / promised) if promised else 0.0
-                self._put(self._pieces, (found, attempt, piece, share))
+            try:
+                stream = AudioStream(found.path, sr=self._sr)
+                for piece in pieces(stream):
+                    n_parts, length = n_parts + 1, piece.begin + piece.samples.shape[1]
+                    promised = stream.promised_s * self._sr
+                    share = min(1.0, length / promised) if promised else 0.0
+                    self._put(self._pieces, (found, attempt, piece, share))
+            except AudioFileError:
+                # Half written, it may be no audio yet.
+                if _status(found) == before:
+                    raise
+                continue
             sha256 = file_sha256(found.path)
             if _status(found) == before:
                 row = FileRow(
@@ -201,7 +217,8 @@ class Workers:
                     channels=stream.channels,
                     duration_s=length / self._sr,
                     licence=stream.said.get("license", "") or stream.said.get("copyright", ""),
-                    tags=as_json(_tags(found, stream)),
+                    genre=stream.said.get("genre", "").strip(),
+                    tags=as_json(found.tags),
                     warnings=as_json(stream.warnings),
                 )
                 self._put(self._made, Read(found, attempt, n_parts, row))
@@ -211,11 +228,6 @@ class Workers:
 
 class _Stopped(Exception):
     """The build was stopped while a thread waited to hand on what it had."""
-
-
-def _tags(found: Found, stream: AudioStream) -> tuple[str, ...]:
-    genre = stream.said.get("genre", "").strip()
-    return (*found.tags, *((genre,) if genre and genre not in found.tags else ()))
 
 
 def _status(found: Found) -> tuple[int, int]:

@@ -10,14 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.progress import TextColumn
 
 from smalti._checks import check_real
 from smalti.choosing import Filters
-from smalti.collecting import Built, build_corpus, remove_files
+from smalti.collecting import Built, Index, build_corpus, remove_files
 from smalti.errors import CorpusError
 from smalti.lending import CorpusInfo, Listed, corpus_info, list_files, verify_corpus
 from smalti.making import report_json
@@ -153,7 +151,7 @@ def build(
                 if step.stage == "waiting" and not waited:
                     waited = True
                     print(line(f"smalti: another build is writing {name}; waiting"), file=sys.stderr)
-                if step.stage in ("analysing", "compacting"):
+                if step.stage in ("analysing", "compacting", "indexing"):
                     if task is None:
                         # What was there already took no time, and is not to be reckoned with.
                         task = shown.add_task("analysing", total=step.total_bytes, completed=step.done_bytes, sound="")
@@ -172,7 +170,7 @@ def build(
         print(line(_sentence(name, built)))
 
 
-def _filing() -> Callable[[NDArray[np.float16]], bytes] | None:
+def _filing() -> Index | None:
     """What makes a search index of keys, if the extra `corpus` is installed: without one, all of them are looked at."""
     if find_spec("faiss") is None:
         return None
@@ -297,7 +295,8 @@ def remove(
     A build of their folder takes them in again. To leave files out of a mosaic,
     there is --exclude.
     """
-    removed = remove_files(name, pattern, waiting=_once(f"another build is writing {corpus_path(name)}; waiting"))
+    waiting = _once(f"another build is writing {corpus_path(name)}; waiting")
+    removed = remove_files(name, pattern, waiting=waiting, index=_filing())
     if not quiet:
         for path in removed[:NAMED]:
             print(line(f"removed {path}"))

@@ -1,4 +1,4 @@
-"""From folders of recordings to a corpus on disk, and from that to a `Corpus` to make mosaics of.
+"""From folders of recordings to a corpus on disk; `smalti.lending` makes of that what mosaics are made of.
 
 Files are read and analysed on every core by threads, which only ever hold a few segments of two minutes; one writer,
 the caller's thread, puts what they made on the shelves. What is stored is what is analysed: the sound in 16 bits, so
@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smalti._checks import Floats, check_rate
-from smalti.analysing import Failed, Found, Made, Part, Read, Same, Workers
+from smalti.analysing import Failed, Found, Made, Part, Read, Same, Spoilt, Workers
 from smalti.audio import StrPath, find_audio
 from smalti.choosing import check_pattern, meets
 from smalti.corpus import hop_at
 from smalti.errors import CorpusError
 from smalti.lending import list_files, listed_files
 from smalti.levels import gated_loudness
+from smalti.search import EXACT_BELOW
 from smalti.shelves import (
     DiskFull,
     FileRow,
@@ -38,8 +39,10 @@ from smalti.shelves import (
 COMMIT_BYTES, COMMIT_FILES = 1 << 25, 500
 # Where more than this share of the arrays is of files that are not in the corpus any more, they are written anew.
 MOST_HOLES = 1 / 3
-# A corpus has an index to search by from so many frames on.
-INDEXED_FROM = 20_000
+
+
+# Makes of the keys (R, D) of a large corpus what it is searched with.
+Index = Callable[[NDArray[np.float16]], bytes]
 
 
 # Building
@@ -68,7 +71,7 @@ class Progress:
 
     Attributes
     ----------
-    stage : "waiting" for another build, "looking" for files, "analysing", "compacting" or "done".
+    stage : "waiting" for another build, "looking" for files, "analysing", "compacting", "indexing" or "done".
     done_files, total_files, done_bytes, total_bytes : of the files that were found.
     done_s : seconds of sound analysed. total_s : what all that is to be analysed may come to, judging by its size.
     path : the file that was worked on last.
@@ -93,7 +96,7 @@ def build_corpus(
     sr: int | None = None,
     tags: Sequence[str] = (),
     licence: str = "",
-    index: Callable[[NDArray[np.float16]], bytes] | None = None,
+    index: Index | None = None,
 ) -> Generator[Progress, None, None]:
     """Analyse the sound files of `folders` into the corpus `name`, or bring it up to date.
 
@@ -180,12 +183,13 @@ def _name(place: str, base: str) -> bytes:
 
 @dataclass
 class _Open:
-    """A file some of whose segments have come."""
+    """A file some of whose segments have come, by one attempt at reading it."""
 
     attempt: int
     id: int
     parts: dict[int, SegmentRow] = field(default_factory=dict)
     powers: dict[int, Floats] = field(default_factory=dict)
+    faults: list[str] = field(default_factory=list)
     read: Read | None = None
 
 
@@ -199,7 +203,7 @@ class _Build:
         roots: Sequence[str],
         tags: tuple[str, ...],
         licence: str,
-        index: Callable[[NDArray[np.float16]], bytes] | None,
+        index: Index | None,
     ) -> None:
         self._writer, self._found, self._tags, self._licence, self._index = writer, found, tags, licence, index
         files = writer.shelves.files
@@ -210,7 +214,7 @@ class _Build:
         self._unreadable = dict[str, str]()
         self._warnings = list[str]()
         self._open = dict[bytes, _Open]()
-        self._since_commit = 0
+        self._since_commit = self._todo_bytes = 0
         self._counted = dict[bytes, int]()
         self._progress = Progress("analysing", total_files=len(found), total_bytes=sum(f.size for f in found.values()))
 
@@ -249,7 +253,9 @@ class _Build:
             workers.stop()
         for share in compacted(self._writer):
             yield replace(self._progress, stage="compacting", done_bytes=round(share * self._progress.total_bytes))
-        self._write_index()
+        if self._index is not None and wants_index(self._writer):
+            yield replace(self._progress, stage="indexing", path="")
+            write_index(self._writer, self._index)
         built = replace(self._built, unreadable=self._unreadable, warnings=tuple(self._warnings))
         yield replace(self._progress, stage="done", path="", built=built)
 
@@ -260,18 +266,20 @@ class _Build:
             if row is None or row.fault or (row.size, row.mtime_ns) != (found.size, found.mtime_ns):
                 yield found
                 continue
-            self._keep(row, found, found.tags)
+            self._keep(row, found)
             self._built = replace(self._built, unchanged=self._built.unchanged + 1)
             self._done(found)
 
-    def _keep(self, row: FileRow, found: Found, tags: Sequence[str]) -> None:
+    def _keep(self, row: FileRow, found: Found) -> None:
         """A file's row is as it was, but for where and when it was found, and for what the user says of it."""
+        # Built from a folder within the one it was built from before, a file keeps the tags it had.
+        narrower = row.path == found.name and set(found.tags) <= set(from_json(row.tags))
         kept = replace(
             row,
             path=found.name,
             size=found.size,
             mtime_ns=found.mtime_ns,
-            tags=row.tags if set(tags) <= set(from_json(row.tags)) and row.path == found.name else as_json(tags),
+            tags=row.tags if narrower else as_json(found.tags),
             given=_joined(from_json(row.given), self._tags),
             given_licence=self._licence or row.given_licence,
         )
@@ -291,26 +299,34 @@ class _Build:
 
     def _take(self, made: Made) -> None:
         found = made.found
-        if isinstance(made, Part):
-            self._shelve(made)
-        elif isinstance(made, Read):
-            self._opened(found, made.attempt).read = made
-        elif isinstance(made, Failed):
-            if str(found.path) in self._unreadable:  # by an earlier segment
-                return
-            self._unreadable[str(found.path)] = made.fault
-            self._open.pop(found.name, None)
-            known = self._known.get(found.name)
-            id_ = known.id if known else self._new_id()
-            self._writer.forget([id_])
-            self._writer.add(
-                FileRow(id_, found.name, found.size, found.mtime_ns, tags=as_json(found.tags), fault=made.fault)
-            )
-            self._finish(found)
-        else:
+        if isinstance(made, Same):
             self._recognise(made)
-        if found.name in self._open and str(found.path) not in self._unreadable:
+        elif str(found.path) in self._unreadable:
+            # Segments that were on their way when it failed.
+            return
+        elif isinstance(made, Failed):
+            self._fail(found, made.fault)
+        else:
+            of = self._opened(found, made.attempt)
+            if made.attempt < of.attempt:
+                return
+            if isinstance(made, Read):
+                of.read = made
+            elif isinstance(made, Spoilt):
+                of.faults.append(made.fault)
+            else:
+                self._shelve(of, made)
             self._complete(found)
+
+    def _fail(self, found: Found, fault: str) -> None:
+        """List a file as unreadable."""
+        self._unreadable[str(found.path)] = fault
+        self._open.pop(found.name, None)
+        known = self._known.get(found.name)
+        id_ = known.id if known else self._new_id()
+        self._writer.forget([id_])
+        self._writer.add(FileRow(id_, found.name, found.size, found.mtime_ns, tags=as_json(found.tags), fault=fault))
+        self._finish(found)
 
     def _new_id(self) -> int:
         self._writer.next_id += 1
@@ -324,10 +340,7 @@ class _Build:
             of = self._open[found.name] = _Open(attempt, known.id if known else self._new_id())
         return of
 
-    def _shelve(self, part: Part) -> None:
-        of = self._opened(part.found, part.attempt)
-        if part.attempt < of.attempt:
-            return
+    def _shelve(self, of: _Open, part: Part) -> None:
         # Keys, levels and looks have their rows in common, and those are counted with the looks.
         kinds = ("keys", "levels", "looks", "samples")
         at = {kind: self._writer.append(kind, part.made.arrays[kind]) for kind in kinds}
@@ -340,7 +353,10 @@ class _Build:
     def _complete(self, found: Found) -> None:
         """Make a file part of the corpus if all of it has come."""
         of = self._open[found.name]
-        if of.read is None or len(of.parts) < of.read.n_parts:
+        if of.read is None or len(of.parts) + len(of.faults) < of.read.n_parts:
+            return
+        if of.faults:
+            self._fail(found, of.faults[0])
             return
         del self._open[found.name]
         loudness = gated_loudness(np.concatenate([of.powers[n] for n in range(of.read.n_parts)]))
@@ -364,7 +380,7 @@ class _Build:
         if replaced is not None and replaced.id != made.row.id:
             self._writer.forget([replaced.id])
         moved = made.row.path != made.found.name
-        self._keep(made.row, made.found, made.tags)
+        self._keep(made.row, made.found)
         self._built = replace(
             self._built,
             moved=self._built.moved + moved,
@@ -393,12 +409,6 @@ class _Build:
             "is kept: free some and run the same command again"
         )
 
-    def _write_index(self) -> None:
-        shelves = self._writer.current()
-        about = shelves.about
-        if self._index is not None and about.rows >= INDEXED_FROM and about.index_rows != about.rows:
-            self._writer.write_index(self._index(shelves.mapped("keys")))
-
 
 def _joined(texts: Sequence[str], more: Sequence[str]) -> str:
     return as_json(dict.fromkeys((*texts, *more)))
@@ -420,12 +430,30 @@ def compacted(writer: Writer) -> Iterator[float]:
         yield from writer.compact()
 
 
-def remove_files(name: StrPath, patterns: Sequence[str], *, waiting: Callable[[], None] = lambda: None) -> list[str]:
+def wants_index(writer: Writer) -> bool:
+    """Whether a corpus is so large that it is searched with an index, and has none of all its rows."""
+    shelves = writer.current()
+    return shelves.about.rows > EXACT_BELOW and not (shelves.index and shelves.index.seems_whole())
+
+
+def write_index(writer: Writer, index: Index) -> None:
+    """Give a corpus the search index that `index` makes of its keys."""
+    writer.write_index(index(writer.current().mapped("keys")))
+
+
+def remove_files(
+    name: StrPath,
+    patterns: Sequence[str],
+    *,
+    waiting: Callable[[], None] = lambda: None,
+    index: Index | None = None,
+) -> list[str]:
     """Take the files out of a corpus that meet one of `patterns`; see `smalti.choosing.Filters`.
 
     Parameters
     ----------
     waiting : called a few times a second while another process writes the corpus; may raise.
+    index : see `build_corpus`; what is left is searched with a new one if it is written anew.
 
     Returns
     -------
@@ -452,6 +480,8 @@ def remove_files(name: StrPath, patterns: Sequence[str], *, waiting: Callable[[]
             writer.commit()
             for _ in compacted(writer):
                 pass
+            if index is not None and wants_index(writer):
+                write_index(writer, index)
         finally:
             writer.close()
     finally:

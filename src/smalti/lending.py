@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from smalti.choosing import Filters, Limit, limits_of, unmet, weights_of
 from smalti.corpus import HOP_S, Corpus
 from smalti.errors import CorpusError
 from smalti.segmenting import decoded
-from smalti.shelves import FORMAT, KINDS, SegmentRow, Shelves, damaged, from_json, read_index, read_shelves
+from smalti.shelves import FORMAT, SegmentRow, Shelves, StoredIndex, damaged, from_json, read_mapped, read_shelves
 from smalti.stft import StftParams
 from smalti.views import MIDDLE_S
 
@@ -65,7 +66,7 @@ def listed_files(shelves: Shelves) -> list[Listed]:
             channels=row.channels,
             size=row.size,
             sha256=row.sha256,
-            tags=tuple(dict.fromkeys((*from_json(row.tags), *from_json(row.given)))),
+            tags=tuple(dict.fromkeys(filter(None, (*from_json(row.tags), row.genre, *from_json(row.given))))),
             licence=row.licence or row.given_licence,
             warnings=from_json(row.warnings),
             fault=row.fault,
@@ -131,11 +132,18 @@ def corpus_info(name: StrPath) -> CorpusInfo:
         duration_s=sum(one.duration_s for one in usable),
         quietest_lufs=min(levels, default=None),
         loudest_lufs=max(levels, default=None),
-        n_bytes=sum(file.stat().st_size for file in shelves.folder.iterdir() if file.is_file()),
+        n_bytes=sum(map(_size, shelves.folder.iterdir())),
         holes=1 - n_frames / shelves.about.rows if shelves.about.rows else 0.0,
         tags=dict(sorted(Counter(tag for one in usable for tag in one.tags).items())),
         licences=dict(sorted(Counter(one.licence for one in usable).items())),
     )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except FileNotFoundError:  # a build that comes to an end just now removes what it has replaced
+        return 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,10 +156,16 @@ class Shelved(Sequence[Floats]):
     def __len__(self) -> int:
         return len(self.segments)
 
-    def __getitem__(self, i):  # type: ignore[no-untyped-def]
-        if isinstance(i, slice):
-            return tuple(self[j] for j in range(*i.indices(len(self))))
-        segment = self.segments[i]
+    @overload
+    def __getitem__(self, which: int) -> Floats: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> tuple[Floats, ...]: ...
+
+    def __getitem__(self, which: int | slice) -> Floats | tuple[Floats, ...]:
+        if isinstance(which, slice):
+            return tuple(self[i] for i in range(*which.indices(len(self))))
+        segment = self.segments[which]
         return decoded(self.samples[segment.span("samples")].reshape(segment.channels, segment.length), segment.step)
 
 
@@ -169,8 +183,7 @@ class Shelf:
     limits : how much of the mosaic some of them may be.
     missing, changed : files that are not where they were, or not as they were. Their sound is in the corpus.
     warnings : sentences about that.
-    index, index_rows : what `build_corpus`'s `index` made of the first so many of all rows of the corpus, whatever
-        passes, or None; see `Corpus.rows`. n_rows : how many rows there are.
+    index : what `build_corpus`'s `index` made of all rows of the corpus, whatever passes, or None; see `Corpus.rows`.
     """
 
     folder: Path
@@ -181,9 +194,7 @@ class Shelf:
     missing: tuple[Path, ...]
     changed: tuple[Path, ...]
     warnings: tuple[str, ...]
-    index: bytes | None
-    index_rows: int
-    n_rows: int
+    index: StoredIndex | None
 
 
 def open_corpus(
@@ -207,7 +218,7 @@ def open_corpus(
     CorpusError : if there is none, it is damaged or of another format, or nothing in it passes.
     ValueError, TypeError : if weights or limits are out of range, or speak of what is not there.
     """
-    shelves = read_shelves(name)
+    shelves, arrays = read_mapped(name)
     listed, filters = listed_files(shelves), filters or Filters()
     usable = [one for one in listed if not one.fault]
     used = tuple(one for one in usable if filters.passes(one))
@@ -220,7 +231,6 @@ def open_corpus(
         raise damaged(shelves.folder, "a file has no segments")
     counts = [segment.n_rows for segment in segments]
     rows = np.concatenate([np.arange(segment.row, segment.row + segment.n_rows) for segment in segments])
-    arrays = {kind: shelves.mapped(kind) for kind in KINDS}
     for segment in segments:
         for kind in ("levels", "keys"):
             shelves.check_segment(segment, kind, arrays[kind])
@@ -256,9 +266,7 @@ def open_corpus(
         missing=missing,
         changed=changed,
         warnings=(*unmet(usable, filters), *_said(shelves, missing, changed)),
-        index=read_index(shelves),
-        index_rows=shelves.about.index_rows,
-        n_rows=shelves.about.rows,
+        index=shelves.index,
     )
 
 
@@ -326,10 +334,9 @@ def verify_corpus(name: StrPath) -> Verdict:
     ------
     CorpusError : if there is none, it is of another format, or it is damaged so that it cannot be opened at all.
     """
-    shelves = read_shelves(name)
+    shelves, arrays = read_mapped(name)
     said, n_bytes = list[str](), 0
-    for kind in KINDS:
-        array = shelves.mapped(kind)
+    for kind, array in arrays.items():
         for segment in shelves.segments:
             n_bytes += array[segment.span(kind)].nbytes
             try:

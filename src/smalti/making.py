@@ -14,6 +14,7 @@ import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
@@ -261,13 +262,11 @@ def _read_corpus(
 
 def _with_index(shelf: Shelf) -> Corpus:
     """The corpus with its search index, where there is one of all its frames and it is worth reading."""
-    if shelf.index is None or shelf.index_rows != shelf.n_rows or shelf.corpus.n_atoms <= EXACT_BELOW:
+    # Without faiss, looking at all finds as much, and takes longer.
+    if shelf.index is None or shelf.corpus.n_atoms <= EXACT_BELOW or find_spec("faiss") is None:
         return shelf.corpus
-    try:
-        return replace(shelf.corpus, index=unpacked(np.frombuffer(shelf.index, np.uint8)))
-    except ImportError:
-        # Looking at all finds as much, and takes longer.
-        return shelf.corpus
+    data = shelf.index.read()
+    return shelf.corpus if data is None else replace(shelf.corpus, index=unpacked(np.frombuffer(data, np.uint8)))
 
 
 def _lost_above(sr: int, target: Recording, sources: Sequence[Recording], *, chosen: bool) -> Iterator[str]:

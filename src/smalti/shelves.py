@@ -32,7 +32,7 @@ from smalti.errors import CorpusError
 from smalti.views import n_bands
 
 ENDING = ".corpus"
-FORMAT = 1
+FORMAT = 2
 TABLES, LOCK = "corpus.sqlite", "lock.sqlite"
 # What SQLite files are known by: "smlt".
 APPLICATION = 0x736D6C74
@@ -105,6 +105,34 @@ class About:
 
 
 @dataclass(frozen=True)
+class StoredIndex:
+    """A search index that lies beside the arrays, a quarter as large as the looks; for who searches with it to read.
+
+    Attributes
+    ----------
+    path : of its file. n_bytes, crc : its size and checksum.
+    """
+
+    path: Path
+    n_bytes: int
+    crc: int
+
+    def seems_whole(self) -> bool:
+        """Whether it is there and of its size."""
+        with suppress(OSError):
+            return self.path.stat().st_size == self.n_bytes
+        return False
+
+    def read(self) -> bytes | None:
+        """What `smalti.collecting.build_corpus`'s `index` made, if it is whole, and else None."""
+        try:
+            data = self.path.read_bytes()
+        except OSError:
+            return None
+        return data if len(data) == self.n_bytes and zlib.crc32(data) == self.crc else None
+
+
+@dataclass(frozen=True)
 class FileRow:
     """One file.
 
@@ -113,8 +141,8 @@ class FileRow:
     id : int. path : as bytes; relative to the corpus's folder or absolute.
     size, mtime_ns : when it was read. sha256 : hex digest, "" if it could not be read.
     sr, channels : its own. duration_s : seconds. loudness : LUFS, None for silence.
-    licence, given_licence : as the file says, and as the user says; or "".
-    tags, given, warnings : JSON lists of texts: tags by folders and genre, tags by the user, what was not as expected.
+    licence, given_licence : as the file says, and as the user says; or "". genre : as the file says, or "".
+    tags, given, warnings : JSON lists of texts: tags by folders, tags by the user, what was not as expected.
     fault : why it cannot be used, or "".
     """
 
@@ -129,6 +157,7 @@ class FileRow:
     loudness: float | None = None
     licence: str = ""
     given_licence: str = ""
+    genre: str = ""
     tags: str = "[]"
     given: str = "[]"
     warnings: str = "[]"
@@ -217,6 +246,14 @@ class Shelves:
         # As a plain array, of which parts are taken several times as fast.
         return array.view(np.ndarray)
 
+    @property
+    def index(self) -> StoredIndex | None:
+        """The search index, if there is one of all rows."""
+        about = self.about
+        if not about.index_rows or about.index_rows != about.rows:
+            return None
+        return StoredIndex(self.folder / about.index_name, about.index_bytes, about.index_crc)
+
     def check_segment(self, segment: SegmentRow, kind: str, array: NDArray[Any]) -> None:
         """Refuse a segment whose part of an array is not what was written."""
         if crc_of(array[segment.span(kind)]) != segment.crc(kind):
@@ -293,15 +330,26 @@ def read_shelves(name: str | os.PathLike[str]) -> Shelves:
     ------
     CorpusError : if there is none, or it is damaged, unfinished, or of another format.
     """
+    return read_mapped(name)[0]
+
+
+def read_mapped(name: str | os.PathLike[str]) -> tuple[Shelves, dict[str, NDArray[Any]]]:
+    """A corpus's tables and the arrays that they speak of, see `read_shelves` and `Shelves.mapped`.
+
+    Once they are mapped, arrays stay what they are, even if the corpus is compacted meanwhile.
+    """
     folder = corpus_path(name)
     _check_is_corpus(folder)
-    for _ in range(5):
+    while True:
         shelves = _snapshot(folder)
-        # A build that comes to an end just now may have replaced the arrays since.
-        if all((folder / shelves.about.name(kind)).exists() for kind in KINDS):
-            break
-    _check_sizes(shelves)
-    return shelves
+        try:
+            _check_sizes(shelves)
+            return shelves, {kind: shelves.mapped(kind) for kind in KINDS}
+        except CorpusError:
+            # A build that comes to an end just now may have put others in the place of the arrays. As that takes
+            # longer than this, it will not happen again and again.
+            if _snapshot(folder).about.generation == shelves.about.generation:
+                raise
 
 
 def _check_is_corpus(folder: Path) -> None:
@@ -385,8 +433,12 @@ def _check_format(folder: Path, tables: sqlite3.Connection) -> None:
 
 def _rows(folder: Path, tables: sqlite3.Connection, kind: type[Any], table: str, order: str) -> list[Any]:
     columns = ", ".join(f'"{field.name}"' for field in fields(kind))
+    texts = [n for n, field in enumerate(fields(kind)) if field.type is str]
     out = []
     for *values, check in tables.execute(f'SELECT {columns}, "check" FROM {table} ORDER BY {order}'):
+        for n in texts:
+            if isinstance(values[n], bytes):
+                values[n] = values[n].decode("utf-8", "surrogatepass")
         row = kind(*values)
         if check_of(row) != check:
             raise damaged(folder / TABLES, f"a row of {table} is not what was written")
@@ -407,16 +459,6 @@ def _check_sizes(shelves: Shelves) -> None:
             span = segment.span(kind)
             if not 0 <= span.start <= span.stop <= about.extent(kind):
                 raise damaged(folder / TABLES, "a segment lies outside its array")
-
-
-def read_index(shelves: Shelves) -> bytes | None:
-    """The search index and only if it is whole; how much it covers is `About.index_rows`. None if there is none."""
-    about = shelves.about
-    try:
-        data = (shelves.folder / about.index_name).read_bytes() if about.index_rows else b""
-    except OSError:
-        return None
-    return data if data and len(data) == about.index_bytes and zlib.crc32(data) == about.index_crc else None
 
 
 # Writing
@@ -565,12 +607,11 @@ class Writer:
                 for kind, counted in (("looks", "rows"), ("samples", "samples")):
                     self._spoken[counted] = max(self._spoken[counted], row.span(kind).stop)
 
-    def forget(self, ids: Iterable[int], *, segments_only: bool = False) -> None:
-        """Say that files, or their segments alone, are not in the corpus."""
+    def forget(self, ids: Iterable[int]) -> None:
+        """Say that files are not in the corpus."""
         for id_ in ids:
             self._said.append(("DELETE FROM segments WHERE file = ?", (id_,)))
-            if not segments_only:
-                self._said.append(("DELETE FROM files WHERE id = ?", (id_,)))
+            self._said.append(("DELETE FROM files WHERE id = ?", (id_,)))
 
     def commit(self) -> None:
         """Make it so, all of it or, if that fails, nothing."""
@@ -682,8 +723,18 @@ _NO_INDEX = {"index_bytes": 0, "index_crc": 0, "index_rows": 0}
 
 
 def _inserted(table: str, row: Row) -> tuple[str, Sequence[Any]]:
-    values = (*_values(row), check_of(row))
+    values = (*map(_storable, _values(row)), check_of(row))
     return f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(values))})", values
+
+
+def _storable(value: Any) -> Any:
+    """Texts that SQLite does not take, since there is the name of a file in them that is no text, as bytes."""
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            return value.encode("utf-8", "surrogatepass")
+    return value
 
 
 def _sync_folder(folder: Path) -> None:
