@@ -875,7 +875,7 @@ def test_filters_weights_and_limits(folder, corpus):
     np.testing.assert_array_equal(shelf.weights, [1, 2, 0.5, 3])
     (limit,) = shelf.limits
     assert (limit.pattern, limit.share, list(limit.recordings)) == ("rain", 0.2, [False, True, True, False])
-    with pytest.raises(ValueError, match="weights speaks of 'snow', but no recording in use meets that"):
+    with pytest.raises(ValueError, match="weights has 'snow', which no recording in use meets"):
         open_corpus(corpus, weights={"snow": 1})
     # A corpus of some files only has atoms of these, as they were.
     part, whole = open_corpus(corpus, Filters(include=("rain",))).corpus, shelf.corpus

@@ -66,6 +66,9 @@ class Failed(NamedTuple):
     fault: str
 
 
+# How long threads are waited for that are to stop.
+_PATIENCE_S = 20.0
+
 Made = Part | Spoilt | Read | Same | Failed
 
 
@@ -94,6 +97,7 @@ class Workers:
         self._tasks, self._sr, self._known, self._gone = iter(tasks), sr, known, gone
         self._n = self._readers = n_cores()
         self._stop, self._turn = threading.Event(), threading.Lock()
+        self._threads = list[threading.Thread]()
         self._pieces = queue.Queue[tuple[Found, int, Piece, float] | None](self._n)
         self._made = queue.Queue[Made | _Crashed | None](2 * self._n)
 
@@ -101,8 +105,9 @@ class Workers:
         """Start, and give what comes, in whatever order, until all is done."""
         for work in (self._read_all, self._analyse_all):
             for _ in range(self._n):
-                # Of those that an interrupted program leaves, none is waited for: they write nothing.
-                threading.Thread(target=work, daemon=True).start()
+                thread = threading.Thread(target=work, daemon=True)
+                self._threads.append(thread)
+                thread.start()
         running = self._n
         while running:
             made = self._made.get()
@@ -114,8 +119,15 @@ class Workers:
                 yield made
 
     def stop(self) -> None:
-        """Let no thread begin anything more."""
+        """Let no thread begin anything more, and wait until what each is at is done.
+
+        A thread that is in the middle of a transform when the program ends takes it down with an abort. What lasts
+        longer than that, such as a slow disk, is not waited for: nothing is written here.
+        """
         self._stop.set()
+        until = _PATIENCE_S / max(1, len(self._threads))
+        for thread in self._threads:
+            thread.join(until)
 
     def _put(self, into: "queue.Queue[Any]", what: Any) -> None:
         """Wait until there is room, or the build is stopped."""

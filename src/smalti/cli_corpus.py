@@ -21,7 +21,7 @@ from smalti.lending import CorpusInfo, Listed, corpus_info, list_files, verify_c
 from smalti.making import report_json
 from smalti.search import inverted_file, packed
 from smalti.shelves import corpus_path
-from smalti.terminal import Stopped, Terminated, bar, line, show, table, warn, without_chatter
+from smalti.terminal import Stopped, Terminated, bar, line, once, show, table, warn, without_chatter
 
 app = typer.Typer(
     help="Keep hours of source, analysed once, to make mosaics of.\n\n"
@@ -295,24 +295,13 @@ def remove(
     A build of their folder takes them in again. To leave files out of a mosaic,
     there is --exclude.
     """
-    waiting = _once(f"another build is writing {corpus_path(name)}; waiting")
+    waiting = once(f"another build is writing {corpus_path(name)}; waiting")
     removed = remove_files(name, pattern, waiting=waiting, index=_filing())
     if not quiet:
         for path in removed[:NAMED]:
             print(line(f"removed {path}"))
         if len(removed) > NAMED:
             print(f"removed {len(removed) - NAMED} more")
-
-
-def _once(sentence: str) -> Callable[[], None]:
-    said = list[str]()
-
-    def say() -> None:
-        if not said:
-            said.append(sentence)
-            print(line(f"smalti: {sentence}"), file=sys.stderr)
-
-    return say
 
 
 @app.command()

@@ -89,3 +89,14 @@ def table(name: str, *columns: str) -> Table:
 def show(table: Table) -> None:
     # In a pipe, lines stay whole for whatever reads them. Brackets are part of names, and no markup.
     Console(width=None if sys.stdout.isatty() else 500, markup=False).print(table)
+
+
+def once(sentence: str) -> Callable[[], None]:
+    said = list[str]()
+
+    def say() -> None:
+        if not said:
+            said.append(sentence)
+            print(line(f"smalti: {sentence}"), file=sys.stderr)
+
+    return say
