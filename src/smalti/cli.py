@@ -631,21 +631,6 @@ def _collecting(said: list[str]) -> Iterator[None]:
         terminal.warn(said[-1])
 
 
-@contextmanager
-def _telling(quiet: bool) -> Iterator[None]:
-    """Say once if what takes long is that kernels are compiled."""
-    told = False
-
-    def tell() -> None:
-        nonlocal told
-        if not (told or quiet):
-            print("smalti: compiling what this needs for this machine; it takes some seconds, once", file=sys.stderr)
-        told = True
-
-    with told_of_compiling(tell):
-        yield
-
-
 def _make(
     target: Path,
     sources: list[Path],
@@ -703,7 +688,11 @@ def _make(
     steps = n_steps(settings, job.dictionary.n_atoms)
     parts = []
     clock.lap("analyse")
-    with _telling(quiet), terminal.bar(quiet, TextColumn("divergence {task.fields[divergence]}")) as bar:
+    compiles = terminal.once("compiling what this needs for this machine; it takes some seconds, once")
+    with (
+        told_of_compiling((lambda: None) if quiet else compiles),
+        terminal.bar(quiet, TextColumn("divergence {task.fields[divergence]}")) as bar,
+    ):
         task = bar.add_task("building", total=steps * job.n_solves, divergence="")
         for part in channel_jobs(job):
             divergences = []
@@ -711,6 +700,7 @@ def _make(
                 divergences.append(step.divergence)
                 bar.update(task, advance=1, divergence=f"{step.divergence:.4g}")
             clock.lap("solve")
+            bar.update(task, description="making the sound")
             parts.append(render(part, step, divergences))
             clock.lap("synthesise")
     mosaic = assemble(job, parts)

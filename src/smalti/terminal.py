@@ -3,7 +3,7 @@
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -92,6 +92,7 @@ def show(table: Table) -> None:
 
 
 def once(sentence: str) -> Callable[[], None]:
+    """What prints a sentence the first time it is called, and nothing after that."""
     said = list[str]()
 
     def say() -> None:
