@@ -142,7 +142,7 @@ def read_inputs(
     # As every command that takes nothing but a corpus has it, the ending may be left out.
     sources = [
         ended if not source.exists() and (ended := source.with_name(source.name + ENDING)).is_dir() else source
-        for source in sources
+        for source in map(Path, sources)
     ]
     corpora = [source for source in sources if is_corpus(source)]
     if corpora:
