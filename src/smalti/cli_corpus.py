@@ -174,7 +174,7 @@ def _filing() -> Index | None:
     """What makes a search index of keys, if the extra `corpus` is installed: without one, all of them are looked at."""
     if find_spec("faiss") is None:
         return None
-    return lambda keys: packed(inverted_file(keys)).tobytes()
+    return lambda keys: packed(inverted_file(keys)).data
 
 
 def _sentence(name: Path, built: Built) -> str:

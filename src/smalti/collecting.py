@@ -42,7 +42,7 @@ MOST_HOLES = 1 / 3
 
 
 # Makes of the keys (R, D) of a large corpus what it is searched with.
-Index = Callable[[NDArray[np.float16]], bytes]
+Index = Callable[[NDArray[np.float16]], bytes | memoryview]
 
 
 # Building

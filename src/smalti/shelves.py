@@ -691,7 +691,7 @@ class Writer:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
-    def write_index(self, data: bytes) -> None:
+    def write_index(self, data: bytes | memoryview) -> None:
         """Put a search index of all rows beside the arrays, whole or not at all."""
         part = self.folder / f"index-{self.about.generation}.part"
         with told(self.folder):
