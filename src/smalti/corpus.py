@@ -7,7 +7,7 @@ asked for, so that it takes little memory however long they are.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -164,7 +164,7 @@ class Corpus(Dictionary):
             names=tuple(self.names[i] for i in kept),
             params=self.params,
             sr=self.sr,
-            recordings=Some(self.recordings, tuple(kept.tolist())),
+            recordings=WhenAsked(len(kept), lambda i: self.recordings[kept[i]]),
             in_part=True,
         )
         # However narrow those that sound are; and to count their channels, all would have to be read.
@@ -189,35 +189,31 @@ class Corpus(Dictionary):
 
     def mixed_down(self) -> "Corpus":
         """The same atoms, sounding in one channel: the mono mixes."""
-        return replace(self, recordings=Heard(self.recordings, mixed_down), channels=1)
+        return replace(
+            self, recordings=WhenAsked(len(self.recordings), lambda i: mixed_down(self.recordings[i])), channels=1
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class Heard(Sequence[Floats]):
-    """Recordings as something else makes of them, each when it is asked for."""
+class WhenAsked(Sequence[Floats]):
+    """So many recordings, each what `read` makes of its number whenever it is asked for."""
 
-    recordings: Sequence[Floats]
-    how: Callable[[Floats], Floats]
-
-    def __len__(self) -> int:
-        return len(self.recordings)
-
-    def __getitem__(self, i):  # type: ignore[no-untyped-def]
-        return self.how(self.recordings[i])
-
-
-@dataclass(frozen=True, eq=False)
-class Some(Sequence[Floats]):
-    """Some of many recordings, each still read when it is asked for."""
-
-    recordings: Sequence[Floats]
-    which: tuple[int, ...]
+    n: int
+    read: Callable[[int], Floats]
 
     def __len__(self) -> int:
-        return len(self.which)
+        return self.n
 
-    def __getitem__(self, i):  # type: ignore[no-untyped-def]
-        return self.recordings[self.which[i]]
+    @overload
+    def __getitem__(self, which: int) -> Floats: ...
+
+    @overload
+    def __getitem__(self, which: slice) -> tuple[Floats, ...]: ...
+
+    def __getitem__(self, which: int | slice) -> Floats | tuple[Floats, ...]:
+        # In a range of them, numbers are checked, and counted from the end where they are negative.
+        numbers = range(self.n)[which]
+        return self.read(numbers) if isinstance(numbers, int) else tuple(map(self.read, numbers))
 
 
 def corpus_of(recordings: Sequence[Floats], sr: int, *, params: StftParams, names: Sequence[str]) -> Corpus:

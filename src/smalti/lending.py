@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from smalti._checks import Floats
 from smalti.audio import StrPath
 from smalti.choosing import Filters, Limit, limits_of, unmet, weights_of
-from smalti.corpus import HOP_S, Corpus
+from smalti.corpus import HOP_S, Corpus, WhenAsked
 from smalti.errors import CorpusError
 from smalti.segmenting import decoded
 from smalti.shelves import FORMAT, SegmentRow, Shelves, StoredIndex, damaged, from_json, read_mapped, read_shelves
@@ -146,27 +145,14 @@ def _size(file: Path) -> int:
         return 0
 
 
-@dataclass(frozen=True, eq=False)
-class Shelved(Sequence[Floats]):
+def _recordings(samples: NDArray[np.int16], segments: Sequence[SegmentRow]) -> Sequence[Floats]:
     """Recordings on a disk, each read when it is asked for."""
 
-    samples: NDArray[np.int16]
-    segments: tuple[SegmentRow, ...]
+    def read(i: int) -> Floats:
+        segment = segments[i]
+        return decoded(samples[segment.span("samples")].reshape(segment.channels, segment.length), segment.step)
 
-    def __len__(self) -> int:
-        return len(self.segments)
-
-    @overload
-    def __getitem__(self, which: int) -> Floats: ...
-
-    @overload
-    def __getitem__(self, which: slice) -> tuple[Floats, ...]: ...
-
-    def __getitem__(self, which: int | slice) -> Floats | tuple[Floats, ...]:
-        if isinstance(which, slice):
-            return tuple(self[i] for i in range(*which.indices(len(self))))
-        segment = self.segments[which]
-        return decoded(self.samples[segment.span("samples")].reshape(segment.channels, segment.length), segment.step)
+    return WhenAsked(len(segments), read)
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,7 +237,7 @@ def open_corpus(
             names=tuple(str(one.place) for one in told),
             params=params,
             sr=sr,
-            recordings=Shelved(arrays["samples"], segments),
+            recordings=_recordings(arrays["samples"], segments),
             looks=arrays["looks"],
             rows=rows,
             scales=np.ascontiguousarray(levels[:, 0]),
