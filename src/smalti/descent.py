@@ -24,9 +24,19 @@ _ALONG, _AT_MOST = 6, 30
 
 
 @careful_kernel
-def improve(  # type: ignore[no-untyped-def]
-    rows, targets, floors, firsts, counts, atoms, values, goals, euclidean, n_updates, n_newton
-):
+def improve(
+    rows: Array,
+    targets: Array,
+    floors: Array,
+    firsts: Array,
+    counts: Array,
+    atoms: Array,
+    values: Array,
+    goals: Array,
+    euclidean: bool,
+    n_updates: int,
+    n_newton: int,
+) -> None:
     """Lower the divergence of every frame over its own atoms, in place.
 
     First multiplicative updates, which are at home far from the optimum, then Newton steps: a quadratic model of the
@@ -110,7 +120,7 @@ def improve(  # type: ignore[no-untyped-def]
 
 
 @careful_kernel
-def _dot(a, b):  # type: ignore[no-untyped-def]
+def _dot(a: Array, b: Array) -> Any:
     total = a.dtype.type(0)
     for i in range(len(a)):
         total += a[i] * b[i]
@@ -118,13 +128,13 @@ def _dot(a, b):  # type: ignore[no-untyped-def]
 
 
 @careful_kernel
-def _add(out, gain, row):  # type: ignore[no-untyped-def]
+def _add(out: Array, gain: Any, row: Array) -> None:
     for i in range(len(out)):
         out[i] += gain * row[i]
 
 
 @careful_kernel
-def _descend(hessian, slopes, gains, m):  # type: ignore[no-untyped-def]
+def _descend(hessian: Array, slopes: Array, gains: Array, m: int) -> None:
     """Minimise the quadratic model over gains >= 0, in place; `slopes` become those at its minimum."""
     for _ in range(_SWEEPS):
         change, size = 0.0, 0.0
@@ -147,7 +157,7 @@ def _descend(hessian, slopes, gains, m):  # type: ignore[no-untyped-def]
 
 
 @careful_kernel
-def _along(target, model, way):  # type: ignore[no-untyped-def]
+def _along(target: Array, model: Array, way: Array) -> float:
     """How far to go, 0 to 1, from `model` along `way` so that Kullback-Leibler is least there.
 
     By its slope alone, which only rises on the way: no logarithm is needed, and rounding of the divergence does not
@@ -178,7 +188,7 @@ def _along(target, model, way):  # type: ignore[no-untyped-def]
 
 
 @careful_kernel
-def add_up(rows, floors, firsts, counts, atoms, values, out):  # type: ignore[no-untyped-def]
+def add_up(rows: Array, floors: Array, firsts: Array, counts: Array, atoms: Array, values: Array, out: Array) -> None:
     """Fill `out` (n, F) with the model of every frame; arguments as for `improve`."""
     for n in range(len(out)):
         out[n, :] = floors[n]
@@ -187,7 +197,19 @@ def add_up(rows, floors, firsts, counts, atoms, values, out):  # type: ignore[no
 
 
 @careful_kernel
-def expose(W, V, floor, firsts, counts, atoms, gains, euclidean, ratios, shown, totals):  # type: ignore[no-untyped-def]
+def expose(
+    W: Array,
+    V: Array,
+    floor: float,
+    firsts: Array,
+    counts: Array,
+    atoms: Array,
+    gains: Array,
+    euclidean: bool,
+    ratios: Array,
+    shown: Array,
+    totals: Array,
+) -> None:
     """Divergences in double precision, and what the prices of all atoms are computed from.
 
     Parameters
@@ -232,9 +254,18 @@ def expose(W, V, floor, firsts, counts, atoms, gains, euclidean, ratios, shown, 
 
 
 @careful_kernel
-def worst_price(  # type: ignore[no-untyped-def]
-    W, sums, prices, scales, within, tiny, ratios, totals, euclidean, worst
-):
+def worst_price(
+    W: Array,
+    sums: Array,
+    prices: Array,
+    scales: Array,
+    within: float,
+    tiny: float,
+    ratios: Array,
+    totals: Array,
+    euclidean: bool,
+    worst: Array,
+) -> None:
     """The largest price of any atom in each frame, <ratio, w> / sum(w), as double precision has it.
 
     Parameters
@@ -268,7 +299,7 @@ def worst_price(  # type: ignore[no-untyped-def]
 
 
 @careful_kernel
-def _price(W, sums, atom, ratios):  # type: ignore[no-untyped-def]
+def _price(W: Array, sums: Array, atom: int, ratios: Array) -> Any:
     total, row = 0.0, W[atom]
     for i in range(len(ratios)):
         total += np.float64(row[i]) * ratios[i]
@@ -276,7 +307,9 @@ def _price(W, sums, atom, ratios):  # type: ignore[no-untyped-def]
 
 
 @careful_kernel
-def enter(prices, least, firsts, counts, atoms, values, given, most):  # type: ignore[no-untyped-def]
+def enter(
+    prices: Array, least: Array, firsts: Array, counts: Array, atoms: Array, values: Array, given: Array, most: int
+) -> None:
     """Add to every frame up to `most` atoms whose price is above `least`, (n,): the highest peaks along the atoms.
 
     Neighbours in time sound alike, and one of them says what all would; the others have their turn in the next round.
@@ -310,7 +343,7 @@ def enter(prices, least, firsts, counts, atoms, values, given, most):  # type: i
 
 
 @careful_kernel
-def leave(firsts, counts, atoms, values):  # type: ignore[no-untyped-def]
+def leave(firsts: Array, counts: Array, atoms: Array, values: Array) -> None:
     """Take out of every frame what has no gain, in place."""
     for n in range(len(counts)):
         first, kept = firsts[n], 0
