@@ -35,7 +35,7 @@ from smalti.jobs import Job, may_sound
 from smalti.making import read_inputs
 from smalti.mosaicing import prepare, solve_steps
 from smalti.search import EXACT_BELOW, inverted_file
-from smalti.searching import Comparison, Entries, SearchedStep, along_diagonals, listed_steps
+from smalti.searching import Comparison, Entries, SearchedStep, along_diagonals, listed_steps, reach_of
 from smalti.steps import Step
 
 SETTINGS = replace(PRESETS["balanced"], smooth_gains_s=0.0)
@@ -144,7 +144,7 @@ def at_random(job: Job, corpus: Corpus, n_entries: int, seed: int) -> Iterator[S
     comparison, allowed = Comparison.of(job, corpus), may_sound(corpus, SETTINGS)
     rng = np.random.default_rng(seed)
     n_frames = len(comparison.V)
-    reach = max(1, round((SETTINGS.grain_length_s / corpus.hop_s - 1) / 2))
+    reach = reach_of(job)
     per_frame = n_entries / n_frames / (2 * reach + 1)
     anchors = rng.choice(np.flatnonzero(allowed), size=(n_frames, int(np.ceil(per_frame))))
     # So that there are neither more nor fewer.

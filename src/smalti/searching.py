@@ -44,6 +44,17 @@ LEAST = 1e-4
 FRAMES = 64
 
 
+def _frames_of(indptr: Integers) -> Integers:
+    """(E,) the target frame of each entry of lists."""
+    return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+
+
+def _indptr_of(kept: NDArray[np.bool_], indptr: Integers) -> Integers:
+    """(N + 1,) where each frame's entries begin once those are left that are `kept`, (E,) bools."""
+    counted: Integers = np.concatenate([[0], np.cumsum(kept)])[indptr]
+    return counted
+
+
 @dataclass(frozen=True, eq=False)
 class Entries:
     """Lists of what may sound, and what is known of each entry.
@@ -74,14 +85,13 @@ class Entries:
     def only(self, kept: NDArray[np.bool_]) -> "Entries":
         """Those of (E,) bools."""
         indptr, atoms, values = self.lists
-        counted = np.concatenate([[0], np.cumsum(kept)])
-        lists = Lists(counted[indptr], atoms[kept], values[kept])
+        lists = Lists(_indptr_of(kept, indptr), atoms[kept], values[kept])
         return Entries(lists, self.rows[kept], self.scales[kept], self.sums[kept], self.norms[kept], self.weights[kept])
 
     @property
     def frames(self) -> Integers:
         """(E,) the target frame of each entry."""
-        return np.repeat(np.arange(len(self.lists.indptr) - 1), np.diff(self.lists.indptr))
+        return _frames_of(self.lists.indptr)
 
     @property
     def contributions(self) -> Floats:
@@ -372,7 +382,7 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[Step]:
     if not allowed.any():
         raise ValueError("every recording that sounds has weight 0; give one of them more")
     _check_limits(job.limits, np.unique(corpus.segments[allowed]))
-    reach, generator = _reach(job), np.random.default_rng(rng)
+    reach, generator = reach_of(job), np.random.default_rng(rng)
     # What is limited must leave something to take its places.
     pools = [allowed, *(allowed & ~limit.recordings[corpus.segments] for limit in job.limits)]
     pools = [pool for pool in (*pools, np.logical_and.reduce(pools))[: None if job.limits else 1] if pool.any()]
@@ -395,9 +405,10 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[Step]:
     yield from listed_steps(job, comparison, lists, rng=generator)
 
 
-def _reach(job: Job) -> int:
+def reach_of(job: Job) -> int:
     """Frames to either side of one that a stretch of the wanted length goes on for."""
-    return max(1, round((job.settings.grain_length_s / job.dictionary.hop_s - 1) / 2))
+    rules = job.settings.constraints(job.dictionary.hop_s)
+    return (rules.continuity if rules else None) or 1
 
 
 def _within_limits(
@@ -412,10 +423,10 @@ def _within_limits(
     runs = _runs(first, first.contributions, job, comparison)
     kept = runs.only(np.flatnonzero(~beyond_limits(runs, segments, job.limits)))
     limited = np.logical_or.reduce([limit.recordings for limit in job.limits])
-    frames = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+    frames = _frames_of(indptr)
     stays = ~limited[segments[atoms]]
     stays |= np.isin(code_of(atoms, frames, len(segments)), code_of(*places(kept), len(segments)))
-    return np.concatenate([[0], np.cumsum(stays)])[indptr], atoms[stays]
+    return _indptr_of(stays, indptr), atoms[stays]
 
 
 def _check_limits(limits: Sequence[Limit], recordings: Integers) -> None:
