@@ -15,7 +15,7 @@ import stat
 import subprocess
 import sys
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import entry_points
@@ -75,26 +75,6 @@ def folder(tmp_path, monkeypatch, rng):
     put(tmp_path / "source.wav", (0.1 * rng.standard_normal(N)).astype(np.float32))
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys):
-    """Run a command in this process."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return Result(stopped.value.code, said.out, said.err)
-
-    return call
 
 
 @pytest.fixture

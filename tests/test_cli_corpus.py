@@ -6,44 +6,21 @@ import re
 import signal
 import subprocess
 import sys
-from dataclasses import dataclass
 
 import pytest
 import soundfile
 
-from smalti import cli, cli_corpus, collecting
+from smalti import cli_corpus, collecting
 from smalti.choosing import Filters
 from smalti.cli_corpus import filters_from, limits_from, weights_from
 
 SR = 22050
 
 
-@pytest.fixture(autouse=True)
-def signals():
-    """The command line takes over SIGTERM, which is the test runner's."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def run(capsys):
-    """Run a command in this process."""
-
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["corpus", *map(str, arguments)])
-        said = capsys.readouterr()
-        return Result(stopped.value.code, said.out, said.err)
-
-    return call
+def run(run):
+    """Run ``smalti corpus``."""
+    return lambda *arguments: run("corpus", *arguments)
 
 
 @pytest.fixture

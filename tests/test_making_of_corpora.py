@@ -2,42 +2,14 @@
 
 import json
 import re
-import signal
-from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import soundfile
 
-from smalti import cli, making
+from smalti import making
 
 SR = 22050
-
-
-@pytest.fixture(autouse=True)
-def signals():
-    """The command line takes over SIGTERM, which is the test runner's."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
-
-
-@dataclass
-class Result:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def run(capsys):
-    def call(*arguments):
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(list(map(str, arguments)))
-        said = capsys.readouterr()
-        return Result(stopped.value.code, said.out, said.err)
-
-    return call
 
 
 def notes(rng, seconds):
