@@ -47,15 +47,16 @@ def test_stretches_are_chosen_as_one_by_one(C: NDArray[np.float64], layers: int,
     found = find_runs(C)
     columns = (found.atoms, found.frames, found.lengths, found.energies)
     stretches = list(zip(*(column.tolist() for column in columns), strict=True))
-    assert choose_runs(found, layers=layers, shortest=shortest).tolist() == oracles.chosen_runs(
-        stretches, layers, shortest
-    )
+    chosen = choose_runs(found, layers=layers, shortest=shortest)
+    wanted = [stretches[i] for i in oracles.chosen_runs(stretches, layers, shortest)]
+    got = zip(*(column.tolist() for column in (chosen.atoms, chosen.frames, chosen.lengths, chosen.energies)), strict=True)
+    assert list(got) == wanted
 
 
 @given(arrays(np.float64, (8, 12), elements=LEVELS), st.integers(1, 3))
 def test_what_is_kept_is_every_cell_of_a_stretch_and_no_other(H: NDArray[np.float64], layers: int) -> None:
     found = find_runs(H)
-    kept = found.only(choose_runs(found, layers=layers))
+    kept = choose_runs(found, layers=layers)
     wanted = np.zeros_like(H)
     for atom, frame, length in as_tuples(kept):
         for step in range(length):
@@ -101,8 +102,8 @@ def test_what_is_30_db_under_its_frame_or_60_under_all_does_not_sound() -> None:
 def test_silence_has_no_stretches() -> None:
     runs = find_runs(np.zeros((4, 5)))
     chosen = choose_runs(runs, layers=2)
-    assert len(chosen) == 0
-    np.testing.assert_array_equal(keep_runs(np.zeros((4, 5)), runs.only(chosen)), np.zeros((4, 5)))
+    assert len(chosen.atoms) == 0
+    np.testing.assert_array_equal(keep_runs(np.zeros((4, 5)), chosen), np.zeros((4, 5)))
 
 
 def test_the_strongest_come_first_and_full_frames_take_no_more() -> None:
@@ -113,10 +114,10 @@ def test_the_strongest_come_first_and_full_frames_take_no_more() -> None:
         energies=np.array([4.0, 3.0, 2.0, 1.0]),
     )
     # The second finds all its frames taken; the third half of them, which is room enough; the last likewise.
-    assert choose_runs(runs, layers=1).tolist() == [0, 2, 3]
-    assert choose_runs(runs, layers=2).tolist() == [0, 1, 2, 3]
+    assert choose_runs(runs, layers=1).atoms.tolist() == [0, 20, 30]
+    assert choose_runs(runs, layers=2).atoms.tolist() == [0, 10, 20, 30]
     # None is long enough: each may only fill silence.
-    assert choose_runs(runs, layers=2, shortest=5).tolist() == [0, 2, 3]
+    assert choose_runs(runs, layers=2, shortest=5).atoms.tolist() == [0, 20, 30]
 
 
 @pytest.mark.parametrize("knob", ["layers", "shortest"])
@@ -129,11 +130,11 @@ def test_nothing_fits_into_no_layers(knob: str) -> None:
 def test_what_is_kept_is_as_it_was_and_a_single_layer_loses_no_strongest(H: NDArray[np.float64], layers: int) -> None:
     runs = find_runs(H)
     chosen = choose_runs(runs, layers=layers)
-    out = keep_runs(H, runs.only(chosen))
+    out = keep_runs(H, chosen)
     kept = out > 0
     assert ((out == H) | (1e-3 * H.max(axis=0) > H))[kept].all()
-    if len(chosen):
-        assert runs.energies[chosen[0]] == runs.energies.max()
+    if len(chosen.atoms):
+        assert chosen.energies[0] == runs.energies.max()
 
 
 def test_what_the_loudest_of_its_moment_masks_is_no_stretch() -> None:

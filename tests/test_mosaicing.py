@@ -728,7 +728,7 @@ def test_a_choosing_preset_is_its_steps_composed(preset):
     if settings.choose == "grains":
         runs = find_runs(last.H * norms, dictionary.segments, under_frame_db=settings.masking_db)
         shortest = max(1, round(settings.shortest_grain_s / dictionary.hop_s))
-        runs = runs.only(choose_runs(runs, layers=settings.layers, shortest=shortest))
+        runs = choose_runs(runs, layers=settings.layers, shortest=shortest)
         H = keep_runs(last.H, runs)
     else:
         H = limit_polyphony(last.H, polyphony=settings.layers, strength=1, weights=norms)

@@ -13,6 +13,8 @@ import numpy as np
 from smalti._checks import Floats, Integers, check_choice, check_count
 
 RANKS = ("h", "contribution", "energy")
+# A number for all target frames, or one for each.
+PerFrame = int | tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -24,8 +26,9 @@ class LetItBee:
     repetition : int >= 1 or None. The paper's r: a source frame stands out at most once in 2r + 1 target frames.
     polyphony : int >= 1 or None. The paper's p: exactly the p strongest source frames of a target frame stand out.
         Continuity comes last and lets their diagonal neighbours in again, so that somewhat more sound in the end.
+        A tuple has a number for each target frame.
     continuity : int >= 1 or None. The paper's c: 2c + 1 diagonal neighbours are summed, so that runs of consecutive
-        source frames win.
+        source frames win. A tuple has a number >= 0 for each target frame.
     every : int >= 1. Restrict in iterations 0, every, 2 every, ... only; the update itself runs always. 1 is the paper;
         the authors' toolbox uses 5.
     rank : what polyphony compares: "h", the activation (the paper); "contribution", h times the atom's norm, so that
@@ -33,17 +36,26 @@ class LetItBee:
     """
 
     repetition: int | None = 3
-    polyphony: int | None = 10
-    continuity: int | None = 3
+    polyphony: PerFrame | None = 10
+    continuity: PerFrame | None = 3
     every: int = 1
     rank: str = "h"
 
     def __post_init__(self) -> None:
         for name in ("repetition", "polyphony", "continuity"):
-            if getattr(self, name) is not None:
-                check_count(name, getattr(self, name), least=1)
+            value = getattr(self, name)
+            if isinstance(value, tuple) and name != "repetition":
+                for number in set(value):
+                    check_count(name, number, least=1 if name == "polyphony" else 0)
+            elif value is not None:
+                check_count(name, value, least=1)
         check_count("every", self.every, least=1)
         check_choice("rank", self.rank, RANKS)
+
+    @property
+    def varies(self) -> bool:
+        """Whether a rule changes from frame to frame."""
+        return isinstance(self.polyphony, tuple) or isinstance(self.continuity, tuple)
 
     def weights(self, W: Floats) -> Floats | None:
         """What each activation is multiplied by, (K, 1), before polyphony compares them; None for 1."""
@@ -96,23 +108,33 @@ def _running_maximum(H: Floats, reach: int) -> Floats:
     return np.maximum(padded[:, :n], padded[:, rest : rest + n])
 
 
-def limit_polyphony(H: Floats, *, polyphony: int, strength: float, weights: Floats | None = None) -> Floats:
+def limit_polyphony(H: Floats, *, polyphony: PerFrame, strength: float, weights: Floats | None = None) -> Floats:
     """Scale all but the `polyphony` strongest activations of every frame by ``1 - strength``.
 
     Parameters
     ----------
     H : (K, N) float array, >= 0; not modified.
-    polyphony : int >= 1, the paper's p: exactly so many survive (all, if there are no more than that).
+    polyphony : int >= 1, the paper's p: exactly so many survive (all, if there are no more than that); or N of them.
     strength : 0 to 1.
-    weights : (K, 1) float array or None. Strength is ranked by ``weights * H``.
+    weights : (K, 1) or (K, N) float array or None. Strength is ranked by ``weights * H``.
 
     Returns
     -------
     (K, N) array of H's dtype.
     """
+    scores = H if weights is None else weights * H
+    if not isinstance(polyphony, tuple):
+        return _limited(H, scores, polyphony, strength)
+    out, each = np.empty_like(H), np.array(polyphony)
+    for number in set(polyphony):
+        frames = each == number
+        out[:, frames] = _limited(H[:, frames], scores[:, frames], number, strength)
+    return out
+
+
+def _limited(H: Floats, scores: Floats, polyphony: int, strength: float) -> Floats:
     if polyphony >= len(H):
         return H.copy()
-    scores = H if weights is None else weights * H
     # Indices, not a threshold: a threshold keeps every tie, so a uniform start would never thin out.
     # Selection walks along memory, hence the copy with frames as rows.
     keep = np.argpartition(np.ascontiguousarray(scores.T), -polyphony, axis=1)[:, -polyphony:].T
@@ -121,13 +143,13 @@ def limit_polyphony(H: Floats, *, polyphony: int, strength: float, weights: Floa
     return out
 
 
-def enhance_continuity(H: Floats, *, continuity: int, segments: Integers | None = None) -> Floats:
+def enhance_continuity(H: Floats, *, continuity: PerFrame, segments: Integers | None = None) -> Floats:
     """Sum each activation with its diagonal neighbours: ``out[k, t] = sum of H[k + i, t + i] for i = -c..c``.
 
     Parameters
     ----------
     H : (K, N) float array, >= 0; not modified.
-    continuity : int >= 1, the paper's c; 2c + 1 taps.
+    continuity : int >= 1, the paper's c; 2c + 1 taps. Or N of them, >= 0, one for each frame t.
     segments : (K,) integers or None. Rows whose numbers differ come from different recordings (or transpositions of
         one); a diagonal ends where one does. Rows of a segment stand together.
 
@@ -135,12 +157,14 @@ def enhance_continuity(H: Floats, *, continuity: int, segments: Integers | None 
     -------
     (K, N) array of H's dtype.
     """
-    out = H.copy()
+    out, each = H.copy(), np.array(continuity)
     for rows in segment_slices(len(H), segments):
         inside, total = H[rows], out[rows]
-        for i in range(1, min(continuity, *(n - 1 for n in inside.shape)) + 1):
-            total[:-i, :-i] += inside[i:, i:]
-            total[i:, i:] += inside[:-i, :-i]
+        for i in range(1, min(int(each.max()), *(n - 1 for n in inside.shape)) + 1):
+            far = each >= i
+            early, late = (far[:-i], far[i:]) if far.ndim else (True, True)
+            np.add(total[:-i, :-i], inside[i:, i:], out=total[:-i, :-i], where=early)
+            np.add(total[i:, i:], inside[:-i, :-i], out=total[i:, i:], where=late)
     return out
 
 

@@ -4,12 +4,17 @@ The restrictions of Let it Bee favour diagonals entry by entry, and leave crumbs
 dropped as a whole, so that what sounds is a piece of the source with its own beginning and end.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti._checks import Floats, check_count
+from smalti._checks import Floats, Integers, check_count
+from smalti.constraints import PerFrame
+
+# Tells of places, atoms (P,) and frames (P,), which may sound.
+Allowed = Callable[[Integers, Integers], NDArray[np.bool_]]
 
 # What a grain may lie under the loudest of its frame, and of the whole mosaic, and still count as sounding, in dB.
 UNDER_FRAME_DB = 30.0
@@ -40,7 +45,11 @@ class Runs:
 
 
 def find_runs(
-    contributions: Floats, segments: NDArray[np.intp] | None = None, *, under_frame_db: float = UNDER_FRAME_DB
+    contributions: Floats,
+    segments: NDArray[np.intp] | None = None,
+    *,
+    under_frame_db: float = UNDER_FRAME_DB,
+    allowed: Allowed | None = None,
 ) -> Runs:
     """Read the diagonals.
 
@@ -49,6 +58,7 @@ def find_runs(
     contributions : (K, N) float array, >= 0: activations times the norms of their atoms.
     segments : (K,) ints or None, the recording of each atom; no stretch runs from one into the next.
     under_frame_db : what an entry may lie under the largest of its frame.
+    allowed : where something may sound; None for everywhere. No stretch passes over a place where nothing may.
 
     Returns
     -------
@@ -57,7 +67,13 @@ def find_runs(
     """
     atoms, frames = np.nonzero(contributions)
     return runs_in(
-        atoms, frames, contributions[atoms, frames], segments, contributions.shape[1], under_frame_db=under_frame_db
+        atoms,
+        frames,
+        contributions[atoms, frames],
+        segments,
+        contributions.shape[1],
+        under_frame_db=under_frame_db,
+        allowed=allowed,
     )
 
 
@@ -69,6 +85,7 @@ def runs_in(
     n_frames: int,
     *,
     under_frame_db: float = UNDER_FRAME_DB,
+    allowed: Allowed | None = None,
 ) -> Runs:
     """`find_runs` in a list of contributions, (E,) each: `contributions[i]` > 0 of `atoms[i]` in `frames[i]`."""
     loudest = np.zeros(n_frames, contributions.dtype)
@@ -80,7 +97,12 @@ def runs_in(
     diagonals = frames - atoms
     order = np.lexsort((frames, diagonals, recordings))
     atoms, frames, recordings, diagonals = atoms[order], frames[order], recordings[order], diagonals[order]
-    breaks = (np.diff(diagonals) != 0) | (np.diff(recordings) != 0) | (np.diff(frames) > GAP + 1)
+    pauses = np.diff(frames) - 1
+    breaks = (np.diff(diagonals) != 0) | (np.diff(recordings) != 0) | (pauses > GAP)
+    if allowed is not None:
+        for step in range(1, GAP + 1):
+            over = np.flatnonzero(~breaks & (pauses >= step))
+            breaks[over] = ~allowed(atoms[over] + step, frames[over] + step)
     first = np.flatnonzero(np.concatenate([np.ones(min(1, len(atoms)), bool), breaks]))
     last = np.append(first[1:], len(atoms))[: len(first)] - 1
     energies = contributions[order].astype(np.float64) ** 2
@@ -92,35 +114,80 @@ def runs_in(
     )
 
 
-def choose_runs(runs: Runs, *, layers: int, shortest: int = 1) -> NDArray[np.intp]:
+def choose_runs(
+    runs: Runs, *, layers: PerFrame, shortest: int = 1, tails: NDArray[np.intp] | None = None
+) -> Runs:
     """The stretches to keep: the strongest first, each if at least half of its frames still have room.
 
     Parameters
     ----------
-    runs : from `find_runs`.
-    layers : int >= 1. A frame has room while fewer than so many stretches sound in it.
+    runs : from `find_runs`, or `drifting`.
+    layers : int >= 1, or one for each frame. A frame has room while fewer than so many stretches sound in it.
     shortest : int >= 1. Shorter stretches come last, each if nothing else sounds in at least half of its frames.
+    tails : (R,) ints or None: how many frames each goes on for once it is kept, or up to the first without room.
 
     Returns
     -------
-    int array of indices into `runs`, in the order they were taken: strongest first, equal ones in their order.
+    Runs, in the order they were taken: strongest first, equal ones in their order.
     """
-    check_count("layers", layers, least=1)
+    for number in set(layers) if isinstance(layers, tuple) else (layers,):
+        check_count("layers", number, least=1)
     check_count("shortest", shortest, least=1)
     ends = runs.frames + runs.lengths
-    sounding = np.zeros(int(ends.max(initial=0)), np.intp)
-    chosen = []
+    longest = ends if tails is None else ends + tails
+    sounding = np.zeros(int(longest.max(initial=0)), np.intp)
+    room_for = np.array(layers) if isinstance(layers, tuple) else np.full(len(sounding), layers)
+    chosen, lengths = list[int](), runs.lengths.copy()
     short = runs.lengths < shortest
     for i in np.lexsort((-runs.energies, short)):
-        frames = slice(runs.frames[i], ends[i])
-        room = np.count_nonzero(sounding[frames] < (1 if short[i] else layers))
-        if 2 * room >= runs.lengths[i]:
-            sounding[frames] += 1
-            chosen.append(i)
-    return np.array(chosen, np.intp)
+        frames = slice(runs.frames[i], longest[i])
+        free = sounding[frames] < (1 if short[i] else room_for[frames])
+        if 2 * np.count_nonzero(free[: runs.lengths[i]]) >= runs.lengths[i]:
+            # A grain that goes on beyond its own end gives way to a stronger one that is there already.
+            lengths[i] += np.argmin(np.append(free[runs.lengths[i] :], False))
+            sounding[runs.frames[i] : runs.frames[i] + lengths[i]] += 1
+            chosen.append(int(i))
+    return replace(runs, lengths=lengths).only(np.array(chosen, np.intp))
 
 
-def close_gaps(runs: Runs, segments: NDArray[np.intp], wanted: NDArray[np.bool_]) -> Runs:
+def drifting(
+    runs: Runs, segments: NDArray[np.intp], reach: Integers, allowed: Allowed | None = None
+) -> tuple[Runs, NDArray[np.intp]]:
+    """Stretches that may go on as their recordings do, and for how many frames, (R,), the tails of `choose_runs`.
+
+    Those that one going on leads to are one with it, so that no two have the same place.
+
+    Parameters
+    ----------
+    runs : from `find_runs`. segments : (K,) ints, the recording of each atom. allowed : as for `find_runs`.
+    reach : (N,) ints, how many frames a stretch that begins there may go on for.
+    """
+    order = np.lexsort((runs.frames, runs.frames - runs.atoms))
+    runs = runs.only(order)
+    ends, last = runs.frames + runs.lengths, runs.atoms + runs.lengths - 1
+    tails, going = np.zeros(len(ends), np.intp), np.ones(len(ends), bool)
+    for step in range(1, int(reach.max(initial=0)) + 1):
+        atoms, frames = last + step, ends - 1 + step
+        going &= (step <= reach[runs.frames]) & (atoms < len(segments)) & (frames < len(reach))
+        going[going] = segments[atoms[going]] == segments[last[going]]
+        if allowed is not None:
+            going[going] = allowed(atoms[going], frames[going])
+        tails += going
+    parted = (np.diff(runs.frames - runs.atoms) != 0) | (runs.frames[1:] >= (ends + tails)[:-1])
+    first = np.flatnonzero(np.concatenate([np.ones(min(1, len(ends)), bool), parted]))
+    final = np.append(first[1:], len(ends))[: len(first)] - 1
+    joined = Runs(
+        runs.atoms[first],
+        runs.frames[first],
+        ends[final] - runs.frames[first],
+        np.add.reduceat(runs.energies, first) if len(first) else np.zeros(0),
+    )
+    return joined, tails[final]
+
+
+def close_gaps(
+    runs: Runs, segments: NDArray[np.intp], wanted: NDArray[np.bool_], allowed: Allowed | None = None
+) -> Runs:
     """Stretches made longer where nothing would sound: each gap by the one after it, as far as its recording goes back.
 
     What is left of a gap then, the stretch before it fills by going on.
@@ -129,6 +196,7 @@ def close_gaps(runs: Runs, segments: NDArray[np.intp], wanted: NDArray[np.bool_]
     ----------
     runs : from `find_runs`, those chosen. segments : (K,) ints, the recording of each atom.
     wanted : (N,) bools, the frames in which something is to sound. Gaps in others stay.
+    allowed : as for `find_runs`.
 
     Returns
     -------
@@ -144,13 +212,16 @@ def close_gaps(runs: Runs, segments: NDArray[np.intp], wanted: NDArray[np.bool_]
     for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
         for run in np.flatnonzero(frames == end):
             back = _steps_within(segments, int(atoms[run]), -1, end - start)
+            back = _steps_allowed(allowed, int(atoms[run]), int(frames[run]), -1, back)
             atoms[run] -= back
             frames[run] -= back
             lengths[run] += back
             end -= back
             break
         for run in np.flatnonzero(frames + lengths == start):
-            lengths[run] += _steps_within(segments, int(atoms[run] + lengths[run]) - 1, 1, end - start)
+            atom, frame = int(atoms[run] + lengths[run]) - 1, start - 1
+            on = _steps_within(segments, atom, 1, end - start)
+            lengths[run] += _steps_allowed(allowed, atom, frame, 1, on)
             break
     return Runs(atoms, frames, lengths, runs.energies)
 
@@ -160,6 +231,14 @@ def _steps_within(segments: NDArray[np.intp], atom: int, step: int, most: int) -
     along = segments[atom + step :: step][:most] if 0 <= atom + step < len(segments) else segments[:0]
     same = along == segments[atom]
     return len(same) if same.all() else int(np.argmin(same))
+
+
+def _steps_allowed(allowed: Allowed | None, atom: int, frame: int, step: int, most: int) -> int:
+    """How many steps of +1 or -1 along the diagonal, at most `most`, lead from a place to others that may sound."""
+    if allowed is None or not most:
+        return most
+    steps = step * np.arange(1, most + 1)
+    return int(np.argmin(np.append(allowed(atom + steps, frame + steps), False)))
 
 
 def keep_runs(H: Floats, runs: Runs) -> Floats:

@@ -2,12 +2,15 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any
 
-from smalti._checks import check_choice, check_count, check_rate, check_real
-from smalti.constraints import RANKS, LetItBee
+import numpy as np
+
+from smalti._checks import Floats, check_choice, check_count, check_rate, check_real
+from smalti.constraints import RANKS, LetItBee, PerFrame
+from smalti.curves import Curve, as_varying
 from smalti.synthesis import AIMS, PHASES
 from smalti.transposing import MOST_RATIO
 
@@ -20,11 +23,25 @@ MOST_SHIFT = 12 * math.log2(MOST_RATIO)
 CHANNELS = ("source", "apart", "mono")
 LOUDNESSES = ("target", "as-is")
 SEARCHES = ("auto", "always", "never")
+# What may be a curve, and the least and most it may be. A voice 24 dB up is turned down again to keep peaks safe.
+VARYING: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "layers": (1, math.inf),
+        "grain_length_s": (0, math.inf),
+        "drift": (0, 100),
+        "level_db": (-100, 24),
+        "transpose": (-MOST_SHIFT, MOST_SHIFT),
+    }
+)
+# A grain with all the drift there is goes on for so long.
+MOST_DRIFT_S = 2.0
 
 
 @dataclass(frozen=True)
 class Settings:
     """Everything that shapes a mosaic, in musicians' words and seconds, so that it means the same at any sample rate.
+
+    `layers`, `grain_length_s`, `drift`, `level_db` and `transpose` may each be a `Curve` over the target's time.
 
     Attributes
     ----------
@@ -44,9 +61,11 @@ class Settings:
         begins with more of the source in play, and 0 with all of it alike, whatever the seed.
     unit_norm : compare source frames at equal loudness rather than as recorded (pursuit always does).
     layers : source frames kept at each moment, or None for no limit. Grains that reach in from the moments around it
-        (`grain_length_s`) come on top.
+        (`grain_length_s`) come on top. A curve counts to the nearest whole number.
     no_repeat_s : a source frame stands out at most once within so many seconds before and after; 0 for no such rule.
     grain_length_s : length of the runs of consecutive source frames that are favoured; 0 for no such rule.
+    drift : 0 to 100 per cent, with "grains" only. At 0 a grain gives way as soon as another fits better; the more there
+        is, the longer it goes on as its own recording does, up to 2 s.
     restrict_every : apply the three rules in every n-th iteration only.
     rank : what `layers` compares; see `LetItBee`.
     compare : what target and source are compared in. "bins" of the grid (the paper), auditory "bands" (see
@@ -79,12 +98,13 @@ class Settings:
     ear_weighting : compare spectra as loud as the ear hears them (A-weighting), in the solver only.
     loudness : "target" gives the mosaic the target's integrated loudness, a number is one in LUFS, and "as-is" leaves
         the level that the gains come to. Peaks have the last word: see `smalti.levels.match_loudness`.
+    level_db : dB on top of that level, -100 to 24, before peaks have the last word.
     level_follow : 0 to 100 per cent, how far the mosaic's slow loudness contour is drawn towards the target's; see
         `smalti.levels.follow_contour`.
     transpose : how the source comes to the target's pitches, with "grains" only. "off": not at all; "follow": every
         grain is shifted to the target's melody, with its glides and vibrato; "chords": to the notes that sound in the
-        target; (low, high): every semitone from low to high may be chosen; "auto": what suits the material, see
-        `smalti.transposing.decide`.
+        target; (low, high): every semitone from low to high may be chosen; a curve: every grain is shifted by so many
+        semitones, and glides with it; "auto": what suits the material, see `smalti.transposing.decide`.
     keep_formants : shift the partials under the source's own spectral envelope, rather than envelope and all.
     tape : shift as a tape does, faster and higher or slower and lower: the cleanest sound, but the timing inside a
         grain changes.
@@ -107,9 +127,10 @@ class Settings:
     quietest_db: float = 0.0
     start_spread: float = 1.0
     unit_norm: bool = False
-    layers: int | None = None
+    layers: int | Curve | None = None
     no_repeat_s: float = 0.0
-    grain_length_s: float = 0.0
+    grain_length_s: float | Curve = 0.0
+    drift: float | Curve = 0.0
     restrict_every: int = 1
     rank: str = "h"
     compare: str = "bins"
@@ -132,8 +153,9 @@ class Settings:
     channels: str = "source"
     ear_weighting: bool = False
     loudness: str | float = "target"
+    level_db: float | Curve = 0.0
     level_follow: float = 0.0
-    transpose: str | tuple[float, float] = "off"
+    transpose: str | tuple[float, float] | Curve = "off"
     keep_formants: bool = True
     tape: bool = False
     tune_cents: float = 0.0
@@ -165,14 +187,13 @@ class Settings:
             check_choice("choose", self.choose, CHOICES)
             if self.layers is None:
                 raise ValueError(f"choose is {self.choose!r} but layers is None; pass how many layers to choose")
+        self._check_varying()
         self._check_transposition()
         check_count("candidates", self.candidates, least=1)
         check_count("shortlist", self.shortlist, least=1)
         check_count("refine", self.refine, least=0)
         for name in ("iterations", "restrict_every"):
             check_count(name, getattr(self, name), least=1)
-        if self.layers is not None:
-            check_count("layers", self.layers, least=1)
         if self.sr is not None:
             check_rate("sr", self.sr)
         check_count("phase_iterations", self.phase_iterations, least=0)
@@ -190,7 +211,6 @@ class Settings:
         for name in (
             "eps",
             "no_repeat_s",
-            "grain_length_s",
             "shortest_grain_s",
             "smooth_gains_s",
             "fade_s",
@@ -198,20 +218,41 @@ class Settings:
         ):
             check_real(name, getattr(self, name), least=0)
 
+    def _check_varying(self) -> None:
+        for name, (least, most) in VARYING.items():
+            value = getattr(self, name)
+            if isinstance(value, Curve):
+                for end in (value.least, value.most):
+                    check_real(f"{name} at its {'least' if end == value.least else 'most'}", end, least=least, most=most)
+            elif name == "layers" and value is not None:
+                check_count(name, value, least=1)
+            elif name not in ("layers", "transpose"):
+                check_real(name, value, least=least, most=most)
+        if self.method == "pursuit" and isinstance(self.layers, Curve):
+            raise ValueError(f"layers is the curve {self.layers} but pursuit takes one number all along; pass a number")
+        if self.drift != 0 and self.choose != "grains":
+            raise ValueError(
+                f"drift is {self.drift} but only whole grains can go on, and choose is {self.choose!r}; pass 0, or take "
+                "the preset balanced or source-like"
+            )
+
     def _check_transposition(self) -> None:
         check_real("tune_cents", self.tune_cents, least=-1200, most=1200)
         check_count("voices", self.voices, least=1)
-        allowed = f"one of {', '.join(WAYS)}, or a range of semitones, (low, high)"
+        allowed = f"one of {', '.join(WAYS)}, a range of semitones, (low, high), or a Curve of them"
         if isinstance(self.transpose, str):
             if self.transpose not in WAYS:
                 raise ValueError(f"transpose is {self.transpose!r}; pass {allowed}")
         else:
-            if not isinstance(self.transpose, tuple) or len(self.transpose) != 2:
+            if isinstance(self.transpose, Curve):
+                low, high = self.transpose.least, self.transpose.most
+            elif not isinstance(self.transpose, tuple) or len(self.transpose) != 2:
                 raise TypeError(f"transpose is {self.transpose!r}; pass {allowed}")
-            low, high = (
-                check_real(f"the {end} end of transpose", value, least=-MOST_SHIFT, most=MOST_SHIFT)
-                for end, value in zip(("lower", "upper"), self.transpose, strict=True)
-            )
+            else:
+                low, high = (
+                    check_real(f"the {end} end of transpose", value, least=-MOST_SHIFT, most=MOST_SHIFT)
+                    for end, value in zip(("lower", "upper"), self.transpose, strict=True)
+                )
             tuned = self.tune_cents / 100
             if low + tuned < -MOST_SHIFT or high + tuned > MOST_SHIFT:
                 raise ValueError(
@@ -255,18 +296,41 @@ class Settings:
         """Whether the target's phase is asked for, and with it a measure of how much of the target comes along."""
         return self.phase == "target" or self.target_phase > 0
 
-    def constraints(self, hop_s: float) -> LetItBee | None:
-        """The paper's restrictions on a grid of `hop_s` seconds; None where no rule is on."""
+    def constraints(self, hop_s: float, n_frames: int = 1) -> LetItBee | None:
+        """The paper's restrictions on a grid of `hop_s` seconds; None where no rule is on.
+
+        `n_frames` are those of the target, which only curves ask for.
+        """
+        layers = self.layers_in(n_frames, hop_s)
+        if self.choose == "grains" and layers:
+            # Whole grains are thinned out to `layers` when all stand; until then more may compete.
+            layers = _per_frame(np.maximum(self.candidates, layers))
+        # 2c + 1 diagonal neighbours span as many hops.
+        reach = np.maximum(0, np.round((on_frames(self.grain_length_s, n_frames, hop_s) / hop_s - 1) / 2))
         rules = LetItBee(
             repetition=round(self.no_repeat_s / hop_s) or None,
-            # Whole grains are thinned out to `layers` when all stand; until then more may compete.
-            polyphony=max(self.candidates, self.layers) if self.choose == "grains" and self.layers else self.layers,
-            # 2c + 1 diagonal neighbours span as many hops.
-            continuity=max(0, round((self.grain_length_s / hop_s - 1) / 2)) or None,
+            polyphony=layers,
+            continuity=_per_frame(reach) or None,
             every=self.restrict_every,
             rank=self.rank,
         )
         return None if (rules.repetition, rules.polyphony, rules.continuity) == (None, None, None) else rules
+
+    def layers_in(self, n_frames: int, hop_s: float) -> PerFrame | None:
+        """`layers` in the frames of a target."""
+        return self.layers if self.layers is None else _per_frame(np.round(on_frames(self.layers, n_frames, hop_s)))
+
+
+def on_frames(value: float | Curve, n_frames: int, hop_s: float) -> Floats:
+    """(n_frames,) a value that may be a curve, at every frame of a grid of `hop_s` seconds."""
+    times_s = np.arange(n_frames) * hop_s
+    return value.at(times_s) if isinstance(value, Curve) else np.full(n_frames, float(value))
+
+
+def _per_frame(values: Floats) -> PerFrame:
+    """Whole numbers (N,) as a tuple, or as one number if they are all the same, as without a curve."""
+    whole = tuple(values.astype(int).tolist()) if np.ndim(values) else (int(values),)
+    return whole[0] if len(set(whole)) == 1 else whole
 
 
 _HOP_S = Settings().hop_s
@@ -382,13 +446,15 @@ DEFAULT_PRESET = "balanced"
 # What only the multiplicative updates listen to.
 _UPDATES_ONLY = (
     "iterations", "beta", "eps", "start_spread", "no_repeat_s", "grain_length_s", "restrict_every", "rank", "choose",
-    "candidates", "shortest_grain_s", "masking_db", "smooth_gains_s", "refine", "transpose", "keep_formants", "tape",
+    "candidates", "drift", "shortest_grain_s", "masking_db", "smooth_gains_s", "refine", "transpose", "keep_formants", "tape",
     "tune_cents", "purity", "voices",
 )  # fmt: skip
 
 
 def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Any) -> Settings:
     """A preset with some knobs turned; a knob that is None stays as the preset has it.
+
+    What may be a curve may be given in any form that `smalti.curves.as_varying` knows.
 
     Raises
     ------
@@ -409,4 +475,28 @@ def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Any) -> Settings
                 raise ValueError(
                     f"{knob} means nothing to the preset {name}: it has only layers and phase; leave it out"
                 )
-    return replace(settings, **turned)
+    return replace(settings, **{knob: as_varying(knob, of) if knob in VARYING else of for knob, of in turned.items()})
+
+
+def settings_from(told: Mapping[str, Any]) -> Settings:
+    """The settings of which `dataclasses.asdict` made this, if need be by way of JSON, as they stand in a report.
+
+    Settings that are left out have their defaults.
+
+    Raises
+    ------
+    ValueError, TypeError : for names that are no settings, and for values out of range or of a wrong kind.
+    """
+    known = [field.name for field in fields(Settings)]
+    if strangers := [name for name in told if name not in known]:
+        raise ValueError(f"{', '.join(map(repr, strangers))} is no setting; pass names among {', '.join(known)}")
+    return Settings(**{name: _revived(name, value) for name, value in told.items()})
+
+
+def _revived(name: str, value: Any) -> Any:
+    """A value as it was before JSON, which knows neither tuples nor curves."""
+    if name in VARYING and isinstance(value, Mapping):
+        if sorted(value) != ["times_s", "values"]:
+            raise ValueError(f"{name} has {', '.join(map(repr, value))}; a curve has 'times_s' and 'values'")
+        return Curve(**value)
+    return tuple(value) if isinstance(value, list) else value
