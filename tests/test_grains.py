@@ -49,7 +49,9 @@ def test_stretches_are_chosen_as_one_by_one(C: NDArray[np.float64], layers: int,
     stretches = list(zip(*(column.tolist() for column in columns), strict=True))
     chosen = choose_runs(found, layers=layers, shortest=shortest)
     wanted = [stretches[i] for i in oracles.chosen_runs(stretches, layers, shortest)]
-    got = zip(*(column.tolist() for column in (chosen.atoms, chosen.frames, chosen.lengths, chosen.energies)), strict=True)
+    got = zip(
+        *(column.tolist() for column in (chosen.atoms, chosen.frames, chosen.lengths, chosen.energies)), strict=True
+    )
     assert list(got) == wanted
 
 

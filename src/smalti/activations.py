@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterator
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, Integers, check_count, check_magnitudes, check_real, check_same_bins
 from smalti.constraints import LetItBee
@@ -28,6 +28,7 @@ def activation_steps(
     eps: float = 0.0,
     constraints: LetItBee | None = None,
     segments: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     init: ArrayLike | None = None,
     rng: Seed = 0,
 ) -> Iterator[Step]:
@@ -42,6 +43,8 @@ def activation_steps(
     eps : >= 0. Added to numerator and denominator of each update; the teaching notebook has 0.01.
     constraints : restrictions before the updates, or None.
     segments : (K,) integers or None. Source recording of each atom; diagonals end where it changes.
+    weights : (K, N) float array, >= 0, or None. What activations are multiplied by where `constraints` rank them; where
+        it is 0 they are 0 all along.
     init : (K, N) float array, >= 0, or None for random in [0, 1).
     rng : seed or generator of the random start.
 
@@ -78,11 +81,20 @@ def activation_steps(
         H = check_magnitudes("init", init, most=np.inf).astype(dtype, copy=False)
         if H.shape != shape:
             raise ValueError(f"init has shape {H.shape}; {shape[0]} atoms and {shape[1]} frames need {shape}")
-    if beta == 1 and worthwhile(V, W, n_iter=n_iter):
+    ranked, allowed = constraints.weights(W) if constraints else None, None
+    if weights is not None:
+        counted = check_magnitudes("weights", weights, most=np.inf).astype(dtype, copy=False)
+        if counted.shape != shape:
+            raise ValueError(f"weights has shape {counted.shape}; {shape[0]} atoms and {shape[1]} frames need {shape}")
+        allowed = counted > 0
+        ranked, H = counted if ranked is None else ranked * counted, H * allowed
+    # What varies from frame to frame, or from place to place, is left to the readable path.
+    varies = weights is not None or (constraints is not None and constraints.varies)
+    if beta == 1 and not varies and worthwhile(V, W, n_iter=n_iter):
         return engine_steps(V, W, H, n_iter=n_iter, eps=eps, constraints=constraints, segments=labels)
     fit = choose_fit(V, W, n_iter=n_iter, beta=beta, eps=eps)
     # The checks above run at the call; a generator function would put them off to the first step.
-    return steps_of(Step(0, H, fit), n_iter, constraints, labels, constraints.weights(W) if constraints else None)
+    return steps_of(Step(0, H, fit), n_iter, constraints, labels, ranked, allowed)
 
 
 def solve_activations(
@@ -94,6 +106,7 @@ def solve_activations(
     eps: float = 0.0,
     constraints: LetItBee | None = None,
     segments: ArrayLike | None = None,
+    weights: ArrayLike | None = None,
     init: ArrayLike | None = None,
     rng: Seed = 0,
 ) -> Step:
@@ -106,6 +119,7 @@ def solve_activations(
         eps=eps,
         constraints=constraints,
         segments=segments,
+        weights=weights,
         init=init,
         rng=rng,
     )
@@ -129,11 +143,15 @@ def steps_of(
     constraints: LetItBee | None = None,
     segments: Integers | None = None,
     weights: Floats | None = None,
+    allowed: NDArray[np.bool_] | None = None,
 ) -> Iterator[Step]:
-    """The steps of any `Fit` from a first one, which is not checked; `weights` is what `LetItBee.apply` takes."""
+    """The steps of any `Fit` from a first one, which is not checked; `weights` is what `LetItBee.apply` takes.
+
+    Where H (K, N) is not `allowed`, it is 0 from the first step on, and continuity does not bring it back.
+    """
     for iteration in range(n_iter):
         if constraints is not None and iteration % constraints.every == 0:
             H = constraints.apply(step.H, strength=(iteration + 1) / n_iter, segments=segments, weights=weights)
-            step = Step(iteration, H, step.fit)
+            step = Step(iteration, H if allowed is None else H * allowed, step.fit)
         step = Step(iteration + 1, step.fit.update(step.H, step.product), step.fit)
         yield step

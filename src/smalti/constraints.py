@@ -65,7 +65,10 @@ class LetItBee:
         return norms if self.rank == "contribution" else norms**2
 
     def apply(self, H: Floats, *, strength: float, segments: Integers | None, weights: Floats | None) -> Floats:
-        """The restrictions that are on, in the paper's order: repetition, polyphony, continuity."""
+        """The restrictions that are on, in the paper's order: repetition, polyphony, continuity.
+
+        `weights`, (K, 1) or (K, N), are those of `limit_polyphony`.
+        """
         if self.repetition is not None:
             H = limit_repetition(H, repetition=self.repetition, strength=strength)
         if self.polyphony is not None:

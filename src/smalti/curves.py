@@ -52,7 +52,9 @@ class Curve:
                 raise ValueError(f"{after:g} s comes after {before:g} s; pass breakpoints in the order of their times")
         for first, last in zip(self.times_s, self.times_s[2:], strict=False):
             if first == last:
-                raise ValueError(f"three points stand at {first:g} s; pass two for a jump, from the first to the second")
+                raise ValueError(
+                    f"three points stand at {first:g} s; pass two for a jump, from the first to the second"
+                )
 
     @classmethod
     def parse(cls, text: str) -> "Curve":

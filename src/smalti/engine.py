@@ -8,7 +8,7 @@ restrictions to the update; and once few activations are left, lists of them rep
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar, cast
 
 import numpy as np
 
@@ -218,8 +218,10 @@ class Rules:
         n_atoms = W.shape[1]
         runs = segment_slices(n_atoms, segments)
         weights = constraints.weights(W)
+        # What varies from frame to frame does not come here: see `smalti.activations.activation_steps`.
+        reaches = constraints.repetition or 0, constraints.polyphony or 0, constraints.continuity or 0
         return cls(
-            (constraints.repetition or 0, constraints.polyphony or 0, constraints.continuity or 0),
+            cast("tuple[int, int, int]", reaches),
             np.empty(0, W.dtype) if weights is None else np.ascontiguousarray(weights[:, 0]),
             np.array([*(run.start for run in runs), n_atoms], np.int64),
             np.repeat(np.arange(len(runs), dtype=np.int32), [run.stop - run.start for run in runs]),

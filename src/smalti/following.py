@@ -6,20 +6,22 @@ has them shifted, and refines their gains as they then sound.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smalti._checks import Floats
+from smalti._checks import Floats, Integers
 from smalti.activations import Seed, solve_activations, steps_of
 from smalti.bands import audible, band_edges
 from smalti.channels import mixed_down
 from smalti.constraints import segment_slices
+from smalti.curves import Curve
 from smalti.dictionary import Dictionary
 from smalti.divergence import BlockFit, SupportFit
 from smalti.exact import GainFit
-from smalti.grains import Runs, choose_runs, close_gaps, find_runs, keep_runs, smooth_runs
-from smalti.jobs import Job, compared, hearing, may_sound
+from smalti.grains import Allowed, Runs, close_gaps, find_runs, keep_runs, smooth_runs
+from smalti.jobs import Job, chosen_among, compared, hearing, may_sound
 from smalti.pitch import bridged, check_f0, clarity, clear, glides, note_frequencies, track_pitch
 from smalti.sparse_coding import unit_columns
 from smalti.steps import Fit, Step
@@ -66,10 +68,9 @@ def transposition_of(
     MissingExtraError : if a track is needed and swift-f0 is not installed.
     """
     settings, dictionary, n_frames = job.settings, job.dictionary, job.spectrum.shape[1]
-    if isinstance(settings.transpose, tuple) and target_f0 is not None:
-        low, high = settings.transpose
+    if not isinstance(settings.transpose, str) and target_f0 is not None:
         raise ValueError(
-            f"target_f0 is given but transpose is ({low:g}, {high:g}), and a range of semitones follows no melody; "
+            f"target_f0 is given but transpose is {_semitones(settings.transpose)} follows no melody; "
             "pass transpose='follow', or leave target_f0 out"
         )
     own = source_track(dictionary, source_f0)
@@ -83,6 +84,10 @@ def transposition_of(
     origins = np.concatenate([bridged(own[of], longest=bridge) for of in recordings])
     fine = fine_track(dictionary, origins, given=source_f0 is not None)
     heard = may_sound(dictionary, settings)
+    if isinstance(settings.transpose, Curve):
+        in_frames = settings.transpose.scaled(times=1 / dictionary.hop_s)
+        glide = replace(in_frames, values=tuple(of + settings.tune_cents / 100 for of in in_frames.values))
+        return Transposition("glide", "as asked", np.zeros(n_frames), own, origins, fine, heard, glide=glide)
     if isinstance(settings.transpose, tuple):
         low, high = settings.transpose
         # A hair above the upper end, which rounding must not leave out.
@@ -126,6 +131,12 @@ def transposition_of(
             f"it has {own_notes.min():.0f} to {own_notes.max():.0f} Hz; pass others, in Hz"
         )
     return replace(plan, melodies=melodies)
+
+
+def _semitones(asked: tuple[float, float] | Curve) -> str:
+    if isinstance(asked, Curve):
+        return f"the curve {asked}, and a curve of semitones"
+    return f"({asked[0]:g}, {asked[1]:g}), and a range of semitones"
 
 
 def _within_reach(melodies: Floats, origins: Floats) -> bool:
@@ -285,14 +296,22 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
         by_voice[block.voices, :, block.frames] = np.linalg.norm(block.W, axis=0)
     start = np.where(norms > 0, 1 - settings.start_spread * drawn, 0).astype(V.dtype)
     del drawn
+    allowed, may = None, None
+    if job.sketch is not None:
+        # A source frame counts the same whatever it is shifted to.
+        weights = np.tile(job.sketch.whole()[usable], (transposition.n_voices, 1))
+        may = weights > 0
+        norms, start, allowed = norms * weights, start * may, lambda rows, frames: may[rows, frames]
     # A diagonal ends where a recording does, where frames in between are left out, and where a voice does.
     breaks = (np.diff(usable, prepend=-2) != 1) | (np.diff(dictionary.segments[usable], prepend=-1) != 0)
     stretches = np.cumsum(breaks)
     segments = (stretches + (stretches[-1] + 1) * np.arange(transposition.n_voices)[:, None]).ravel()
     first = Step(0, start, BlockFit.of(V, blocks, eps=settings.eps))
-    for step in steps_of(first, settings.iterations, settings.constraints(dictionary.hop_s), segments, norms):
+    rules = settings.constraints(dictionary.hop_s, V.shape[1])
+    for step in steps_of(first, settings.iterations, rules, segments, norms, may):
         yield step
-    runs = _without_gaps(chosen_runs(step.H * norms, segments, job, transposition), segments, job, transposition)
+    runs = chosen_runs(step.H * norms, segments, job, transposition, allowed)
+    runs = _without_gaps(runs, segments, job, transposition, allowed)
     grains, H = _shifted(step.H, runs, job, transposition, usable)
     done = step.iteration
     # What was needed to choose the grains, and may be much, is not needed to refine their gains.
@@ -311,35 +330,48 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
         yield ShiftedStep(step.iteration + 1, smooth, fit, grains)
 
 
-def chosen_runs(loud: Floats, segments: NDArray[np.intp], job: Job, transposition: Transposition) -> Runs:
+def chosen_runs(
+    loud: Floats,
+    segments: NDArray[np.intp],
+    job: Job,
+    transposition: Transposition,
+    allowed: Allowed | None = None,
+) -> Runs:
     """The stretches to sound, of contributions (rows of H, N): one layer for each voice of a chord, else `layers`."""
-    settings, n_atoms = job.settings, len(loud) // transposition.n_voices
-    shortest = max(1, round(settings.shortest_grain_s / job.dictionary.hop_s))
-    groups, layers = [slice(0, len(loud))], settings.layers or 1
+    n_atoms = len(loud) // transposition.n_voices
+    groups, layers = [slice(0, len(loud))], None
     if transposition.way == "chords":
         groups, layers = [slice(v * n_atoms, (v + 1) * n_atoms) for v in range(transposition.n_voices)], 1
     chosen = []
     for of in groups:
-        runs = find_runs(loud[of], segments[of], under_frame_db=settings.masking_db)
-        runs = runs.only(choose_runs(runs, layers=layers, shortest=shortest))
+        may = None if allowed is None else partial(_from_row, allowed, of.start)
+        runs = find_runs(loud[of], segments[of], under_frame_db=job.settings.masking_db, allowed=may)
+        runs = chosen_among(runs, segments[of], job, layers=layers, allowed=may)
         chosen.append(replace(runs, atoms=runs.atoms + of.start))
     return _joined(chosen)
 
 
-def _without_gaps(runs: Runs, segments: NDArray[np.intp], job: Job, transposition: Transposition) -> Runs:
+def _from_row(allowed: Allowed, first: int, rows: Integers, frames: Integers) -> NDArray[np.bool_]:
+    """What is allowed of rows that are counted from another one."""
+    return allowed(rows + first, frames)
+
+
+def _without_gaps(
+    runs: Runs, segments: NDArray[np.intp], job: Job, transposition: Transposition, allowed: Allowed | None = None
+) -> Runs:
     """Stretches that sound wherever the target is heard: in chords, wherever their voice plays.
 
     At a pitch of their own, more of a stretch might not fit; at the pitch of the moment it does.
     """
     heard = audible(np.square(np.abs(job.spectrum), dtype=np.float64).sum(axis=0))
-    if transposition.way == "shifts":
+    if transposition.way in ("shifts", "glide"):
         return runs
     if transposition.way == "follow":
-        return close_gaps(runs, segments, heard)
+        return close_gaps(runs, segments, heard, allowed)
     n_atoms, closed = len(segments) // transposition.n_voices, []
     for voice, melody in enumerate(transposition.melodies):
         of_voice = runs.only(np.flatnonzero(runs.atoms // n_atoms == voice))
-        closed.append(close_gaps(of_voice, segments, heard & (melody > 0)))
+        closed.append(close_gaps(of_voice, segments, heard & (melody > 0), allowed))
     return _joined(closed)
 
 

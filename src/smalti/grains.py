@@ -114,9 +114,7 @@ def runs_in(
     )
 
 
-def choose_runs(
-    runs: Runs, *, layers: PerFrame, shortest: int = 1, tails: NDArray[np.intp] | None = None
-) -> Runs:
+def choose_runs(runs: Runs, *, layers: PerFrame, shortest: int = 1, tails: NDArray[np.intp] | None = None) -> Runs:
     """The stretches to keep: the strongest first, each if at least half of its frames still have room.
 
     Parameters

@@ -9,8 +9,11 @@ from smalti._checks import Floats
 from smalti.bands import a_weights, band_edges, pool
 from smalti.channels import n_channels
 from smalti.choosing import Limit
+from smalti.constraints import PerFrame
 from smalti.dictionary import Dictionary
-from smalti.settings import Settings
+from smalti.grains import Allowed, Runs, choose_runs, drifting
+from smalti.settings import MOST_DRIFT_S, Settings, on_frames
+from smalti.sketching import Sketch
 from smalti.sparse_coding import unit_columns
 from smalti.stft import Complexes
 from smalti.transposing import Transposition
@@ -28,6 +31,7 @@ class Job:
     transposition : how the source comes to the target's pitches; None if that was not asked.
     weights : (R,) how much each recording of the source counts, or None for all alike.
     limits : how much of the mosaic some of them may be.
+    sketch : what may sound when, and how much it counts; None for everything alike.
     """
 
     target: Floats
@@ -38,6 +42,7 @@ class Job:
     transposition: Transposition | None = None
     weights: Floats | None = None
     limits: tuple[Limit, ...] = ()
+    sketch: Sketch | None = None
 
     @property
     def n_solves(self) -> int:
@@ -89,3 +94,21 @@ def hearing(dictionary: Dictionary, like: Floats) -> Floats:
 def may_sound(dictionary: Dictionary, settings: Settings) -> NDArray[np.bool_]:
     """(K,) bools: which source frames are neither silent nor, by `quietest_db`, too quiet."""
     return dictionary.sounding(settings.quietest_db) if settings.quietest_db else dictionary.norms > 0
+
+
+def chosen_among(
+    runs: Runs, segments: NDArray[np.intp], job: Job, *, layers: PerFrame | None = None, allowed: Allowed | None = None
+) -> Runs:
+    """The stretches to sound, as the settings choose them: `layers` of these at once unless others are given.
+
+    Parameters
+    ----------
+    runs : of atoms that have `segments`, (rows of H,) ints. allowed : as for `smalti.grains.find_runs`.
+    """
+    settings, hop_s, n_frames = job.settings, job.dictionary.hop_s, job.spectrum.shape[1]
+    reach = np.round(on_frames(settings.drift, n_frames, hop_s) / 100 * MOST_DRIFT_S / hop_s).astype(np.intp)
+    tails = None
+    if reach.any():
+        runs, tails = drifting(runs, segments, reach, allowed)
+    shortest = max(1, round(settings.shortest_grain_s / hop_s))
+    return choose_runs(runs, layers=layers or settings.layers_in(n_frames, hop_s) or 1, shortest=shortest, tails=tails)

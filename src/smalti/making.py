@@ -38,6 +38,7 @@ from smalti.choosing import Filters, Limit, limits_of, unmet, weights_of
 from smalti.cleaning import LOUDEST, QUIETEST
 from smalti.constraints import segment_slices
 from smalti.corpus import Corpus
+from smalti.curves import Curve
 from smalti.dictionary import Dictionary
 from smalti.errors import AudioFileError, CorpusError, PitchFileError, SmaltiError
 from smalti.jobs import Job
@@ -523,7 +524,9 @@ def memory_needed(
         # The source at every note, and its activations in every voice. What "auto" will decide is not known yet; most
         # often one melody is followed.
         voices, notes = {"chords": (settings.voices, 36)}.get(str(settings.transpose), (1, 24))
-        if isinstance(settings.transpose, tuple):
+        if isinstance(settings.transpose, Curve):
+            notes = int(settings.transpose.most - settings.transpose.least) + 2
+        elif isinstance(settings.transpose, tuple):
             voices = notes = int(settings.transpose[1] - settings.transpose[0]) + 1
         numbers += notes * N_VIEW_BANDS * n_atoms
         n_atoms *= voices
@@ -532,7 +535,8 @@ def memory_needed(
         numbers += 4 * n_atoms * n_frames
     if settings.method == "pursuit":
         # Blocks of 256 frames are solved together, each with atoms of its own, in double precision.
-        numbers += 5 * params.n_bins * min(256, n_frames) * min(settings.layers or n_atoms, n_atoms)
+        layers = settings.layers if isinstance(settings.layers, int) else n_atoms
+        numbers += 5 * params.n_bins * min(256, n_frames) * min(layers, n_atoms)
         numbers += 5 * n_atoms * n_frames
     else:
         numbers += (7 if settings.layers else 12) * n_atoms * n_frames

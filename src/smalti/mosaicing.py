@@ -8,6 +8,7 @@ set of activations: `channel_jobs` gives a job for each, `render` makes the soun
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import scipy.sparse
@@ -20,20 +21,27 @@ from smalti.choosing import Limit
 from smalti.cleaning import faded, without_offset
 from smalti.constraints import limit_polyphony
 from smalti.corpus import Corpus, corpus_of, hop_at
+from smalti.curves import Curve
 from smalti.dictionary import Dictionary, as_recordings, build_dictionary
 from smalti.exact import GainFit
 from smalti.following import ShiftedStep, transposed_steps, transposition_of
-from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
-from smalti.jobs import Job, atom_norms, compared, may_sound
+from smalti.grains import find_runs, keep_runs, smooth_runs
+from smalti.jobs import Job, atom_norms, chosen_among, compared, may_sound
 from smalti.levels import follow_contour, integrated_loudness, match_loudness
 from smalti.phase import turn_toward
 from smalti.searching import SearchedStep, searched_steps
 from smalti.settings import DEFAULT_PRESET, Settings, configure
+from smalti.sketching import Sketch, Stroke, sketch_of_array, sketch_of_strokes
 from smalti.sparse_coding import pursuit_steps
 from smalti.steps import Fit, Step
 from smalti.stft import StftParams, istft, stft
 from smalti.synthesis import synthesize
 from smalti.transposing import Grains, Transposition
+
+# What `smalti.curves.as_varying` makes a curve of.
+Varying = Curve | str | Sequence[tuple[float, float]]
+# What `sketched` makes a sketch of.
+Sketched = Sketch | Sequence[Stroke] | ArrayLike
 
 # Grains that follow a melody begin with its notes. Their attacks need to be sharpened only by so much of what is asked:
 # more follows the target's attacks a little closer, and takes three times as much from the source's own sound.
@@ -122,8 +130,9 @@ def mosaic(
     sr: int,
     *,
     preset: str | Settings = DEFAULT_PRESET,
-    layers: int | None = None,
-    grain_length_s: float | None = None,
+    layers: int | Varying | None = None,
+    grain_length_s: float | Varying | None = None,
+    drift: float | Varying | None = None,
     no_repeat_s: float | None = None,
     iterations: int | None = None,
     beta: float | None = None,
@@ -132,10 +141,11 @@ def mosaic(
     attacks: float | None = None,
     channels: str | None = None,
     loudness: str | float | None = None,
+    level_db: float | Varying | None = None,
     level_follow: float | None = None,
     ear_weighting: bool | None = None,
     target_phase: float | None = None,
-    transpose: str | tuple[float, float] | None = None,
+    transpose: str | tuple[float, float] | Varying | None = None,
     keep_formants: bool | None = None,
     tape: bool | None = None,
     tune_cents: float | None = None,
@@ -144,6 +154,7 @@ def mosaic(
     source_f0: ArrayLike | Sequence[ArrayLike] | None = None,
     weights: ArrayLike | None = None,
     limits: Sequence[Limit] = (),
+    sketch: Sketched | None = None,
     params: StftParams | None = None,
     init: ArrayLike | None = None,
     rng: Seed = 0,
@@ -156,10 +167,13 @@ def mosaic(
     source : one recording, (L,) or (C, L), a list of them, or a ready `Dictionary` or `Corpus`.
     sr : sample rate of all of them in Hz; nothing is resampled here.
     preset : a name in `PRESETS`, or `Settings` of your own.
-    layers, grain_length_s, no_repeat_s, iterations, beta, phase : knobs that override the preset; see `Settings`.
-    colour, attacks, channels, loudness, level_follow, ear_weighting, target_phase : likewise.
+    layers, grain_length_s, drift, no_repeat_s, iterations, beta, phase : knobs that override the preset; see
+        `Settings`.
+    colour, attacks, channels, loudness, level_db, level_follow, ear_weighting, target_phase : likewise.
     transpose, keep_formants, tape, tune_cents, purity : likewise. For any other setting, pass `Settings`:
-        ``dataclasses.replace(PRESETS["balanced"], candidates=8)``.
+        ``dataclasses.replace(PRESETS["balanced"], candidates=8)``. Five of them may change over the target's time:
+        ``layers=[(0, 2), (4, 8)]``, or ``"0:2, 4:8"``, or a `Curve`; so may grain_length_s, drift, level_db and
+        transpose.
     target_f0 : the melody to follow, (N,) in Hz and 0 where there is no pitch: from a score, MIDI or another tracker;
         or (M, N), one row a voice, for chords. N is ``params.n_frames(L)``, frame n being about sample n * hop (512 at
         22 050 Hz); None to track the target's.
@@ -167,6 +181,9 @@ def mosaic(
         Both only where `transpose` is not "off", and no `target_f0` where it is a range of semitones.
     weights, limits : how much each recording of the source counts, (R,) >= 0, and how much of the mosaic some of them
         may be; see `smalti.choosing`. The source is searched then, however short it is.
+    sketch : which moments of the source may sound when: (K, N) weights, 0 to 1000, for its K frames and the target's N,
+        or a list of `Stroke`, or any `Sketch`; see `smalti.sketching`. 0 forbids, other numbers multiply what source
+        frames are ranked and chosen by.
     params : the grid in samples; by default the preset's in seconds.
     init : (K, N) activations to start from, those of atoms at unit norm if the settings have it so, or None for random
         ones. Pursuit starts from silence and takes none.
@@ -199,6 +216,7 @@ def mosaic(
         preset,
         layers=layers,
         grain_length_s=grain_length_s,
+        drift=drift,
         no_repeat_s=no_repeat_s,
         iterations=iterations,
         beta=beta,
@@ -207,6 +225,7 @@ def mosaic(
         attacks=attacks,
         channels=channels,
         loudness=loudness,
+        level_db=level_db,
         level_follow=level_follow,
         ear_weighting=ear_weighting,
         target_phase=target_phase,
@@ -218,7 +237,7 @@ def mosaic(
     )
     job = prepare(
         target, source, sr, settings, params=params, target_f0=target_f0, source_f0=source_f0,
-        weights=None if weights is None else np.asarray(weights, np.float32), limits=limits,
+        weights=None if weights is None else np.asarray(weights, np.float32), limits=limits, sketch=sketch,
     )  # fmt: skip
     parts = []
     for part in channel_jobs(job):
@@ -242,6 +261,7 @@ def prepare(
     source_f0: ArrayLike | Sequence[ArrayLike] | None = None,
     weights: Floats | None = None,
     limits: Sequence[Limit] = (),
+    sketch: Sketched | None = None,
 ) -> Job:
     """Check and analyse both recordings; arguments as for `mosaic`, `names` as for `build_dictionary`.
 
@@ -288,9 +308,34 @@ def prepare(
     if settings.transpose == "off" and (target_f0 is not None or source_f0 is not None):
         raise ValueError("a pitch is given but transpose is 'off'; pass transpose='follow', or leave the pitch out")
     job = Job(samples, spectrum, dictionary, settings, recording, weights=weights, limits=tuple(limits))
+    if sketch is not None:
+        job = sketched(job, sketch)
     if settings.transpose == "off" or not samples.any():
         return job
     return replace(job, transposition=transposition_of(job, target_f0=target_f0, source_f0=source_f0))
+
+
+def sketched(job: Job, sketch: Sketched) -> Job:
+    """The job with a sketch; where it has one already, under that.
+
+    Raises
+    ------
+    ValueError, TypeError : for a sketch that is not of its source and target frames, and where pursuit is to solve it.
+    """
+    n_atoms, n_frames = job.dictionary.n_atoms, job.spectrum.shape[1]
+    if job.settings.method == "pursuit":
+        raise ValueError("sketch is given but pursuit takes none; take a preset other than sparse")
+    if not isinstance(sketch, Sketch):
+        if isinstance(sketch, list | tuple) and all(isinstance(one, Stroke) for one in sketch):
+            sketch = sketch_of_strokes(sketch, job.dictionary, n_frames)
+        else:
+            sketch = sketch_of_array(cast(ArrayLike, sketch), n_atoms, n_frames)
+    if sketch.shape != (n_atoms, n_frames):
+        raise ValueError(
+            f"sketch is of {sketch.shape[0]} source and {sketch.shape[1]} target frames; make it for {n_atoms} and "
+            f"{n_frames}"
+        )
+    return replace(job, sketch=sketch if job.sketch is None else job.sketch.times(sketch))
 
 
 # Where there are more source frames, which of them to consider is looked up rather than found by considering all.
@@ -365,7 +410,7 @@ def channel_jobs(job: Job) -> Iterator[Job]:
     for channel, samples in enumerate(rows(job.recording)):
         dictionary = job.dictionary.one_channel(channel, job.n_solves)
         spectrum = stft(samples, dictionary.params)
-        yield Job(samples, spectrum, dictionary, job.settings, samples, job.transposition)
+        yield Job(samples, spectrum, dictionary, job.settings, samples, job.transposition, sketch=job.sketch)
 
 
 def _warn_of_short(lengths: Mapping[str, int], params: StftParams) -> None:
@@ -403,7 +448,7 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
     if settings.method == "pursuit":
         if init is not None:
             raise ValueError("init means nothing to pursuit, which starts from silence; leave it out")
-        layers = dictionary.n_atoms if settings.layers is None else settings.layers
+        layers = settings.layers if isinstance(settings.layers, int) else dictionary.n_atoms
         return pursuit_steps(*compared(job), n_atoms=layers, nonnegative=settings.nonnegative)
     V, W = compared(job)
     if init is None and settings.start_spread < 1:
@@ -415,8 +460,9 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
         n_iter=settings.iterations,
         beta=settings.beta,
         eps=settings.eps,
-        constraints=settings.constraints(dictionary.hop_s),
+        constraints=settings.constraints(dictionary.hop_s, V.shape[1]),
         segments=dictionary.segments,
+        weights=None if job.sketch is None else job.sketch.whole(),
         init=init,
         rng=rng,
     )
@@ -428,16 +474,18 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
     settings, dictionary = job.settings, job.dictionary
     for step in steps:
         yield step
-    norms = np.linalg.norm(W, axis=0)[:, None]
-    layers = settings.layers or 1
+    loudness, allowed = np.linalg.norm(W, axis=0)[:, None], None
+    if job.sketch is not None:
+        loudness, allowed = loudness * job.sketch.whole(), job.sketch.allowed
     runs = None
     if settings.choose == "grains":
-        runs = find_runs(step.H * norms, dictionary.segments, under_frame_db=settings.masking_db)
-        shortest = max(1, round(settings.shortest_grain_s / dictionary.hop_s))
-        runs = runs.only(choose_runs(runs, layers=layers, shortest=shortest))
+        heard, segments = step.H * loudness, dictionary.segments
+        runs = find_runs(heard, segments, under_frame_db=settings.masking_db, allowed=allowed)
+        runs = chosen_among(runs, segments, job, allowed=allowed)
         H = keep_runs(step.H, runs)
     else:
-        H = limit_polyphony(step.H, polyphony=layers, strength=1.0, weights=norms)
+        layers = settings.layers_in(V.shape[1], dictionary.hop_s) or 1
+        H = limit_polyphony(step.H, polyphony=layers, strength=1.0, weights=loudness)
     step = Step(step.iteration + 1, H, step.fit)
     yield step
     if settings.refine:
@@ -465,7 +513,7 @@ def n_steps(settings: Settings, n_atoms: int) -> int:
     On a grid other than the settings' own it may be one more or less: gains are smoothed over whole hops or not at all.
     """
     if settings.method == "pursuit":
-        return min(settings.layers or n_atoms, n_atoms)
+        return min(settings.layers, n_atoms) if isinstance(settings.layers, int) else n_atoms
     if settings.choose is None:
         return settings.iterations
     smoothed = settings.choose == "grains" and round(settings.smooth_gains_s / settings.hop_s) > 0

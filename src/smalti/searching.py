@@ -7,6 +7,7 @@ of whole grains go on among what was found. Nothing here is as large as source f
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
@@ -16,14 +17,16 @@ from numpy.typing import NDArray
 from smalti._checks import Floats, Integers
 from smalti.activations import Seed
 from smalti.choosing import Limit
+from smalti.constraints import PerFrame
 from smalti.corpus import Corpus, keys_of
 from smalti.divergence import beta_divergence, noise_floor
 from smalti.engine import Lists
 from smalti.exact import GainFit
-from smalti.grains import Runs, choose_runs, places, runs_in, smoothed
-from smalti.jobs import Job, may_sound
+from smalti.grains import Runs, places, runs_in, smoothed
+from smalti.jobs import Job, chosen_among, may_sound
 from smalti.search import EXACT_BELOW, nearest
 from smalti.settings import Settings
+from smalti.sketching import Sketch
 from smalti.steps import Step
 from smalti.views import stack, view_gains, views
 from smalti.workers import over_blocks
@@ -42,6 +45,8 @@ MOST_MISSING = 8.0
 LEAST = 1e-4
 # Frames of a block.
 FRAMES = 64
+# Keys that are looked at for the groups of frames in which a sketch lets other things sound, as many groups as go in.
+SKETCHED_KEYS = 2**25
 
 
 def _frames_of(indptr: Integers) -> Integers:
@@ -64,7 +69,7 @@ class Entries:
     lists : E entries; see `smalti.compiled`.
     rows, scales : (E,) their rows of the corpus's looks, and what these are to be multiplied by.
     sums, norms : (E,) float32 of the looks, weighed by the gains of the bands, before they are scaled.
-    weights : (E,) float32, how much their recordings count.
+    weights : (E,) float32, how much their recordings count, and they themselves by a sketch.
     """
 
     lists: Lists
@@ -109,6 +114,7 @@ class Comparison:
     seen : the target's views. V : (N, B) float32, the same side by side, at their gains.
     gains : (B,) float32, of the bands.
     weights : (R,) float32, how much each recording counts.
+    sketch : what may sound when, and how much it counts; None for everything alike.
     """
 
     corpus: Corpus
@@ -116,6 +122,7 @@ class Comparison:
     V: Floats
     gains: Floats
     weights: Floats
+    sketch: Sketch | None = None
 
     @classmethod
     def of(cls, job: Job, corpus: Corpus) -> "Comparison":
@@ -125,7 +132,7 @@ class Comparison:
         gains = np.repeat(weights, [len(view) for view in seen]).astype(np.float32)
         V = np.ascontiguousarray(stack(seen, weights).T, np.float32)
         even = np.ones(len(corpus.recordings)) if job.weights is None else job.weights
-        return cls(corpus, seen, V, gains, np.asarray(even, np.float32))
+        return cls(corpus, seen, V, gains, np.asarray(even, np.float32), job.sketch)
 
     @cached_property
     def floor(self) -> float:
@@ -145,6 +152,11 @@ class Comparison:
         """The recording of each atom, whatever for those that are -1."""
         return self.corpus.segments[np.maximum(atoms, 0)]
 
+    def weights_at(self, atoms: Integers, frames: Integers) -> Floats:
+        """How much places count, by their atoms and frames, of one shape; whatever for atoms that are -1."""
+        weights: Floats = self.weights[self.segments_at(atoms)]
+        return weights if self.sketch is None else weights * self.sketch.at(atoms, frames)
+
     def queries(self, of: Floats) -> Floats:
         """(N, D) keys of magnitudes (N, B) as `V` has them."""
         looks = np.divide(of, self.gains, out=np.zeros_like(of), where=self.gains > 0)
@@ -161,7 +173,7 @@ class Comparison:
             compiled_search.look_statistics(self.bits, rows[e], self.gains, sums[e], norms[e])
 
         over_blocks(work, len(atoms), size=4096)
-        weights = self.weights[self.corpus.segments[atoms]]
+        weights = self.weights_at(atoms, _frames_of(indptr))
         return Entries(Lists(indptr, atoms, values), rows, self.corpus.scales[atoms], sums, norms, weights)
 
     def update(self, entries: Entries, least: float = LEAST) -> Floats:
@@ -269,12 +281,12 @@ def found(comparison: Comparison, of: Floats, allowed: NDArray[np.bool_], *, n: 
     """
     from smalti import compiled, compiled_search
 
-    hits, scores = hits_of(comparison, comparison.queries(of), allowed)
+    hits, scores = sketched_hits(comparison, comparison.queries(of), allowed)
     order = np.argsort(hits, axis=1)
     hits, scores = np.take_along_axis(hits, order, axis=1), np.take_along_axis(scores, order, axis=1)
     there = hits >= 0
     # What counts more is found sooner, too. What is not there has whatever score.
-    scores = np.where(there, scores, 0) * comparison.weights[comparison.segments_at(hits)]
+    scores = np.where(there, scores, 0) * comparison.weights_at(hits, np.arange(len(hits))[:, None])
     indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
     # What is no hit is worse than all that are; so much better than that is each.
     scores = scores - np.where(there, scores, np.inf).min(axis=1, initial=np.inf, keepdims=True)
@@ -288,6 +300,22 @@ def found(comparison: Comparison, of: Floats, allowed: NDArray[np.bool_], *, n: 
 
     over_blocks(work, len(hits), size=FRAMES)
     return best
+
+
+def sketched_hits(
+    comparison: Comparison, queries: Floats, allowed: NDArray[np.bool_]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """`hits_of`, each frame's among what its sketch lets sound."""
+    sketch = comparison.sketch
+    if sketch is None:
+        return hits_of(comparison, queries, allowed)
+    hits, scores = np.full((len(queries), HITS), -1, np.int64), np.zeros((len(queries), HITS), np.float32)
+    most = max(1, SKETCHED_KEYS // comparison.corpus.n_atoms)
+    for frames, may in sketch.by_what_may_sound(most):
+        if (pool := allowed & may).any():
+            found_, scored = hits_of(comparison, queries[frames], pool)
+            hits[frames, : found_.shape[1]], scores[frames, : found_.shape[1]] = found_, scored
+    return np.where(sketch.allowed(hits, np.arange(len(hits))[:, None]), hits, -1), scores
 
 
 def hits_of(
@@ -342,8 +370,8 @@ def restricted(entries: Entries, job: Job, comparison: Comparison, *, layers: in
     """
     from smalti import compiled
 
-    rules = job.settings.constraints(job.dictionary.hop_s)
     indptr, atoms, values = entries.lists
+    rules = job.settings.constraints(job.dictionary.hop_s, len(indptr) - 1)
     if rules is None:
         return values
     polyphony, keep, n_frames = layers or rules.polyphony, 1 - strength, len(indptr) - 1
@@ -352,11 +380,11 @@ def restricted(entries: Entries, job: Job, comparison: Comparison, *, layers: in
     thinned, out = values.copy(), values.copy()
 
     def thin(n: slice) -> None:
-        at = n.start, n.stop
         if rules.repetition:
-            compiled.list_repetition(indptr, atoms, values, *at, rules.repetition, keep, thinned)
-        if polyphony:
-            compiled.list_polyphony(indptr, numbers, thinned, loud, *at, polyphony, keep, thinned)
+            compiled.list_repetition(indptr, atoms, values, n.start, n.stop, rules.repetition, keep, thinned)
+        for first, last, most in _alike(polyphony or 0, n):
+            if most:
+                compiled.list_polyphony(indptr, numbers, thinned, loud, first, last, most, keep, thinned)
 
     over_blocks(thin, n_frames, size=8 * FRAMES)
     reach = rules.continuity
@@ -364,11 +392,24 @@ def restricted(entries: Entries, job: Job, comparison: Comparison, *, layers: in
         return thinned
 
     def sum_up(n: slice) -> None:
-        compiled.list_continuity(indptr, atoms, thinned, comparison.segments, n.start, n.stop, reach, out)
+        for first, last, far in _alike(reach, n):
+            compiled.list_continuity(indptr, atoms, thinned, comparison.segments, first, last, far, out)
 
     # Continuity looks into the frames of other blocks, so that all have to be thinned out before.
     over_blocks(sum_up, n_frames, size=8 * FRAMES)
     return out
+
+
+def _alike(value: PerFrame, block: slice) -> Iterator[tuple[int, int, int]]:
+    """The stretches of a block of frames in which a value stays the same: their first frames, their ends, the value."""
+    if not isinstance(value, tuple):
+        yield block.start, block.stop, value
+        return
+    first = block.start
+    for of, frames in groupby(value[block]):
+        last = first + len(list(frames))
+        yield first, last, of
+        first = last
 
 
 # --- the steps
@@ -392,23 +433,32 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[Step]:
             [found(comparison, of, pool, n=settings.shortlist, reach=reach) for pool in pools], axis=1
         )
 
+    def lists_of(anchors: Integers) -> tuple[Integers, Integers]:
+        indptr, atoms = along_diagonals(anchors, corpus.segments, allowed, reach)
+        if job.sketch is None:
+            return indptr, atoms
+        may = job.sketch.allowed(atoms, _frames_of(indptr))
+        if not may.any():
+            raise ValueError("the sketch forbids everything that sounds; leave something of the source to some moment")
+        return _indptr_of(may, indptr), atoms[may]
+
     anchors = found_in_all(comparison.V)
-    entries = _started(comparison, along_diagonals(anchors, corpus.segments, allowed, reach), settings, generator)
+    entries = _started(comparison, lists_of(anchors), settings, generator)
     for i in range(FIRST_ROUNDS):
         strength = (i + 1) / FIRST_ROUNDS
         entries = entries.with_values(restricted(entries, job, comparison, layers=FIRST_LAYERS, strength=strength))
         entries = entries.with_values(comparison.update(entries))
     anchors = np.concatenate([anchors, found_in_all(comparison.missing(entries))], axis=1)
-    lists = along_diagonals(anchors, corpus.segments, allowed, reach)
+    lists = lists_of(anchors)
     if job.limits:
         lists = _within_limits(lists, entries, job, comparison)
     yield from listed_steps(job, comparison, lists, rng=generator)
 
 
 def reach_of(job: Job) -> int:
-    """Frames to either side of one that a stretch of the wanted length goes on for."""
-    rules = job.settings.constraints(job.dictionary.hop_s)
-    return (rules.continuity if rules else None) or 1
+    """Frames to either side of one that a stretch of the wanted length goes on for; where that varies, the most."""
+    rules = job.settings.constraints(job.dictionary.hop_s, job.spectrum.shape[1])
+    return int(np.max((rules.continuity if rules else None) or 1))
 
 
 def _within_limits(
@@ -487,7 +537,8 @@ def _grain_steps(step: SearchedStep, job: Job) -> Iterator[Step]:
 def _frame_steps(step: SearchedStep, job: Job) -> Iterator[Step]:
     """The strongest source frames of each moment; then their gains, refined."""
     settings, comparison, done = job.settings, step.comparison, step.iteration
-    entries = step.entries.with_values(_strongest(step.entries, settings.layers or 1))
+    layers = settings.layers_in(job.spectrum.shape[1], job.dictionary.hop_s) or 1
+    entries = step.entries.with_values(_strongest(step.entries, layers))
     entries = entries.only(entries.lists.values > 0)
     yield SearchedStep(done + 1, entries, comparison)
     for i in range(settings.refine):
@@ -503,14 +554,15 @@ def _started(
     return comparison.entries(indptr, atoms, (1 - settings.start_spread * rng.random(len(atoms))).astype(np.float32))
 
 
-def _strongest(entries: Entries, layers: int) -> Floats:
+def _strongest(entries: Entries, layers: PerFrame) -> Floats:
     """(E,) activations, 0 but for the `layers` that are heard most of each frame."""
     from smalti import compiled
 
     out, values = np.empty_like(entries.lists.values), entries.lists.values
     numbers, loud = np.arange(len(values), dtype=np.int32), entries.loudness("contribution")
     n_frames = len(entries.lists.indptr) - 1
-    compiled.list_polyphony(entries.lists.indptr, numbers, values, loud, 0, n_frames, layers, 0.0, out)
+    for first, last, most in _alike(layers, slice(0, n_frames)):
+        compiled.list_polyphony(entries.lists.indptr, numbers, values, loud, first, last, most, 0.0, out)
     return out
 
 
@@ -532,17 +584,17 @@ def _chosen(entries: Entries, job: Job, comparison: Comparison) -> Runs:
 
 def _runs(entries: Entries, heard: Floats, job: Job, comparison: Comparison) -> Runs:
     """The stretches to sound, of entries that are `heard` so much, whatever the limits."""
-    settings = job.settings
+    allowed = None if job.sketch is None else job.sketch.allowed
     runs = runs_in(
         entries.lists.atoms.astype(np.intp),
         entries.frames.astype(np.intp),
         heard,
         comparison.corpus.segments,
         len(comparison.V),
-        under_frame_db=settings.masking_db,
+        under_frame_db=job.settings.masking_db,
+        allowed=allowed,
     )
-    shortest = max(1, round(settings.shortest_grain_s / job.dictionary.hop_s))
-    return runs.only(choose_runs(runs, layers=settings.layers or 1, shortest=shortest))
+    return chosen_among(runs, comparison.corpus.segments, job, allowed=allowed)
 
 
 def beyond_limits(runs: Runs, segments: Integers, limits: Sequence[Limit]) -> NDArray[np.bool_]:

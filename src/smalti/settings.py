@@ -223,7 +223,9 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, Curve):
                 for end in (value.least, value.most):
-                    check_real(f"{name} at its {'least' if end == value.least else 'most'}", end, least=least, most=most)
+                    check_real(
+                        f"{name} at its {'least' if end == value.least else 'most'}", end, least=least, most=most
+                    )
             elif name == "layers" and value is not None:
                 check_count(name, value, least=1)
             elif name not in ("layers", "transpose"):
@@ -446,8 +448,8 @@ DEFAULT_PRESET = "balanced"
 # What only the multiplicative updates listen to.
 _UPDATES_ONLY = (
     "iterations", "beta", "eps", "start_spread", "no_repeat_s", "grain_length_s", "restrict_every", "rank", "choose",
-    "candidates", "drift", "shortest_grain_s", "masking_db", "smooth_gains_s", "refine", "transpose", "keep_formants", "tape",
-    "tune_cents", "purity", "voices",
+    "candidates", "drift", "shortest_grain_s", "masking_db", "smooth_gains_s", "refine", "transpose",
+    "keep_formants", "tape", "tune_cents", "purity", "voices",
 )  # fmt: skip
 
 

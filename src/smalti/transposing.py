@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from smalti._checks import Floats
 from smalti.channels import together
+from smalti.curves import Curve
 from smalti.dictionary import Dictionary, heard_in
 from smalti.divergence import Block
 from smalti.grains import Runs
@@ -50,7 +51,7 @@ class Transposition:
 
     Attributes
     ----------
-    way : "follow" (one melody), "chords" (several), "shifts", or "off".
+    way : "follow" (one melody), "chords" (several), "shifts", "glide" (one shift that changes over time), or "off".
     reason : why, as a clause.
     target_f0 : (N,) float array, Hz, 0 for none: the target's pitch as it was tracked or given.
     source_f0 : (K,) float array, Hz, 0 for none: the source's pitch as it was tracked or given.
@@ -59,6 +60,7 @@ class Transposition:
     usable : (K,) bool array, which source frames are clear enough to be shifted to a note; for shifts, all.
     melodies : (M, N) float array, Hz: what each voice plays in each target frame, 0 where it rests. M is 0 for shifts.
     shifts : (S,) float array, semitones; empty for the others.
+    glide : semitones over target frames, instead of seconds; None for the others.
     """
 
     way: str
@@ -70,17 +72,25 @@ class Transposition:
     usable: NDArray[np.bool_]
     melodies: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     shifts: Floats = field(default_factory=lambda: np.zeros(0))
+    glide: Curve | None = None
 
     @property
     def n_voices(self) -> int:
         """How many rows of H each source frame has; 0 if nothing is transposed."""
-        return max(len(self.melodies), len(self.shifts))
+        return 1 if self.glide else max(len(self.melodies), len(self.shifts))
 
     def parts(self) -> Iterator[tuple[Ints, Ints, Floats]]:
         """Places where each source frame has one ratio: their voices and target frames, (P,), and the ratios, (K,)."""
         n_atoms, n_frames = len(self.origins), len(self.target_f0)
         for voice, shift in enumerate(self.shifts):
             yield np.full(n_frames, voice), np.arange(n_frames), np.full(n_atoms, 2 ** (shift / 12))
+        if self.glide:
+            # As notes, semitones share one dictionary, in the middle of where they lie.
+            semitones = self.glide.at(np.arange(n_frames))
+            names = np.round(semitones)
+            for name in np.unique(names):
+                frames = np.flatnonzero(names == name)
+                yield np.zeros_like(frames), frames, np.full(n_atoms, 2 ** (np.median(semitones[frames]) / 12))
         if not len(self.melodies):
             return
         names = np.full(self.melodies.shape, -np.inf)
@@ -111,6 +121,8 @@ class Transposition:
 
     def ratios(self, voice: int, frames: Floats, own: Floats) -> Floats:
         """The exact ratio at fractional target frames (P,) of what has the pitches `own` (P,), Hz; 0 for none."""
+        if self.glide:
+            return 2 ** (self.glide.at(frames) / 12)
         if len(self.shifts):
             return np.full(len(frames), 2 ** (self.shifts[voice] / 12))
         return ratios_to(pitch_at(self.melodies[voice], frames), own)
@@ -292,7 +304,7 @@ def _tape_reading(
 def _speeds(
     transposition: Transposition, voice: int, frames: Floats, ratios: Floats, track: Floats, place: float, step: float
 ) -> Floats:
-    if len(transposition.shifts):
+    if not len(transposition.melodies):
         return ratios
     wanted, out = pitch_at(transposition.melodies[voice], frames), ratios.copy()
     for i, hz in enumerate(wanted):
