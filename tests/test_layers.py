@@ -65,6 +65,7 @@ FLOORS = {
         "collecting",
         "examples",
         "plots",
+        "pictures",
         "demo",
         "making",
         "judging",
@@ -94,6 +95,7 @@ OWNERS = {
     "soundfile": {"audio"},
     "soxr": {"audio"},
     "matplotlib": {"plots"},
+    "PIL": {"pictures"},
     "pooch": {"examples"},
     "requests": {"examples"},
     "sqlite3": {"shelves"},
@@ -189,6 +191,10 @@ def test_a_library_of_the_world_has_one_place(library, owners):
 @pytest.mark.parametrize("library", sorted(LAZY))
 def test_the_network_is_loaded_when_first_needed(library):
     assert not [name for name in imports("examples") if name.module.partition(".")[0] == library and name.at_top]
+
+
+def test_pictures_are_read_by_a_library_that_is_loaded_when_first_needed():
+    assert Import("PIL.Image", False) in imports("pictures")
 
 
 def test_the_loudness_meter_has_one_place_and_is_loaded_when_first_needed():

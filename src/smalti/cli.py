@@ -44,6 +44,7 @@ from smalti.cli_corpus import (
 )
 from smalti.cli_corpus import app as corpus_app
 from smalti.compiling import told_of_compiling
+from smalti.curves import Curve, as_varying
 from smalti.errors import SmaltiError
 from smalti.examples import EXAMPLES, example_name, fetch_example
 from smalti.judging import describe_case, judge_steps, measure_made, read_case
@@ -70,6 +71,7 @@ from smalti.making import (
     make_folder,
     read_inputs,
     read_melody,
+    read_painted,
     report_json,
     write_outputs,
     write_report,
@@ -86,7 +88,18 @@ from smalti.mosaicing import (
     unsearched,
 )
 from smalti.pitch import check_tracker
-from smalti.settings import CHANNELS, DEFAULT_PRESET, LOUDNESSES, MOST_SHIFT, PRESETS, WAYS, Settings, configure
+from smalti.settings import (
+    CHANNELS,
+    DEFAULT_PRESET,
+    LOUDNESSES,
+    MOST_SHIFT,
+    PRESETS,
+    VARYING,
+    WAYS,
+    Settings,
+    configure,
+)
+from smalti.sketching import Stroke
 from smalti.stft import StftParams
 from smalti.synthesis import PHASES
 from smalti.terminal import Stopped, Terminated
@@ -121,8 +134,8 @@ LONGEST_WINDOW = 2**17
 # Names that open the library's sentences and are options here: start_s is --start. Nothing else in a sentence is
 # touched, since a file may be called beta.wav.
 _KNOBS = (
-    "preset|layers|grain_length_s|no_repeat_s|iterations|beta|phase|target_phase|channels|ear_weighting|loudness"
-    "|level_follow|colour|attacks|transpose|keep_formants|tape|tune_cents|voices|purity|n_fft|hop|sr|weights|limits|start_s|end_s|length_s"
+    "preset|layers|grain_length_s|drift|no_repeat_s|iterations|beta|phase|target_phase|channels|ear_weighting|loudness"
+    "|level_db|level_follow|colour|attacks|transpose|keep_formants|tape|tune_cents|voices|purity|n_fft|hop|sr|weights|limits|start_s|end_s|length_s"
     "|shortest_s|longest_s|quietest_lufs|loudest_lufs"
 )
 _KNOB = re.compile(
@@ -214,7 +227,9 @@ def _in_options(sentence: str) -> str:
 def _option(knob: re.Match[str]) -> str:
     if knob[0] in ("weights", "limits"):
         return "--" + knob[0].removesuffix("s")
-    return "--" + knob[0].removesuffix("_s").removesuffix("_cents").removesuffix("_lufs").replace("_", "-")
+    return "--" + knob[0].removesuffix("_s").removesuffix("_cents").removesuffix("_lufs").removesuffix("_db").replace(
+        "_", "-"
+    )
 
 
 def _fail(sentence: str, code: int) -> NoReturn:
@@ -254,12 +269,23 @@ def make(
     ],
     preset: Preset = DEFAULT_PRESET,
     layers: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Source moments sounding at once. Fewer: purer; more: closer."),
+        str | None,
+        typer.Option(
+            metavar="N|CURVE",
+            help="Source moments sounding at once. Fewer: purer; more: closer. May change over time, as these may that "
+            "take a CURVE: '0:2, 4:8' goes from 2 to 8 in the first 4 seconds.",
+        ),
     ] = None,
     grain_length: Annotated[
-        float | None,
-        typer.Option(min=0, metavar="MS", help="Length of source stretches kept whole. Longer: more of the source."),
+        str | None,
+        typer.Option(metavar="MS|CURVE", help="Length of source stretches kept whole. Longer: more of the source."),
+    ] = None,
+    drift: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PERCENT|CURVE",
+            help="Let grains go on as their recordings do, up to 2 s, rather than give way to what fits better.",
+        ),
     ] = None,
     no_repeat: Annotated[
         float | None,
@@ -318,6 +344,10 @@ def make(
             help="Level of the mosaic: the target's loudness, as it comes, or a number such as -16. Peaks stay safe.",
         ),
     ] = None,
+    level: Annotated[
+        str | None,
+        typer.Option(metavar="DB|CURVE", help="So many dB on top of that: '0:0, 8:-12' fades. Peaks stay safe."),
+    ] = None,
     level_follow: Annotated[
         float | None,
         typer.Option(
@@ -327,10 +357,10 @@ def make(
     transpose: Annotated[
         str | None,
         typer.Option(
-            metavar="|".join((*WAYS, "LOW..HIGH")),
+            metavar="|".join((*WAYS, "LOW..HIGH", "CURVE")),
             autocompletion=lambda: list(WAYS),
             help="Bring the source to the target's pitches: its melody, its chords, or what suits. Or shift by "
-            "semitones from LOW to HIGH, as fits; a lone number is that one shift.",
+            "semitones from LOW to HIGH, as fits; a lone number is that one shift, and '0:0, 4:12' glides.",
         ),
     ] = None,
     keep_formants: Annotated[
@@ -376,6 +406,22 @@ def make(
     loudest: Loudest = None,
     weight: Weights = None,
     limit: Limits = None,
+    sketch: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE.png",
+            help="Paint over the activations: target time from left to right, source time from bottom to top. What is "
+            "black stays silent, white is free, grey counts less.",
+        ),
+    ] = None,
+    paint: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="'FROM..TO [FILE] [FROM..TO]=WEIGHT'",
+            help="In these seconds of the target, these of the source (of FILE, or a pattern) count so many times, or "
+            "not with 0: '2..4 rain* 10..20=0'. May be given again, and the last one counts.",
+        ),
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -437,7 +483,8 @@ def make(
     settings = configure(
         preset,
         layers=layers,
-        grain_length_s=None if grain_length is None else grain_length / 1000,
+        grain_length_s=None if grain_length is None else _seconds(grain_length),
+        drift=drift,
         no_repeat_s=None if no_repeat is None else no_repeat / 1000,
         iterations=iterations,
         beta=beta,
@@ -448,6 +495,7 @@ def make(
         channels=channels,
         ear_weighting=ear_weighting,
         loudness=None if loudness is None else _loudness(loudness),
+        level_db=level,
         level_follow=level_follow,
         transpose=None if transpose is None else _transposing(transpose),
         keep_formants=keep_formants,
@@ -475,6 +523,7 @@ def make(
         weights_from(weight),
         limits_from(limit),
     )
+    strokes = list(map(_stroke, paint or ()))
     outputs = Outputs(output, subtype, figures, report, overwrite, drawn=figures_of(settings))
     made = _make(
         _locate(target, quiet),
@@ -487,6 +536,8 @@ def make(
         end_s=end,
         melody_file=target_f0,
         choice=choice,
+        sketch_file=sketch,
+        strokes=strokes,
         seed=seed,
         quiet=quiet or json,
         measured=json or report is not None,
@@ -505,6 +556,8 @@ def _setting(text: str) -> tuple[str, Any]:
         raise ValueError(f"--set is {text!r}; pass NAME=VALUE, where NAME is one of {', '.join(known)}")
     if name == "transpose":
         return name, _transposing(value)
+    if name in VARYING and ":" in value:
+        return name, as_varying(name, value)
     if value == "none":
         return name, None
     if isinstance(known[name], bool):
@@ -525,10 +578,31 @@ def _loudness(value: str) -> str | float:
         return value
 
 
-def _transposing(text: str) -> str | tuple[float, float]:
-    """A way, or semitones from the lower end to the upper one; a lone number is both ends."""
+def _seconds(text: str) -> float | Curve:
+    """What is given in milliseconds, as a number or a curve."""
+    of = as_varying("grain_length_s", text)
+    for value in of.values if isinstance(of, Curve) else (of,):
+        # Before it is another number than what was given.
+        check_real("grain_length_s", value, least=0)
+    if isinstance(of, Curve):
+        return replace(of, values=tuple(value / 1000 for value in of.values))
+    return float(of / 1000)
+
+
+def _stroke(text: str) -> Stroke:
+    try:
+        return Stroke.parse(text)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"--paint is {text!r}: {error}") from None
+
+
+def _transposing(text: str) -> str | tuple[float, float] | Curve:
+    """A way, or semitones from the lower end to the upper one; a lone number is both ends. Or a curve of them."""
     if text in WAYS:
         return text
+    if ":" in text:
+        curve: Curve = as_varying("transpose", text)
+        return curve
     low, dots, high = text.partition("..")
     try:
         if high.startswith("."):
@@ -552,7 +626,7 @@ def _check_transposing(settings: Settings, given: Sequence[str]) -> None:
         raise ValueError(
             f"{' and '.join(given)} {means} nothing while --transpose is off; add --transpose auto, or another way"
         )
-    if "--target-f0" in given and isinstance(settings.transpose, tuple):
+    if "--target-f0" in given and not isinstance(settings.transpose, str):
         raise ValueError(
             f"--target-f0 means nothing where --transpose is {_plainly(settings.transpose)}; add --transpose follow"
         )
@@ -643,15 +717,18 @@ def _make(
     end_s: float | None = None,
     melody_file: Path | None = None,
     choice: Choice = NO_CHOICE,
+    sketch_file: Path | None = None,
+    strokes: Sequence[Stroke] = (),
     seed: int = 0,
     quiet: bool = False,
     measured: bool = False,
 ) -> dict[str, Any]:
     """Read, build, write, measure if that is wanted; the report."""
     clock, said = _Clock(), list[str]()
-    written = [] if melody_file is None else [melody_file]
+    written = [file for file in (melody_file, sketch_file) if file is not None]
     check_outputs(outputs, [target, *sources, *written])
     melody = None if melody_file is None else read_melody(melody_file)
+    painted = read_painted(sketch_file, strokes)
     if settings.transpose != "off":
         check_tracker()
     inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s, sr=settings.sr, choice=choice)
@@ -683,6 +760,7 @@ def _make(
             target_name=str(inputs.target.path),
             target_f0=None if melody is None else melody.on_grid(n_frames, hop_s, start_s=start_s or 0.0),
         )
+    job = painted.onto(job, inputs)
     if job.transposition is not None and not quiet:
         print(f"smalti: {_way(job.transposition, settings)}", file=sys.stderr)
     steps = n_steps(settings, job.dictionary.n_atoms)
@@ -729,6 +807,7 @@ def _make(
         warnings=said,
         measures=measures,
         melody=melody,
+        painted=painted,
     )
     write_report(outputs, report)
     return report
@@ -743,6 +822,8 @@ def _way(transposition: Transposition, settings: Settings) -> str:
     elif transposition.way == "chords":
         voices = int(transposition.melodies.any(axis=1).sum())
         does = f"plays chords ({voices} voice{'s' * (voices != 1)})"
+    elif transposition.way == "glide":
+        does = f"shifts every grain along {settings.transpose} semitones"
     else:
         low, high = (f"{end - settings.tune_cents / 100:+.4g}" for end in transposition.shifts[[0, -1]])
         does = f"shifts every grain by {low if low == high else f'what fits, {low} to {high}'} semitones"

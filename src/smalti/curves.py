@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -84,14 +84,6 @@ class Curve:
         share = np.divide(at - own[left], span, out=np.zeros_like(at), where=span > 0)
         # Of equal values exactly the same: a curve that never moves is as good as a number.
         return np.asarray(values[left] + share * (values[right] - values[left]))
-
-    def scaled(self, *, times: float = 1.0, values: float = 1.0) -> "Curve":
-        """The curve with times and values in other units."""
-        return replace(
-            self,
-            times_s=tuple(time * times for time in self.times_s),
-            values=tuple(value * values for value in self.values),
-        )
 
     @property
     def least(self) -> float:

@@ -17,6 +17,10 @@ class PitchFileError(SmaltiError):
     """A melody that was written down cannot be read."""
 
 
+class PictureError(SmaltiError):
+    """A sketch that was painted cannot be read."""
+
+
 class CorpusError(SmaltiError):
     """A corpus cannot be built, or is not what it should be: damaged, made by another version, or no corpus at all."""
 

@@ -85,8 +85,11 @@ def transposition_of(
     fine = fine_track(dictionary, origins, given=source_f0 is not None)
     heard = may_sound(dictionary, settings)
     if isinstance(settings.transpose, Curve):
-        in_frames = settings.transpose.scaled(times=1 / dictionary.hop_s)
-        glide = replace(in_frames, values=tuple(of + settings.tune_cents / 100 for of in in_frames.values))
+        curve = settings.transpose
+        glide = Curve(
+            tuple(time_s / dictionary.hop_s for time_s in curve.times_s),
+            tuple(semitones + settings.tune_cents / 100 for semitones in curve.values),
+        )
         return Transposition("glide", "as asked", np.zeros(n_frames), own, origins, fine, heard, glide=glide)
     if isinstance(settings.transpose, tuple):
         low, high = settings.transpose

@@ -34,7 +34,7 @@ from smalti.audio import (
     write_atomic,
 )
 from smalti.channels import mixed_down, n_channels
-from smalti.choosing import Filters, Limit, limits_of, unmet, weights_of
+from smalti.choosing import Filters, Limit, Told, limits_of, unmet, weights_of
 from smalti.cleaning import LOUDEST, QUIETEST
 from smalti.constraints import segment_slices
 from smalti.corpus import Corpus
@@ -44,11 +44,13 @@ from smalti.errors import AudioFileError, CorpusError, PitchFileError, SmaltiErr
 from smalti.jobs import Job
 from smalti.lending import Shelf, open_corpus
 from smalti.levels import integrated_loudness
-from smalti.mosaicing import Mosaic, Part, looked_up, output_channels
+from smalti.mosaicing import Mosaic, Part, looked_up, output_channels, sketched
+from smalti.pictures import Picture, read_picture
 from smalti.pitch import HIGHEST_HZ, LOWEST_HZ, track_pitch
 from smalti.search import EXACT_BELOW, unpacked
 from smalti.settings import Settings
 from smalti.shelves import ENDING
+from smalti.sketching import Stroke, sketch_of_image, sketch_of_strokes
 from smalti.stft import StftParams
 from smalti.transposing import Transposition
 
@@ -74,6 +76,37 @@ class Choice:
 
 # Everything, as much of it as fits.
 NO_CHOICE = Choice()
+
+
+@dataclass(frozen=True, eq=False)
+class Painted:
+    """A sketch as it was asked for: a picture, strokes over it, or neither."""
+
+    picture: Picture | None = None
+    strokes: tuple[Stroke, ...] = ()
+
+    def onto(self, job: Job, inputs: "Inputs") -> Job:
+        """The job with the sketch.
+
+        Raises
+        ------
+        ValueError : for strokes in which nothing lies, and where the job's method takes no sketch.
+        """
+        if self.picture is not None:
+            pixels = self.picture.pixels
+            job = sketched(job, sketch_of_image(pixels, job.dictionary.n_atoms, job.spectrum.shape[1]))
+        if self.strokes:
+            told = inputs.told(job.dictionary)
+            job = sketched(job, sketch_of_strokes(self.strokes, job.dictionary, job.spectrum.shape[1], told=told))
+        return job
+
+
+def read_painted(picture: Path | None, strokes: Sequence[Stroke] = ()) -> Painted:
+    """A sketch of the picture in a file and of strokes over it; errors as for `smalti.pictures.read_picture`."""
+    return Painted(None if picture is None else read_picture(picture), tuple(strokes))
+
+
+NOT_PAINTED = Painted()
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,6 +147,12 @@ class Inputs:
         """Every file that was named or found, used or not."""
         of_corpus = [one.place for one in self.shelf.files] if self.shelf else []
         return [self.target.path, *(source.path for source in self.sources), *map(Path, self.skipped), *of_corpus]
+
+    def told(self, dictionary: Dictionary) -> Sequence[Told] | None:
+        """What patterns are met by: the files of a corpus, one for each recording; None where names tell all."""
+        if self.shelf is None or not isinstance(dictionary, Corpus):
+            return None
+        return [self.shelf.files[i] for i in dictionary.files]
 
     @property
     def source(self) -> list[Floats] | Corpus:
@@ -762,6 +801,7 @@ def describe(
     warnings: Sequence[str],
     measures: Mapping[str, float] | None = None,
     melody: Melody | None = None,
+    painted: Painted = NOT_PAINTED,
 ) -> dict[str, Any]:
     """The report: all it takes to know what was made of what, how, and how well; plain types, ready for JSON."""
     params: StftParams = mosaic.dictionary.params
@@ -786,6 +826,7 @@ def describe(
         "sources": [provenance(source) for source in inputs.sources],
         "corpus": None if inputs.shelf is None else describe_corpus(inputs.shelf, mosaic),
         "choice": describe_choice(inputs.choice),
+        "sketch": describe_sketch(painted),
         "skipped": dict(inputs.skipped),
         "output": {
             "path": str(outputs.audio),
@@ -809,6 +850,15 @@ def describe(
         "measures": None if measures is None else dict(measures),
         "seconds": dict(seconds),
         "warnings": list(warnings),
+    }
+
+
+def describe_sketch(painted: Painted) -> dict[str, Any]:
+    """What was painted; None and nothing where nothing was."""
+    picture = painted.picture
+    return {
+        "picture": None if picture is None else {"path": str(picture.path), "sha256": picture.sha256},
+        "strokes": [str(stroke) for stroke in painted.strokes],
     }
 
 

@@ -234,14 +234,14 @@ class Settings:
             raise ValueError(f"layers is the curve {self.layers} but pursuit takes one number all along; pass a number")
         if self.drift != 0 and self.choose != "grains":
             raise ValueError(
-                f"drift is {self.drift} but only whole grains can go on, and choose is {self.choose!r}; pass 0, or take "
-                "the preset balanced or source-like"
+                f"drift is {self.drift} but only whole grains can go on, and choose is {self.choose!r}; pass 0, or "
+                "take the preset balanced or source-like"
             )
 
     def _check_transposition(self) -> None:
         check_real("tune_cents", self.tune_cents, least=-1200, most=1200)
         check_count("voices", self.voices, least=1)
-        allowed = f"one of {', '.join(WAYS)}, a range of semitones, (low, high), or a Curve of them"
+        allowed = f"one of {', '.join(WAYS)}, or a range of semitones, (low, high), or a Curve of them"
         if isinstance(self.transpose, str):
             if self.transpose not in WAYS:
                 raise ValueError(f"transpose is {self.transpose!r}; pass {allowed}")

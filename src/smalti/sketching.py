@@ -15,6 +15,8 @@ from smalti.dictionary import Dictionary
 
 # No weight is larger; the same holds of recordings.
 MOST_WEIGHT = 1000.0
+# What a musician writes, for whoever wrote something else.
+SUCH_AS = "'2..4 10..20=0', '0..3 rain*=0' or '0..3 bees.wav 10..20=4'"
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,10 +113,45 @@ class Stroke:
             check_pattern("source", self.source)
         check_real("weight", self.weight, least=0, most=MOST_WEIGHT)
 
+    @classmethod
+    def parse(cls, text: str) -> "Stroke":
+        """The rectangle of a text such as ``2..4 10..20=0``, ``0..3 rain*=0`` or ``0..3 bees.wav 10..20=4``.
+
+        Seconds of the target come first, then a pattern of recordings, or seconds of these, or both, then the weight. A
+        span may lack an end, and then has none: ``2..`` goes on to the end of the target.
+        """
+        places, equals, number = text.rpartition("=")
+        if not equals:
+            raise ValueError(f"it has no weight; end it with one, such as =0, which forbids: {SUCH_AS}")
+        first, _, rest = places.strip().partition(" ")
+        target_s = _read_span(first)
+        if target_s is None:
+            raise ValueError(f"{first!r} are no seconds of the target; begin with some, such as 0..3: {SUCH_AS}")
+        before, space, last = rest.strip().rpartition(" ")
+        source_s = _read_span(last)
+        pattern = (before if source_s else before + space + last).strip()
+        try:
+            weight = float(number)
+        except ValueError:
+            raise ValueError(f"{number.strip()!r} is no weight; end it with a number, such as =0: {SUCH_AS}") from None
+        return cls(target_s, source_s, pattern or None, weight)
+
     def __str__(self) -> str:
-        """As the command line has it."""
+        """As `parse` reads it."""
         parts = (_of_span(self.target_s), self.source, None if self.source_s is None else _of_span(self.source_s))
         return f"{' '.join(part for part in parts if part)}={self.weight:g}"
+
+
+def _read_span(text: str) -> tuple[float, float] | None:
+    """Seconds from and to, of a text such as 0..3, or 2.. to no end; None if it is none."""
+    begin, dots, end = text.partition("..")
+    # Three dots are a slip, not an end of less than a second.
+    if not dots or end.startswith("."):
+        return None
+    try:
+        return float(begin or 0), float(end or math.inf)
+    except ValueError:
+        return None
 
 
 def _span(name: str, span: tuple[float, float]) -> tuple[float, float]:
