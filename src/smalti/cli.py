@@ -135,7 +135,7 @@ LONGEST_WINDOW = 2**17
 # touched, since a file may be called beta.wav.
 _KNOBS = (
     "preset|layers|grain_length_s|drift|no_repeat_s|iterations|beta|phase|target_phase|channels|ear_weighting|loudness"
-    "|level_db|level_follow|colour|attacks|transpose|keep_formants|tape|tune_cents|voices|purity|n_fft|hop|sr|weights|limits|start_s|end_s|length_s"
+    "|level_db|level_follow|colour|attacks|transpose|keep_formants|tape|tune_cents|voices|purity|n_fft|hop|sr|weights|limits|sketch|start_s|end_s|length_s"
     "|shortest_s|longest_s|quietest_lufs|loudest_lufs"
 )
 _KNOB = re.compile(

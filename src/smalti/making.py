@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import scipy.sparse
 
 from smalti._checks import Floats
 from smalti.audio import (
@@ -90,9 +91,15 @@ class Painted:
 
         Raises
         ------
-        ValueError : for strokes in which nothing lies, and where the job's method takes no sketch.
+        ValueError : for strokes in which nothing lies, for a picture over a corpus, and where the job's method takes no
+            sketch.
         """
         if self.picture is not None:
+            if inputs.shelf is not None:
+                raise ValueError(
+                    f"sketch is {self.picture.path} but {inputs.shelf.folder} is a corpus, whose files have no "
+                    "order for a picture to lie over; take --paint, with their names"
+                )
             pixels = self.picture.pixels
             job = sketched(job, sketch_of_image(pixels, job.dictionary.n_atoms, job.spectrum.shape[1]))
         if self.strokes:
@@ -635,15 +642,16 @@ def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) ->
         make_folder(outputs.figures)
         from smalti import plots
 
+        H, borders = _over_source(inputs, mosaic, job)
         figures = plots.mosaic_figures(
             source=_drawn(inputs, mosaic.dictionary),
             target=job.target,
             mosaic=mixed_down(mosaic.audio),
             sr=mosaic.sr,
-            H=mosaic.contributions,
+            H=H,
             hop_s=mosaic.dictionary.hop_s,
             divergences=mosaic.divergences,
-            boundaries=mosaic.dictionary.borders,
+            boundaries=borders,
             **({} if inputs.shelf is None else {"rows": "What sounds of the source (s)"}),
         )
         plan = mosaic.transposition
@@ -660,6 +668,20 @@ def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) ->
             figures[PITCH_FIGURE] = cast(Any, ax.figure)
         for name, figure in figures.items():
             write_atomic(outputs.figure(name), plots.figure_png(figure), overwrite=outputs.overwrite)
+
+
+def _over_source(inputs: Inputs, mosaic: Mosaic, job: Job) -> tuple[scipy.sparse.csc_array, tuple[int, ...]]:
+    """What is drawn of the activations, and where further recordings begin: of a corpus, of what sounds alone."""
+    H, some, whole = mosaic.contributions, mosaic.dictionary, job.dictionary
+    if inputs.shelf is not None or some is whole or H.shape[0] == whole.n_atoms:
+        return H, some.borders
+    # Of files that were searched, in their own time, as a sketch lies over it.
+    firsts = dict(zip(whole.names, np.searchsorted(whole.segments, np.arange(len(whole.names))), strict=True))
+    begins = np.array([firsts[name] for name in some.names])[some.segments]
+    entries = H.tocoo()
+    rows = (begins + some.centres // some.params.hop)[entries.row]
+    shape = (whole.n_atoms, H.shape[1])
+    return scipy.sparse.csc_array((entries.data, (rows, entries.col)), shape=shape), whole.borders
 
 
 def _drawn(inputs: Inputs, dictionary: Dictionary) -> Floats:
