@@ -111,10 +111,10 @@ def _finite(name: str, number: Any) -> float:
 
 
 def _read(text: str, point: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"{point.strip()!r} is no breakpoint; pass {SUCH_AS}") from None
+    number = _number(text)
+    if isinstance(number, str) or not math.isfinite(number):
+        raise ValueError(f"{point.strip()!r} is no breakpoint; pass {SUCH_AS}")
+    return number
 
 
 def as_varying(name: str, value: Any) -> Any:
@@ -128,7 +128,7 @@ def as_varying(name: str, value: Any) -> Any:
 
     Raises
     ------
-    TypeError, ValueError : for breakpoints that make no curve.
+    TypeError, ValueError : for breakpoints that make no curve, and texts that are neither.
     """
     try:
         if isinstance(value, str) and ":" in value:
@@ -137,7 +137,11 @@ def as_varying(name: str, value: Any) -> Any:
             return Curve.through(value)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{name} is {_shown(value)}: {error}") from None
-    return _number(value) if isinstance(value, str) else value
+    if isinstance(value, str):
+        value, text = _number(value), value
+        if isinstance(value, str):
+            raise ValueError(f"{name} is {_shown(text)}; pass a number, or {SUCH_AS}")
+    return value
 
 
 def _number(text: str) -> int | float | str:

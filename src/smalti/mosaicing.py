@@ -320,7 +320,8 @@ def sketched(job: Job, sketch: Sketched) -> Job:
 
     Raises
     ------
-    ValueError, TypeError : for a sketch that is not of its source and target frames, and where pursuit is to solve it.
+    ValueError, TypeError : for a sketch that is not of its source and target frames or forbids everything, and where
+        pursuit is to solve it.
     """
     n_atoms, n_frames = job.dictionary.n_atoms, job.spectrum.shape[1]
     if job.settings.method == "pursuit":
@@ -335,7 +336,11 @@ def sketched(job: Job, sketch: Sketched) -> Job:
             f"sketch is of {sketch.shape[0]} source and {sketch.shape[1]} target frames; make it for {n_atoms} and "
             f"{n_frames}"
         )
-    return replace(job, sketch=sketch if job.sketch is None else job.sketch.times(sketch))
+    if job.sketch is not None:
+        sketch = job.sketch.times(sketch)
+    if not sketch.cells[np.unique(sketch.rows)][:, np.unique(sketch.columns)].any():
+        raise ValueError("sketch forbids everything; leave something of the source to some moment")
+    return replace(job, sketch=sketch)
 
 
 # Where there are more source frames, which of them to consider is looked up rather than found by considering all.

@@ -477,7 +477,14 @@ def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Any) -> Settings
                 raise ValueError(
                     f"{knob} means nothing to the preset {name}: it has only layers and phase; leave it out"
                 )
-    return replace(settings, **{knob: as_varying(knob, of) if knob in VARYING else of for knob, of in turned.items()})
+    return replace(settings, **{knob: _varied(knob, value) for knob, value in turned.items()})
+
+
+def _varied(knob: str, value: Any) -> Any:
+    """A value with what may be a curve read as one; the ways of transposing are words."""
+    if knob not in VARYING or (knob == "transpose" and isinstance(value, str) and ":" not in value):
+        return value
+    return as_varying(knob, value)
 
 
 def settings_from(told: Mapping[str, Any]) -> Settings:
