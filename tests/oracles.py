@@ -120,23 +120,29 @@ def limit_repetition(H, r, strength):
 
 
 def limit_polyphony(H, p, strength, weights=None):
-    """Driedger et al. (2015): of each column the p strongest stay."""
+    """Driedger et al. (2015): of each column the p strongest stay; p and weights may have one for each column."""
     n_atoms, n_frames = H.shape
     out = H.copy()
     for t in range(n_frames):
         scores = [H[k, t] * (1 if weights is None else weights[k]) for k in range(n_atoms)]
-        for k in sorted(range(n_atoms), key=lambda atom: scores[atom], reverse=True)[p:]:
+        for k in sorted(range(n_atoms), key=lambda atom: scores[atom], reverse=True)[
+            p if isinstance(p, int) else p[t] :
+        ]:
             out[k, t] = (1 - strength) * H[k, t]
     return out
 
 
 def enhance_continuity(H, c, segments=None):
-    """Driedger et al. (2015): the sum of H[k + i, t + i] for i = -c..c, as far as the recording goes."""
+    """Driedger et al. (2015): the sum of H[k + i, t + i] for i = -c..c, as far as the recording goes.
+
+    c may be a list of one for each column t.
+    """
     n_atoms, n_frames = H.shape
     out = np.zeros_like(H)
     for k in range(n_atoms):
         for t in range(n_frames):
-            for i in range(-c, c + 1):
+            reach = c if isinstance(c, int) else c[t]
+            for i in range(-reach, reach + 1):
                 inside = 0 <= k + i < n_atoms and 0 <= t + i < n_frames
                 if inside and (segments is None or segments[k] == segments[k + i]):
                     out[k, t] += H[k + i, t + i]
@@ -382,15 +388,20 @@ def runs(contributions, segments, under_frame_db, under_all_db, gap):
 
 
 def chosen_runs(stretches, layers, shortest):
-    """Which of (atom, frame, length, energy) are kept: the long ones by energy, then the short ones by energy."""
+    """Which of (atom, frame, length, energy) are kept: the long ones by energy, then the short ones by energy.
+
+    `layers` is a number, or a list of one for each frame.
+    """
     by_energy = sorted(range(len(stretches)), key=lambda i: -stretches[i][3])
     order = [i for i in by_energy if stretches[i][2] >= shortest] + [i for i in by_energy if stretches[i][2] < shortest]
     kept, sounding = [], {}
     for i in order:
         _, first, length, _ = stretches[i]
         frames = range(first, first + length)
-        room = layers if length >= shortest else 1
-        free = sum(sounding.get(frame, 0) < room for frame in frames)
+        free = 0
+        for frame in frames:
+            room = layers if isinstance(layers, int) else layers[frame]
+            free += sounding.get(frame, 0) < (room if length >= shortest else 1)
         if free >= length / 2:
             kept.append(i)
             for frame in frames:

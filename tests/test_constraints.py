@@ -1,5 +1,7 @@
 """The three restrictions of Let it Bee: impulses, literal loops, and the laws of each."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -230,3 +232,60 @@ def test_rules_that_reach_nowhere_are_refused(name, value, error):
 def test_an_unknown_rank_is_refused():
     with pytest.raises(ValueError, match=r"rank is 'loudness'; pass one of h, contribution, energy"):
         LetItBee(rank="loudness")
+
+
+# --- rules that change from frame to frame
+
+
+@given(st.data(), activations(entries=positive), strengths)
+def test_every_frame_may_have_a_polyphony_of_its_own(data, H, strength):
+    # Without ties, as which of equals stay is left open.
+    H = np.unique(H).searchsorted(H) + np.arange(H.size).reshape(H.shape) / (2.0 * H.size)
+    p = data.draw(st.lists(st.integers(1, 8), min_size=H.shape[1], max_size=H.shape[1]))
+    out = limit_polyphony(H, polyphony=tuple(p), strength=strength)
+    np.testing.assert_array_equal(out, oracles.limit_polyphony(H, p, strength))
+    assert out.dtype == H.dtype
+
+
+@given(st.data(), activations(), st.integers(1, 8), strengths)
+def test_the_same_number_for_every_frame_is_that_number(data, H, number, strength):
+    """To the last bit, ties and all: a curve that never moves sounds as the number does."""
+    each, segments = (number,) * H.shape[1], data.draw(segments_of(len(H)))
+    weights = np.linspace(0, 1, len(H), dtype=H.dtype)[:, None]
+    np.testing.assert_array_equal(
+        limit_polyphony(H, polyphony=each, strength=strength, weights=weights),
+        limit_polyphony(H, polyphony=number, strength=strength, weights=weights),
+    )
+    np.testing.assert_array_equal(
+        enhance_continuity(H, continuity=each, segments=segments),
+        enhance_continuity(H, continuity=number, segments=segments),
+    )
+
+
+@given(st.data(), activations())
+def test_every_frame_may_have_a_continuity_of_its_own(data, H):
+    c = data.draw(st.lists(st.integers(0, 5), min_size=H.shape[1], max_size=H.shape[1]))
+    segments = data.draw(segments_of(len(H)))
+    out = enhance_continuity(H, continuity=tuple(c), segments=segments)
+    np.testing.assert_allclose(out, oracles.enhance_continuity(H, c, segments), rtol=1e-6)
+
+
+def test_weights_of_every_place_are_what_is_ranked_by():
+    H, weights = np.ones((3, 2)), np.array([[3.0, 0], [1, 2], [2, 1]])
+    out = limit_polyphony(H, polyphony=1, strength=1.0, weights=weights)
+    np.testing.assert_array_equal(out, [[1, 0], [0, 1], [0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("rules", "sentence"),
+    [
+        ({"polyphony": (3, 0)}, "polyphony is 0; pass a whole number of at least 1"),
+        ({"continuity": (3, -1)}, "continuity is -1; pass a whole number of at least 0"),
+        ({"repetition": (3, 3)}, "repetition is (3, 3); pass a whole number"),
+    ],
+)
+def test_numbers_of_frames_are_checked(rules, sentence):
+    with pytest.raises((ValueError, TypeError), match=re.escape(sentence)):
+        LetItBee(**rules)
+    assert LetItBee(continuity=(0, 3)).varies
+    assert not LetItBee().varies

@@ -8,7 +8,18 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 import oracles
-from smalti.grains import GAP, UNDER_ALL_DB, Runs, choose_runs, close_gaps, find_runs, keep_runs, smooth_runs
+from smalti.grains import (
+    GAP,
+    UNDER_ALL_DB,
+    Runs,
+    choose_runs,
+    close_gaps,
+    drifting,
+    find_runs,
+    keep_runs,
+    places,
+    smooth_runs,
+)
 
 
 def planted(K: int, N: int, *stretches: tuple[int, int, int, float]) -> NDArray[np.float64]:
@@ -199,3 +210,85 @@ ONE_RECORDING = [0] * 12
 )
 def test_gaps_are_closed_by_what_is_beside_them(stretches, wanted, segments, closed):
     assert gaps_of(stretches, wanted, segments) == closed
+
+
+# --- curves and sketches
+
+
+@given(arrays(np.float64, (9, 14), elements=GAINS), st.lists(st.integers(1, 4), min_size=14, max_size=14))
+def test_every_frame_may_have_layers_of_its_own(C: NDArray[np.float64], layers: list[int]) -> None:
+    found = find_runs(C)
+    columns = (found.atoms, found.frames, found.lengths, found.energies)
+    stretches = list(zip(*(column.tolist() for column in columns), strict=True))
+    wanted = [stretches[i][:3] for i in oracles.chosen_runs(stretches, layers, 1)]
+    assert as_tuples(choose_runs(found, layers=tuple(layers))) == sorted(wanted)
+    same = choose_runs(found, layers=(3,) * 14)
+    for one, other in zip(vars(same).values(), vars(choose_runs(found, layers=3)).values(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_room_is_where_the_layers_are() -> None:
+    C = planted(20, 8, (0, 0, 4, 2.0), (10, 0, 4, 1.0), (0, 4, 4, 2.0), (10, 4, 4, 1.0))
+    assert as_tuples(choose_runs(find_runs(C), layers=(1,) * 4 + (2,) * 4)) == [(0, 0, 4), (0, 4, 4), (10, 4, 4)]
+
+
+@given(
+    arrays(np.float64, (9, 14), elements=GAINS),
+    arrays(np.bool_, (9, 14)),
+    arrays(np.bool_, (8,)),
+    st.integers(0, 6),
+    st.integers(1, 3),
+)
+def test_no_stretch_passes_where_nothing_may_sound_nor_over_another(
+    C: NDArray[np.float64], may: NDArray[np.bool_], steps: NDArray[np.bool_], reach: int, layers: int
+) -> None:
+    def allowed(atoms: NDArray[np.intp], frames: NDArray[np.intp]) -> NDArray[np.bool_]:
+        return may[atoms, frames]
+
+    segments = np.concatenate([[0], np.cumsum(steps)])
+    runs = find_runs(C * may, segments, allowed=allowed)
+    grown, tails = drifting(runs, segments, np.full(14, reach), allowed)
+    chosen = choose_runs(grown, layers=layers, tails=tails)
+    wanted = np.ones(14, bool)
+    for kept in (runs, grown, chosen, close_gaps(choose_runs(runs, layers=layers), segments, wanted, allowed)):
+        atoms, frames = places(kept)
+        assert may[atoms, frames].all()
+    for kept in (grown, chosen):
+        atoms, frames = places(kept)
+        assert len(set(zip(atoms.tolist(), frames.tolist(), strict=True))) == len(atoms)
+        of = np.repeat(np.arange(len(kept.lengths)), kept.lengths)
+        assert all(len(set(segments[atoms[of == i]])) == 1 for i in range(len(kept.lengths)))
+    assert grown.energies.sum() == pytest.approx(runs.energies.sum())
+
+
+def test_a_grain_that_drifts_goes_on_until_the_strongest_that_is_there_or_its_recording_ends() -> None:
+    C = planted(30, 20, (0, 0, 3, 2.0), (20, 5, 2, 1.0), (10, 12, 3, 3.0))
+    segments = np.repeat([0, 1, 2], 10)
+    runs, tails = drifting(find_runs(C, segments), segments, np.full(20, 6))
+    # The weaker one gives way, and the strongest sounds for as long as it may.
+    assert as_tuples(choose_runs(runs, layers=1, tails=tails)) == [(0, 0, 9), (10, 12, 8)]
+    assert as_tuples(choose_runs(runs, layers=2, tails=tails)) == [(0, 0, 9), (10, 12, 8), (20, 5, 8)]
+    # With one that is stronger in its way, it goes on up to that.
+    C[20:22, 5:7] *= 3
+    runs, tails = drifting(find_runs(C, segments), segments, np.full(20, 6))
+    assert as_tuples(choose_runs(runs, layers=1, tails=tails)) == [(0, 0, 5), (10, 12, 8), (20, 5, 7)]
+    # The drift where it begins is the one that counts.
+    reach = np.where(np.arange(20) < 5, 6, 0)
+    runs, tails = drifting(find_runs(C, segments), segments, reach)
+    assert as_tuples(choose_runs(runs, layers=2, tails=tails)) == [(0, 0, 9), (10, 12, 3), (20, 5, 2)]
+
+
+def test_one_that_goes_on_is_one_with_what_it_leads_to() -> None:
+    C = planted(30, 30, (0, 0, 3, 2.0), (8, 8, 3, 1.0))
+    runs, tails = drifting(find_runs(C), np.zeros(30, int), np.full(30, 6))
+    assert as_tuples(runs) == [(0, 0, 11)]
+    assert tails.tolist() == [6]
+    assert runs.energies.tolist() == [15]
+    # Of two recordings that lie on one diagonal each goes its own way.
+    runs, _ = drifting(find_runs(C), np.repeat([0, 1], [8, 22]), np.full(30, 6))
+    assert as_tuples(runs) == [(0, 0, 3), (8, 8, 3)]
+
+
+def test_without_anything_nothing_drifts() -> None:
+    runs, tails = drifting(find_runs(np.zeros((4, 5))), np.zeros(4, int), np.full(5, 3))
+    assert len(choose_runs(runs, layers=2, tails=tails).atoms) == 0

@@ -264,8 +264,9 @@ class Settings:
             if low > high:
                 raise ValueError(f"transpose goes from {low:g} to {high:g} semitones; pass the lower end first")
         if self.transpose != "off" and (self.choose != "grains" or self.beta != 1 or self.unit_norm):
+            given = self.transpose if isinstance(self.transpose, Curve) else repr(self.transpose)
             raise ValueError(
-                f"transpose is {self.transpose!r} but only whole grains can be shifted: it needs choose 'grains', "
+                f"transpose is {given} but only whole grains can be shifted: it needs choose 'grains', "
                 "beta 1 and unit_norm False; take the preset melodic"
             )
 
@@ -331,7 +332,8 @@ def on_frames(value: float | Curve, n_frames: int, hop_s: float) -> Floats:
 
 def _per_frame(values: Floats) -> PerFrame:
     """Whole numbers (N,) as a tuple, or as one number if they are all the same, as without a curve."""
-    whole = tuple(values.astype(int).tolist()) if np.ndim(values) else (int(values),)
+    # As many as any machine has frames.
+    whole = tuple(np.minimum(values, 2**31 - 1).astype(np.int64).ravel().tolist())
     return whole[0] if len(set(whole)) == 1 else whole
 
 
