@@ -344,13 +344,13 @@ def test_sketches_are_checked_where_they_are_given(sounds):
         mosaic(target, source, SR, sketch=np.ones((2, 3)))
     with pytest.raises(ValueError, match=f"sketch is of 2 source and 3 target frames; make it for {n_atoms} and"):
         sketched(job, sketch_of_array(np.ones((2, 3)), 2, 3))
-    with pytest.raises(ValueError, match="sketch forbids everything; leave something"):
+    with pytest.raises(ValueError, match="the sketch forbids everything; leave something"):
         mosaic(target, source, SR, sketch=np.zeros((n_atoms, n_frames)))
-    with pytest.raises(ValueError, match="sketch is given but pursuit takes none"):
+    with pytest.raises(ValueError, match="a sketch is given but pursuit takes none"):
         mosaic(target, source, SR, preset="sparse", sketch=np.ones((n_atoms, n_frames)))
     # What is left is silent, so that nothing can be found.
     hushed = [np.zeros_like(source[0]), source[1]]
-    with pytest.raises(ValueError, match="sketch forbids everything that sounds"):
+    with pytest.raises(ValueError, match="the sketch forbids everything that sounds"):
         mosaic(
             target, hushed, SR, preset=replace(PRESETS["balanced"], search="always"),
             sketch=[Stroke((0, np.inf), None, "source 2", 0)],

@@ -325,7 +325,7 @@ def sketched(job: Job, sketch: Sketched) -> Job:
     """
     n_atoms, n_frames = job.dictionary.n_atoms, job.spectrum.shape[1]
     if job.settings.method == "pursuit":
-        raise ValueError("sketch is given but pursuit takes none; take a preset other than sparse")
+        raise ValueError("a sketch is given but pursuit takes none; take a preset other than sparse")
     if not isinstance(sketch, Sketch):
         if isinstance(sketch, list | tuple) and all(isinstance(one, Stroke) for one in sketch):
             sketch = sketch_of_strokes(sketch, job.dictionary, n_frames)
@@ -339,7 +339,7 @@ def sketched(job: Job, sketch: Sketched) -> Job:
     if job.sketch is not None:
         sketch = job.sketch.times(sketch)
     if not sketch.cells[np.unique(sketch.rows)][:, np.unique(sketch.columns)].any():
-        raise ValueError("sketch forbids everything; leave something of the source to some moment")
+        raise ValueError("the sketch forbids everything; leave something of the source to some moment")
     return replace(job, sketch=sketch)
 
 

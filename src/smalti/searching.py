@@ -439,7 +439,7 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[Step]:
             return indptr, atoms
         may = job.sketch.allowed(atoms, _frames_of(indptr))
         if not may.any():
-            raise ValueError("sketch forbids everything that sounds; leave something of the source to some moment")
+            raise ValueError("the sketch forbids everything that sounds; leave something of the source to some moment")
         return _indptr_of(may, indptr), atoms[may]
 
     anchors = found_in_all(comparison.V)
