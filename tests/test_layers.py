@@ -54,7 +54,7 @@ FLOORS = {
         "descent",
     },
     "things": {"corpus", "dictionary", "synthesis", "metrics", "transposing"},
-    "job": {"choosing", "settings", "jobs", "following", "mosaicing", "searching"},
+    "job": {"choosing", "settings", "jobs", "following", "mosaicing", "rendering", "score", "searching"},
     "edges": {
         "audio",
         "shelves",

@@ -80,8 +80,8 @@ from smalti.mosaicing import (
     channel_jobs,
     looked_up,
     n_steps,
+    part_of,
     prepare,
-    render,
     solve_steps,
     unsearched,
 )
@@ -701,7 +701,7 @@ def _make(
                 bar.update(task, advance=1, divergence=f"{step.divergence:.4g}")
             clock.lap("solve")
             bar.update(task, description="making the sound")
-            parts.append(render(part, step, divergences))
+            parts.append(part_of(part, step, divergences))
             clock.lap("synthesise")
     mosaic = assemble(job, parts)
     if not isinstance(settings.loudness, str) and mosaic.loudness < settings.loudness - 1:

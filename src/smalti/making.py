@@ -510,10 +510,10 @@ def memory_needed(
     if settings.leaks:
         # Measured at 22 050 Hz whatever the rate.
         frames = max(frames, 4 + math.ceil(14 * 22050 / sr))
-    numbers = params.n_bins * (5 * n_atoms + frames * n_frames)
+    numbers = params.n_bins * (6 * n_atoms + frames * n_frames)
     if channels > 1:
         # The samples of all channels, their frames, of which those of one stay, and the sums of grains of all.
-        numbers += params.n_bins * ((6 + 2 * channels) * n_atoms + (8 + 4 * channels) * n_frames)
+        numbers += params.n_bins * ((3 + 2 * channels) * n_atoms + (8 + 4 * channels) * n_frames)
     if settings.compare == "views":
         # Views have their own windows, and so as many bands whatever the grid is.
         numbers += VIEW_COPIES * N_VIEW_BANDS * (n_atoms + n_frames)
