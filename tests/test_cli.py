@@ -1267,7 +1267,7 @@ def interrupted(*_, **__):
 
 
 @pytest.mark.parametrize(
-    "moment", ["prepare", "solve_steps", "render", "assemble", "write_outputs", "measure_made", "write_report"]
+    "moment", ["prepare", "solve_steps", "part_of", "assemble", "write_outputs", "measure_made", "write_report"]
 )
 def test_ctrl_c_stops_at_any_moment_without_a_trace(folder, make, monkeypatch, moment):
     before = contents(folder)

@@ -14,7 +14,7 @@ from smalti import PRESETS, StftParams, build_dictionary, mosaic
 from smalti.following import ShiftedComparison, fine_track, has_fundamental, without_rests
 from smalti.jobs import compared
 from smalti.levels import integrated_loudness
-from smalti.mosaicing import n_steps, prepare, render, solve_steps
+from smalti.mosaicing import n_steps, part_of, prepare, solve_steps
 from smalti.pitch import clarity, clear, track_pitch
 from smalti.settings import configure
 from smalti.transposing import FINENESS, frames_of, grain_params
@@ -604,7 +604,7 @@ def test_the_parts_of_the_job_are_the_job():
     settings = replace(FOLLOW, iterations=5)
     job = prepare(TARGET, SOURCE, SR, settings, target_f0=written(MELODY), source_f0=SOURCE_F0)
     *_, step = solve_steps(job)
-    part = render(job, step, [])
+    part = part_of(job, step, [])
     np.testing.assert_array_equal(part.audio, sung(preset=settings).parts[0].audio)
     assert part.dictionary is part.grains.dictionary
 

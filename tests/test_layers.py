@@ -55,7 +55,17 @@ FLOORS = {
         "descent",
     },
     "things": {"corpus", "dictionary", "synthesis", "metrics", "transposing"},
-    "job": {"choosing", "sketching", "settings", "jobs", "following", "mosaicing", "searching"},
+    "job": {
+        "choosing",
+        "sketching",
+        "settings",
+        "jobs",
+        "following",
+        "mosaicing",
+        "rendering",
+        "score",
+        "searching",
+    },
     "edges": {
         "audio",
         "shelves",

@@ -34,7 +34,7 @@ from smalti.making import (
     write_report,
 )
 from smalti.metrics.evaluation import target_leak
-from smalti.mosaicing import assemble, channel_jobs, finish, prepare, render, solve_steps
+from smalti.mosaicing import assemble, channel_jobs, finish, part_of, prepare, solve_steps
 from smalti.settings import PRESETS, configure
 from smalti.stft import StftParams
 from smalti.views import n_bands
@@ -272,7 +272,7 @@ def transposed(n_channels=1, **knobs):
     parts = []
     for of in channel_jobs(job):
         steps = list(solve_steps(of))
-        parts.append(render(of, steps[-1], [step.divergence for step in steps]))
+        parts.append(part_of(of, steps[-1], [step.divergence for step in steps]))
     return assemble(job, parts), melody
 
 

@@ -30,16 +30,8 @@ from smalti.grains import choose_runs, find_runs, keep_runs, smooth_runs
 from smalti.jobs import compared
 from smalti.levels import CEILING_DB, integrated_loudness, limit_peaks, loudness_contour, true_peak
 from smalti.metrics import evaluate
-from smalti.mosaicing import (
-    IN_TUNE_ATTACKS,
-    finish,
-    n_steps,
-    prepare,
-    recorded_gains,
-    render,
-    shaped,
-    solve_steps,
-)
+from smalti.mosaicing import finish, melodies_of, n_steps, part_of, prepare, recorded_gains, solve_steps
+from smalti.rendering import IN_TUNE_ATTACKS, Aim, shaped
 from smalti.settings import configure
 from smalti.shaping import COLOUR_WINDOW_S, PURITY_WINDOW_S, attack_shape, colour, purity
 from smalti.synthesis import PHASES, synthesize
@@ -1028,7 +1020,7 @@ def test_sound_is_coloured_and_then_sharpened_as_far_as_the_settings_say(changes
     source = SOURCE if width == 1 else np.stack([SOURCE, SOURCE[::-1]])
     job = prepare(target, source, SR, settings, params=GRID)
     *_, step = solve_steps(job)
-    part = render(job, step, [])
+    part = part_of(job, step, [])
     audio = part.unshaped
     if "colour" in changes:
         audio = colour(mixed_down(audio), target, SR, share=settings.colour / 100).apply(audio)
@@ -1039,7 +1031,9 @@ def test_sound_is_coloured_and_then_sharpened_as_far_as_the_settings_say(changes
     if width == 2 and changes:
         audio = coherent_as(audio, part.unshaped, GRID)
     np.testing.assert_array_equal(part.audio, audio)
-    np.testing.assert_array_equal(shaped(part.unshaped, job), audio)
+    np.testing.assert_array_equal(
+        shaped(part.unshaped, part.dictionary, Aim(job.target, job.settings, melodies_of(job))), audio
+    )
     assert (np.abs(part.audio - part.unshaped).max() > 1e-4) == bool(changes)
 
 
@@ -1055,7 +1049,7 @@ def test_in_tune_purity_comes_first_and_attacks_are_sharpened_by_a_part_of_their
     tracks = {"target_f0": pitch, "source_f0": np.full(GRID.n_frames(len(SOURCE)), 450.0)}
     job = prepare(target, source, SR, settings, params=GRID, **tracks)
     *_, step = solve_steps(job)
-    part = render(job, step, [])
+    part = part_of(job, step, [])
     audio = part.unshaped
     if "purity" in changes:
         share, melodies = settings.purity / 100, job.transposition.melodies
@@ -1069,7 +1063,9 @@ def test_in_tune_purity_comes_first_and_attacks_are_sharpened_by_a_part_of_their
     if width == 2 and changes:
         audio = coherent_as(audio, part.unshaped, GRID)
     np.testing.assert_array_equal(part.audio, audio)
-    np.testing.assert_array_equal(shaped(part.unshaped, job), audio)
+    np.testing.assert_array_equal(
+        shaped(part.unshaped, part.dictionary, Aim(job.target, job.settings, melodies_of(job))), audio
+    )
     assert (np.abs(part.audio - part.unshaped).max() > 1e-4) == bool(changes)
 
 
@@ -1080,7 +1076,7 @@ def test_without_a_melody_there_is_nothing_to_make_pure_and_attacks_have_all_of_
     tracks = {} if transpose == "off" else {"source_f0": np.zeros(GRID.n_frames(len(SOURCE)))}
     job = prepare(target, SOURCE, SR, settings, params=GRID, **tracks)
     *_, step = solve_steps(job)
-    part = render(job, step, [])
+    part = part_of(job, step, [])
     sharp = attack_shape(part.unshaped, target, SR, attack_times(target, SR), share=0.8).apply(part.unshaped)
     np.testing.assert_array_equal(part.audio, sharp)
 

@@ -9,6 +9,8 @@ from smalti.errors import AudioFileError, CorpusError, ExampleError, MissingExtr
 from smalti.exact import ExactStep, exact_steps, solve_exact
 from smalti.mosaicing import Mosaic, mosaic
 from smalti.phase import griffin_lim
+from smalti.rendering import render, stems
+from smalti.score import Grain, Score
 from smalti.settings import PRESETS, Settings
 from smalti.sparse_coding import pursuit_steps, sparse_code
 from smalti.steps import Step
@@ -24,10 +26,12 @@ __all__ = [
     "Dictionary",
     "ExactStep",
     "ExampleError",
+    "Grain",
     "LetItBee",
     "MissingExtraError",
     "Mosaic",
     "Recording",
+    "Score",
     "Settings",
     "SmaltiError",
     "Step",
@@ -42,9 +46,11 @@ __all__ = [
     "multiplicative_update",
     "pursuit_steps",
     "read_audio",
+    "render",
     "solve_activations",
     "solve_exact",
     "sparse_code",
+    "stems",
     "stft",
     "synthesize",
     "write_audio",

@@ -82,8 +82,8 @@ from smalti.mosaicing import (
     channel_jobs,
     looked_up,
     n_steps,
+    part_of,
     prepare,
-    render,
     solve_steps,
     unsearched,
 )
@@ -779,11 +779,12 @@ def _make(
                 bar.update(task, advance=1, divergence=f"{step.divergence:.4g}")
             clock.lap("solve")
             bar.update(task, description="making the sound")
-            parts.append(render(part, step, divergences))
+            parts.append(part_of(part, step, divergences))
             clock.lap("synthesise")
     mosaic = assemble(job, parts)
-    if not isinstance(settings.loudness, str) and mosaic.loudness < settings.loudness - 1:
-        said.append(f"{settings.loudness:g} LUFS are more than the peaks allow: it is {mosaic.loudness:.1f} LUFS")
+    loud = settings.loudness
+    if not isinstance(loud, str) and settings.level_db == 0 and mosaic.loudness < loud - 1:
+        said.append(f"{loud:g} LUFS are more than the peaks allow: it is {mosaic.loudness:.1f} LUFS")
         terminal.warn(said[-1])
     clock.lap("synthesise")
     write_outputs(outputs, inputs, job, mosaic)

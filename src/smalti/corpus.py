@@ -154,22 +154,8 @@ class Corpus(Dictionary):
         heard: NDArray[np.bool_] = (self.levels > 0) & (self.levels >= least[of])
         return heard
 
-    def only(self, atoms: NDArray[np.intp]) -> Dictionary:
-        """The dictionary of some atoms alone, (U,) int array, ascending; their recordings are read when asked for."""
-        kept, segments = np.unique(self.segments[atoms], return_inverse=True)
-        some = Dictionary(
-            segments=segments,
-            centres=self.centres[atoms],
-            cancelled=self.cancelled[atoms],
-            names=tuple(self.names[i] for i in kept),
-            params=self.params,
-            sr=self.sr,
-            recordings=WhenAsked(len(kept), lambda i: self.recordings[kept[i]]),
-            in_part=True,
-        )
-        # However narrow those that sound are; and to count their channels, all would have to be read.
-        vars(some)["n_channels"] = self.channels
-        return some
+    def _recordings_at(self, places: NDArray[np.intp]) -> Sequence[Floats]:
+        return WhenAsked(len(places), lambda i: self.recordings[places[i]])
 
     def whole_recordings(self) -> tuple[list[Floats], list[str]]:
         """Every file in one piece, and its name: of parts, what they hold beyond their borders is left out."""

@@ -84,7 +84,7 @@ class Curve:
         share = np.divide(at - own[left], span, out=np.zeros_like(at), where=span > 0)
         # Of equal values exactly the same, as a curve that never moves is as good as a number. And, however it is
         # rounded, nothing beyond what was checked.
-        return np.clip(values[left] + share * (values[right] - values[left]), self.least, self.most)
+        return np.asarray(np.clip(values[left] + share * (values[right] - values[left]), self.least, self.most))
 
     @property
     def least(self) -> float:

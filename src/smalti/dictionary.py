@@ -32,6 +32,7 @@ class Dictionary:
     params, sr : the grid, and the sample rate in Hz.
     recordings : one array a recording, (L,) or (C, L): what sounds. Transformed when that is asked for.
     in_part : whether the atoms are only some of the frames of their recordings, whose image they do not tell.
+    begins : one a recording, the sample of its file that it begins with; 0 if left out.
     """
 
     segments: NDArray[np.intp]
@@ -42,6 +43,11 @@ class Dictionary:
     sr: int
     recordings: Sequence[Floats]
     in_part: bool = field(default=False, kw_only=True)
+    begins: tuple[int, ...] = field(default=(), kw_only=True)
+
+    def __post_init__(self) -> None:
+        if not self.begins:
+            object.__setattr__(self, "begins", (0,) * len(self.recordings))
 
     @cached_property
     def spectra(self) -> Complexes:
@@ -92,28 +98,24 @@ class Dictionary:
         """C, those of the widest recording."""
         return max(map(n_channels, self.recordings))
 
-    def channel_frames(
-        self, used: NDArray[np.intp] | None = None, mixing: Sequence[Complexes | None] | None = None
-    ) -> list[Complexes]:
+    def channel_frames(self, mixing: Sequence[Complexes | None] | None = None) -> list[Complexes]:
         """The frames as they sound in each of the `n_channels` channels.
 
         A recording of one channel sounds in all of them; one of fewer than `n_channels` fills the first.
 
         Parameters
         ----------
-        used : (U,) int array, ascending: which atoms; None for all. Only these are transformed.
         mixing : from `toward_images`: the channels of every recording are mixed first.
 
         Returns
         -------
-        C complex arrays (F, U).
+        C complex arrays (F, K).
         """
-        used = np.arange(self.n_atoms) if used is None else used
-        if self.n_channels == 1 or not len(used):
-            return [self.spectra[:, used]] * self.n_channels
+        if self.n_channels == 1 or not self.n_atoms:
+            return [self.spectra] * self.n_channels
         parts = []
         for of, recording in enumerate(self.recordings):
-            centres = self.centres[used[self.segments[used] == of]]
+            centres = self.centres[self.segments == of]
             heard = [
                 spectra_at(heard_in(recording, channel), centres, self.params.n_fft, window=self.params.window)
                 for channel in range(self.n_channels)
@@ -222,16 +224,27 @@ class Dictionary:
         return heard
 
     def only(self, atoms: NDArray[np.intp]) -> "Dictionary":
-        """The dictionary of some atoms alone, (U,) int array, ascending and not empty, and of their recordings."""
+        """The dictionary of some atoms alone, (U,) int array, ascending and not empty, and of their recordings.
+
+        It has as many channels, however narrow those recordings are.
+        """
         kept, segments = np.unique(self.segments[atoms], return_inverse=True)
-        return replace(
-            self,
+        some = Dictionary(
             segments=segments,
             centres=self.centres[atoms],
             cancelled=self.cancelled[atoms],
             names=tuple(self.names[i] for i in kept),
-            recordings=tuple(self.recordings[i] for i in kept),
+            params=self.params,
+            sr=self.sr,
+            recordings=self._recordings_at(kept),
+            in_part=True,
+            begins=tuple(self.begins[i] for i in kept),
         )
+        vars(some)["n_channels"] = self.n_channels
+        return some
+
+    def _recordings_at(self, places: NDArray[np.intp]) -> Sequence[Floats]:
+        return tuple(self.recordings[i] for i in places)
 
     def mixed_down(self) -> "Dictionary":
         """The same atoms, sounding in one channel: the mono mixes."""

@@ -315,6 +315,8 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
         yield step
     runs = chosen_runs(step.H * norms, segments, job, transposition, allowed)
     runs = _without_gaps(runs, segments, job, transposition, allowed)
+    # By time, as a score has them, so that what is made of that is summed up in the same order.
+    runs = runs.only(np.argsort(runs.frames, kind="stable"))
     grains, H = _shifted(step.H, runs, job, transposition, usable)
     done = step.iteration
     # What was needed to choose the grains, and may be much, is not needed to refine their gains.

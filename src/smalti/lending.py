@@ -235,6 +235,7 @@ def open_corpus(
             centres=np.concatenate([of.centre + np.arange(of.n_rows) * params.hop for of in segments]),
             cancelled=levels[:, 1] == 0,
             names=tuple(str(one.place) for one in told),
+            begins=tuple(segment.begin for segment in segments),
             params=params,
             sr=sr,
             recordings=_recordings(arrays["samples"], segments),

@@ -318,10 +318,9 @@ def match_loudness(samples: Floats, sr: int, loudness: float | None) -> Levelled
     Levelled : the samples, of the same dtype (the very same array if nothing is to be done); the gain in all, the part
         of it that peaks asked for, what was limited, and the loudness and true peak that resulted.
     """
-    own, peak = integrated_loudness(samples, sr), true_peak(samples, sr)
-    peak_db = 20 * math.log10(peak) if peak > 0 else -math.inf
+    own, peak_db = integrated_loudness(samples, sr), _true_peak_db(samples, sr)
     if loudness is None or not math.isfinite(loudness) or not math.isfinite(own):
-        return _turned(samples, sr, 0.0, own, peak_db)
+        return _at_gain(samples, sr, 0.0, own, peak_db, limited=False)
     wanted = loudness - own
     # What lies below the absolute gate does not count until the gain lifts it above it: hence once or twice more.
     for _ in range(3):
@@ -330,23 +329,58 @@ def match_loudness(samples: Floats, sr: int, loudness: float | None) -> Levelled
             break
         wanted += missing
     if peak_db + wanted <= CEILING_DB:
-        return _turned(samples, sr, wanted, own, peak_db)
-    return _limited(samples, sr, loudness, wanted, peak_db)
+        return _at_gain(samples, sr, wanted, own, peak_db, limited=True)
+    gain_db, turned_down = _limited_gain(samples, sr, loudness, wanted, peak_db)
+    level = _at_gain(samples, sr, gain_db, own, peak_db, limited=True)
+    return level._replace(peak_gain_db=min(0.0, level.loudness - loudness) if turned_down else 0.0)
 
 
-def _turned(samples: Floats, sr: int, wanted: float, own: float, peak_db: float) -> Levelled:
-    """At the gain `wanted`, or where that leads above the ceiling, below it."""
-    excess = peak_db + wanted - CEILING_DB
-    down = -(excess + MARGIN_DB) if excess > 0 else 0.0
-    gain_db = wanted + down
-    if gain_db == 0:
-        return Levelled(samples, 0.0, 0.0, 0.0, own, peak_db)
-    out = amplified(samples, gain_db)
-    return Levelled(out, gain_db, down, 0.0, integrated_loudness(out, sr), peak_db + gain_db)
+def at_gain(samples: Floats, sr: int, gain_db: float, *, limited: bool = True) -> Levelled:
+    """`samples` at a gain, and their true peak below -1 dB of full scale.
+
+    What `match_loudness` does once it has found its gain: the same samples at the `Levelled.gain_db` of the one are
+    those of the other.
+
+    Parameters
+    ----------
+    samples : (L,) or (C, L) float array, finite, L >= 1.
+    sr : sample rate in Hz.
+    gain_db : the gain.
+    limited : whether peaks beyond the ceiling are limited, by 6 dB at most, before the whole is turned down for what is
+        left of them; or the whole is turned down at once.
+    """
+    return _at_gain(samples, sr, gain_db, integrated_loudness(samples, sr), _true_peak_db(samples, sr), limited=limited)
 
 
-def _limited(samples: Floats, sr: int, loudness: float, wanted: float, peak_db: float) -> Levelled:
-    """At `loudness`, or as near to it as 6 dB of limiting get."""
+def _at_gain(samples: Floats, sr: int, gain_db: float, own: float, peak_db: float, *, limited: bool) -> Levelled:
+    """As `at_gain`, of samples whose loudness and peak are known."""
+    ceiling_db = CEILING_DB - MARGIN_DB
+    excess_of_peak = peak_db + gain_db - CEILING_DB
+    if excess_of_peak <= 0 or not limited:
+        down = -(excess_of_peak + MARGIN_DB) if excess_of_peak > 0 else 0.0
+        if gain_db + down == 0:
+            return Levelled(samples, 0.0, down, 0.0, own, peak_db)
+        out = amplified(samples, gain_db + down)
+        return Levelled(out, gain_db + down, down, 0.0, integrated_loudness(out, sr), peak_db + gain_db + down)
+    highest = ceiling_db + MOST_LIMITED_DB - peak_db
+    # Rounded alike, so that at the gain it had before a sound has the same samples again.
+    down, gain_db = min(0.0, highest - gain_db), min(gain_db, highest)
+    out, gains_db = _held(
+        samples, sr, gain_db, excess_db(samples, sr, ceiling_db) + gain_db, ceiling_db, MOST_LIMITED_DB
+    )
+    limited_db, peak_db = float(gains_db.min()), _true_peak_db(out, sr)
+    if peak_db >= CEILING_DB:
+        # The rounds of the limiter ended a hair too early.
+        over = ceiling_db - peak_db
+        out, peak_db, limited_db = amplified(out, over), ceiling_db, limited_db + over
+    return Levelled(out, gain_db, down, limited_db, integrated_loudness(out, sr), peak_db)
+
+
+def _limited_gain(samples: Floats, sr: int, loudness: float, wanted: float, peak_db: float) -> tuple[float, bool]:
+    """The gain at which samples, once limited, are at `loudness`, or as near to it as 6 dB of limiting get.
+
+    And whether these do not get there.
+    """
     ceiling_db = CEILING_DB - MARGIN_DB
     excess, highest = excess_db(samples, sr, ceiling_db), ceiling_db + MOST_LIMITED_DB - peak_db
     gain_db, slope, last = wanted, 1.0, (0.0, 0.0)
@@ -361,15 +395,12 @@ def _limited(samples: Floats, sr: int, loudness: float, wanted: float, peak_db: 
             slope = min(max((got - last[1]) / (gain_db - last[0]), 0.25), 1.0)
         last = (gain_db, got)
         gain_db += (loudness - got) / slope
-    out, gains_db = _held(samples, sr, gain_db, excess + gain_db, ceiling_db, MOST_LIMITED_DB)
-    peak_db = 20 * math.log10(true_peak(out, sr))
-    if peak_db >= CEILING_DB:
-        # The rounds of the limiter ended a hair too early.
-        down, turned_down = ceiling_db - peak_db, True
-        out, gain_db, peak_db = amplified(out, down), gain_db + down, ceiling_db
-    got = integrated_loudness(out, sr)
-    peak_gain_db = min(0.0, got - loudness) if turned_down else 0.0
-    return Levelled(out, gain_db, peak_gain_db, float(gains_db.min()), got, peak_db)
+    return min(gain_db, highest), turned_down
+
+
+def _true_peak_db(samples: Floats, sr: int) -> float:
+    peak = true_peak(samples, sr)
+    return 20 * math.log10(peak) if peak > 0 else -math.inf
 
 
 def _loudness_at(samples: Floats, sr: int, gain_db: float) -> float:

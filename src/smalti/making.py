@@ -557,10 +557,10 @@ def memory_needed(
     if settings.leaks:
         # Measured at 22 050 Hz whatever the rate.
         frames = max(frames, 4 + math.ceil(14 * 22050 / sr))
-    numbers = params.n_bins * (5 * n_atoms + frames * n_frames)
+    numbers = params.n_bins * (6 * n_atoms + frames * n_frames)
     if channels > 1:
         # The samples of all channels, their frames, of which those of one stay, and the sums of grains of all.
-        numbers += params.n_bins * ((6 + 2 * channels) * n_atoms + (8 + 4 * channels) * n_frames)
+        numbers += params.n_bins * ((3 + 2 * channels) * n_atoms + (8 + 4 * channels) * n_frames)
     if settings.compare == "views":
         # Views have their own windows, and so as many bands whatever the grid is.
         numbers += VIEW_COPIES * N_VIEW_BANDS * (n_atoms + n_frames)
@@ -672,14 +672,13 @@ def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) ->
 
 def _over_source(inputs: Inputs, mosaic: Mosaic, job: Job) -> tuple[scipy.sparse.csc_array, tuple[int, ...]]:
     """What is drawn of the activations, and where further recordings begin: of a corpus, of what sounds alone."""
-    H, some, whole = mosaic.contributions, mosaic.dictionary, job.dictionary
-    if inputs.shelf is not None or some is whole or H.shape[0] == whole.n_atoms:
+    H, some, whole, kept = mosaic.contributions, mosaic.dictionary, job.dictionary, mosaic.parts[0].recordings
+    if inputs.shelf is not None or kept is None:
         return H, some.borders
     # Of files that were searched, in their own time, as a sketch lies over it.
-    firsts = dict(zip(whole.names, np.searchsorted(whole.segments, np.arange(len(whole.names))), strict=True))
-    begins = np.array([firsts[name] for name in some.names])[some.segments]
+    firsts = np.searchsorted(whole.segments, kept[some.segments])
     entries = H.tocoo()
-    rows = (begins + some.centres // some.params.hop)[entries.row]
+    rows = (firsts + some.centres // some.params.hop)[entries.row]
     shape = (whole.n_atoms, H.shape[1])
     return scipy.sparse.csc_array((entries.data, (rows, entries.col)), shape=shape), whole.borders
 

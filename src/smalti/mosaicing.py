@@ -2,23 +2,23 @@
 
 `mosaic` does all of it. Its parts stand alone for those who want to watch or steer: `prepare` analyses, `solve_steps`
 yields the activations as they form, `finish` makes the sound. Where channels are driven apart there is more than one
-set of activations: `channel_jobs` gives a job for each, `render` makes the sound of one, `assemble` the mosaic of all.
+set of activations: `channel_jobs` gives a job for each, `part_of` makes the sound of one, `assemble` the mosaic of all.
 """
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import cast
 
 import numpy as np
 import scipy.sparse
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_rate, check_sound
 from smalti.activations import Seed, activation_steps, choose_fit, steps_of
-from smalti.channels import coherent_as, imaged, mixed_down, rows, together
+from smalti.channels import mixed_down, n_channels, rows, together
 from smalti.choosing import Limit
-from smalti.cleaning import faded, without_offset
 from smalti.constraints import limit_polyphony
 from smalti.corpus import Corpus, corpus_of, hop_at
 from smalti.curves import Curve
@@ -27,25 +27,21 @@ from smalti.exact import GainFit
 from smalti.following import ShiftedStep, transposed_steps, transposition_of
 from smalti.grains import find_runs, keep_runs, smooth_runs
 from smalti.jobs import Job, atom_norms, chosen_among, compared, may_sound
-from smalti.levels import follow_contour, integrated_loudness, match_loudness
-from smalti.phase import turn_toward
+from smalti.levels import at_gain, integrated_loudness, match_loudness
+from smalti.rendering import Aim, cleaned, contoured, sounded, turned
+from smalti.score import Columns, Score, Source, Target, joined, read_grains, read_shifted
 from smalti.searching import SearchedStep, searched_steps
 from smalti.settings import DEFAULT_PRESET, Settings, configure
 from smalti.sketching import Sketch, Stroke, sketch_of_array, sketch_of_strokes
 from smalti.sparse_coding import pursuit_steps
 from smalti.steps import Fit, Step
-from smalti.stft import StftParams, istft, stft
-from smalti.synthesis import synthesize
+from smalti.stft import StftParams, stft
 from smalti.transposing import Grains, Transposition
 
 # What `smalti.curves.as_varying` makes a curve of.
 Varying = Curve | str | Sequence[tuple[float, float]]
 # What `sketched` makes a sketch of.
 Sketched = Sketch | Sequence[Stroke] | ArrayLike
-
-# Grains that follow a melody begin with its notes. Their attacks need to be sharpened only by so much of what is asked:
-# more follows the target's attacks a little closer, and takes three times as much from the source's own sound.
-IN_TUNE_ATTACKS = 0.55
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +55,7 @@ class Part:
     unshaped : `audio` before `purity`, `colour` and `attacks`: what the activations alone sound like.
     dictionary : what the activations are of: the source's frames, or those of `grains`.
     grains : the grains that were shifted, or None.
+    recordings : (R,) ints, which of the source's recordings those of `dictionary` are, where it is not all; else None.
     """
 
     audio: Floats
@@ -66,7 +63,8 @@ class Part:
     divergences: Floats
     unshaped: Floats
     dictionary: Dictionary
-    grains: Grains | None
+    grains: Grains | None = None
+    recordings: NDArray[np.intp] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +95,7 @@ class Mosaic:
         activations are then gains of source frames that sound at other pitches; those of the grains as shifted are in
         `parts`.
     parts : activations and divergences of each channel driven apart; one part otherwise.
+    job : what it was made of.
     """
 
     audio: Floats
@@ -114,6 +113,26 @@ class Mosaic:
     settings: Settings
     transposition: Transposition | None
     parts: tuple[Part, ...]
+    job: Job
+
+    @cached_property
+    def score(self) -> Score:
+        """What sounds when: every grain, to be read, edited and rendered again; see `smalti.rendering.render`."""
+        source = self.job.dictionary
+        return Score(
+            params=self.parts[0].dictionary.params,
+            sr=self.sr,
+            length=self.audio.shape[-1],
+            channels=n_channels(self.audio),
+            n_parts=len(self.parts),
+            dtype=self.audio.dtype.name,
+            settings=self.settings,
+            gain_db=self.gain_db,
+            target=Target("target"),
+            sources=tuple(Source(name, begin=begin) for name, begin in zip(source.names, source.begins, strict=True)),
+            melodies=melodies_of(self.job),
+            **joined([_grains_of(part, source) for part in self.parts]),
+        )
 
     @property
     def contributions(self) -> scipy.sparse.csc_array:
@@ -244,7 +263,7 @@ def mosaic(
         divergences = []
         for step in solve_steps(part, init=init, rng=rng):
             divergences.append(step.divergence)
-        parts.append(render(part, step, divergences))
+        parts.append(part_of(part, step, divergences))
     return assemble(job, parts)
 
 
@@ -285,10 +304,7 @@ def prepare(
         recordings = as_recordings(source)
         dtype = np.result_type(recording, *recordings)
         recordings = [of.astype(dtype, copy=False) for of in recordings]
-        if settings.remove_offset:
-            recordings = [without_offset(of, sr) for of in recordings]
-        if settings.fade_s:
-            recordings = [faded(of, round(settings.fade_s * sr)) for of in recordings]
+        recordings = cleaned(recordings, sr, settings)
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
         if looked_up(dictionary.n_atoms, settings, params, sr, asked=weights is not None or bool(limits)):
             dictionary = corpus_of(dictionary.recordings, sr, params=params, names=dictionary.names)
@@ -527,88 +543,39 @@ def n_steps(settings: Settings, n_atoms: int) -> int:
 
 def finish(job: Job, step: Step, divergences: Sequence[float]) -> Mosaic:
     """The mosaic of a job's activations, where one set of them is all (`Job.n_solves` is 1), at a safe level."""
-    return assemble(job, [render(job, step, divergences)])
+    return assemble(job, [part_of(job, step, divergences)])
 
 
-def render(job: Job, step: Step, divergences: Sequence[float]) -> Part:
+def part_of(job: Job, step: Step, divergences: Sequence[float]) -> Part:
     """The sound of a job's activations, at the level they come to."""
-    settings, params, length = job.settings, job.dictionary.params, len(job.target)
-    grains = step.grains if isinstance(step, ShiftedStep) else None
-    dictionary = grains.dictionary if grains else job.dictionary
+    dictionary, recordings, grains = job.dictionary, None, None
     if isinstance(step, SearchedStep):
         # Of hours of source, only what sounds is read.
-        dictionary, activations = what_sounds(step, job)
+        dictionary, activations, recordings = what_sounds(step, job)
+    elif isinstance(step, ShiftedStep):
+        grains = step.grains
+        dictionary, activations = grains.dictionary, scipy.sparse.csc_array(step.H * job.spectrum.any(axis=0))
     else:
-        activations = (
-            scipy.sparse.csc_array(step.H * job.spectrum.any(axis=0)) if grains else recorded_gains(step.H, job)
-        )
-    audio = synthesize(
-        activations,
-        dictionary,
-        length=length,
-        phase=settings.phase,
-        target=stft(job.target, dictionary.params) if grains else job.spectrum,
-        n_iter=settings.phase_iterations,
-        momentum=settings.momentum,
-        aim=settings.aim,
-    )
-    if settings.target_phase and settings.phase != "target":
-        own = [stft(channel, params) for channel in rows(audio)]
-        # One turn for all channels, that of their mix, so that what lies between them stays.
-        turn = turn_toward(stft(mixed_down(audio), params), job.spectrum, settings.target_phase / 100)
-        turned = [spectrum * turn for spectrum in own]
-        if len(own) == 1:
-            audio = istft(turned[0], params, length=length)
-        else:
-            audio = together(imaged(turned, own, params, length=length))
-    return Part(shaped(audio, job), activations, np.asarray(divergences, dtype=np.float64), audio, dictionary, grains)
+        activations = recorded_gains(step.H, job)
+    audio, unshaped = sounded(activations, dictionary, Aim(job.target, job.settings, melodies_of(job)))
+    return Part(audio, activations, np.asarray(divergences, dtype=np.float64), unshaped, dictionary, grains, recordings)
 
 
-def shaped(audio: Floats, job: Job) -> Floats:
-    """`audio` with the levels that `purity`, `colour` and `attacks` give it, in that order.
-
-    Parameters
-    ----------
-    audio : (L,) or (C, L) float array, as long as the job's target; not modified. All channels get the gains that are
-        found from its mono mix.
-
-    Returns
-    -------
-    Array of that shape and dtype; `audio` itself if the settings have none of them.
-    """
-    settings, sr, unshaped = job.settings, job.dictionary.sr, audio
-    followed = job.transposition.melodies if job.transposition else np.zeros((0, 0))
-    pure = settings.purity > 0 and len(followed) > 0
-    if not (settings.colour or settings.attacks or pure):
-        return audio
-    # When first needed, as they load a part of scipy that nothing else does.
-    from smalti.attacks import attack_times
-    from smalti.shaping import attack_shape, colour, purity
-
-    if pure:
-        hop = job.dictionary.params.hop
-        audio = purity(mixed_down(audio), followed, sr, hop=hop, share=settings.purity / 100).apply(audio)
-    if settings.colour:
-        audio = colour(mixed_down(audio), job.target, sr, share=settings.colour / 100).apply(audio)
-    if settings.attacks:
-        share = settings.attacks / 100 * (IN_TUNE_ATTACKS if len(followed) else 1)
-        audio = attack_shape(mixed_down(audio), job.target, sr, attack_times(job.target, sr), share=share).apply(audio)
-    if audio.ndim == 2:
-        # What is turned up and down counts more and less in the coherence of the whole.
-        audio = coherent_as(audio, unshaped, job.dictionary.params)
-    return audio
+def melodies_of(job: Job) -> Floats:
+    """(M, N) Hz, what the grains of a job follow; M may be 0."""
+    return job.transposition.melodies if job.transposition else np.zeros((0, 0))
 
 
 def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
-    """The mosaic of the parts that `render` made, one for each of the `channel_jobs`, at a safe level."""
+    """The mosaic of the parts that `part_of` made, one for each of the `channel_jobs`, at a safe level."""
     settings, sr = job.settings, job.dictionary.sr
     if len(parts) != job.n_solves:
         raise ValueError(f"parts has {len(parts)} entries; this job has {job.n_solves}, one for each of channel_jobs")
-    audio = together([part.audio for part in parts])
-    # What shapes the whole sound comes here, before its level.
-    if settings.level_follow:
-        audio = follow_contour(audio, job.recording, sr, settings.level_follow / 100)
+    audio = contoured(together([part.audio for part in parts]), job.recording, sr, settings)
     level = match_loudness(audio, sr, _wanted_loudness(job))
+    if settings.level_db != 0:
+        # On top of the gain that it would have had.
+        level = at_gain(turned(audio, sr, settings), sr, level.gain_db, limited=settings.loudness != "as-is")
     return Mosaic(
         audio=level.samples,
         sr=sr,
@@ -625,7 +592,16 @@ def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
         settings=settings,
         transposition=job.transposition,
         parts=tuple(parts),
+        job=job,
     )
+
+
+def _grains_of(part: Part, source: Dictionary) -> Columns:
+    """The grains of a part, their origins counting the recordings of the source."""
+    if part.grains is not None:
+        return read_shifted(part.activations, part.grains, source)
+    grains = read_grains(part.activations, part.dictionary)
+    return grains if part.recordings is None else grains._replace(origins=part.recordings[grains.origins])
 
 
 def in_source_frames(part: Part, dictionary: Dictionary) -> scipy.sparse.csc_array:
@@ -633,16 +609,17 @@ def in_source_frames(part: Part, dictionary: Dictionary) -> scipy.sparse.csc_arr
     return part.activations if part.grains is None else part.grains.in_source(part.activations, dictionary.n_atoms)
 
 
-def what_sounds(step: SearchedStep, job: Job) -> tuple[Dictionary, scipy.sparse.csc_array]:
-    """The dictionary of the atoms that sound, (U,), and their activations (U, N), 0 where the target is silent.
+def what_sounds(step: SearchedStep, job: Job) -> tuple[Dictionary, scipy.sparse.csc_array, NDArray[np.intp]]:
+    """The dictionary of the atoms that sound, (U,), their activations (U, N), and which recordings they are of.
 
-    Where none sounds, the first atom is there for all: a mosaic of silence is one of something.
+    Activations are 0 where the target is silent. Where none sounds, the first atom is there for all: a mosaic of
+    silence is one of something.
     """
     H = scipy.sparse.csr_array(step.H * job.spectrum.any(axis=0))
     H.eliminate_zeros()
     used = np.flatnonzero(np.diff(H.indptr))
     used = used if len(used) else np.zeros(1, np.intp)
-    return job.dictionary.only(used), scipy.sparse.csc_array(H[used])
+    return job.dictionary.only(used), scipy.sparse.csc_array(H[used]), np.unique(job.dictionary.segments[used])
 
 
 def _wanted_loudness(job: Job) -> float | None:

@@ -326,8 +326,12 @@ class Settings:
 
 def on_frames(value: float | Curve, n_frames: int, hop_s: float) -> Floats:
     """(n_frames,) a value that may be a curve, at every frame of a grid of `hop_s` seconds."""
-    times_s = np.arange(n_frames) * hop_s
-    return value.at(times_s) if isinstance(value, Curve) else np.full(n_frames, float(value))
+    return on_times(value, np.arange(n_frames) * hop_s)
+
+
+def on_times(value: float | Curve, times_s: Floats) -> Floats:
+    """A value that may be a curve, at some times in seconds, in their shape."""
+    return value.at(times_s) if isinstance(value, Curve) else np.full_like(times_s, value, np.float64)
 
 
 def _per_frame(values: Floats) -> PerFrame:

@@ -53,6 +53,11 @@ class StftParams:
                 f"pass a hop of at most {self.n_fft // 2}"
             )
 
+    @property
+    def window_power(self) -> float:
+        """The sum of the window's squares."""
+        return float(np.square(_window(self, "<f8")).sum())
+
     @classmethod
     def from_seconds(cls, window_s: float, hop_s: float, sr: int) -> "StftParams":
         """The grid nearest to a window and hop in seconds, with lengths that transform fast.

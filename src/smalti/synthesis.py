@@ -7,7 +7,7 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from smalti._checks import Floats, check_choice, check_count
+from smalti._checks import Floats, check_choice, check_count, check_real
 from smalti.channels import imaged, together
 from smalti.dictionary import Dictionary
 from smalti.phase import griffin_lim, shared_griffin_lim, with_phase
@@ -67,6 +67,8 @@ def synthesize(
     check_choice("phase", phase, PHASES)
     check_choice("aim", aim, AIMS)
     check_count("length", length, least=1)
+    check_count("n_iter", n_iter, least=0)
+    check_real("momentum", momentum, least=0, most=1)
     H = scipy.sparse.csc_array(activations)
     params, needed = dictionary.params, dictionary.params.n_frames(length)
     if H.shape != (dictionary.n_atoms, needed):
@@ -81,9 +83,14 @@ def synthesize(
             raise ValueError("phase 'target' needs the target's STFT: pass target=stft(samples, params)")
         if target.shape != (params.n_bins, needed):
             raise ValueError(f"target has shape {target.shape}; these activations need {(params.n_bins, needed)}")
+    # What is heard depends on the atoms that sound and on nothing else, so that it can be made again from these.
+    used = _sounding(H)
+    if not len(used):
+        return together([np.zeros(length, dictionary.norms.dtype)] * dictionary.n_channels)
+    if len(used) < dictionary.n_atoms:
+        dictionary, H = dictionary.only(used), scipy.sparse.csc_array(scipy.sparse.csr_array(H)[used])
     if phase == "source":
-        used, gains = _sounding(H)
-        sums = [mix(frames, gains) for frames in dictionary.channel_frames(used)]
+        sums = [mix(frames, H) for frames in dictionary.channel_frames()]
         return together([istft(grains, params, length=length) for grains in sums])
     if phase == "target":
         aim = "amplitude"
@@ -93,11 +100,10 @@ def synthesize(
             return istft(with_phase(magnitudes, target), params, length=length)
         return griffin_lim(magnitudes, grains, params, length=length, n_iter=n_iter, momentum=momentum)
     mixing = dictionary.toward_images(np.asarray(H.power(2).sum(axis=1)).ravel())
-    used, gains = _sounding(H)
     channels, power = [], np.zeros((params.n_bins, needed), dictionary.norms.dtype)
-    for frames in dictionary.channel_frames(used, mixing):
-        channels.append(mix(frames, gains))
-        power += np.square(aimed_at(np.abs(frames), gains, aim))
+    for frames in dictionary.channel_frames(mixing):
+        channels.append(mix(frames, H))
+        power += np.square(aimed_at(np.abs(frames), H, aim))
     magnitudes = np.sqrt(power)
     if target is not None and phase == "target":
         factor = target_correction(magnitudes, channels, mix(dictionary.spectra, H), target)
@@ -106,11 +112,9 @@ def synthesize(
     return together(imaged([factor * own for own in channels], channels, params, length=length))
 
 
-def _sounding(H: scipy.sparse.csc_array) -> tuple[NDArray[np.intp], scipy.sparse.csc_array]:
-    """The atoms that have any activation, and their rows of H: of a long source most frames never sound."""
-    rows = scipy.sparse.csr_array(H)
-    used = np.flatnonzero(np.diff(rows.indptr))
-    return used, scipy.sparse.csc_array(rows[used])
+def _sounding(H: scipy.sparse.csc_array) -> NDArray[np.intp]:
+    """The atoms that have any activation: of a long source most never sound."""
+    return np.unique(H.indices[H.data != 0]).astype(np.intp)
 
 
 def target_correction(

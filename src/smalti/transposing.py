@@ -5,8 +5,9 @@ at the pitch of the moment, once for each note (`Transposition.blocks`). What it
 once, at the exact and varying ratio (`shifted_grains`).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 import scipy.sparse
@@ -191,6 +192,37 @@ def decide(target: Voicing, source: Voicing) -> tuple[str, str]:
 
 
 @dataclass(frozen=True, eq=False)
+class Shift:
+    """How a stretch of a recording is brought to other pitches, moment by moment.
+
+    Attributes
+    ----------
+    recording : which one. begin : the sample of it at which reading begins; there is silence beyond both its ends.
+    length : frames of the stretch. before : how many more there are in front of its first, and after its last.
+    ratios : (P,) float64 array, > 0, `FINENESS` a frame or the hop if that is less, from the first of those before on.
+    hz : (P,) float64 array, the pitch of what is read then, 0 for none.
+    """
+
+    recording: int
+    begin: int
+    length: int
+    before: int
+    ratios: Floats
+    hz: Floats
+
+    @property
+    def semitones(self) -> float:
+        """The mean shift of what sounds."""
+        return float(12 * np.log2(self.ratios[self.sounding]).mean())
+
+    @property
+    def sounding(self) -> slice:
+        """Of `ratios` and `hz`, those between the stretch's first frame and its last."""
+        per_frame = len(self.ratios) // (2 * self.before + self.length)
+        return slice(self.before * per_frame, (self.before + self.length - 1) * per_frame + 1)
+
+
+@dataclass(frozen=True, eq=False)
 class Grains:
     """Stretches of source, each shifted once.
 
@@ -201,6 +233,7 @@ class Grains:
     frames : (K',) int array, the target frame it sounds in.
     runs : (K',) int array, the stretch it belongs to.
     ratios : (K',) float array, how far it was shifted.
+    shifts : one a stretch.
     """
 
     dictionary: Dictionary
@@ -208,6 +241,7 @@ class Grains:
     frames: Ints
     runs: Ints
     ratios: Floats
+    shifts: tuple[Shift, ...]
 
     def in_source(self, activations: scipy.sparse.csc_array, n_atoms: int) -> scipy.sparse.csc_array:
         """(K, N) activations of source frames: what (K', N) of the grains come to, whatever pitch they sound at."""
@@ -231,49 +265,108 @@ def shifted_grains(
         window that will look at them.
     keep_formants, tape : see `smalti.settings.Settings`.
     """
+    before = -(-pad // dictionary.params.hop)
+    shifts = tuple(
+        _shift_of(voice, atom, frame, length, transposition, dictionary, before=before, tape=tape)
+        for (voice, atom), frame, length in zip(
+            (divmod(row, dictionary.n_atoms) for row in runs.atoms.tolist()),
+            runs.frames.tolist(),
+            runs.lengths.tolist(),
+            strict=True,
+        )
+    )
+    starts = np.repeat(np.cumsum(runs.lengths) - runs.lengths, runs.lengths)
+    steps = np.arange(len(starts)) - starts
+    moments = [np.arange(-shift.before, shift.length + shift.before, _step(dictionary.params)) for shift in shifts]
+    ratios = [
+        shift.ratios[np.searchsorted(at, np.arange(shift.length) - 1e-9)]
+        for shift, at in zip(shifts, moments, strict=True)
+    ]
+    return Grains(
+        dictionary=sound_of_shifts(
+            shifts,
+            dictionary.recordings,
+            grain_params(dictionary.params, dictionary.sr),
+            dictionary.sr,
+            n_channels=dictionary.n_channels,
+            keep_formants=keep_formants,
+            tape=tape,
+        ),
+        atoms=np.repeat(runs.atoms % dictionary.n_atoms, runs.lengths) + steps,
+        frames=np.repeat(runs.frames, runs.lengths) + steps,
+        runs=np.repeat(np.arange(len(runs.lengths)), runs.lengths),
+        ratios=np.concatenate([np.zeros(0), *ratios]),
+        shifts=shifts,
+    )
+
+
+def _step(params: StftParams) -> float:
+    """Frames from one ratio of a `Shift` to the next."""
+    return max(1, params.hop // FINENESS) / params.hop
+
+
+def _shift_of(
+    voice: int,
+    atom: int,
+    frame: int,
+    length: int,
+    transposition: Transposition,
+    dictionary: Dictionary,
+    *,
+    before: int,
+    tape: bool,
+) -> Shift:
+    """How the stretch from `atom` on is shifted that sounds from target frame `frame` on."""
+    hop, of = dictionary.params.hop, int(dictionary.segments[atom])
+    first, end = np.searchsorted(dictionary.segments, [of, of + 1]).tolist()
+    track = transposition.glides[first * FINENESS : end * FINENESS]
+    steps = np.arange(-before, length + before, _step(dictionary.params))
+    own = pitch_at(track, (atom - first + steps) * FINENESS)
+    at = _without_gaps(transposition.ratios(voice, frame + steps, own), (steps >= 0) & (steps <= length - 1))
+    begin = int(dictionary.centres[atom]) - before * hop
+    if tape:
+        place, at = _tape_reading(transposition, voice, frame + steps, at, track, atom - first - before, before)
+        begin = round(place * hop)
+    return Shift(of, begin, length, before, at, own)
+
+
+def sound_of_shifts(
+    shifts: Sequence[Shift],
+    recordings: Sequence[Floats],
+    params: StftParams,
+    sr: int,
+    *,
+    n_channels: int,
+    keep_formants: bool,
+    tape: bool,
+) -> Dictionary:
+    """Stretches of recordings, each shifted as it is to be, one after the other: the dictionary of their frames.
+
+    Parameters
+    ----------
+    shifts : may be none. recordings : that they count, (L,) or (C, L) each, at `sr` Hz.
+    params : on which they are added up. n_channels : of the sound.
+    keep_formants, tape : see `smalti.settings.Settings`.
+    """
     # When first needed, as it loads a part of scipy that nothing else does.
     from smalti.shifting import shift_grain, tape_grain
 
-    n_atoms, hop, sr = dictionary.n_atoms, dictionary.params.hop, dictionary.sr
-    before, step = -(-pad // hop), max(1, hop // FINENESS)
-    borders = np.searchsorted(dictionary.segments, np.arange(len(dictionary.recordings) + 1))
-    none = np.zeros(0, np.intp)
-    atoms, frames, centres, ratios = [none], [none], [none], list[Floats]()
+    hop, step = params.hop, max(1, params.hop // FINENESS)
+    dtype = np.result_type(*(recording.dtype for recording in recordings))
     # A sample of silence first, so that the sound of no grain at all is silence, too.
-    sounds: list[Floats] = [np.zeros((dictionary.n_channels, 1), dictionary.norms.dtype)]
-    end = 1
-    for row, frame, length in zip(runs.atoms.tolist(), runs.frames.tolist(), runs.lengths.tolist(), strict=True):
-        voice, atom = divmod(row, n_atoms)
-        of = int(dictionary.segments[atom])
-        track = transposition.glides[borders[of] * FINENESS : borders[of + 1] * FINENESS]
-        steps = np.arange(-before, length + before, step / hop)
-        own = pitch_at(track, (atom - borders[of] + steps) * FINENESS)
-        at = _without_gaps(transposition.ratios(voice, frame + steps, own), (steps >= 0) & (steps <= length - 1))
-        samples, span = dictionary.recordings[of], (2 * before + length - 1) * hop
+    sounds: list[Floats] = [np.zeros((n_channels, 1), dtype)]
+    centres, end = [np.zeros(0, np.intp)], 1
+    for shift in shifts:
+        samples, span = recordings[shift.recording], (2 * shift.before + shift.length - 1) * hop
+        reading: dict[str, Any] = {"begin": shift.begin, "length": span, "ratios": shift.ratios, "hop": step}
         if tape:
-            place, at = _tape_reading(
-                transposition, voice, frame + steps, at, track, atom - borders[of] - before, before
-            )
-            sound = tape_grain(samples, sr, begin=round(place * hop), length=span, ratios=at, hop=step)
+            sound = tape_grain(samples, sr, **reading)
         else:
-            begin = int(dictionary.centres[atom]) - before * hop
-            sound = shift_grain(
-                samples, sr, begin=begin, length=span, ratios=at, f0=own, hop=step, keep_formants=keep_formants
-            )
-        sounds.append(np.stack([heard_in(sound, channel) for channel in range(dictionary.n_channels)]))
-        centres.append(end + (before + np.arange(length)) * hop)
+            sound = shift_grain(samples, sr, **reading, f0=shift.hz, keep_formants=keep_formants)
+        sounds.append(np.stack([heard_in(sound, channel) for channel in range(n_channels)]))
+        centres.append(end + (shift.before + np.arange(shift.length)) * hop)
         end += span
-        atoms.append(atom + np.arange(length))
-        frames.append(frame + np.arange(length))
-        ratios.append(at[np.searchsorted(steps, np.arange(length) - 1e-9)])
-    recording = together(list(np.concatenate(sounds, axis=1)))
-    return Grains(
-        dictionary=frames_of(recording, np.concatenate(centres), grain_params(dictionary.params, sr), sr),
-        atoms=np.concatenate(atoms),
-        frames=np.concatenate(frames),
-        runs=np.repeat(np.arange(len(runs.lengths)), runs.lengths),
-        ratios=np.concatenate([np.zeros(0), *ratios]),
-    )
+    return frames_of(together(list(np.concatenate(sounds, axis=1))), np.concatenate(centres), params, sr)
 
 
 def _tape_reading(

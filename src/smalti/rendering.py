@@ -1,0 +1,353 @@
+"""From grains to their sound: once while a mosaic is made, and again whenever its score is.
+
+`render` makes of a score the samples that its mosaic had, and of an edited score those that it has now. `stems` takes
+them apart.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
+
+from smalti._checks import Floats, check_sound
+from smalti.channels import coherent_as, imaged, mixed_down, n_channels, rows, together
+from smalti.cleaning import faded, without_offset
+from smalti.dictionary import Dictionary, as_recordings
+from smalti.levels import Levelled, amplified, at_gain, follow_contour
+from smalti.phase import turn_toward
+from smalti.score import Score
+from smalti.settings import Settings, on_times
+from smalti.stft import istft, stft
+from smalti.synthesis import synthesize
+from smalti.transposing import sound_of_shifts
+
+# Grains that follow a melody begin with its notes. Their attacks need to be sharpened only by so much of what is asked:
+# more follows the target's attacks a little closer, and takes three times as much from the source's own sound.
+IN_TUNE_ATTACKS = 0.55
+
+# The recordings that a score is made of; see `render`.
+Sources = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike] | Dictionary
+
+# What all stems have a share in, whatever sounds of them: so much less than that.
+_SILENT_SHARE = 1e-12
+
+
+def cleaned(recordings: Sequence[Floats], sr: int, settings: Settings) -> list[Floats]:
+    """Source recordings, (L,) or (C, L) each, without offsets and with fades, as far as the settings have that."""
+    if settings.remove_offset:
+        recordings = [without_offset(of, sr) for of in recordings]
+    if settings.fade_s:
+        recordings = [faded(of, round(settings.fade_s * sr)) for of in recordings]
+    return list(recordings)
+
+
+@dataclass(frozen=True, eq=False)
+class Aim:
+    """What the sound of grains is drawn towards, and how far.
+
+    Attributes
+    ----------
+    target : (L,), the mono mix or the channel that the grains were chosen for. settings : how far.
+    melodies : (M, N) Hz, what grains follow; M may be 0.
+    """
+
+    target: Floats
+    settings: Settings
+    melodies: Floats
+
+
+def sounded(activations: scipy.sparse.csc_array, dictionary: Dictionary, aim: Aim) -> tuple[Floats, Floats]:
+    """The sound of activations (K, N), and what it was before its levels were shaped: (L,) or (C, L) each."""
+    settings, params, length = aim.settings, dictionary.params, len(aim.target)
+    wanted = stft(aim.target, params) if settings.leaks else None
+    audio = synthesize(
+        activations,
+        dictionary,
+        length=length,
+        phase=settings.phase,
+        target=wanted if settings.phase == "target" else None,
+        n_iter=settings.phase_iterations,
+        momentum=settings.momentum,
+        aim=settings.aim,
+    )
+    if wanted is not None and settings.phase != "target":
+        own = [stft(channel, params) for channel in rows(audio)]
+        # One turn for all channels, that of their mix, so that what lies between them stays.
+        turn = turn_toward(stft(mixed_down(audio), params), wanted, settings.target_phase / 100)
+        turned = [spectrum * turn for spectrum in own]
+        if len(own) == 1:
+            audio = istft(turned[0], params, length=length)
+        else:
+            audio = together(imaged(turned, own, params, length=length))
+    return shaped(audio, dictionary, aim), audio
+
+
+def shaped(audio: Floats, dictionary: Dictionary, aim: Aim) -> Floats:
+    """`audio` with the levels that `purity`, `colour` and `attacks` give it, in that order.
+
+    Parameters
+    ----------
+    audio : (L,) or (C, L) float array, as long as the target; not modified. All channels get the gains that are found
+        from its mono mix.
+    dictionary : on whose grid it was made.
+
+    Returns
+    -------
+    Array of that shape and dtype; `audio` itself if the settings have none of them.
+    """
+    settings, sr, unshaped = aim.settings, dictionary.sr, audio
+    followed = len(aim.melodies) > 0
+    pure = settings.purity > 0 and followed
+    if not (settings.colour or settings.attacks or pure):
+        return audio
+    # When first needed, as they load a part of scipy that nothing else does.
+    from smalti.attacks import attack_times
+    from smalti.shaping import attack_shape, colour, purity
+
+    if pure:
+        hop = dictionary.params.hop
+        audio = purity(mixed_down(audio), aim.melodies, sr, hop=hop, share=settings.purity / 100).apply(audio)
+    if settings.colour:
+        audio = colour(mixed_down(audio), aim.target, sr, share=settings.colour / 100).apply(audio)
+    if settings.attacks:
+        share = settings.attacks / 100 * (IN_TUNE_ATTACKS if followed else 1)
+        audio = attack_shape(mixed_down(audio), aim.target, sr, attack_times(aim.target, sr), share=share).apply(audio)
+    if audio.ndim == 2:
+        # What is turned up and down counts more and less in the coherence of the whole.
+        audio = coherent_as(audio, unshaped, dictionary.params)
+    return audio
+
+
+def contoured(audio: Floats, recording: Floats, sr: int, settings: Settings) -> Floats:
+    """What shapes the sound of all channels together, before its level: they are drawn to the target's (C, L)."""
+    return follow_contour(audio, recording, sr, settings.level_follow / 100) if settings.level_follow else audio
+
+
+def turned(audio: Floats, sr: int, settings: Settings) -> Floats:
+    """`audio` louder and softer by `level_db`: on top of whatever level it is to have."""
+    if settings.level_db == 0:
+        return audio
+    return amplified(audio, on_times(settings.level_db, np.arange(audio.shape[-1]) / sr))
+
+
+# --- scores
+
+
+def needs_target(settings: Settings) -> bool:
+    """Whether a sound so made is drawn towards its target, which then has to be there."""
+    return settings.leaks or any((settings.colour, settings.attacks, settings.level_follow))
+
+
+def dried(score: Score) -> Score:
+    """The score of nothing but its grains: added up as recorded, at its gain, drawn towards nothing."""
+    dry = replace(
+        score.settings, phase="source", target_phase=0.0, colour=0.0, attacks=0.0, purity=0.0, level_follow=0.0
+    )
+    return replace(score, settings=dry)
+
+
+def render(
+    score: Score,
+    sources: Sources,
+    *,
+    target: ArrayLike | None = None,
+    dry: bool = False,
+) -> Floats:
+    """The sound of a score: of one that is as it was read, sample for sample that of its mosaic.
+
+    Of an edited one everything is made anew: grains are added up, phases refined, and the levels drawn towards the
+    target's by as much as `Score.settings` say. The gain of the whole is the score's, so that what was turned down is
+    heard to be.
+
+    Parameters
+    ----------
+    score : from `Mosaic.score` or `smalti.scorefile.read_score`.
+    sources : the recordings of ``score.sources``, in that order or by their names; or the dictionary that the mosaic
+        was made of. (L,) or (C, L) each, at the score's rate and as the mosaic was given them.
+    target : the target likewise; not needed where `needs_target` is false.
+    dry : leave everything out but the grains, added up as recorded, and that gain; see `dried`.
+
+    Returns
+    -------
+    (L,) or (C, L) array of ``score.dtype``, peaks held as in `smalti.levels.at_gain`.
+
+    Raises
+    ------
+    ValueError, TypeError : if sources are missing or of another kind, or the target is and is needed, or is not as long
+        as the mosaic.
+    """
+    return levelled(dried(score) if dry else score, recordings_of(score, sources), target).samples
+
+
+def levelled(score: Score, recordings: Sequence[Floats], target: ArrayLike | None) -> Levelled:
+    """As `render`, of recordings from `recordings_of`; and what is known of the level."""
+    heard = _target_of(score, target)
+    audio = together([_part(score, recordings, part, heard) for part in range(score.n_parts)])
+    if heard is not None:
+        audio = contoured(audio, heard, score.sr, score.settings)
+    audio = turned(audio, score.sr, score.settings)
+    return at_gain(audio, score.sr, score.gain_db, limited=score.settings.loudness != "as-is")
+
+
+def recordings_of(score: Score, sources: Sources) -> Sequence[Floats]:
+    """The recordings of ``score.sources``, as grains are cut from them; arguments and errors as for `render`."""
+    if isinstance(sources, Dictionary):
+        if sources.sr != score.sr:
+            raise ValueError(f"the dictionary is at {sources.sr} Hz but the score at {score.sr} Hz; take its own")
+        _check_count(len(sources.recordings), score)
+        return sources.recordings
+    if isinstance(sources, Mapping):
+        if missing := [source.name for source in score.sources if source.name not in sources]:
+            raise ValueError(f"sources has no {missing[0]!r}, which the score is made of; pass it too")
+        sources = [sources[source.name] for source in score.sources]
+    given = [of.astype(score.dtype, copy=False) for of in as_recordings(sources)]
+    _check_count(len(given), score)
+    # What lies in a corpus was cleaned when that was built.
+    return [
+        recording if source.corpus else cleaned([recording], score.sr, score.settings)[0]
+        for recording, source in zip(given, score.sources, strict=True)
+    ]
+
+
+def _check_count(n_given: int, score: Score) -> None:
+    if n_given != len(score.sources):
+        named = ", ".join(source.name for source in score.sources[:3]) + (", ..." if len(score.sources) > 3 else "")
+        raise ValueError(
+            f"sources has {n_given} recordings; the score is made of {len(score.sources)} ({named}): pass these, in "
+            "that order or by name"
+        )
+
+
+def _target_of(score: Score, target: ArrayLike | None) -> Floats | None:
+    """The target as a mosaic is drawn to it, (L,) or (C, L), if it is."""
+    if not needs_target(score.settings):
+        return None
+    if target is None:
+        raise ValueError(
+            f"the sound of this score is drawn towards its target, {score.target.name}; pass target, or dry=True"
+        )
+    heard = check_sound("target", target).astype(score.dtype, copy=False)
+    if heard.shape[-1] != score.length:
+        raise ValueError(f"target has {heard.shape[-1]} samples but the score {score.length}; pass its own excerpt")
+    if score.n_parts > 1 and n_channels(heard) != score.n_parts:
+        raise ValueError(f"target has {n_channels(heard)} channels but the score {score.n_parts}; pass its own")
+    return heard
+
+
+def _part(score: Score, recordings: Sequence[Floats], part: int, heard: Floats | None) -> Floats:
+    """The sound of the grains of one channel, at the level they come to."""
+    activations, dictionary = atoms_of(score, recordings, part)
+    if heard is None:
+        samples = np.zeros(score.length, score.dtype)
+    else:
+        samples = rows(heard)[part] if score.n_parts > 1 else mixed_down(heard)
+    return sounded(activations, dictionary, Aim(samples, score.settings, score.melodies))[0]
+
+
+def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple[scipy.sparse.csc_array, Dictionary]:
+    """The grains of one channel as activations (U, N) of a dictionary: of what sounds, plain atoms before shifted ones.
+
+    Parameters
+    ----------
+    recordings : of ``score.sources``, from `recordings_of`.
+    """
+    sounding, settings = score.sounding(part), score.settings
+    width = score.channels if score.n_parts == 1 else 1
+
+    def heard(recording: Floats) -> Floats:
+        if settings.channels == "mono":
+            return mixed_down(recording)
+        # As `Dictionary.one_channel` has it.
+        if score.n_parts > 1 and recording.ndim == 2:
+            return recording[part] if len(recording) == score.n_parts else mixed_down(recording)
+        return recording
+
+    kept, segments = np.unique(sounding.sources, return_inverse=True)
+    cut = [heard(recordings[i]) for i in kept]
+    centres, H = sounding.centres, sounding.H
+    if sounding.shifts:
+        needed = sorted({shift.recording for shift in sounding.shifts})
+        by_place = {i: heard(recordings[i]) for i in needed}
+        shifted = sound_of_shifts(
+            [replace(shift, recording=needed.index(shift.recording)) for shift in sounding.shifts],
+            [by_place[i] for i in needed],
+            score.params,
+            score.sr,
+            n_channels=width,
+            keep_formants=settings.keep_formants,
+            tape=settings.tape,
+        )
+        cut.append(shifted.recordings[0])
+        segments = np.concatenate([segments, np.full(shifted.n_atoms, len(kept))])
+        centres = np.concatenate([centres, shifted.centres])
+        H = scipy.sparse.csc_array(scipy.sparse.vstack([H, sounding.shifted]))
+    if not cut:
+        # A score of no grains is one of silence.
+        cut = [np.zeros(1, score.dtype)]
+    dictionary = Dictionary(
+        segments=segments.astype(np.intp),
+        centres=centres.astype(np.intp),
+        cancelled=np.zeros(len(segments), bool),
+        names=tuple(map(str, range(len(cut)))),
+        params=score.params,
+        sr=score.sr,
+        recordings=cut,
+        in_part=True,
+    )
+    vars(dictionary)["n_channels"] = width
+    return H, dictionary
+
+
+def stems(
+    score: Score, sources: Sources, groups: NDArray[np.intp], *, target: ArrayLike | None = None
+) -> Iterator[Floats]:
+    """The mosaic taken apart: one sound for each group of grains, which add up to `render` of the score.
+
+    Each is its own grains as recorded and, of what all that comes after makes of their sum, a share in every bin of
+    every moment: as much as it has there of the power of all.
+
+    Parameters
+    ----------
+    score, sources, target : as for `render`.
+    groups : (G,) ints >= 0, which stem each grain belongs to.
+
+    Yields
+    ------
+    (L,) or (C, L) arrays like the mosaic, one a group, the largest number in `groups` being the last.
+
+    References
+    ----------
+    Gunawan & Sen (2010), "Iterative phase estimation for the synthesis of separated sources from single-channel
+    mixtures", IEEE SPL 17(5), after which what estimates lack of their mixture is shared out among them; there in
+    equal parts.
+    """
+    recordings = recordings_of(score, sources)
+    mosaic = levelled(score, recordings, target).samples
+    gain = 10 ** (score.gain_db / 20)
+    dry, n_groups = dried(score), int(groups.max(initial=-1)) + 1
+
+    def own(group: int) -> Floats:
+        grains = dry.only(groups == group)
+        sound = together([_part(grains, recordings, part, None) for part in range(score.n_parts)])
+        return (gain * turned(sound, score.sr, score.settings)).astype(score.dtype)
+
+    total = np.zeros_like(mosaic)
+    powers = [np.zeros((score.params.n_bins, score.n_frames)) for _ in rows(mosaic)]
+    for group in range(n_groups):
+        sound = own(group)
+        total += sound
+        for power, channel in zip(powers, rows(sound), strict=True):
+            power += np.square(np.abs(stft(channel, score.params)), dtype=np.float64)
+    rest = [stft(channel, score.params) for channel in rows(mosaic - total)]
+    for group in range(n_groups):
+        sound = own(group)
+        out = []
+        for channel, power, left in zip(rows(sound), powers, rest, strict=True):
+            # What comes after may fill a bin that is silent in all: there all have the same share.
+            least = _SILENT_SHARE * power.max(initial=0) + np.finfo(np.float64).tiny
+            own_power = np.square(np.abs(stft(channel, score.params)), dtype=np.float64)
+            share = ((own_power + least) / (power + n_groups * least)).astype(score.dtype)
+            out.append(channel + istft(share * left, score.params, length=score.length))
+        yield together(out)
