@@ -27,6 +27,7 @@ PUBLIC = [
     "Mosaic",
     "Recording",
     "Score",
+    "ScoreFileError",
     "Settings",
     "SmaltiError",
     "Step",

@@ -5,7 +5,7 @@ from smalti.audio import Recording, read_audio, write_audio
 from smalti.constraints import LetItBee
 from smalti.dictionary import Dictionary, build_dictionary
 from smalti.divergence import beta_divergence, multiplicative_update
-from smalti.errors import AudioFileError, CorpusError, ExampleError, MissingExtraError, SmaltiError
+from smalti.errors import AudioFileError, CorpusError, ExampleError, MissingExtraError, ScoreFileError, SmaltiError
 from smalti.exact import ExactStep, exact_steps, solve_exact
 from smalti.mosaicing import Mosaic, mosaic
 from smalti.phase import griffin_lim
@@ -32,6 +32,7 @@ __all__ = [
     "Mosaic",
     "Recording",
     "Score",
+    "ScoreFileError",
     "Settings",
     "SmaltiError",
     "Step",

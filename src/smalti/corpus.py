@@ -159,19 +159,19 @@ class Corpus(Dictionary):
 
     def whole_recordings(self) -> tuple[list[Floats], list[str]]:
         """Every file in one piece, and its name: of parts, what they hold beyond their borders is left out."""
-        n_atoms = np.bincount(self.segments, minlength=len(self.recordings))
-        firsts = self.centres[np.searchsorted(self.segments, np.arange(len(self.recordings)))]
-        whole, names = list[Floats](), list[str]()
-        for of in np.unique(self.files):
-            parts = np.flatnonzero(self.files == of).tolist()
-            pieces = []
-            for part in parts:
-                first, n_samples = int(firsts[part]), int(n_atoms[part]) * self.params.hop
-                # The last goes on to the end of the file.
-                pieces.append(self.recordings[part][..., first : None if part == parts[-1] else first + n_samples])
-            whole.append(pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1))
-            names.append(self.names[parts[0]])
-        return whole, names
+        files = np.unique(self.files).tolist()
+        firsts = [int(np.argmax(self.files == of)) for of in files]
+        return [self.whole_recording(of) for of in files], [self.names[first] for first in firsts]
+
+    def whole_recording(self, of: int) -> Floats:
+        """The file of that number in one piece."""
+        parts, pieces = np.flatnonzero(self.files == of).tolist(), []
+        for part in parts:
+            atoms = slice(*np.searchsorted(self.segments, [part, part + 1]))
+            first, n_samples = int(self.centres[atoms.start]), (atoms.stop - atoms.start) * self.params.hop
+            # The last goes on to the end of the file.
+            pieces.append(self.recordings[part][..., first : None if part == parts[-1] else first + n_samples])
+        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
 
     def mixed_down(self) -> "Corpus":
         """The same atoms, sounding in one channel: the mono mixes."""

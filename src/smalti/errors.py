@@ -21,6 +21,10 @@ class PictureError(SmaltiError):
     """A sketch that was painted cannot be read."""
 
 
+class ScoreFileError(SmaltiError):
+    """A score cannot be read, or the recordings that it names are not there as they were."""
+
+
 class CorpusError(SmaltiError):
     """A corpus cannot be built, or is not what it should be: damaged, made by another version, or no corpus at all."""
 

@@ -265,6 +265,7 @@ def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple
         return recording
 
     kept, segments = np.unique(sounding.sources, return_inverse=True)
+    _check_within(score, recordings)
     cut = [heard(recordings[i]) for i in kept]
     centres, H = sounding.centres, sounding.H
     if sounding.shifts:
@@ -298,6 +299,21 @@ def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple
     )
     vars(dictionary)["n_channels"] = width
     return H, dictionary
+
+
+def _check_within(score: Score, recordings: Sequence[Floats]) -> None:
+    """Refuse grains that lie altogether beyond their sources: what they were cut from is something else."""
+    reach = score.params.n_fft // 2
+    lengths = np.array([0 if i not in score.origins else recordings[i].shape[-1] for i in range(len(score.sources))])
+    ends = score.centres + score.lengths * score.params.hop
+    beyond = (score.centres - reach > lengths[score.origins]) | (ends + reach < 0)
+    if beyond.any():
+        grain = score[int(np.argmax(beyond))]
+        lasts_s = lengths[score.origins[int(np.argmax(beyond))]] / score.sr
+        raise ValueError(
+            f"grain {grain.id} is cut from {grain.source_start_s:.3f} s of {grain.source.name}, which lasts "
+            f"{lasts_s:.3f} s there; take the recording that the score was made of"
+        )
 
 
 def stems(

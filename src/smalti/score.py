@@ -251,6 +251,13 @@ class Score(Sequence[Grain]):
             shifts=tuple(self.shifts[i] for i in places.tolist()),
         )
 
+    def compact(self) -> "Score":
+        """The same grains, and of the sources those alone that they are cut from."""
+        kept, origins = np.unique(self.origins, return_inverse=True)
+        # A score of no grains is still one of something.
+        kept = kept if len(kept) else np.zeros(1, np.intp)
+        return replace(self, sources=tuple(self.sources[i] for i in kept), origins=origins.astype(np.intp))
+
     def sorted(self) -> "Score":
         """The same grains by time, and those of one moment by their ids."""
         return self.only(np.lexsort((self.ids, self.frames)))
@@ -274,7 +281,12 @@ class Score(Sequence[Grain]):
             (self.gains[shifted], (np.arange(n_shifted), self.at[shifted])), shape=(n_shifted, self.n_frames)
         )
         gains.eliminate_zeros()
-        shifts = tuple(shift for shift, own in zip(self.shifts, mine, strict=True) if own and shift is not None)
+        # Whatever an edit has made of where grains are from.
+        shifts = tuple(
+            replace(shift, recording=origin)
+            for shift, origin, own in zip(self.shifts, self.origins.tolist(), mine, strict=True)
+            if own and shift is not None
+        )
         return Sounding(places[0], places[1], H, shifts, gains)
 
 
