@@ -72,7 +72,8 @@ def test_no_frame_is_turned_up_by_more_than_24_db(noises):
     score, sound = noises
     out = swapped(score, Selection(), SWAPPED, [sound], sound / 1000)
     np.testing.assert_allclose(out.gains, MOST_GAIN * score.gains)
-    np.testing.assert_allclose(out.levels, score.levels - 36, atol=0.01)
+    # Where all is too quiet, what is least so is taken.
+    assert ((score.levels - 36.01 < out.levels) & (out.levels < score.levels)).all()
 
 
 def test_what_was_shifted_is_replaced_by_what_sounds_like_it_as_shifted():
@@ -116,7 +117,7 @@ def test_a_mosaic_of_another_source_is_as_loud(channels):
         10 * np.log10(np.mean(np.square(render(of, sources, dry=True))))
         for of, sources in ((score, [first]), (out, [first, second]))
     ]
-    assert levels[1] == pytest.approx(levels[0], abs=3)
+    assert levels[1] == pytest.approx(levels[0], abs=2)
 
 
 def test_what_cannot_be_swapped_is_refused(noises):

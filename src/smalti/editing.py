@@ -182,7 +182,7 @@ def _without(score: Score, silent: Bools) -> Score:
 def _at_gains(score: Score, gains: Floats) -> Score:
     """The score with other gains (E,), and levels that follow them."""
     before, after = (mean_squares(of, score.lengths) for of in (score.gains, gains))
-    return replace(score, gains=gains, levels=score.levels + _rise_db(before, after))
+    return replace(score, gains=gains, levels=score.levels + rise_db(before, after))
 
 
 def mean_squares(gains: Floats, lengths: Ints) -> NDArray[np.float64]:
@@ -192,7 +192,8 @@ def mean_squares(gains: Floats, lengths: Ints) -> NDArray[np.float64]:
     return sums / lengths
 
 
-def _rise_db(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
+def rise_db(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(G,) by how much powers rise; where there was none, by nothing."""
     # What was silent tells nothing of how loud it would be.
     ratios = np.divide(after, before, out=np.ones_like(before), where=before > 0)
     return 10 * np.log10(np.maximum(ratios, 1e-30))
@@ -208,7 +209,7 @@ def cut(score: Score, kept: Bools) -> Score:
     skipped, ids = score.steps[entries[firsts]], score.ids[of]
     further = np.diff(of, prepend=-1) == 0
     ids[further] = score.ids.max(initial=0) + 1 + np.arange(np.count_nonzero(further))
-    rise = _rise_db(mean_squares(score.gains, score.lengths)[of], mean_squares(gains, lengths))
+    rise = rise_db(mean_squares(score.gains, score.lengths)[of], mean_squares(gains, lengths))
     return replace(
         score,
         ids=ids,

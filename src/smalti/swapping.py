@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_sound
-from smalti.channels import mixed_down
+from smalti.channels import mixed_down, n_channels, rows
 from smalti.corpus import keys_of
-from smalti.editing import Selection, chosen, cut
-from smalti.rendering import cleaned, heard_of, recordings_of
-from smalti.score import Ints, Score, Source, levels_of
+from smalti.editing import Selection, chosen, cut, rise_db
+from smalti.rendering import Sources, cleaned, heard_of, recordings_of
+from smalti.score import Ints, Score, Source
 from smalti.stft import spectra_at
 from smalti.transposing import sound_of_shifts
 from smalti.views import views
@@ -24,7 +24,9 @@ _BLOCK = 1024
 
 @dataclass(frozen=True, eq=False)
 class _Frames:
-    """Frames of a sound: keys (N, D) they are compared by, as `smalti.corpus.keys_of`, and norms (N,) of their spectra.
+    """Frames of a sound: keys (N, D) that they are compared by, as from `smalti.corpus.keys_of`, and norms (N,).
+
+    Norms are the Euclidean lengths of their spectra, of several channels the root of the mean square of these.
 
     Where nothing is heard, so is nothing alike: the keys are 0.
     """
@@ -38,20 +40,19 @@ class _Frames:
         mono, params = mixed_down(samples), score.params
         seen = [view.T for view in views(mono, centres, params.hop, score.sr)]
         keys = keys_of(np.concatenate(seen, axis=1), [view.shape[1] for view in seen]).astype(np.float32)
-        blocks = [
-            np.linalg.norm(
-                np.abs(spectra_at(mono, centres[i : i + _BLOCK], params.n_fft, window=params.window)), axis=0
-            )
-            for i in range(0, len(centres), _BLOCK)
-        ]
-        return cls(keys, np.concatenate(blocks))
+        powers = np.zeros(len(centres))
+        for channel in rows(samples):
+            for i in range(0, len(centres), _BLOCK):
+                spectra = spectra_at(channel, centres[i : i + _BLOCK], params.n_fft, window=params.window)
+                powers[i : i + _BLOCK] += np.square(np.abs(spectra), dtype=np.float64).sum(axis=0)
+        return cls(keys, np.sqrt(powers / n_channels(samples)))
 
 
 def swapped(
     score: Score,
     selection: Selection,
     source: Source,
-    recordings: Sequence[ArrayLike],
+    recordings: Sources,
     recording: ArrayLike,
 ) -> Score:
     """The score with whole grains cut from another source.
@@ -93,7 +94,8 @@ def swapped(
         ratios = np.divide(was.norms, norms, out=np.full_like(norms, MOST_GAIN), where=norms > 0)
         gains[entries] *= np.clip(ratios, 1 / MOST_GAIN, MOST_GAIN)
         centres[i] = first * score.params.hop
-        levels[i] = levels_of(np.square(gains[entries] * norms, dtype=np.float64).mean(keepdims=True), score.params)[0]
+        before, after = (np.square(of).mean(keepdims=True) for of in (loudness, gains[entries] * norms))
+        levels[i] += rise_db(before, after)[0]
     shifts = list(out.shifts)
     for i in grains.tolist():
         shifts[i] = None
@@ -128,10 +130,10 @@ def _heard(score: Score, i: int, recording: Floats) -> tuple[Floats, Ints]:
         return recording, centres
     shifted = sound_of_shifts(
         [replace(shift, recording=0)],
-        [mixed_down(recording)],
+        [recording],
         score.params,
         score.sr,
-        n_channels=1,
+        n_channels=n_channels(recording),
         keep_formants=score.settings.keep_formants,
         tape=score.settings.tape,
     )
