@@ -611,7 +611,8 @@ def _transposing(text: str) -> str | tuple[float, float] | Curve:
         ends = float(low), float(high if dots else low)
     except ValueError:
         raise ValueError(
-            f"transpose is {text!r}; pass one of {', '.join(WAYS)}, or semitones: a number, or a range such as -12..12"
+            f"transpose is {text!r}; pass one of {', '.join(WAYS)}, or semitones: a number, a range such as -12..12, or "
+            "a curve such as '0:0, 8:12'"
         ) from None
     if not dots:
         # Of one number neither end is to be spoken of.
