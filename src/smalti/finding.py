@@ -128,9 +128,7 @@ def find_recordings(
     shelves = {of.corpus: _shelf(of.corpus, where, score_file) for of in score.sources if of.corpus}
     recordings = []
     for of in score.sources:
-        recordings.append(
-            _from_shelf(of, shelves[of.corpus], score.sr) if of.corpus else _read(files[of.name], score.sr)
-        )
+        recordings.append(_from_shelf(of, shelves[of.corpus], score.sr) if of.corpus else _read(files[of.name], score.sr))
     sources = [of if of.corpus else replace(of, name=str(files[of.name])) for of in score.sources]
     heard, about = None, score.target
     if with_target:
@@ -169,13 +167,7 @@ def _target(file: Path, score: Score) -> Floats:
 
 def _shelf(corpus: str, where: Places, score_file: StrPath) -> Shelf:
     name = Path(corpus).name
-    for place in (
-        Path(corpus),
-        where.beside / corpus,
-        where.beside / name,
-        *where.named,
-        *(p / name for p in where.named),
-    ):
+    for place in (Path(corpus), where.beside / corpus, where.beside / name, *where.named, *(p / name for p in where.named)):
         if place.name == name and place.is_dir():
             return open_corpus(place)
     raise ScoreFileError(
