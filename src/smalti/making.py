@@ -588,8 +588,7 @@ def memory_needed(
         numbers += 4 * n_atoms * n_frames
     if settings.method == "pursuit":
         # Blocks of 256 frames are solved together, each with atoms of its own, in double precision.
-        layers = settings.layers if isinstance(settings.layers, int) else n_atoms
-        numbers += 5 * params.n_bins * min(256, n_frames) * min(layers, n_atoms)
+        numbers += 5 * params.n_bins * min(256, n_frames) * min(settings.constant_layers or n_atoms, n_atoms)
         numbers += 5 * n_atoms * n_frames
     else:
         # A sketch is written out, times the norms of atoms, and as what is forbidden.
