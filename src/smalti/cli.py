@@ -64,6 +64,7 @@ from smalti.listening import (
 )
 from smalti.making import (
     NO_CHOICE,
+    NOT_PAINTED,
     Choice,
     Outputs,
     check_memory,
@@ -625,7 +626,8 @@ def _transposing(text: str) -> str | tuple[float, float] | Curve:
         ends = float(low), float(high if dots else low)
     except ValueError:
         raise ValueError(
-            f"transpose is {text!r}; pass one of {', '.join(WAYS)}, or semitones: a number, or a range such as -12..12"
+            f"transpose is {text!r}; pass one of {', '.join(WAYS)}, or semitones: a number, a range such as -12..12, "
+            "or a curve such as '0:0, 8:12'"
         ) from None
     if not dots:
         # Of one number neither end is to be spoken of.
@@ -752,7 +754,7 @@ def _make(
         terminal.warn(sentence)
     clock.lap("read")
     params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, inputs.sr)
-    needed = check_memory(inputs, settings, params)
+    needed = check_memory(inputs, settings, params, painted=painted != NOT_PAINTED)
     told_apart = inputs.weights is not None or bool(inputs.limits)
     searched = looked_up(0, settings, params, inputs.sr, asked=True)
     # Where weights and limits need it to be searched, `prepare` refuses it for the same reason.

@@ -82,7 +82,7 @@ class Choice:
 NO_CHOICE = Choice()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class Painted:
     """A sketch as it was asked for: a picture, strokes over it, or neither."""
 
@@ -548,7 +548,14 @@ N_VIEW_BANDS, VIEW_COPIES = 620, 5
 
 
 def memory_needed(
-    n_atoms: int, n_frames: int, settings: Settings, params: StftParams, *, channels: int = 1, sr: int = 22050
+    n_atoms: int,
+    n_frames: int,
+    settings: Settings,
+    params: StftParams,
+    *,
+    channels: int = 1,
+    sr: int = 22050,
+    painted: bool = False,
 ) -> int:
     """Bytes that a job takes where it takes most, estimated from above.
 
@@ -556,7 +563,7 @@ def memory_needed(
     ----------
     n_atoms, n_frames : source and target frames.
     settings, params : of the job.
-    channels, sr : of the mosaic.
+    channels, sr : of the mosaic. painted : whether it has a sketch.
     """
     # How many float32 arrays of each shape are alive at once where a job needs most, as measured. Activations that no
     # rule thins out need most at the end, in becoming a sparse matrix that is not sparse.
@@ -590,11 +597,11 @@ def memory_needed(
         numbers += 4 * n_atoms * n_frames
     if settings.method == "pursuit":
         # Blocks of 256 frames are solved together, each with atoms of its own, in double precision.
-        layers = settings.layers if isinstance(settings.layers, int) else n_atoms
-        numbers += 5 * params.n_bins * min(256, n_frames) * min(layers, n_atoms)
+        numbers += 5 * params.n_bins * min(256, n_frames) * min(settings.constant_layers or n_atoms, n_atoms)
         numbers += 5 * n_atoms * n_frames
     else:
-        numbers += (7 if settings.layers else 12) * n_atoms * n_frames
+        # A sketch is written out, times the norms of atoms, and as what is forbidden.
+        numbers += ((7 if settings.layers else 12) + 3 * painted) * n_atoms * n_frames
     return 4 * numbers
 
 
@@ -613,8 +620,10 @@ def memory_searched(n_atoms: int, n_frames: int, params: StftParams, *, channels
     return n_atoms * of_source + n_frames * of_target
 
 
-def check_memory(inputs: Inputs, settings: Settings, params: StftParams) -> int:
+def check_memory(inputs: Inputs, settings: Settings, params: StftParams, *, painted: bool = False) -> int:
     """The bytes that a job takes, after refusing one that cannot fit rather than bring the machine to its knees.
+
+    `painted` is whether it has a sketch.
 
     Raises
     ------
@@ -630,7 +639,7 @@ def check_memory(inputs: Inputs, settings: Settings, params: StftParams) -> int:
     if looked_up(n_atoms, settings, params, inputs.sr, asked=told_apart or inputs.shelf is not None):
         needed = memory_searched(n_atoms, n_frames, params, channels=channels, held=inputs.shelf is None)
     else:
-        needed = memory_needed(n_atoms, n_frames, settings, params, channels=channels, sr=inputs.sr)
+        needed = memory_needed(n_atoms, n_frames, settings, params, channels=channels, sr=inputs.sr, painted=painted)
     _check_fits(
         needed,
         f"{n_atoms} source frames by {n_frames} target frames",
