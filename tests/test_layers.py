@@ -57,6 +57,7 @@ FLOORS = {
     "things": {"corpus", "dictionary", "synthesis", "metrics", "transposing"},
     "job": {
         "choosing",
+        "editing",
         "sketching",
         "settings",
         "jobs",
@@ -65,6 +66,7 @@ FLOORS = {
         "rendering",
         "score",
         "searching",
+        "summing",
     },
     "edges": {
         "audio",

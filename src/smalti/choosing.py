@@ -19,13 +19,18 @@ from smalti._checks import check_real
 TAG = "tag:"
 
 
-class Told(Protocol):
-    """What filters ask of a recording."""
+class Named(Protocol):
+    """What patterns ask of a recording."""
 
     @property
     def path(self) -> str: ...
     @property
     def tags(self) -> tuple[str, ...]: ...
+
+
+class Told(Named, Protocol):
+    """What filters ask of a recording."""
+
     @property
     def duration_s(self) -> float: ...
     @property
@@ -123,7 +128,7 @@ def check_pattern(name: str, pattern: object) -> str:
     return pattern
 
 
-def meets(told: Told, pattern: str) -> bool:
+def meets(told: Named, pattern: str) -> bool:
     """Whether a recording meets a pattern; see `Filters`."""
     if pattern.startswith(TAG):
         regex = _regex(pattern.removeprefix(TAG))
