@@ -84,6 +84,7 @@ def find_recordings(
     target: StrPath | None = None,
     with_target: bool = True,
     changed: bool = False,
+    compact: bool = True,
 ) -> Found:
     """Find and read what a score is made of.
 
@@ -93,6 +94,7 @@ def find_recordings(
     places : files and folders to look in, too; a corpus is a folder.
     target : the target's file, if it is not to be looked for. with_target : whether it is needed at all.
     changed : take files that are where they were and hold something else.
+    compact : leave out sources that no grain is cut from.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def find_recordings(
     named = tuple(map(Path, places))
     if absent := [place for place in named if not place.exists()]:
         raise ScoreFileError(f"cannot look in {absent[0]}: there is no such file or folder; check the name")
-    where, score = Places(Path(score_file).absolute().parent, named, changed), score.compact()
+    where, score = Places(Path(score_file).absolute().parent, named, changed), score.compact() if compact else score
     files, missing, other = dict[str, Path](), list[str](), list[str]()
     wanted = {(of.name, of.sha256) for of in score.sources if not of.corpus}
     if with_target and target is None:
