@@ -29,9 +29,9 @@ from threadpoolctl import threadpool_limits
 from smalti import __version__, cli, demo, examples, pitch, terminal
 from smalti.examples import Example
 from smalti.levels import integrated_loudness, true_peak
-from smalti.making import FIGURES
 from smalti.metrics import MEASURES
 from smalti.mosaicing import n_steps
+from smalti.outputs import FIGURES
 from smalti.settings import PRESETS, Settings, configure
 from smalti.synthesis import PHASES
 

@@ -62,23 +62,8 @@ from smalti.listening import (
     read_contest,
     write_listening,
 )
-from smalti.making import (
-    NO_CHOICE,
-    NOT_PAINTED,
-    Choice,
-    Outputs,
-    check_memory,
-    check_outputs,
-    describe,
-    figures_of,
-    make_folder,
-    read_inputs,
-    read_melody,
-    read_painted,
-    report_json,
-    write_outputs,
-    write_report,
-)
+from smalti.making import write_outputs
+from smalti.memory import check_memory
 from smalti.metrics import MEASURES, Measure
 from smalti.mosaicing import (
     assemble,
@@ -90,7 +75,10 @@ from smalti.mosaicing import (
     solve_steps,
     unsearched,
 )
+from smalti.outputs import Outputs, check_outputs, figures_of, make_folder
 from smalti.pitch import check_tracker
+from smalti.reading import NO_CHOICE, NOT_PAINTED, Choice, read_inputs, read_melody, read_painted
+from smalti.reporting import describe, report_json, write_report
 from smalti.settings import (
     CHANNELS,
     DEFAULT_PRESET,

@@ -18,8 +18,9 @@ from smalti.curves import Curve, as_varying
 from smalti.editing import Selection, louder, moved, muted, soloed, transposed
 from smalti.finding import Found, find_recordings
 from smalti.levels import Levelled
-from smalti.making import check_score_memory, report_json
+from smalti.memory import check_score_memory
 from smalti.rendering import dried, levelled, needs_target, recordings_of
+from smalti.reporting import report_json
 from smalti.score import Score, Source
 from smalti.scorefile import read_score, score_json
 from smalti.stemfiles import STEMS_BY, check_stems, write_stems
@@ -198,9 +199,13 @@ def edit(
     solo: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Silence all but these sources. May be repeated.")
     ] = None,
-    gain: Annotated[float | None, typer.Option(min=-200, max=60, metavar="DB", help="Turn up, or down below 0.")] = None,
+    gain: Annotated[
+        float | None, typer.Option(min=-200, max=60, metavar="DB", help="Turn up, or down below 0.")
+    ] = None,
     shift: Annotated[float | None, typer.Option(metavar="S", help="Move later, or earlier below 0.")] = None,
-    transpose: Annotated[float | None, typer.Option(metavar="SEMITONES", help="Sound higher, or lower below 0.")] = None,
+    transpose: Annotated[
+        float | None, typer.Option(metavar="SEMITONES", help="Sound higher, or lower below 0.")
+    ] = None,
     swap: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN=FILE", help="Cut these sources' grains from FILE, where that is most like them."),
@@ -303,17 +308,17 @@ def blend(
         if same_file(file, output):
             raise ValueError(f"{output} is one of the scores that are blended; choose another name")
     check_writable(output, overwrite=overwrite)
-    of = blended(read_score(first), read_score(second), _shares(share))
+    of = blended(read_score(first), read_score(second), _share(share))
     write_atomic(output, score_json(of), overwrite=overwrite)
     told = ", ".join(f"{usage.time_share:.0%} {Path(usage.name).name}" for usage in summary(of)[:4])
     print(terminal.line(f"{output}: {_counted(len(of), 'grain')}, {told}"))
 
 
-def _shares(text: str) -> float | list[tuple[float, float]]:
+def _share(text: str) -> float | Curve:
     """Percentages, one or over time, as shares of 1."""
     percent = as_varying("share", text)
     if isinstance(percent, Curve):
-        return [(time_s, value / 100) for time_s, value in zip(percent.times_s, percent.values, strict=True)]
+        return Curve(percent.times_s, tuple(value / 100 for value in percent.values))
     return float(percent) / 100
 
 

@@ -61,7 +61,9 @@ SHIFT_COLOURS = "coolwarm"
 # Lanes of a score at most; how far under its loudest grain one is as thin and pale as can be.
 MOST_LANES, LANE_DB = 12, 40.0
 # Okabe and Ito's, which are told apart by all eyes, without the palest.
-LANE_COLOURS = np.array([[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233]]) / 255
+LANE_COLOURS = (
+    np.array([[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233]]) / 255
+)
 # Points: the thickness of a grain's bar, and of one under it.
 BAR, UNDER = 5.0, 4.0
 
@@ -530,7 +532,7 @@ def plot_pitch(
     Parameters
     ----------
     target_f0 : (N,) Hz, 0 where there is no pitch; or (M, N), a row for each voice of a chord.
-    grains : (G, 4) begin and end in seconds, pitch in Hz, shift in semitones; `smalti.making.grain_notes` has those of
+    grains : (G, 4) begin and end in seconds, pitch in Hz, shift in semitones; `smalti.reporting.grain_notes` has those of
         a mosaic.
     hop_s : float, at least 1e-6. Seconds from one frame of a track to the next.
     mosaic_f0 : (N,) Hz likewise, drawn as dots: the pitch that was tracked in the mosaic; None leaves it out.
@@ -645,7 +647,7 @@ def plot_score(score: Score, *, ax: Axes | None = None, title: str | None = None
     lanes = _lanes(score)
     ax = _axes(ax, (10, 1.5 + 0.9 * max(2, len(lanes))))
     loudest = float(score.levels.max(initial=-np.inf))
-    for lane, (label, origins) in enumerate(lanes):
+    for lane, (_, origins) in enumerate(lanes):
         of = np.flatnonzero(np.isin(score.origins, origins))
         if not len(of):
             continue
@@ -676,7 +678,10 @@ def _lanes(score: Score) -> list[tuple[str, list[int]]]:
     """What stands beside each lane, and which of the score's sources lie in it."""
     heard = summary(score)
     own = heard if len(heard) <= MOST_LANES else heard[: MOST_LANES - 1]
-    lanes = [(f"{_short(of.name)}\n{of.time:.0%}", [i for i, s in enumerate(score.sources) if s.name == of.name]) for of in own]
+    lanes = [
+        (f"{_short(of.name)}\n{of.time:.0%}", [i for i, s in enumerate(score.sources) if s.name == of.name])
+        for of in own
+    ]
     if rest := heard[len(own) :]:
         names = {of.name for of in rest}
         label = f"{len(rest)} others\n{sum(of.time for of in rest):.0%}"
