@@ -43,6 +43,8 @@ from smalti.cli_corpus import (
     weights_from,
 )
 from smalti.cli_corpus import app as corpus_app
+from smalti.cli_score import app as score_app
+from smalti.cli_score import render
 from smalti.compiling import told_of_compiling
 from smalti.curves import Curve, as_varying
 from smalti.errors import SmaltiError
@@ -101,6 +103,7 @@ from smalti.settings import (
     configure,
 )
 from smalti.sketching import Stroke
+from smalti.stemfiles import STEMS_BY
 from smalti.stft import StftParams
 from smalti.synthesis import PHASES
 from smalti.terminal import Stopped, Terminated
@@ -119,6 +122,8 @@ app = typer.Typer(
 
 
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(score_app, name="score")
+app.command()(render)
 
 
 def _one_of(names: Iterable[str], help: str) -> Any:
@@ -463,6 +468,14 @@ def make(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write down what was made, of what, how, and how well.")
     ] = None,
+    score: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Write every grain down: to look at, edit, and render again."),
+    ] = None,
+    stems: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a sound for each source there; together they are OUT.")
+    ] = None,
+    stems_by: Annotated[str, _one_of(STEMS_BY, "A stem for each source file, or for each folder of them.")] = "file",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report instead of a sentence.")] = False,
@@ -525,7 +538,8 @@ def make(
         limits_from(limit),
     )
     strokes = list(map(_stroke, paint or ()))
-    outputs = Outputs(output, subtype, figures, report, overwrite, drawn=figures_of(settings))
+    check_choice("stems-by", stems_by, STEMS_BY)
+    outputs = Outputs(output, subtype, figures, report, overwrite, figures_of(settings), score, stems, stems_by)
     made = _make(
         _locate(target, quiet),
         [_locate(name, quiet) for name in source],
@@ -789,7 +803,7 @@ def _make(
         said.append(f"{loud:g} LUFS are more than the peaks allow: it is {mosaic.loudness:.1f} LUFS")
         terminal.warn(said[-1])
     clock.lap("synthesise")
-    write_outputs(outputs, inputs, job, mosaic)
+    write_outputs(outputs, inputs, job, mosaic, start_s=start_s, end_s=end_s)
     clock.lap("write")
     measures = None
     if measured:

@@ -13,9 +13,9 @@ import numpy as np
 
 from smalti._checks import Floats
 from smalti.audio import AUDIO_ENDINGS, StrPath, file_sha256, find_audio, read_audio, resample
-from smalti.errors import AudioFileError, ScoreFileError
+from smalti.errors import ScoreFileError
 from smalti.lending import Shelf, open_corpus
-from smalti.score import Score, Source, Target
+from smalti.score import Score, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,7 +128,9 @@ def find_recordings(
     shelves = {of.corpus: _shelf(of.corpus, where, score_file) for of in score.sources if of.corpus}
     recordings = []
     for of in score.sources:
-        recordings.append(_from_shelf(of, shelves[of.corpus], score.sr) if of.corpus else _read(files[of.name], score.sr))
+        recordings.append(
+            _from_shelf(of, shelves[of.corpus], score.sr) if of.corpus else _read(files[of.name], score.sr)
+        )
     sources = [of if of.corpus else replace(of, name=str(files[of.name])) for of in score.sources]
     heard, about = None, score.target
     if with_target:
@@ -167,7 +169,8 @@ def _target(file: Path, score: Score) -> Floats:
 
 def _shelf(corpus: str, where: Places, score_file: StrPath) -> Shelf:
     name = Path(corpus).name
-    for place in (Path(corpus), where.beside / corpus, where.beside / name, *where.named, *(p / name for p in where.named)):
+    inside = [place / name for place in (where.beside, *where.named)]
+    for place in (Path(corpus), where.beside / corpus, *where.named, *inside):
         if place.name == name and place.is_dir():
             return open_corpus(place)
     raise ScoreFileError(

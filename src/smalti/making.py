@@ -48,10 +48,13 @@ from smalti.levels import integrated_loudness
 from smalti.mosaicing import Mosaic, Part, looked_up, output_channels, sketched
 from smalti.pictures import Picture, read_picture
 from smalti.pitch import HIGHEST_HZ, LOWEST_HZ, track_pitch
+from smalti.score import Score, Source, Target
+from smalti.scorefile import score_json
 from smalti.search import EXACT_BELOW, unpacked
 from smalti.settings import Settings
 from smalti.shelves import ENDING
 from smalti.sketching import Stroke, sketch_of_image, sketch_of_strokes
+from smalti.stemfiles import check_stems, write_stems
 from smalti.stft import StftParams
 from smalti.transposing import Transposition
 
@@ -474,7 +477,8 @@ def figures_of(settings: Settings) -> tuple[str, ...]:
 class Outputs:
     """Where the results go. `figures` is a folder, made if it is not there; None leaves that result out.
 
-    `drawn` names the pictures that may be drawn, see `figures_of`.
+    `drawn` names the pictures that may be drawn, see `figures_of`. `stems` is a folder, too, and `stems_by` says what
+    has one; see `smalti.stemfiles`.
     """
 
     audio: Path
@@ -483,6 +487,9 @@ class Outputs:
     report: Path | None = None
     overwrite: bool = False
     drawn: tuple[str, ...] = FIGURES
+    score: Path | None = None
+    stems: Path | None = None
+    stems_by: str = "file"
 
     def figure(self, name: str) -> Path:
         """The file of one figure."""
@@ -492,7 +499,7 @@ class Outputs:
     def files(self) -> list[Path]:
         """Every file that will, or may, be written."""
         figures = [self.figure(name) for name in self.drawn] if self.figures else []
-        return [self.audio, *figures, *([self.report] if self.report else [])]
+        return [self.audio, *figures, *(file for file in (self.report, self.score) if file is not None)]
 
 
 def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, channels: int = 1) -> None:
@@ -530,6 +537,8 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, 
             raise AudioFileError(f"cannot write figures into {outputs.figures}: it is not a folder; name another")
         # Asked for now, so that a missing matplotlib is found before the work and not after it.
         importlib.import_module("smalti.plots")
+    if outputs.stems is not None:
+        check_stems(outputs.stems, overwrite=outputs.overwrite)
     for file in files:
         check_writable(file, overwrite=outputs.overwrite)
 
@@ -631,22 +640,95 @@ def check_memory(inputs: Inputs, settings: Settings, params: StftParams, *, pain
         needed = memory_searched(n_atoms, n_frames, params, channels=channels, held=inputs.shelf is None)
     else:
         needed = memory_needed(n_atoms, n_frames, settings, params, channels=channels, sr=inputs.sr, painted=painted)
-    try:
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not every system tells
-        return needed
-    if needed > 0.9 * available:
-        raise SmaltiError(
-            f"{n_atoms} source frames by {n_frames} target frames need about {needed / 1e9:.0f} GB of memory and this "
-            f"machine has {available / 1e9:.0f}; take a shorter target (--start, --end), less source, or a longer --hop"
-        )
+    _check_fits(
+        needed,
+        f"{n_atoms} source frames by {n_frames} target frames",
+        "take a shorter target (--start, --end), less source, or a longer --hop",
+    )
     return needed
 
 
-def write_outputs(outputs: Outputs, inputs: Inputs, job: Job, mosaic: Mosaic) -> None:
-    """Write the sound, then the figures."""
+def check_score_memory(score: Score) -> None:
+    """Refuse a score whose sound would need more memory than the machine has; errors as for `check_memory`."""
+    needed = memory_searched(len(score.gains), score.n_frames, score.params, channels=score.channels)
+    what = f"{len(score)} grains in {score.length / score.sr:.0f} s"
+    _check_fits(needed, what, "make it of a shorter target")
+
+
+def _check_fits(needed: int, what: str, instead: str) -> None:
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every system tells
+        return
+    if needed > 0.9 * available:
+        raise SmaltiError(
+            f"{what} need about {needed / 1e9:.0f} GB of memory and this machine has {available / 1e9:.0f}; {instead}"
+        )
+
+
+def score_of_files(inputs: Inputs, mosaic: Mosaic, *, start_s: float | None, end_s: float | None) -> Score:
+    """The score of a mosaic that was made of files, which its sources and its target then tell of."""
+    target = inputs.target
+    if inputs.shelf is None:
+        told = [
+            replace(of, sha256=source.sha256, sr=source.sr, channels=source.channels, duration_s=source.duration_s)
+            for of, source in zip(mosaic.score.sources, inputs.sources, strict=True)
+        ]
+    else:
+        # Parts of a file where the corpus was searched, else all of it.
+        whole = not isinstance(mosaic.job.dictionary, Corpus)
+        listed = {str(one.place): one for one in inputs.shelf.files}
+        told = [
+            Source(
+                of.name,
+                listed[of.name].sha256,
+                listed[of.name].sr,
+                listed[of.name].channels,
+                listed[of.name].duration_s,
+                listed[of.name].tags,
+                str(inputs.shelf.folder),
+                of.begin,
+                whole,
+            )
+            for of in mosaic.score.sources
+        ]
+    about = Target(
+        str(target.path),
+        target.sha256,
+        target.sr,
+        target.channels,
+        target.duration_s,
+        start_s or 0.0,
+        end_s,
+    )
+    return replace(mosaic.score, sources=tuple(told), target=about)
+
+
+def write_outputs(
+    outputs: Outputs,
+    inputs: Inputs,
+    job: Job,
+    mosaic: Mosaic,
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> None:
+    """Write the sound, its score and stems, then the figures; `start_s` and `end_s` are those of the target."""
     sound = encode_audio(mosaic.audio, mosaic.sr, ending=outputs.audio.suffix, subtype=outputs.subtype)
     write_atomic(outputs.audio, sound, overwrite=outputs.overwrite)
+    if outputs.score is not None or outputs.stems is not None:
+        score = score_of_files(inputs, mosaic, start_s=start_s, end_s=end_s)
+        if outputs.score is not None:
+            write_atomic(outputs.score, score_json(score.compact()), overwrite=outputs.overwrite)
+        if outputs.stems is not None:
+            write_stems(
+                outputs.stems,
+                score,
+                job.dictionary,
+                target=job.recording,
+                by=outputs.stems_by,
+                overwrite=outputs.overwrite,
+            )
     if outputs.figures is not None:
         make_folder(outputs.figures)
         from smalti import plots
