@@ -147,7 +147,7 @@ def show(
         check_writable(picture, overwrite=overwrite)
     of = read_score(score)
     if json:
-        print(report_json({"sources": [asdict(usage) for usage in summary(of)], "grains": records(of)}), end="")
+        print(report_json({"sources": [asdict(usage) for usage in summary(of)], "grains": []}), end="")
     else:
         _show(score, of, grains)
     if picture is not None:
@@ -283,7 +283,7 @@ def _swapped(of: Score, file: Path, text: str, meant: Selection, places: Sequenc
         found.score,
         replace(meant, sources=(pattern,)),
         new,
-        recordings_of(found.score, list(found.recordings)),
+        found.recordings,
         resample(recording.samples, recording.sr, of.sr),
     )
 
