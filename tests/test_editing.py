@@ -8,7 +8,7 @@ import scipy.sparse
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from smalti import build_dictionary, render
+from smalti import StftParams, build_dictionary, render
 from smalti.editing import Selection, chosen, louder, moved, muted, selected, soloed, transposed
 from smalti.score import COLUMNS, Source
 from smalti.summing import summary
@@ -70,7 +70,7 @@ def check(score):
     return score
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(scores(), selections)
 def test_what_is_muted_and_what_is_soloed_add_up(case, selection):
     score, recordings = case
@@ -82,11 +82,9 @@ def test_what_is_muted_and_what_is_soloed_add_up(case, selection):
     np.testing.assert_allclose(
         heard(without, recordings) + heard(alone, recordings), whole, rtol=0, atol=1e-5 * max(np.abs(whole).max(), 1e-9)
     )
-    assert not selected(
-        without, replace(selection, louder_than_db=-np.inf, longer_than_s=0, shorter_than_s=9)
-    ).any() or (selection != Selection())
 
 
+@settings(max_examples=30)
 @given(scores(), spans, spans)
 def test_nothing_sounds_where_it_was_muted_and_the_order_does_not_matter(case, first, second):
     score, recordings = case
@@ -96,8 +94,9 @@ def test_nothing_sounds_where_it_was_muted_and_the_order_does_not_matter(case, f
     turned = muted(muted(score, other), one)
     np.testing.assert_array_equal(heard(both, recordings), heard(turned, recordings))
     np.testing.assert_allclose(np.sort(both.levels), np.sort(turned.levels), rtol=1e-9)
-    for of in (louder(muted(score, one), 6, other), muted(louder(score, 6, other), one)):
-        np.testing.assert_allclose(np.sort(of.gains.ravel()), np.sort(louder(muted(score, one), 6, other).gains))
+    softer, same_again = louder(muted(score, one), -6, other), muted(louder(score, -6, other), one)
+    np.testing.assert_array_equal(heard(softer, recordings), heard(same_again, recordings))
+    np.testing.assert_allclose(np.sort(softer.levels), np.sort(same_again.levels), rtol=1e-9)
 
 
 @given(scores(), st.floats(-60, 60), selections)
@@ -131,7 +130,7 @@ def test_edits_that_do_nothing_leave_everything_to_the_last_bit(case, selection)
     assert len(muted(score)) == 0
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(mosaics(), st.integers(-6, 6))
 def test_moved_by_hops_a_score_sounds_as_it_did_so_much_later(case, n_hops):
     dictionary, H = case
@@ -185,8 +184,6 @@ def test_moved_by_samples_the_sound_is_exactly_so_much_later():
 @pytest.fixture
 def tones():
     """A recording of a second, and a score of half of it as one grain."""
-    from smalti import StftParams
-
     t = np.arange(22050) / 22050
     sound = 0.3 * sum(np.sin(2 * np.pi * 220 * k * t) / k for k in range(1, 6)) * (1 + 0.3 * np.sin(2 * np.pi * 3 * t))
     dictionary = build_dictionary(sound, 22050, params=StftParams(2048, 512))
@@ -207,7 +204,7 @@ def pitch_of(sound, sr=22050):
 @pytest.mark.parametrize("semitones", [-12.0, 7.0])
 def test_transposed_it_sounds_so_much_higher_at_the_time_it_did(tones, semitones, tape):
     score, sources = tones
-    score = replace(score, settings=replace(score.settings, tape=tape))
+    score = replace(score, settings=replace(score.settings, tape=tape, keep_formants=False))
     higher = check(transposed(score, semitones))
     assert higher[0].semitones == pytest.approx(semitones)
     sound, own = heard(higher, sources), heard(score, sources)
@@ -232,27 +229,27 @@ def test_transposed_by_nothing_a_shift_is_the_grain_itself(tones):
 
 
 @pytest.mark.parametrize("tape", [False, True])
-@pytest.mark.parametrize("n_samples", [-10 * 512, 15 * 512, -700, 333, -15 * 512, -18 * 512 + 50, 40 * 512])
-def test_shifted_grains_are_moved_and_cut_off_with_their_sound(tones, n_samples, tape):
+@pytest.mark.parametrize(
+    ("n_samples", "length"),
+    [(-10 * 512, 20), (-700, 20), (333, 20), (-15 * 512, 15), (-18 * 512 + 50, 12), (25 * 512, 20), (40 * 512, 10)],
+)
+def test_shifted_grains_are_moved_and_cut_off_with_their_sound(tones, n_samples, length, tape):
     score, sources = tones
     glide = 2 ** (np.linspace(2, 6, 26 * 8) / 12)
-    shift = Shift(0, 8 * 512 - 3 * 512, 20, 3, glide, np.full(26 * 8, 220.0))
+    shift = Shift(0, 5 * 512, 20, 3, glide, np.full(26 * 8, 220.0))
     score = replace(score, shifts=(shift,), settings=replace(score.settings, tape=tape))
     later = check(moved(score, n_samples / 22050))
-    expected, got = heard(score, sources), heard(later, sources)
-    # Where all windows overlap before and after, within the envelope.
-    first, last = 12 * 512, 27 * 512
-    first, last = max(first + n_samples, 1024 + 512), min(last + n_samples, len(got) - 1536)
-    assert last > first or n_samples in (-18 * 512 + 50, 40 * 512)
-    if last > first:
-        window = np.hanning(last - first)
-        a, b = expected[first - n_samples : last - n_samples] * window, got[first:last] * window
-        assert a @ b / np.sqrt((a @ a) * (b @ b)) > 0.98
-        assert pitch_of(a) == pytest.approx(pitch_of(b), rel=0.003)
-    if n_samples == 40 * 512:
-        assert later.lengths.tolist() == [10]
-    if n_samples == -18 * 512 + 50:
-        assert later.lengths.tolist() == [12]
+    assert later.lengths.tolist() == [length]
+    # Within the envelope, and where as many windows overlap as before.
+    first, last = max(12 * 512 + n_samples, 3 * 512), min(27 * 512 + n_samples, score.length - 3 * 512)
+    expected, got = heard(score, sources)[first - n_samples : last - n_samples], heard(later, sources)[first:last]
+    if n_samples % 512 == 0:
+        # What is cut off changes the length of what is read, and with it where its segments meet.
+        np.testing.assert_allclose(got, expected, atol=(0.05 if length < 20 else 1e-9) * np.abs(expected).max())
+    # By less than a hop its partials are at other phases.
+    alike = [np.abs(np.fft.rfft(of * np.hanning(last - first))) for of in (expected, got)]
+    assert alike[0] @ alike[1] / np.sqrt((alike[0] @ alike[0]) * (alike[1] @ alike[1])) > 0.999
+    assert np.sum(got**2) == pytest.approx(np.sum(expected**2), rel=0.01)
 
 
 def test_moved_wholly_outside_nothing_is_left(tones):

@@ -56,6 +56,7 @@ FLOORS = {
     },
     "things": {"corpus", "dictionary", "synthesis", "metrics", "transposing"},
     "job": {
+        "blending",
         "choosing",
         "editing",
         "sketching",
@@ -67,6 +68,7 @@ FLOORS = {
         "score",
         "searching",
         "summing",
+        "swapping",
     },
     "edges": {
         "audio",

@@ -176,16 +176,16 @@ def _without(score: Score, silent: Bools) -> Score:
     sounding = left.gains > 0
     # What is not touched is not trimmed either.
     whole = (is_shifted(score) & _any(score, sounding)) | ~_any(score, silent)
-    return _cut(left, sounding | whole[score.owners]).sorted()
+    return cut(left, sounding | whole[score.owners]).sorted()
 
 
 def _at_gains(score: Score, gains: Floats) -> Score:
     """The score with other gains (E,), and levels that follow them."""
-    before, after = (_mean_squares(of, score.lengths) for of in (score.gains, gains))
+    before, after = (mean_squares(of, score.lengths) for of in (score.gains, gains))
     return replace(score, gains=gains, levels=score.levels + _rise_db(before, after))
 
 
-def _mean_squares(gains: Floats, lengths: Ints) -> NDArray[np.float64]:
+def mean_squares(gains: Floats, lengths: Ints) -> NDArray[np.float64]:
     """(G,) of gains (E,), grain after grain."""
     firsts = np.cumsum(lengths) - lengths
     sums = np.add.reduceat(np.square(gains, dtype=np.float64), firsts) if len(firsts) else np.zeros(0)
@@ -198,7 +198,7 @@ def _rise_db(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray
     return 10 * np.log10(np.maximum(ratios, 1e-30))
 
 
-def _cut(score: Score, kept: Bools) -> Score:
+def cut(score: Score, kept: Bools) -> Score:
     """The score of some of its entries, (E,) bools: each run of them a grain, of which the first keeps the id."""
     entries = np.flatnonzero(kept)
     owners = score.owners[entries]
@@ -208,7 +208,7 @@ def _cut(score: Score, kept: Bools) -> Score:
     skipped, ids = score.steps[entries[firsts]], score.ids[of]
     further = np.diff(of, prepend=-1) == 0
     ids[further] = score.ids.max(initial=0) + 1 + np.arange(np.count_nonzero(further))
-    rise = _rise_db(_mean_squares(score.gains, score.lengths)[of], _mean_squares(gains, lengths))
+    rise = _rise_db(mean_squares(score.gains, score.lengths)[of], mean_squares(gains, lengths))
     return replace(
         score,
         ids=ids,
@@ -242,7 +242,7 @@ def moved(score: Score, seconds: float, selection: Selection = ALL) -> Score:
     at = score.at + later[score.owners]
     inside = (at >= 0) & (at < score.n_frames)
     # Frames and centres of what is left of a grain are further on if its beginning is cut off.
-    left = _cut(replace(score, centres=score.centres - rest, shifts=_shifts_later(score, rest)), inside)
+    left = cut(replace(score, centres=score.centres - rest, shifts=_shifts_later(score, rest)), inside)
     return replace(left, frames=left.frames + later[_any(score, inside)]).sorted()
 
 

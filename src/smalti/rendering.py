@@ -255,22 +255,13 @@ def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple
     """
     sounding, settings = score.sounding(part), score.settings
     width = score.channels if score.n_parts == 1 else 1
-
-    def heard(recording: Floats) -> Floats:
-        if settings.channels == "mono":
-            return mixed_down(recording)
-        # As `Dictionary.one_channel` has it.
-        if score.n_parts > 1 and recording.ndim == 2:
-            return recording[part] if len(recording) == score.n_parts else mixed_down(recording)
-        return recording
-
     kept, segments = np.unique(sounding.sources, return_inverse=True)
     _check_within(score, recordings)
-    cut = [heard(recordings[i]) for i in kept]
+    cut = [heard_of(score, recordings[i], part) for i in kept]
     centres, H = sounding.centres, sounding.H
     if sounding.shifts:
         needed = sorted({shift.recording for shift in sounding.shifts})
-        by_place = {i: heard(recordings[i]) for i in needed}
+        by_place = {i: heard_of(score, recordings[i], part) for i in needed}
         shifted = sound_of_shifts(
             [replace(shift, recording=needed.index(shift.recording)) for shift in sounding.shifts],
             [by_place[i] for i in needed],
@@ -299,6 +290,16 @@ def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple
     )
     vars(dictionary)["n_channels"] = width
     return H, dictionary
+
+
+def heard_of(score: Score, recording: Floats, part: int) -> Floats:
+    """What the grains of one channel are cut from, of a source's recording: (L,) or (C, L)."""
+    if score.settings.channels == "mono":
+        return mixed_down(recording)
+    # As `Dictionary.one_channel` has it.
+    if score.n_parts > 1 and recording.ndim == 2:
+        return recording[part] if len(recording) == score.n_parts else mixed_down(recording)
+    return recording
 
 
 def _check_within(score: Score, recordings: Sequence[Floats]) -> None:

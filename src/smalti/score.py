@@ -374,7 +374,7 @@ def _columns(
         lengths=lengths[order].astype(np.intp),
         centres=dictionary.centres[atoms[order]].astype(np.intp),
         gains=_entries(gains, lengths, order),
-        levels=_levels((energies / lengths)[order], params),
+        levels=levels_of((energies / lengths)[order], params),
         shifts=(None,) * len(order),
     )
 
@@ -386,7 +386,7 @@ def _entries(gains: Floats, lengths: Integers, chosen: Integers) -> Floats:
     return gains[np.repeat(firsts[chosen], kept) + within]
 
 
-def _levels(powers: NDArray[np.float64], params: StftParams) -> NDArray[np.float64]:
+def levels_of(powers: NDArray[np.float64], params: StftParams) -> NDArray[np.float64]:
     """(G,) dB of full scale: what the mean squared lengths of magnitude spectra are as RMS levels of samples."""
     # Of the bins of a real signal each but the first and the last stands for two.
     mean_squares = 2 * powers / (params.n_fft * params.window_power)

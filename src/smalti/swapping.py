@@ -1,0 +1,147 @@
+"""Grains cut from another source: the stretches of it that are most like what they replace, and as loud."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from smalti._checks import Floats, check_sound
+from smalti.channels import mixed_down
+from smalti.corpus import keys_of
+from smalti.editing import Selection, chosen, cut
+from smalti.rendering import cleaned, heard_of, recordings_of
+from smalti.score import Ints, Score, Source, levels_of
+from smalti.stft import spectra_at
+from smalti.transposing import sound_of_shifts
+from smalti.views import views
+
+# What a frame may be turned up or down by to be as loud as the one that it replaces.
+MOST_GAIN = 10 ** (24 / 20)
+# Frames transformed at once, which bounds the memory.
+_BLOCK = 1024
+
+
+@dataclass(frozen=True, eq=False)
+class _Frames:
+    """Frames of a sound: keys (N, D) they are compared by, as `smalti.corpus.keys_of`, and norms (N,) of their spectra.
+
+    Where nothing is heard, so is nothing alike: the keys are 0.
+    """
+
+    keys: NDArray[np.float32]
+    norms: Floats
+
+    @classmethod
+    def of(cls, samples: Floats, centres: Ints, score: Score) -> "_Frames":
+        """Of (L,) or (C, L) samples, around `centres` (N,)."""
+        mono, params = mixed_down(samples), score.params
+        seen = [view.T for view in views(mono, centres, params.hop, score.sr)]
+        keys = keys_of(np.concatenate(seen, axis=1), [view.shape[1] for view in seen]).astype(np.float32)
+        blocks = [
+            np.linalg.norm(
+                np.abs(spectra_at(mono, centres[i : i + _BLOCK], params.n_fft, window=params.window)), axis=0
+            )
+            for i in range(0, len(centres), _BLOCK)
+        ]
+        return cls(keys, np.concatenate(blocks))
+
+
+def swapped(
+    score: Score,
+    selection: Selection,
+    source: Source,
+    recordings: Sequence[ArrayLike],
+    recording: ArrayLike,
+) -> Score:
+    """The score with whole grains cut from another source.
+
+    Each is replaced by the stretch of it that is most like it, frame by frame, in pitch, timbre and attacks, and at
+    gains that make each frame as loud as it was, by up to 24 dB. What was shifted is compared as it was heard, and
+    replaced by what is not shifted. A grain longer than the recording ends with that.
+
+    Parameters
+    ----------
+    selection : which grains.
+    source : what they are to be cut from; one that the score has is taken again, another is put after those it has.
+    recordings : of ``score.sources``, as for `smalti.rendering.render`.
+    recording : of `source`, (L,) or (C, L) likewise.
+
+    Raises
+    ------
+    ValueError, TypeError : as `render`, and for a recording that is no sound or is silent.
+    """
+    grains = np.flatnonzero(chosen(score, selection))
+    old = recordings_of(score, recordings)
+    new = check_sound("recording", recording).astype(score.dtype, copy=False)
+    if not source.corpus:
+        (new,) = cleaned([new], score.sr, score.settings)
+    if not mixed_down(new).any():
+        raise ValueError(f"{source.name} is silent; swap grains for those of a recording that sounds")
+    n_new = score.params.n_frames(new.shape[-1])
+    kept = np.isin(score.owners, grains, invert=True) | (score.steps < n_new)
+    out = cut(score, kept)
+    origins, centres, gains, levels = out.origins.copy(), out.centres.copy(), out.gains.copy(), out.levels.copy()
+    sources = score.sources if source in score.sources else (*score.sources, source)
+    origins[grains] = sources.index(source)
+    for i, was, there in _pairs(score, grains, old, new):
+        entries = slice(out.offsets[i], out.offsets[i] + out.lengths[i])
+        was = _Frames(was.keys[: out.lengths[i]], was.norms[: out.lengths[i]])
+        loudness = out.gains[entries] * was.norms
+        first = _most_alike(was.keys * loudness[:, None].astype(np.float32), there.keys)
+        norms = there.norms[first : first + len(loudness)]
+        ratios = np.divide(was.norms, norms, out=np.full_like(norms, MOST_GAIN), where=norms > 0)
+        gains[entries] *= np.clip(ratios, 1 / MOST_GAIN, MOST_GAIN)
+        centres[i] = first * score.params.hop
+        levels[i] = levels_of(np.square(gains[entries] * norms, dtype=np.float64).mean(keepdims=True), score.params)[0]
+    shifts = list(out.shifts)
+    for i in grains.tolist():
+        shifts[i] = None
+    return replace(
+        out, sources=sources, origins=origins, centres=centres, gains=gains, levels=levels, shifts=tuple(shifts)
+    )
+
+
+def _pairs(score: Score, grains: Ints, old: Sequence[Floats], new: Floats) -> Iterator[tuple[int, _Frames, _Frames]]:
+    """Every grain, by its place, with its frames as they are heard and all those that it might be cut from."""
+    for part in np.unique(score.parts[grains]).tolist():
+        there = _worth_hearing(heard_of(score, new, part), score)
+        for i in grains[score.parts[grains] == part].tolist():
+            samples, centres = _heard(score, i, heard_of(score, old[score.origins[i]], part))
+            yield i, _Frames.of(samples, centres, score), there
+
+
+def _worth_hearing(samples: Floats, score: Score) -> _Frames:
+    """All frames of a recording, a hop apart, those so quiet that they never sound being like nothing."""
+    frames = _Frames.of(samples, np.arange(score.params.n_frames(samples.shape[-1])) * score.params.hop, score)
+    if score.settings.quietest_db:
+        least = frames.norms.max() * 10 ** (-score.settings.quietest_db / 20)
+        frames.keys[frames.norms < least] = 0
+    return frames
+
+
+def _heard(score: Score, i: int, recording: Floats) -> tuple[Floats, Ints]:
+    """What a grain is heard as, at a gain of 1: a sound, and the samples (n,) of it that its frames are centred on."""
+    shift = score.shifts[i]
+    if shift is None:
+        centres: Ints = score.centres[i] + np.arange(score.lengths[i]) * score.params.hop
+        return recording, centres
+    shifted = sound_of_shifts(
+        [replace(shift, recording=0)],
+        [mixed_down(recording)],
+        score.params,
+        score.sr,
+        n_channels=1,
+        keep_formants=score.settings.keep_formants,
+        tape=score.settings.tape,
+    )
+    return shifted.recordings[0], shifted.centres
+
+
+def _most_alike(wanted: NDArray[np.float32], keys: NDArray[np.float32]) -> int:
+    """Where in (N, D) keys the stretch begins that is most like (n, D) wanted ones, n <= N; of equal ones the first."""
+    n_starts, products = len(keys) - len(wanted) + 1, keys @ wanted.T
+    likeness = np.zeros(n_starts)
+    for step in range(len(wanted)):
+        likeness += products[step : step + n_starts, step]
+    return int(np.argmax(likeness))
