@@ -679,12 +679,12 @@ def _lanes(score: Score) -> list[tuple[str, list[int]]]:
     heard = summary(score)
     own = heard if len(heard) <= MOST_LANES else heard[: MOST_LANES - 1]
     lanes = [
-        (f"{_short(of.name)}\n{of.time:.0%}", [i for i, s in enumerate(score.sources) if s.name == of.name])
+        (f"{_short(of.name)}\n{of.time_share:.0%}", [i for i, s in enumerate(score.sources) if s.name == of.name])
         for of in own
     ]
     if rest := heard[len(own) :]:
         names = {of.name for of in rest}
-        label = f"{len(rest)} others\n{sum(of.time for of in rest):.0%}"
+        label = f"{len(rest)} others\n{sum(of.time_share for of in rest):.0%}"
         lanes.append((label, [i for i, source in enumerate(score.sources) if source.name in names]))
     return lanes
 
