@@ -14,11 +14,11 @@ from smalti.score import COLUMNS, Ints, Score
 from smalti.settings import on_times
 
 # Over so long the share of the grains that sound is to be what was asked for.
-REACH_S = 0.5
+REACH_S = 1.5
 # What two mosaics must have in common, and those whose grains are shifted beside that.
 _IN_COMMON, _OF_SHIFTS = ("sr", "length", "channels", "n_parts", "n_frames"), ("tape", "keep_formants")
 # Moments within so much of a mosaic's loudest are heard; of these none may be left with less than this share of both.
-HEARD_DB, LEAST_SHARE = 40.0, 0.1
+HEARD_DB, LEAST_SHARE = 40.0, 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,10 +99,11 @@ def blended(a: Score, b: Score, share: float | Curve | Sequence[Sequence[float]]
     wanted = np.tile(on_times(curve, np.arange(a.n_frames) * a.hop_s), a.n_parts)
     of_a, of_b = _Fractions.of(a), _Fractions.of(b)
     from_b = _diffused(b, of_b, wanted)
+    of_these = of_b.taken(from_b)
     # Rounded, as shares that add up to 1 do so but for the last bits.
-    left = np.round(np.where(of_b.powers > 0, 1 - of_b.taken(from_b), 1 - wanted), 9)
-    from_a = _filling(a, of_a, left)
-    _close_holes((of_a, of_b), (from_a, from_b))
+    from_a = _filling(a, of_a, np.round(np.where(of_b.powers > 0, 1 - of_these, 1 - wanted), 9))
+    # To fill a hole with what was left of `b` would be to have more of it than was asked for.
+    from_a = _without_holes(of_a, from_a, of_these, of_a.heard & of_b.heard)
     return _joined(a, b, from_a, from_b)
 
 
@@ -172,21 +173,20 @@ def _filling(score: Score, of: _Fractions, wanted: Floats) -> Bools:
     return taken
 
 
-def _close_holes(both: tuple[_Fractions, _Fractions], taken: tuple[Bools, Bools]) -> None:
-    """Take grains until something sounds in every frame in which both scores are heard; changes `taken`."""
-    heard = both[0].heard & both[1].heard
+def _without_holes(of: _Fractions, taken: Bools, beside: Floats, heard: Bools) -> Bools:
+    """`taken` (G,), and as many grains more as it takes for something to sound wherever it should, (P * N,) bools.
+
+    Parameters
+    ----------
+    beside : (P * N,) the share of what else sounds.
+    """
+    taken = taken.copy()
     while True:
-        share = sum(of.taken(grains) for of, grains in zip(both, taken, strict=True))
-        holes = heard & (share < LEAST_SHARE)
-        helps = [
-            of.per_grain(of.fractions * holes[of.cells], len(grains)) * ~grains
-            for of, grains in zip(both, taken, strict=True)
-        ]
-        most = [float(of.max(initial=0)) for of in helps]
-        which = int(np.argmax(most))
-        if not holes.any() or most[which] == 0:
-            return
-        taken[which][np.argmax(helps[which])] = True
+        holes = heard & (of.taken(taken) + beside < LEAST_SHARE)
+        helps = of.per_grain(of.fractions * holes[of.cells], len(taken)) * ~taken
+        if not helps.any():
+            return taken
+        taken[np.argmax(helps)] = True
 
 
 def _joined(a: Score, b: Score, from_a: Bools, from_b: Bools) -> Score:

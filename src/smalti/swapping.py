@@ -88,7 +88,7 @@ def swapped(
         entries = slice(out.offsets[i], out.offsets[i] + out.lengths[i])
         was = _Frames(was.keys[: out.lengths[i]], was.norms[: out.lengths[i]])
         loudness = out.gains[entries] * was.norms
-        first = _most_alike(was.keys * loudness[:, None].astype(np.float32), there.keys)
+        first = _most_alike(was, loudness, there)
         norms = there.norms[first : first + len(loudness)]
         ratios = np.divide(was.norms, norms, out=np.full_like(norms, MOST_GAIN), where=norms > 0)
         gains[entries] *= np.clip(ratios, 1 / MOST_GAIN, MOST_GAIN)
@@ -138,10 +138,17 @@ def _heard(score: Score, i: int, recording: Floats) -> tuple[Floats, Ints]:
     return shifted.recordings[0], shifted.centres
 
 
-def _most_alike(wanted: NDArray[np.float32], keys: NDArray[np.float32]) -> int:
-    """Where in (N, D) keys the stretch begins that is most like (n, D) wanted ones, n <= N; of equal ones the first."""
-    n_starts, products = len(keys) - len(wanted) + 1, keys @ wanted.T
+def _most_alike(was: _Frames, loudness: Floats, there: _Frames) -> int:
+    """Where the stretch begins that is most like `was`, whose (n,) frames count by their loudness.
+
+    A frame is like another one by as much of it as is heard: less if it cannot be made as loud. Of equal ones it is the
+    first.
+    """
+    n_starts = len(there.norms) - len(was.norms) + 1
     likeness = np.zeros(n_starts)
-    for step in range(len(wanted)):
-        likeness += products[step : step + n_starts, step]
+    for step, (key, norm, weight) in enumerate(zip(was.keys, was.norms, loudness, strict=True)):
+        stretch = slice(step, step + n_starts)
+        likeness += (
+            weight * (there.keys[stretch] @ key) * np.minimum(1, there.norms[stretch] * MOST_GAIN / max(norm, 1e-30))
+        )
     return int(np.argmax(likeness))
