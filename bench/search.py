@@ -32,8 +32,8 @@ from smalti.channels import mixed_down
 from smalti.corpus import Corpus
 from smalti.grains import runs_in
 from smalti.jobs import Job, may_sound
-from smalti.making import read_inputs
 from smalti.mosaicing import prepare, solve_steps
+from smalti.reading import read_inputs
 from smalti.search import EXACT_BELOW, inverted_file
 from smalti.searching import Comparison, Entries, SearchedStep, along_diagonals, listed_steps, reach_of
 from smalti.steps import Step

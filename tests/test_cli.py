@@ -29,9 +29,9 @@ from threadpoolctl import threadpool_limits
 from smalti import __version__, cli, demo, examples, pitch, terminal
 from smalti.examples import Example
 from smalti.levels import integrated_loudness, true_peak
-from smalti.making import FIGURES
 from smalti.metrics import MEASURES
 from smalti.mosaicing import n_steps
+from smalti.outputs import FIGURES
 from smalti.settings import PRESETS, Settings, configure
 from smalti.synthesis import PHASES
 
@@ -1696,8 +1696,9 @@ def test_where_there_is_no_pitch_to_follow_there_is_a_way_out(pitched, make, fil
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        *((value, r"pass one of auto, off, follow, chords, or semitones: a number, or a range such as -12\.\.12$")
-          for value in ("up", "3..", "..3", "..", "1..2..3", "-12...12", "-12..x", "", "none", "1,2", "1:2", "Follow")),
+        *((value, r"pass one of auto, off, follow, chords, or semitones: a number, a range such as -12\.\.12, or")
+          for value in ("up", "3..", "..3", "..", "1..2..3", "-12...12", "-12..x", "", "none", "1,2", "Follow")),
+        ("1:2, x", "--transpose is '1:2, x': 'x' is no breakpoint; pass seconds and values"),
         ("5..-5", "--transpose goes from 5 to -5 semitones; pass the lower end first"),
         ("60", "--transpose is 60; pass a number from -48 to 48"),
         ("-60..0", "the lower end of --transpose is -60; pass a number from -48 to 48"),

@@ -11,12 +11,14 @@ from threadpoolctl import threadpool_limits
 
 import smalti
 from smalti.audio import resample
+from smalti.cleaning import QUIETEST
 from smalti.demo import demo_source, demo_target
 from smalti.errors import AudioFileError
 from smalti.judging import blueprint_of, describe_case, judge_steps, measure_made, preset_hop_s, read_case
-from smalti.making import QUIETEST, read_inputs, report_json
 from smalti.metrics import MEASURES, measure, reference
 from smalti.metrics.grains import run_ms, sounding
+from smalti.reading import read_inputs
+from smalti.reporting import report_json
 from smalti.stft import StftParams
 
 SR = 22050

@@ -72,6 +72,9 @@ FLOORS = {
     },
     "edges": {
         "audio",
+        "scorefile",
+        "finding",
+        "stemfiles",
         "shelves",
         "segmenting",
         "analysing",
@@ -82,10 +85,14 @@ FLOORS = {
         "pictures",
         "demo",
         "making",
+        "reading",
+        "memory",
+        "outputs",
+        "reporting",
         "judging",
         "listening",
     },
-    "faces": {"terminal", "cli", "cli_corpus", "__main__"},
+    "faces": {"terminal", "cli", "cli_corpus", "cli_score", "__main__"},
 }
 FLOOR_OF = {entry: floor for floor, entries in FLOORS.items() for entry in entries}
 
@@ -113,7 +120,8 @@ OWNERS = {
     "pooch": {"examples"},
     "requests": {"examples"},
     "sqlite3": {"shelves"},
-    "typer": {"cli", "cli_corpus"},
+    "msgspec": {"scorefile"},
+    "typer": {"cli", "cli_corpus", "cli_score"},
     "rich": {"cli", "cli_corpus", "terminal"},
 }
 # Libraries that are loaded when they are first needed.

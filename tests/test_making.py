@@ -13,28 +13,15 @@ import soundfile
 from threadpoolctl import threadpool_limits
 
 from smalti.audio import read_audio
+from smalti.cleaning import LOUDEST, QUIETEST
 from smalti.errors import AudioFileError, MissingExtraError, PitchFileError, SmaltiError
 from smalti.levels import integrated_loudness
-from smalti.making import (
-    FIGURES,
-    LOUDEST,
-    QUIETEST,
-    Inputs,
-    Outputs,
-    check_memory,
-    check_outputs,
-    describe_transposition,
-    figures_of,
-    grain_notes,
-    make_folder,
-    memory_needed,
-    read_inputs,
-    read_melody,
-    report_json,
-    write_report,
-)
+from smalti.memory import check_memory, memory_needed
 from smalti.metrics.evaluation import target_leak
 from smalti.mosaicing import assemble, channel_jobs, finish, part_of, prepare, solve_steps
+from smalti.outputs import FIGURES, Outputs, check_outputs, figures_of, make_folder
+from smalti.reading import Inputs, read_inputs, read_melody
+from smalti.reporting import describe_transposition, grain_notes, report_json, write_report
 from smalti.settings import PRESETS, configure
 from smalti.stft import StftParams
 from smalti.views import n_bands

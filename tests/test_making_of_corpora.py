@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from smalti import making
+from smalti import reading
+from smalti.outputs import FIGURES
 
 SR = 22050
 
@@ -245,7 +246,7 @@ def test_originals_of_a_corpus_are_never_overwritten(corpus, make, folder):
 def test_figures_show_what_sounds(corpus, make, folder):
     assert make("--figures", "pictures").code == 0
     names = {path.name for path in (folder / "pictures").iterdir()}
-    assert names == {f"{name}.png" for name in making.FIGURES}
+    assert names == {f"{name}.png" for name in FIGURES}
 
 
 def test_judges_want_recordings(corpus, run, make):
@@ -258,7 +259,7 @@ def test_an_index_of_all_frames_is_used_and_one_of_some_is_not(folder, run, make
     from smalti import collecting, search, searching
 
     # As if a corpus of some hundred frames were a large one.
-    for module in (making, searching, search, collecting):
+    for module in (reading, searching, search, collecting):
         monkeypatch.setattr(module, "EXACT_BELOW", 10)
     assert run("corpus", "build", "s", "-o", "c", "--sr", SR).code == 0
     with_index = report_of(make("--json"))
@@ -289,6 +290,6 @@ def test_an_index_is_read_only_to_be_searched_with(folder, run, make, monkeypatc
     monkeypatch.setattr(shelves.StoredIndex, "read", refuse)
     # So few frames are all looked at.
     assert report_of(make("--json"))["corpus"]["index"] is False
-    monkeypatch.setattr(making, "EXACT_BELOW", 10)
-    monkeypatch.setattr(making, "find_spec", lambda _: None)
+    monkeypatch.setattr(reading, "EXACT_BELOW", 10)
+    monkeypatch.setattr(reading, "find_spec", lambda _: None)
     assert report_of(make("--json"))["corpus"]["index"] is False

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from smalti import PRESETS, activation_steps, build_dictionary, mosaic
+from smalti import PRESETS, LetItBee, activation_steps, build_dictionary, mosaic, multiplicative_update
+from smalti.constraints import enhance_continuity, limit_polyphony, limit_repetition
 from smalti.corpus import cleaned, corpus_of
 from smalti.mosaicing import prepare, sketched, solve_steps
 from smalti.settings import configure
 from smalti.sketching import Sketch, Stroke, sketch_of_array, sketch_of_image, sketch_of_strokes
 from smalti.stft import StftParams
-from strategies import seeds
+from strategies import problems, seeds
 
 SR = 11025
 GRID = StftParams.from_seconds(PRESETS["balanced"].window_s, PRESETS["balanced"].hop_s, SR)
@@ -373,3 +374,20 @@ def test_channels_driven_apart_share_a_sketch(rng, sounds):
     for part in made.parts:
         rows = np.flatnonzero(np.asarray(part.activations.sum(axis=1)).ravel())
         assert (made.dictionary.segments[rows] == 1).all()
+
+
+@given(problems(dtype=np.float64), st.data())
+def test_weights_are_ranked_by_and_what_is_forbidden_does_not_come_back(problem, data):
+    """Let it Bee, step by step, with one more product after each."""
+    V, W, H = problem
+    weights = data.draw(arrays(np.float64, H.shape, elements=st.sampled_from([0.0, 0.5, 1.0, 3.0])))
+    rules = LetItBee(repetition=1, polyphony=2, continuity=1, rank="contribution")
+    got = [step.H for step in activation_steps(V, W, n_iter=4, constraints=rules, weights=weights, init=H)]
+    norms, H = np.linalg.norm(W, axis=0)[:, None], H * (weights > 0)
+    for i, step in enumerate(got):
+        strength = (i + 1) / 4
+        H = limit_repetition(H, repetition=1, strength=strength)
+        H = limit_polyphony(H, polyphony=2, strength=strength, weights=norms * weights)
+        H = enhance_continuity(H, continuity=1) * (weights > 0)
+        H = multiplicative_update(H, V, W)
+        np.testing.assert_allclose(step, H, rtol=1e-9)

@@ -43,6 +43,8 @@ from smalti.cli_corpus import (
     weights_from,
 )
 from smalti.cli_corpus import app as corpus_app
+from smalti.cli_score import app as score_app
+from smalti.cli_score import render
 from smalti.compiling import told_of_compiling
 from smalti.curves import Curve, as_varying
 from smalti.errors import SmaltiError
@@ -60,22 +62,8 @@ from smalti.listening import (
     read_contest,
     write_listening,
 )
-from smalti.making import (
-    NO_CHOICE,
-    Choice,
-    Outputs,
-    check_memory,
-    check_outputs,
-    describe,
-    figures_of,
-    make_folder,
-    read_inputs,
-    read_melody,
-    read_painted,
-    report_json,
-    write_outputs,
-    write_report,
-)
+from smalti.making import write_outputs
+from smalti.memory import check_memory
 from smalti.metrics import MEASURES, Measure
 from smalti.mosaicing import (
     assemble,
@@ -87,7 +75,10 @@ from smalti.mosaicing import (
     solve_steps,
     unsearched,
 )
+from smalti.outputs import Outputs, check_outputs, figures_of, make_folder
 from smalti.pitch import check_tracker
+from smalti.reading import NO_CHOICE, NOT_PAINTED, Choice, read_inputs, read_melody, read_painted
+from smalti.reporting import describe, report_json, write_report
 from smalti.settings import (
     CHANNELS,
     DEFAULT_PRESET,
@@ -100,6 +91,7 @@ from smalti.settings import (
     configure,
 )
 from smalti.sketching import Stroke
+from smalti.stemfiles import STEMS_BY
 from smalti.stft import StftParams
 from smalti.synthesis import PHASES
 from smalti.terminal import Stopped, Terminated
@@ -118,6 +110,8 @@ app = typer.Typer(
 
 
 app.add_typer(corpus_app, name="corpus")
+app.add_typer(score_app, name="score")
+app.command()(render)
 
 
 def _one_of(names: Iterable[str], help: str) -> Any:
@@ -462,6 +456,14 @@ def make(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write down what was made, of what, how, and how well.")
     ] = None,
+    score: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Write every grain down: to look at, edit, and render again."),
+    ] = None,
+    stems: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write a sound for each source there; together they are OUT.")
+    ] = None,
+    stems_by: Annotated[str, _one_of(STEMS_BY, "A stem for each source file, or for each folder of them.")] = "file",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print the report instead of a sentence.")] = False,
@@ -524,7 +526,8 @@ def make(
         limits_from(limit),
     )
     strokes = list(map(_stroke, paint or ()))
-    outputs = Outputs(output, subtype, figures, report, overwrite, drawn=figures_of(settings))
+    check_choice("stems-by", stems_by, STEMS_BY)
+    outputs = Outputs(output, subtype, figures, report, overwrite, figures_of(settings), score, stems, stems_by)
     made = _make(
         _locate(target, quiet),
         [_locate(name, quiet) for name in source],
@@ -611,7 +614,8 @@ def _transposing(text: str) -> str | tuple[float, float] | Curve:
         ends = float(low), float(high if dots else low)
     except ValueError:
         raise ValueError(
-            f"transpose is {text!r}; pass one of {', '.join(WAYS)}, or semitones: a number, or a range such as -12..12"
+            f"transpose is {text!r}; pass one of {', '.join(WAYS)}, or semitones: a number, a range such as -12..12, "
+            "or a curve such as '0:0, 8:12'"
         ) from None
     if not dots:
         # Of one number neither end is to be spoken of.
@@ -738,7 +742,7 @@ def _make(
         terminal.warn(sentence)
     clock.lap("read")
     params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, inputs.sr)
-    needed = check_memory(inputs, settings, params)
+    needed = check_memory(inputs, settings, params, painted=painted != NOT_PAINTED)
     told_apart = inputs.weights is not None or bool(inputs.limits)
     searched = looked_up(0, settings, params, inputs.sr, asked=True)
     # Where weights and limits need it to be searched, `prepare` refuses it for the same reason.
@@ -787,7 +791,7 @@ def _make(
         said.append(f"{loud:g} LUFS are more than the peaks allow: it is {mosaic.loudness:.1f} LUFS")
         terminal.warn(said[-1])
     clock.lap("synthesise")
-    write_outputs(outputs, inputs, job, mosaic)
+    write_outputs(outputs, inputs, job, mosaic, start_s=start_s, end_s=end_s)
     clock.lap("write")
     measures = None
     if measured:

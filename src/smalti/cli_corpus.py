@@ -18,7 +18,7 @@ from smalti.choosing import Filters
 from smalti.collecting import Built, Index, build_corpus, remove_files
 from smalti.errors import CorpusError
 from smalti.lending import CorpusInfo, Listed, corpus_info, list_files, verify_corpus
-from smalti.making import report_json
+from smalti.reporting import report_json
 from smalti.search import inverted_file, packed
 from smalti.shelves import corpus_path
 from smalti.terminal import Stopped, Terminated, bar, line, once, show, table, warn, without_chatter

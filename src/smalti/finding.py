@@ -13,9 +13,9 @@ import numpy as np
 
 from smalti._checks import Floats
 from smalti.audio import AUDIO_ENDINGS, StrPath, file_sha256, find_audio, read_audio, resample
-from smalti.errors import AudioFileError, ScoreFileError
+from smalti.errors import ScoreFileError
 from smalti.lending import Shelf, open_corpus
-from smalti.score import Score, Source, Target
+from smalti.score import Score, Source
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,6 +84,7 @@ def find_recordings(
     target: StrPath | None = None,
     with_target: bool = True,
     changed: bool = False,
+    compact: bool = True,
 ) -> Found:
     """Find and read what a score is made of.
 
@@ -93,6 +94,7 @@ def find_recordings(
     places : files and folders to look in, too; a corpus is a folder.
     target : the target's file, if it is not to be looked for. with_target : whether it is needed at all.
     changed : take files that are where they were and hold something else.
+    compact : leave out sources that no grain is cut from.
 
     Raises
     ------
@@ -102,7 +104,7 @@ def find_recordings(
     named = tuple(map(Path, places))
     if absent := [place for place in named if not place.exists()]:
         raise ScoreFileError(f"cannot look in {absent[0]}: there is no such file or folder; check the name")
-    where, score = Places(Path(score_file).absolute().parent, named, changed), score.compact()
+    where, score = Places(Path(score_file).absolute().parent, named, changed), score.compact() if compact else score
     files, missing, other = dict[str, Path](), list[str](), list[str]()
     wanted = {(of.name, of.sha256) for of in score.sources if not of.corpus}
     if with_target and target is None:
@@ -128,7 +130,9 @@ def find_recordings(
     shelves = {of.corpus: _shelf(of.corpus, where, score_file) for of in score.sources if of.corpus}
     recordings = []
     for of in score.sources:
-        recordings.append(_from_shelf(of, shelves[of.corpus], score.sr) if of.corpus else _read(files[of.name], score.sr))
+        recordings.append(
+            _from_shelf(of, shelves[of.corpus], score.sr) if of.corpus else _read(files[of.name], score.sr)
+        )
     sources = [of if of.corpus else replace(of, name=str(files[of.name])) for of in score.sources]
     heard, about = None, score.target
     if with_target:
@@ -167,7 +171,8 @@ def _target(file: Path, score: Score) -> Floats:
 
 def _shelf(corpus: str, where: Places, score_file: StrPath) -> Shelf:
     name = Path(corpus).name
-    for place in (Path(corpus), where.beside / corpus, where.beside / name, *where.named, *(p / name for p in where.named)):
+    inside = [place / name for place in (where.beside, *where.named)]
+    for place in (Path(corpus), where.beside / corpus, *where.named, *inside):
         if place.name == name and place.is_dir():
             return open_corpus(place)
     raise ScoreFileError(

@@ -18,13 +18,14 @@ from smalti.bands import audible
 from smalti.channels import mixed_down, rows
 from smalti.cleaning import QUIETEST
 from smalti.errors import AudioFileError
-from smalti.making import Inputs, provenance, read_inputs, refuse_corpora
 from smalti.metrics import Blueprint, Reference, measure, reference
 from smalti.metrics.artefacts import clipped_share
 from smalti.metrics.features import GRID, RATE
 from smalti.mosaicing import Mosaic
 from smalti.phase import with_phase
 from smalti.pitch import track_pitch
+from smalti.reading import Inputs, read_inputs, refuse_corpora
+from smalti.reporting import provenance
 from smalti.settings import DEFAULT_PRESET, PRESETS
 from smalti.stft import StftParams, frame_powers, stft
 from smalti.synthesis import aimed_at

@@ -27,7 +27,8 @@ from smalti.cleaning import QUIETEST
 from smalti.errors import AudioFileError
 from smalti.judging import FAR_OFF_S
 from smalti.levels import CEILING_DB, MARGIN_DB, amplified, integrated_loudness, match_loudness, true_peak
-from smalti.making import Inputs, provenance, read_inputs, refuse_corpora
+from smalti.reading import Inputs, read_inputs, refuse_corpora
+from smalti.reporting import provenance
 
 PAGE, SOUNDS = "listen.html", "sounds"
 # Where the page's template takes the key.

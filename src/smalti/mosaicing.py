@@ -469,7 +469,7 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
     if settings.method == "pursuit":
         if init is not None:
             raise ValueError("init means nothing to pursuit, which starts from silence; leave it out")
-        layers = settings.layers if isinstance(settings.layers, int) else dictionary.n_atoms
+        layers = settings.constant_layers or dictionary.n_atoms
         return pursuit_steps(*compared(job), n_atoms=layers, nonnegative=settings.nonnegative)
     V, W = compared(job)
     if init is None and settings.start_spread < 1:
@@ -534,7 +534,7 @@ def n_steps(settings: Settings, n_atoms: int) -> int:
     On a grid other than the settings' own it may be one more or less: gains are smoothed over whole hops or not at all.
     """
     if settings.method == "pursuit":
-        return min(settings.layers, n_atoms) if isinstance(settings.layers, int) else n_atoms
+        return min(settings.constant_layers or n_atoms, n_atoms)
     if settings.choose is None:
         return settings.iterations
     smoothed = settings.choose == "grains" and round(settings.smooth_gains_s / settings.hop_s) > 0

@@ -11,6 +11,7 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +23,9 @@ from numpy.typing import ArrayLike, NDArray
 from smalti._checks import Floats, check_count, check_magnitudes, check_rate, check_real, check_signal
 from smalti.errors import MissingExtraError
 from smalti.pitch import check_f0, note_frequencies, note_numbers
+from smalti.score import Score
 from smalti.stft import StftParams, stft
+from smalti.summing import summary
 
 try:
     from matplotlib.axes import Axes
@@ -55,6 +58,12 @@ SILENCE_DB = -200.0
 
 # From the darkest to the brightest and back: how far down, not at all, how far up.
 SHIFT_COLOURS = "coolwarm"
+# Lanes of a score at most; how far under its loudest grain one is as thin and pale as can be.
+MOST_LANES, LANE_DB = 12, 40.0
+# Okabe and Ito's, which are told apart by all eyes, without the palest.
+LANE_COLOURS = (
+    np.array([[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233]]) / 255
+)
 # Points: the thickness of a grain's bar, and of one under it.
 BAR, UNDER = 5.0, 4.0
 
@@ -523,7 +532,7 @@ def plot_pitch(
     Parameters
     ----------
     target_f0 : (N,) Hz, 0 where there is no pitch; or (M, N), a row for each voice of a chord.
-    grains : (G, 4) begin and end in seconds, pitch in Hz, shift in semitones; `smalti.making.grain_notes` has those of
+    grains : (G, 4) begin and end in seconds, pitch in Hz, shift in semitones; `smalti.reporting.grain_notes` has those of
         a mosaic.
     hop_s : float, at least 1e-6. Seconds from one frame of a track to the next.
     mosaic_f0 : (N,) Hz likewise, drawn as dots: the pitch that was tracked in the mosaic; None leaves it out.
@@ -617,6 +626,73 @@ def _pitch_axis(ax: Axes, hz: Floats) -> None:
     right.yaxis.set_major_locator(FixedLocator(FREQUENCY_TICKS if high - low > 40 else FINE_FREQUENCY_TICKS))
     right.yaxis.set_major_formatter(FuncFormatter(_hertz))
     right.yaxis.set_minor_locator(NullLocator())
+
+
+def plot_score(score: Score, *, ax: Axes | None = None, title: str | None = None) -> Axes:
+    """Draw a score as a piano roll: seconds across, and a lane for each source, the most heard uppermost.
+
+    A grain is a line in the lane of its source: as high in it as it lies in the source, the beginning below, and the
+    thicker and darker the louder it is. Where the source goes on as it is, the line rises.
+
+    Parameters
+    ----------
+    score : of which sources beyond the twelve most heard share a lane.
+    ax : axes to draw on; None makes a figure.
+    title : text above the picture.
+
+    Returns
+    -------
+    The axes.
+    """
+    lanes = _lanes(score)
+    ax = _axes(ax, (10, 1.5 + 0.9 * max(2, len(lanes))))
+    loudest = float(score.levels.max(initial=-np.inf))
+    for lane, (_, origins) in enumerate(lanes):
+        of = np.flatnonzero(np.isin(score.origins, origins))
+        if not len(of):
+            continue
+        begins = np.array([score.sources[i].begin for i in score.origins[of]])
+        low, spans = (begins + score.centres[of]) / score.sr, score.lengths[of] * score.hop_s
+        first, last = float(low.min()), float((low + spans).max())
+        # A little of the lane stays free on either side.
+        bottom, rise = (0.06 + 0.88 * (part - first) / (last - first) for part in (low, low + spans))
+        start = score.frames[of] * score.hop_s
+        loud = np.clip(1 + (score.levels[of] - loudest) / LANE_DB, 0.05, 1)
+        base = len(lanes) - 1 - lane
+        ends = zip(start, base + bottom, start + spans, base + rise, strict=True)
+        colours = np.zeros((len(of), 4))
+        colours[:, :3] = LANE_COLOURS[lane % len(LANE_COLOURS)]
+        colours[:, 3] = 0.15 + 0.85 * loud
+        drawn = [((x0, y0), (x1, y1)) for x0, y0, x1, y1 in ends]
+        ax.add_collection(LineCollection(drawn, colors=colours, linewidths=1 + BAR * loud), autolim=False)
+        ax.axhline(base, color="0.8", linewidth=0.8, zorder=0)
+    ax.set(xlim=(0, score.length / score.sr), ylim=(0, len(lanes)), xlabel="Time (s)")
+    ax.set_yticks(np.arange(len(lanes))[::-1] + 0.5, [label for label, _ in lanes])
+    ax.tick_params(axis="y", length=0)
+    if title is not None:
+        ax.set_title(title, loc="left")
+    return ax
+
+
+def _lanes(score: Score) -> list[tuple[str, list[int]]]:
+    """What stands beside each lane, and which of the score's sources lie in it."""
+    heard = summary(score)
+    own = heard if len(heard) <= MOST_LANES else heard[: MOST_LANES - 1]
+    lanes = [
+        (f"{_short(of.name)}\n{of.time_share:.0%}", [i for i, s in enumerate(score.sources) if s.name == of.name])
+        for of in own
+    ]
+    if rest := heard[len(own) :]:
+        names = {of.name for of in rest}
+        label = f"{len(rest)} others\n{sum(of.time_share for of in rest):.0%}"
+        lanes.append((label, [i for i, source in enumerate(score.sources) if source.name in names]))
+    return lanes
+
+
+def _short(name: str, most: int = 24) -> str:
+    """The name of a file without its folders, its middle left out where it is long."""
+    last = PurePath(name).name
+    return last if len(last) <= most else f"{last[: most - 10]}...{last[-7:]}"
 
 
 def spectrogram_figure(source: ArrayLike, target: ArrayLike, mosaic: ArrayLike, sr: int) -> Figure:

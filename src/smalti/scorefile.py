@@ -7,8 +7,7 @@ the recordings are that it names, `smalti.finding` looks after.
 import json
 import math
 import stat
-from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,7 +20,7 @@ from smalti._checks import MOST_CHANNELS, Floats
 from smalti.audio import StrPath
 from smalti.errors import ScoreFileError
 from smalti.score import Score, Source, Target
-from smalti.settings import Settings, settings_from
+from smalti.settings import settings_from
 from smalti.stft import WINDOWS, StftParams
 from smalti.transposing import FINENESS, MOST_RATIO, Shift
 
@@ -77,9 +76,10 @@ class SourcePart(_Part):
 
 
 class ShiftPart(_Part):
-    """How a grain is transposed, moment by moment, from `before` frames in front of its first to as many after its last.
+    """How a grain is transposed, moment by moment.
 
-    Eight values a frame: by what ratio the pitch of what is read is changed, and what that is (0: it has none).
+    From `before` frames in front of its first to as many after its last, eight values each: by what ratio the pitch of
+    what is read is changed, and what that is (0: it has none).
     """
 
     begin: Place
@@ -178,8 +178,8 @@ def score_json(score: Score) -> bytes:
     text = f'{head},\n "grains": [\n  {lines}\n ]\n}}\n'.encode("ascii")
     if len(text) > MOST_BYTES or len(score) > MOST_GRAINS:
         raise ScoreFileError(
-            f"the score has {len(score)} grains and takes {len(text) / 1e6:.0f} MB, of which no more than {MOST_GRAINS} "
-            f"and {MOST_BYTES / 1e6:.0f} MB are read again; take a shorter target, or a preset with fewer layers"
+            f"the score has {len(score)} grains and takes {len(text) / 1e6:.0f} MB; no more than {MOST_GRAINS} and "
+            f"{MOST_BYTES / 1e6:.0f} MB are read again: take a shorter target, or a preset with fewer layers"
         )
     return text
 
@@ -246,8 +246,8 @@ def read_score(path: StrPath) -> Score:
             raise ScoreFileError(f"cannot read {file}: it is no score; name a file that --score has written")
         if kind.version != VERSION:
             raise ScoreFileError(
-                f"cannot read {file}: it is a score of version {kind.version}, and this smalti reads version {VERSION}; "
-                f"make it again, or take the smalti that wrote it"
+                f"cannot read {file}: it is a score of version {kind.version}, and this smalti reads version "
+                f"{VERSION}; make it again, or take the smalti that wrote it"
             )
         return _score(msgspec.json.decode(data, type=ScorePart))
     except msgspec.DecodeError as error:
@@ -339,24 +339,26 @@ def _target(part: TargetPart) -> Target:
 
 def _samples(grain: GrainPart, name: str, sr: int) -> int:
     """A time that is given in samples, in seconds, or in both if they agree."""
-    samples, seconds = getattr(grain, name), getattr(grain, f"{name}_s")
-    if samples is None and seconds is None:
-        raise ValueError(f"grain {grain.id} has neither {name} nor {name}_s; give one of them")
+    samples: int | None = getattr(grain, name)
+    seconds: float | None = getattr(grain, f"{name}_s")
     if samples is None:
+        if seconds is None:
+            raise ValueError(f"grain {grain.id} has neither {name} nor {name}_s; give one of them")
         return round(seconds * sr)
     if seconds is not None and abs(samples / sr - seconds) > 1e-5:
         raise ValueError(
             f"grain {grain.id} has {name} {samples}, which is {samples / sr:.6f} s, but {name}_s {seconds:g}; change "
             "both, or leave one out"
         )
-    return int(samples)
+    return samples
 
 
 def _grain_start(grain: GrainPart, part: ScorePart) -> int:
     start = _samples(grain, "start", part.sr)
     if not 0 <= start <= part.length:
         raise ValueError(
-            f"grain {grain.id} starts at {start / part.sr:.3f} s; the mosaic goes from 0 to {part.length / part.sr:.3f} s"
+            f"grain {grain.id} starts at {start / part.sr:.3f} s; the mosaic goes from 0 to "
+            f"{part.length / part.sr:.3f} s"
         )
     return start
 
@@ -367,8 +369,8 @@ def _check_duration(grain: GrainPart, part: ScorePart) -> None:
     seconds = own / part.sr if grain.duration_s is None else grain.duration_s
     if given != own or abs(seconds - own / part.sr) > 1e-5:
         raise ValueError(
-            f"grain {grain.id} has {len(grain.gains)} gains, which are {own} samples or {own / part.sr:.6f} s, but says "
-            "otherwise; a grain is as long as its gains"
+            f"grain {grain.id} has {len(grain.gains)} gains, which are {own} samples or {own / part.sr:.6f} s, but "
+            "says otherwise; a grain is as long as its gains"
         )
     if grain.channel >= part.parts:
         raise ValueError(f"grain {grain.id} has channel {grain.channel}; there are {part.parts}, counted from 0")

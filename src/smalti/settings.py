@@ -319,6 +319,11 @@ class Settings:
         )
         return None if (rules.repetition, rules.polyphony, rules.continuity) == (None, None, None) else rules
 
+    @property
+    def constant_layers(self) -> int | None:
+        """`layers` where it is one number all along, as pursuit wants it."""
+        return None if isinstance(self.layers, Curve) else self.layers
+
     def layers_in(self, n_frames: int, hop_s: float) -> PerFrame | None:
         """`layers` in the frames of a target."""
         return self.layers if self.layers is None else _per_frame(np.round(on_frames(self.layers, n_frames, hop_s)))

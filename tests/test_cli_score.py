@@ -1,0 +1,264 @@
+"""``smalti make --score``, ``smalti render`` and ``smalti score`` as their users meet them."""
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from smalti import stemfiles
+from smalti.demo import demo_source, demo_target
+from smalti.scorefile import read_score
+
+SR = 22050
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, rng):
+    """Where the commands run: a tune, and two folders of sounds to make it of."""
+    source = demo_source(SR)
+    sounds = {"bees/one.wav": source[: 2 * SR], "bees/two.flac": source[2 * SR : 4 * SR], "rain/rain.wav": source[SR:]}
+    for name, samples in sounds.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        soundfile.write(tmp_path / name, samples, SR)
+    soundfile.write(tmp_path / "song.wav", demo_target(SR)[: 2 * SR], SR)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def made(folder, run):
+    """A mosaic and its score."""
+    result = run("make", "song.wav", "bees", "rain", "-o", "m.wav", "--score", "m.json", "--set", "iterations=8")
+    assert result.code == 0, result.err
+    return folder
+
+
+def refused(result, code, sentence):
+    """One sentence on stderr, nothing on stdout."""
+    assert result.code == code
+    assert result.out == ""
+    (line,) = result.err.splitlines()
+    assert re.search(rf"^smalti: {sentence}", line), line
+
+
+def files(folder):
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+
+
+# Rendering
+
+
+def test_a_score_renders_its_mosaic_byte_for_byte(made, run):
+    result = run("render", "m.json", "-o", "again.wav")
+    assert (result.code, result.err) == (0, "")
+    assert re.fullmatch(r"again\.wav: 2\.0 s of \d+ grains, -\d+\.\d LUFS\n", result.out)
+    assert (made / "again.wav").read_bytes() == (made / "m.wav").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--preset", "classic"],
+        ["--start", "0.3", "--end", "1.4", "--sr", "16000"],
+        ["--preset", "melodic", "--transpose", "0:0, 1:7"],
+        ["--preset", "notebook", "--set", "iterations=3"],
+        ["--layers", "0:1, 1:3", "--level", "0:0, 1:-9", "--loudness", "-10"],
+        ["--preset", "source-like", "--weight", "rain=0.5", "--limit", "two=30"],
+    ],
+    ids=["classic", "excerpt", "glide", "notebook", "curves", "weights"],
+)
+def test_whatever_was_asked_for_renders_again(folder, run, options):
+    result = run("make", "song.wav", "bees", "rain", "-o", "m.flac", "--score", "m.json", *options)
+    assert result.code == 0, result.err
+    assert run("render", "m.json", "-o", "again.flac").code == 0
+    assert (folder / "again.flac").read_bytes() == (folder / "m.flac").read_bytes()
+
+
+@pytest.mark.parametrize("options", [[], ["--preset", "classic", "--channels", "mono"]], ids=["searched", "whole"])
+def test_a_mosaic_of_a_corpus_renders_from_the_corpus(folder, run, options):
+    assert run("corpus", "build", "bees", "rain", "-o", "c", "--sr", SR).code == 0
+    assert run("make", "song.wav", "c.corpus", "-o", "m.wav", "--score", "m.json", *options, "-q").code == 0
+    assert run("render", "m.json", "-o", "again.wav").code == 0
+    assert (folder / "again.wav").read_bytes() == (folder / "m.wav").read_bytes()
+    # Wherever it is, as long as that is said.
+    (folder / "away").mkdir()
+    (folder / "c.corpus").rename(folder / "away" / "c.corpus")
+    refused(run("render", "m.json", "-o", "b.wav"), 1, "cannot find the corpus c.corpus, which m.json is made of; name")
+    assert run("render", "m.json", "-o", "b.wav", "--sources", "away").code == 0
+    assert run("render", "m.json", "-o", "b.wav", "--sources", "away/c.corpus", "--overwrite").code == 0
+    assert (folder / "b.wav").read_bytes() == (folder / "m.wav").read_bytes()
+    # The files of it may go: their sound is in the corpus. But of the corpus they may not.
+    score = read_score(folder / "m.json")
+    assert run("corpus", "remove", "away/c.corpus", Path(score.sources[0].name).name).code == 0
+    refused(run("render", "m.json", "-o", "d.wav", "--sources", "away"), 1, ".* no longer in away/c.corpus|.* holds no")
+
+
+def test_recordings_are_found_by_what_they_hold(made, run):
+    (made / "elsewhere" / "deep").mkdir(parents=True)
+    (made / "bees" / "one.wav").rename(made / "elsewhere" / "deep" / "renamed.wav")
+    (made / "song.wav").rename(made / "elsewhere" / "tune.wav")
+    before = files(made)
+    refused(
+        run("render", "m.json", "-o", "again.wav"),
+        1,
+        "cannot find bees/one.wav, song.wav, which m.json is made of; name the folder that it is in with --sources",
+    )
+    assert files(made) == before
+    assert run("render", "m.json", "-o", "again.wav", "--sources", "elsewhere").code == 0
+    assert (made / "again.wav").read_bytes() == (made / "m.wav").read_bytes()
+    refused(
+        run("render", "m.json", "-o", "b.wav", "--sources", "nowhere"), 1, "cannot look in nowhere: there is no such"
+    )
+
+
+def test_a_score_taken_elsewhere_finds_what_came_with_it(made, run, tmp_path, monkeypatch):
+    box = made / "box"
+    shutil.copytree(made / "bees", box / "bees")
+    for name in ("m.json", "song.wav", "rain/rain.wav"):
+        shutil.copy(made / name, box)
+    (made / "other").mkdir()
+    for name in ("bees", "rain"):
+        shutil.rmtree(made / name)
+    (made / "song.wav").unlink()
+    monkeypatch.chdir(made / "other")
+    assert run("render", "../box/m.json", "-o", "again.wav").code == 0
+    assert Path("again.wav").read_bytes() == (made / "m.wav").read_bytes()
+
+
+def test_a_source_that_changed_is_refused_unless_told(made, run):
+    soundfile.write(made / "bees" / "one.wav", demo_source(SR)[: 2 * SR][::-1], SR)
+    refused(run("render", "m.json", "-o", "b.wav"), 1, "bees/one.wav changed since m.json was made: .* add --changed")
+    told = run("render", "m.json", "-o", "b.wav", "--changed")
+    assert told.code == 0
+    assert told.err == "smalti: warning: bees/one.wav is not what m.json was made of; the sound will be another\n"
+    assert (made / "b.wav").read_bytes() != (made / "m.wav").read_bytes()
+    # So short that grains lie beyond its end.
+    soundfile.write(made / "bees" / "one.wav", demo_source(SR)[:400], SR)
+    result = run("render", "m.json", "-o", "c.wav", "--changed")
+    assert result.code == 2
+    assert "of bees/one.wav, which lasts 0.018 s there" in result.err
+    assert not (made / "c.wav").exists()
+
+
+def test_dry_needs_no_target(made, run):
+    (made / "song.wav").unlink()
+    refused(run("render", "m.json", "-o", "b.wav"), 1, "cannot find song.wav")
+    assert run("render", "m.json", "-o", "dry.wav", "--dry").code == 0
+    dry, wet = (soundfile.read(made / name)[0] for name in ("dry.wav", "m.wav"))
+    assert 0.3 < np.corrcoef(dry, wet)[0, 1] < 0.999
+
+
+def test_another_target_has_to_be_as_long(made, run):
+    shutil.copy(made / "song.wav", made / "copy.wav")
+    assert run("render", "m.json", "-o", "b.wav", "--target", "copy.wav").code == 0
+    refused(run("render", "m.json", "-o", "c.wav", "--target", "rain/rain.wav"), 1, "rain/rain.wav has .* name its own")
+
+
+def test_what_it_is_made_of_is_not_overwritten(made, run):
+    before = files(made)
+    for output in ("bees/one.wav", "song.wav"):
+        refused(run("render", "m.json", "-o", output, "--overwrite"), 2, f"{output} is what this is made of")
+    refused(run("render", "m.json", "-o", "m.json", "--overwrite"), 2, "m.json is what this is made of")
+    refused(run("render", "m.json", "-o", "m.wav"), 1, "cannot write m.wav: it already exists")
+    refused(
+        run("make", "song.wav", "bees", "-o", "n.wav", "--score", "song.wav", "--overwrite"), 2, "song.wav is an in"
+    )
+    refused(run("make", "song.wav", "bees", "-o", "n.wav", "--score", "n.wav"), 2, "n.wav is named for two results")
+    refused(run("make", "song.wav", "bees", "-o", "n.wav", "--score", "m.json"), 1, "cannot write m.json: it already")
+    assert files(made) == before
+
+
+def test_a_hostile_score_opens_nothing_but_sound_files(made, run):
+    os.mkfifo(made / "pipe.wav")
+    (made / "secret.txt").write_text("secret")
+    told = json.loads((made / "m.json").read_text())
+    for path in ("/dev/zero", "/etc/passwd", "secret.txt", "pipe.wav", "..", "", "\0", "bees"):
+        told["sources"][0] |= {"path": path, "sha256": ""}
+        (made / "evil.json").write_text(json.dumps(told))
+        result = run("render", "evil.json", "-o", "evil.wav")
+        assert result.code in (1, 2), path
+        assert result.err.startswith("smalti: cannot find "), result.err
+        assert "secret" not in result.err.replace("secret.txt", "")
+    assert not (made / "evil.wav").exists()
+    told["length"] = told["grid"]["hop"] * 2**29
+    told |= {"duration_s": 1.0, "melodies_hz": []}
+    (made / "evil.json").write_text(json.dumps(told))
+    refused(run("render", "evil.json", "-o", "evil.wav"), 1, r"\d+ grains in \d+ s need about \d+ GB of memory")
+
+
+# Stems
+
+
+def test_stems_of_files_and_folders_add_up(made, run):
+    for how, names in (("file", 3), ("folder", 2)):
+        result = run(
+            "render", "m.json", "-o", "b.wav", "--subtype", "FLOAT", "--stems", how, "--stems-by", how, "--overwrite"
+        )
+        assert result.code == 0
+        stems = sorted((made / how).iterdir())
+        assert len(stems) == names
+        assert all(re.fullmatch(r"\d_\w+\.wav", stem.name) for stem in stems)
+        total = sum(soundfile.read(stem)[0] for stem in stems)
+        np.testing.assert_allclose(total, soundfile.read(made / "b.wav")[0], rtol=0, atol=1e-6)
+        assert f", {names} stems in {how}\n" in result.out
+    assert not list(made.glob(".smalti*"))
+
+
+def test_make_writes_the_stems_that_render_does(folder, run):
+    arguments = ("make", "song.wav", "bees", "rain", "-o", "m.wav", "--score", "m.json", "--stems", "s", "-q")
+    assert run(*arguments).code == 0
+    assert run("render", "m.json", "-o", "b.wav", "--stems", "t").code == 0
+    for stem in (folder / "s").iterdir():
+        assert stem.read_bytes() == (folder / "t" / stem.name).read_bytes()
+
+
+def test_a_folder_with_something_in_it_takes_no_stems_unasked(made, run):
+    (made / "s").mkdir()
+    (made / "s" / "mine.txt").write_text("mine")
+    refused(run("render", "m.json", "-o", "b.wav", "--stems", "s"), 1, "cannot write stems into s: it is not empty")
+    assert run("render", "m.json", "-o", "b.wav", "--stems", "s", "--overwrite").code == 0
+    assert (made / "s" / "mine.txt").read_text() == "mine"
+    refused(
+        run("render", "m.json", "-o", "c.wav", "--stems", "m.wav"), 1, "cannot write stems into m.wav: it is not a f"
+    )
+    refused(
+        run("render", "m.json", "-o", "c.wav", "--stems", "a/b"), 1, "cannot write stems into a/b: there is no fold"
+    )
+    refused(run("render", "m.json", "-o", "c.wav", "--stems-by", "hat"), 2, "stems-by is 'hat'")
+    assert not (made / "c.wav").exists()
+
+
+def test_a_full_disk_leaves_no_stem_behind(made, run, monkeypatch):
+    written = []
+
+    def full(path, data, **options):
+        if written:
+            raise stemfiles.AudioFileError(f"cannot write {path}: no space left on device; free some space")
+        written.append(path)
+        path.write_bytes(data)
+
+    monkeypatch.setattr(stemfiles, "write_atomic", full)
+    refused(run("render", "m.json", "-o", "b.wav", "--stems", "s"), 1, "cannot write .*no space left on device")
+    assert not (made / "s").exists()
+    assert not list(made.glob(".smalti*"))
+
+
+def test_more_stems_than_anybody_opens_are_refused(made, run, monkeypatch):
+    monkeypatch.setattr(stemfiles, "MOST_STEMS", 2)
+    refused(
+        run("render", "m.json", "-o", "b.wav", "--stems", "s"),
+        1,
+        r"there would be 3 stems, one for each file, and 2 are the most; take one for each folder \(--stems-by folder",
+    )
+
+
+def test_a_score_tells_what_it_is_of(made):
+    score = read_score(made / "m.json")
+    assert (score.target.name, score.target.channels, score.target.duration_s) == ("song.wav", 1, 2.0)
+    assert {source.name for source in score.sources} <= {"bees/one.wav", "bees/two.flac", "rain/rain.wav"}
+    assert all(source.sr == SR and len(source.sha256) == 64 for source in score.sources)
