@@ -193,7 +193,9 @@ def _joined(a: Score, b: Score, from_a: Bools, from_b: Bools) -> Score:
     """One score of some grains of each."""
     sources = (*a.sources, *(source for source in b.sources if source not in a.sources))
     places = np.array([sources.index(source) for source in b.sources], np.intp)
-    b = replace(b, sources=sources, origins=places[b.origins], ids=b.ids + a.ids.max(initial=0))
+    # From 1 or from 0 on, as they were.
+    ids = b.ids + (a.ids.max(initial=0) + 1 - b.ids.min(initial=1))
+    b = replace(b, sources=sources, origins=places[b.origins], ids=ids)
     one, other, settings = a.only(from_a), b.only(from_b), a.settings
     if is_shifted(other).any():
         settings = replace(settings, **{name: getattr(b.settings, name) for name in _OF_SHIFTS})
