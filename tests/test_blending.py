@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import scipy.sparse
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import smalti
@@ -35,6 +35,7 @@ def score_in(case, name):
     return replace(score, channels=2, n_parts=2, parts=np.arange(len(score)) % 2)
 
 
+@settings(max_examples=25)
 @given(mosaics(), mosaics(), shares)
 def test_a_blend_is_some_whole_grains_of_each(one, other, share):
     a, b = score_in(one, "a"), score_in(other, "b")
@@ -50,6 +51,7 @@ def test_a_blend_is_some_whole_grains_of_each(one, other, share):
         np.testing.assert_array_equal(own.gains, same.gains.astype(a.gains.dtype))
 
 
+@settings(max_examples=25)
 @given(mosaics(), mosaics())
 def test_at_its_ends_it_is_one_of_the_two_to_the_last_bit(one, other):
     a, b = score_in(one, "a"), score_in(other, "b")
@@ -62,6 +64,7 @@ def test_at_its_ends_it_is_one_of_the_two_to_the_last_bit(one, other):
         assert [out.sources[i] for i in out.origins] == [of.sources[i] for i in of.origins]
 
 
+@settings(max_examples=25)
 @given(mosaics(), mosaics())
 def test_where_the_share_is_at_an_end_so_is_the_blend(one, other):
     a, b = score_in(one, "a"), score_in(other, "b")
@@ -80,7 +83,7 @@ def pair():
     target, source = demo_target(RATE), demo_source(RATE)
     sources = {"one": source[: len(source) // 2], "other": source[len(source) // 2 :]}
     made = [
-        replace(smalti.mosaic(target, [sound], RATE, iterations=20).score, sources=(Source(name),))
+        replace(smalti.mosaic(target, [sound], RATE, iterations=8).score, sources=(Source(name),))
         for name, sound in sources.items()
     ]
     return *made, sources

@@ -70,7 +70,7 @@ def check(score):
     return score
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(scores(), selections)
 def test_what_is_muted_and_what_is_soloed_add_up(case, selection):
     score, recordings = case
@@ -84,7 +84,7 @@ def test_what_is_muted_and_what_is_soloed_add_up(case, selection):
     )
 
 
-@settings(max_examples=30)
+@settings(max_examples=20)
 @given(scores(), spans, spans)
 def test_nothing_sounds_where_it_was_muted_and_the_order_does_not_matter(case, first, second):
     score, recordings = case
@@ -99,6 +99,7 @@ def test_nothing_sounds_where_it_was_muted_and_the_order_does_not_matter(case, f
     np.testing.assert_allclose(np.sort(softer.levels), np.sort(same_again.levels), rtol=1e-9)
 
 
+@settings(max_examples=30)
 @given(scores(), st.floats(-60, 60), selections)
 def test_louder_and_softer_by_as_much_is_as_it_was(case, gain_db, selection):
     score, _ = case
@@ -112,6 +113,7 @@ def test_louder_and_softer_by_as_much_is_as_it_was(case, gain_db, selection):
     np.testing.assert_allclose(up.levels[of_whole], score.levels[of_whole] + gain_db, atol=1e-4)
 
 
+@settings(max_examples=30)
 @given(scores(), selections)
 def test_edits_that_do_nothing_leave_everything_to_the_last_bit(case, selection):
     score, _ = case
@@ -130,7 +132,7 @@ def test_edits_that_do_nothing_leave_everything_to_the_last_bit(case, selection)
     assert len(muted(score)) == 0
 
 
-@settings(max_examples=25)
+@settings(max_examples=20)
 @given(mosaics(), st.integers(-6, 6))
 def test_moved_by_hops_a_score_sounds_as_it_did_so_much_later(case, n_hops):
     dictionary, H = case
@@ -144,6 +146,7 @@ def test_moved_by_hops_a_score_sounds_as_it_did_so_much_later(case, n_hops):
     np.testing.assert_array_equal(moved(later, -n_hops * HOP / SR).centres, score.centres)
 
 
+@settings(max_examples=30)
 @given(scores(), st.floats(-0.1, 0.1), selections)
 def test_moved_is_whole_grains_so_many_samples_later_and_nothing_outside(case, seconds, selection):
     score, _ = case

@@ -107,8 +107,8 @@ def test_any_grain_can_be_swapped(case, selection):
 
 @pytest.mark.parametrize("channels", ["source", "apart"])
 def test_a_mosaic_of_another_source_is_as_loud(channels):
-    target, source = demo_target(RATE)[: 2 * RATE], demo_source(RATE)
-    first, second = source[: 2 * RATE], np.stack([source[2 * RATE :], source[2 * RATE :][::-1]])
+    target, source = demo_target(RATE)[:RATE], demo_source(RATE)
+    first, second = source[:RATE], np.stack([source[RATE : 2 * RATE], source[RATE : 2 * RATE][::-1]])
     target, first = np.stack([target, target[::-1]]), np.stack([first, first])
     score = smalti.mosaic(target, [first], RATE, channels=channels, iterations=8).score
     out = check(swapped(score, Selection(), SWAPPED, [first], second))
