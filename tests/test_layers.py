@@ -64,6 +64,8 @@ FLOORS = {
         "jobs",
         "following",
         "mosaicing",
+        "items",
+        "records",
         "rendering",
         "score",
         "searching",
@@ -72,6 +74,7 @@ FLOORS = {
     },
     "edges": {
         "audio",
+        "exporting",
         "scorefile",
         "finding",
         "stemfiles",

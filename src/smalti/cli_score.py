@@ -14,11 +14,15 @@ from smalti import scorefile, terminal
 from smalti._checks import check_choice
 from smalti.audio import check_format, check_writable, encode_audio, read_audio, resample, same_file, write_atomic
 from smalti.blending import blended
+from smalti.cleaning import without_offset
 from smalti.curves import Curve, as_varying
 from smalti.editing import Selection, louder, moved, muted, soloed, transposed
+from smalti.exporting import EXPORTS, check_export, exported
 from smalti.finding import Found, find_recordings
+from smalti.items import MOST_ITEMS, Reduction, items_of, reduction
 from smalti.levels import Levelled
 from smalti.memory import check_score_memory
+from smalti.records import records
 from smalti.rendering import dried, levelled, needs_target, recordings_of
 from smalti.reporting import report_json
 from smalti.score import Score, Source
@@ -147,7 +151,7 @@ def show(
         check_writable(picture, overwrite=overwrite)
     of = read_score(score)
     if json:
-        print(report_json({"sources": [asdict(usage) for usage in summary(of)], "grains": []}), end="")
+        print(report_json({"sources": [asdict(usage) for usage in summary(of)], "grains": records(of)}), end="")
     else:
         _show(score, of, grains)
     if picture is not None:
@@ -320,6 +324,60 @@ def _share(text: str) -> float | Curve:
     if isinstance(percent, Curve):
         return Curve(percent.times_s, tuple(value / 100 for value in percent.values))
     return float(percent) / 100
+
+
+@app.command()
+def export(
+    score: ScoreFile,
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output", metavar="OUT", help="A name ending in .rpp, .csv, .txt or .mid."),
+    ],
+    most: Annotated[
+        int, typer.Option(min=1, metavar="N", help="REAPER: items at most; the least of the grains are left out.")
+    ] = MOST_ITEMS,
+    sources: Places = None,
+    changed: Changed = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Take a score into other tools.
+
+    .rpp: a REAPER project with a track for each source and an item for each
+    grain. .csv: a table. .txt: a label track for Audacity. .mid: the notes of
+    transposed grains.
+
+    [bold]Examples[/bold]
+
+    smalti score export score.json -o mosaic.rpp
+
+    smalti score export score.json -o grains.csv
+    """
+    ending = check_export(output)
+    if same_file(score, output):
+        raise ValueError(f"{output} is the score itself; choose another name")
+    check_writable(output, overwrite=overwrite)
+    if ending != ".rpp":
+        of = read_score(score)
+        write_atomic(output, exported(of, ending), overwrite=overwrite)
+        print(terminal.line(f"{output}: {EXPORTS[ending]}, of {_counted(len(of), 'grain')}"))
+        return
+    found = _found(score, sources, dry=True, changed=changed)
+    items = items_of(found.score, most=most)
+    write_atomic(output, exported(found.score, ending, items), overwrite=overwrite)
+    for source, recording in zip(found.score.sources, found.recordings, strict=True):
+        if found.score.settings.remove_offset and without_offset(recording, found.score.sr) is not recording:
+            offset = "has an offset, which smalti takes out and other tools play"
+            terminal.warn(f"{source.name} {offset}: filter its track below 20 Hz")
+    told = reduction(items, found.score, recordings_of(found.score, list(found.recordings)))
+    print(terminal.line(f"{output}: {_reduced(told)}"))
+
+
+def _reduced(told: Reduction) -> str:
+    """How many items there are, and what playing them changes."""
+    items = f"{_counted(told.n_items, 'item')} of {_counted(told.n_grains, 'grain')}, {told.n_points} breakpoints"
+    error = "" if told.error_db is None else f", {told.error_db:.1f} dB from the grains as they are"
+    pitched = f"; {_counted(told.n_transposed, 'grain')} transposed by REAPER itself" if told.n_transposed else ""
+    return items + error + pitched
 
 
 @app.command()

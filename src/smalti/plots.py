@@ -532,8 +532,8 @@ def plot_pitch(
     Parameters
     ----------
     target_f0 : (N,) Hz, 0 where there is no pitch; or (M, N), a row for each voice of a chord.
-    grains : (G, 4) begin and end in seconds, pitch in Hz, shift in semitones; `smalti.reporting.grain_notes` has those of
-        a mosaic.
+    grains : (G, 4) begin and end in seconds, pitch in Hz, shift in semitones; `smalti.reporting.grain_notes` has those
+        of a mosaic.
     hop_s : float, at least 1e-6. Seconds from one frame of a track to the next.
     mosaic_f0 : (N,) Hz likewise, drawn as dots: the pitch that was tracked in the mosaic; None leaves it out.
     ax : axes to draw on; None makes a figure.
@@ -653,7 +653,9 @@ def plot_score(score: Score, *, ax: Axes | None = None, title: str | None = None
             continue
         begins = np.array([score.sources[i].begin for i in score.origins[of]])
         low, spans = (begins + score.centres[of]) / score.sr, score.lengths[of] * score.hop_s
-        first, last = float(low.min()), float((low + spans).max())
+        # Two seconds of the source and more, lest a single grain stand as upright as a wall.
+        first = float(low.min())
+        last = max(float((low + spans).max()), first + 2.0)
         # A little of the lane stays free on either side.
         bottom, rise = (0.06 + 0.88 * (part - first) / (last - first) for part in (low, low + spans))
         start = score.frames[of] * score.hop_s

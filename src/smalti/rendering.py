@@ -317,6 +317,18 @@ def _check_within(score: Score, recordings: Sequence[Floats]) -> None:
         )
 
 
+def added_up(score: Score, recordings: Sequence[Floats]) -> Floats:
+    """The grains as recorded, added up at the gain of the score, whatever peaks that makes: (L,) or (C, L).
+
+    Parameters
+    ----------
+    recordings : of ``score.sources``, from `recordings_of`.
+    """
+    dry = dried(score)
+    sound = together([_part(dry, recordings, part, None) for part in range(score.n_parts)])
+    return (10 ** (score.gain_db / 20) * turned(sound, score.sr, score.settings)).astype(score.dtype)
+
+
 def stems(
     score: Score, sources: Sources, groups: NDArray[np.intp], *, target: ArrayLike | None = None
 ) -> Iterator[Floats]:
@@ -342,24 +354,18 @@ def stems(
     """
     recordings = recordings_of(score, sources)
     mosaic = levelled(score, recordings, target).samples
-    gain = 10 ** (score.gain_db / 20)
-    dry, n_groups = dried(score), int(groups.max(initial=-1)) + 1
-
-    def own(group: int) -> Floats:
-        grains = dry.only(groups == group)
-        sound = together([_part(grains, recordings, part, None) for part in range(score.n_parts)])
-        return (gain * turned(sound, score.sr, score.settings)).astype(score.dtype)
+    n_groups = int(groups.max(initial=-1)) + 1
 
     total = np.zeros_like(mosaic)
     powers = [np.zeros((score.params.n_bins, score.n_frames)) for _ in rows(mosaic)]
     for group in range(n_groups):
-        sound = own(group)
+        sound = added_up(score.only(groups == group), recordings)
         total += sound
         for power, channel in zip(powers, rows(sound), strict=True):
             power += np.square(np.abs(stft(channel, score.params)), dtype=np.float64)
     rest = [stft(channel, score.params) for channel in rows(mosaic - total)]
     for group in range(n_groups):
-        sound = own(group)
+        sound = added_up(score.only(groups == group), recordings)
         out = []
         for channel, power, left in zip(rows(sound), powers, rest, strict=True):
             # What comes after may fill a bin that is silent in all: there all have the same share.

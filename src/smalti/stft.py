@@ -53,6 +53,12 @@ class StftParams:
                 f"pass a hop of at most {self.n_fft // 2}"
             )
 
+    def window_at(self, places: NDArray[np.intp]) -> Floats:
+        """The window at some of its samples, 0 to n_fft - 1; 0 where it is not."""
+        inside = (places >= 0) & (places < self.n_fft)
+        values: Floats = np.where(inside, _window(self, "<f8")[np.where(inside, places, 0)], 0.0)
+        return values
+
     @property
     def window_power(self) -> float:
         """The sum of the window's squares."""

@@ -1,0 +1,218 @@
+"""A score as other tools have it: items on tracks, each a stretch of a file under a fade, a gain and straight lines.
+
+Grains have envelopes that windows make; an item has breakpoints. `items_of` draws the one by the other, and
+`reduction` says what that changes: the items are rendered as a tool would play them, and compared.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smalti._checks import Floats, check_count
+from smalti.channels import mixed_down, rows, together
+from smalti.dictionary import heard_in
+from smalti.editing import is_shifted
+from smalti.rendering import added_up
+from smalti.score import Score
+from smalti.settings import on_times
+from smalti.stft import StftParams
+
+# Items that a tool can still be worked with.
+MOST_ITEMS = 2000
+# An envelope is sampled so often a hop, and no straight line lies further from it than this share of its peak.
+PER_HOP, NEAR = 4, 0.01
+
+
+@dataclass(frozen=True, eq=False)
+class Item:
+    """A grain as an item of a track.
+
+    Attributes
+    ----------
+    grain : its id. origin : its source, of ``score.sources``. part : the channel it sounds in.
+    start, length : where it lies in the mosaic, and how long it is, in samples; start >= 0.
+    offset : the sample of the source at its start, >= 0, from where the source begins.
+    gain : the highest of its envelope, on the source as recorded, the gain of the score left out.
+    fade_in, fade_out : samples, each a straight line from or to silence.
+    times, gains : (P,) samples from its start, and shares of `gain` from 0 to 1, straight lines between them.
+    semitones : by how much it is transposed.
+    """
+
+    grain: int
+    origin: int
+    part: int
+    start: int
+    length: int
+    offset: int
+    gain: float
+    fade_in: int
+    fade_out: int
+    times: NDArray[np.intp]
+    gains: Floats
+    semitones: float
+
+    @property
+    def envelope(self) -> Floats:
+        """(length,) what its samples are multiplied by, its gain included."""
+        at = np.arange(self.length)
+        fades = np.ones(self.length)
+        if self.fade_in:
+            fades[: self.fade_in] = at[: self.fade_in] / self.fade_in
+        if self.fade_out:
+            fades[self.length - self.fade_out :] *= np.arange(self.fade_out, 0, -1) / self.fade_out
+        shape: Floats = self.gain * fades * np.interp(at, self.times, self.gains)
+        return shape
+
+
+def items_of(score: Score, *, most: int = MOST_ITEMS) -> list[Item]:
+    """The grains of a score as items, by time.
+
+    Where there are more grains than `most`, those of the least energy (their level over their duration) are left out.
+    Every envelope is drawn by straight lines that lie within a hundredth of its peak.
+
+    Parameters
+    ----------
+    most : int >= 1.
+    """
+    check_count("most", most, least=1)
+    if len(score) > most:
+        energies = score.levels + 10 * np.log10(score.lengths)
+        score = score.only(np.sort(np.argsort(-energies, kind="stable")[:most]))
+    items = (_item(score, i) for i in range(len(score)))
+    return [item for item in items if item is not None]
+
+
+def _item(score: Score, i: int) -> Item | None:
+    hop, reach = score.params.hop, score.params.n_fft // 2
+    first = int(score.offsets[i])
+    start, offset = int(score.frames[i]) * hop - reach, int(score.centres[i]) - reach
+    times, gains = _envelope(score.gains[first : first + int(score.lengths[i])], score.params)
+    level_db = on_times(score.settings.level_db, (start + times) / score.sr)
+    times, gains = _lines(times, gains * 10 ** (level_db / 20))
+    # Nothing lies before the mosaic begins, or the source.
+    early = max(0, -start, -offset)
+    end = min(int(times[-1]), score.length - start)
+    source = score.sources[score.origins[i]]
+    if source.duration_s and not source.begin:
+        end = min(end, round(source.duration_s * score.sr) - offset)
+    if end <= early or not gains.max(initial=0) > 0:
+        return None
+    inside = np.unique(np.concatenate([[early], times[(times > early) & (times < end)], [end]]))
+    gains, times = np.interp(inside, times, gains), (inside - early).astype(np.intp)
+    fade_in = int(times[1]) if gains[0] == 0 and len(times) > 2 else 0
+    fade_out = int(times[-1] - times[-2]) if gains[-1] == 0 and len(times) > 2 else 0
+    # A line from silence is a fade to where it leads.
+    if fade_in:
+        gains[0] = gains[1]
+    if fade_out:
+        gains[-1] = gains[-2]
+    shift, peak = score.shifts[i], float(gains.max())
+    return Item(
+        grain=int(score.ids[i]),
+        origin=int(score.origins[i]),
+        part=int(score.parts[i]),
+        start=start + early,
+        length=end - early,
+        offset=offset + early,
+        gain=peak,
+        fade_in=fade_in,
+        fade_out=fade_out,
+        times=times,
+        gains=gains / peak,
+        semitones=0.0 if shift is None else shift.semitones,
+    )
+
+
+def _envelope(gains: Floats, params: StftParams) -> tuple[NDArray[np.intp], Floats]:
+    """What a grain of these gains (n,) is multiplied by, and when, from half a window before its first frame on."""
+    hop, n_fft = params.hop, params.n_fft
+    span = n_fft + (len(gains) - 1) * hop
+    at = np.unique(np.concatenate([np.arange(0, span, max(1, hop // PER_HOP)), [span]]))
+    # Windows of the frames all around, before the first and after the last too, are what each is divided by.
+    beyond = -(-n_fft // hop)
+    frames = np.arange(-beyond, len(gains) + beyond)
+    power = params.window_at(at[:, None] - frames * hop) ** 2
+    top = power[:, beyond : beyond + len(gains)] @ gains.astype(np.float64)
+    return at, top / power.sum(axis=1)
+
+
+def _lines(times: NDArray[np.intp], values: Floats) -> tuple[NDArray[np.intp], Floats]:
+    """The fewest points found, the ends among them, whose straight lines lie near a curve (Douglas & Peucker, 1973)."""
+    near, kept, open_ = NEAR * float(values.max()), {0, len(values) - 1}, [(0, len(values) - 1)]
+    while open_:
+        a, b = open_.pop()
+        line = np.interp(times[a : b + 1], times[[a, b]], values[[a, b]])
+        far = np.abs(values[a : b + 1] - line)
+        worst = int(far.argmax())
+        if far[worst] > near:
+            kept.add(a + worst)
+            open_ += [(a, a + worst), (a + worst, b)]
+    points = np.array(sorted(kept))
+    return times[points], values[points]
+
+
+def added_items(items: Sequence[Item], score: Score, recordings: Sequence[Floats]) -> Floats:
+    """What a tool plays of items, (L,) or (C, L), at the score's gain and without its pitch.
+
+    Parameters
+    ----------
+    recordings : of ``score.sources``, (L,) or (C, L) each, at the score's rate.
+    """
+    width = score.channels if score.n_parts == 1 else 1
+    out = np.zeros((score.n_parts, width, score.length))
+    for item in items:
+        recording = recordings[item.origin]
+        if score.settings.channels == "mono":
+            recording = mixed_down(recording)
+        elif score.n_parts > 1 and recording.ndim == 2:
+            recording = recording[item.part] if len(recording) == score.n_parts else mixed_down(recording)
+        shape, there = item.envelope, max(0, min(item.length, recording.shape[-1] - item.offset))
+        for channel in range(width):
+            heard = heard_in(recording, channel)[item.offset : item.offset + there]
+            out[item.part, channel, item.start : item.start + there] += shape[:there] * heard
+    gain = 10 ** (score.gain_db / 20)
+    return (gain * together(list(out.reshape(-1, score.length)))).astype(score.dtype)
+
+
+@dataclass(frozen=True)
+class Reduction:
+    """What becomes of a score as items.
+
+    Attributes
+    ----------
+    n_grains, n_items : how many there are of each. n_points : breakpoints of all items.
+    error_db : the power of what differs between the items and the grains added up, under that of the grains; of
+        grains that are not transposed. -inf where nothing differs; None where there is nothing to compare.
+    n_transposed : grains that are, which another tool transposes in its own way.
+    """
+
+    n_grains: int
+    n_items: int
+    n_points: int
+    error_db: float | None
+    n_transposed: int
+
+
+def reduction(items: Sequence[Item], score: Score, recordings: Sequence[Floats]) -> Reduction:
+    """Render items and compare them with the grains that they stand for.
+
+    Parameters
+    ----------
+    recordings : of ``score.sources``, from `smalti.rendering.recordings_of`.
+    """
+    shifted = is_shifted(score)
+    plain = score.only(~shifted)
+    ids = set(plain.ids.tolist())
+    wanted = rows(added_up(plain, recordings)).astype(np.float64)
+    got = rows(added_items([item for item in items if item.grain in ids], plain, recordings))
+    power, lost = float(np.square(wanted).sum()), float(np.square(wanted - got).sum())
+    error_db = None if power == 0 else 10 * np.log10(lost / power) if lost else -np.inf
+    return Reduction(
+        n_grains=len(score),
+        n_items=len(items),
+        n_points=sum(len(item.times) for item in items),
+        error_db=None if error_db is None else float(error_db),
+        n_transposed=int(np.count_nonzero(shifted)),
+    )

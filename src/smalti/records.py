@@ -1,0 +1,75 @@
+"""A score as plain records, a dictionary a grain, for tables: ``pandas.DataFrame(records(score))``."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from smalti._checks import check_real
+from smalti.editing import Selection, louder, moved
+from smalti.score import Score
+
+COLUMNS = (
+    "id", "start_s", "duration_s", "source", "source_start_s", "level_db", "gain_db", "semitones", "channel", "at_once",
+)  # fmt: skip
+# What of a record an edit is read from; all else is there to be looked at.
+EDITABLE = ("start_s", "gain_db")
+
+
+def records(score: Score) -> list[dict[str, Any]]:
+    """One dictionary of plain values for each grain, in the score's order.
+
+    ``gain_db`` is what is to be added to the grain's own gains, 0 as it stands; the rest is as in `smalti.score.Grain`,
+    with the level as loud as it is heard.
+    """
+    return [
+        {
+            "id": grain.id,
+            "start_s": grain.start_s,
+            "duration_s": grain.duration_s,
+            "source": grain.source.name,
+            "source_start_s": grain.source_start_s,
+            "level_db": grain.level_db + score.gain_db,
+            "gain_db": 0.0,
+            "semitones": grain.semitones,
+            "channel": grain.channel,
+            "at_once": 1 + len(grain.partners),
+        }
+        for grain in score
+    ]
+
+
+def score_from_records(told: Sequence[Mapping[str, Any]], score: Score) -> Score:
+    """The score with what its records were edited to: rows left out, moved by ``start_s``, turned up by ``gain_db``.
+
+    Parameters
+    ----------
+    told : records of that score, such as ``frame.to_dict("records")``; in any order, but each id once.
+    score : that they were made of.
+
+    Raises
+    ------
+    ValueError, TypeError : for ids that the score does not have or has twice, and times or gains that are no numbers.
+    """
+    places = {number: i for i, number in enumerate(score.ids.tolist())}
+    kept, gains, starts = [], [], []
+    for record in told:
+        for name in ("id", *EDITABLE):
+            if name not in record:
+                raise ValueError(f"a record has no {name!r}; leave the columns id, start_s and gain_db in the table")
+        number = record["id"]
+        if number not in places:
+            raise ValueError(f"a record has id {number}, which no grain of the score has, or an earlier record had")
+        kept.append(places.pop(number))
+        gains.append(check_real(f"gain_db of grain {number}", float(record["gain_db"]), least=-200, most=60))
+        starts.append(check_real(f"start_s of grain {number}", float(record["start_s"]), least=-math.inf))
+    out = score.only(np.array(kept, np.intp))
+    own = out.frames * out.hop_s
+    for number, gain_db, start_s, was_s in zip(out.ids.tolist(), gains, starts, own.tolist(), strict=True):
+        # Written as text and read again, a time is not exactly what it was.
+        if abs(start_s - was_s) * score.sr >= 0.5:
+            out = moved(out, start_s - was_s, Selection(ids=(number,)))
+        if gain_db and number in out.ids:
+            out = louder(out, gain_db, Selection(ids=(number,)))
+    return out
