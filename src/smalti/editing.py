@@ -233,8 +233,8 @@ def cut(score: Score, kept: Bools) -> Score:
 def moved(score: Score, seconds: float, selection: Selection = ALL) -> Score:
     """The score with whole grains later by `seconds`, or earlier; what would lie outside the mosaic is cut off.
 
-    Their sound moves by whole samples. The envelopes of their gains, which have a value each hop, move by whole hops. Of
-    what is shifted the partials are at other phases then, unless it moves by whole hops.
+    Their sound moves by whole samples. The envelopes of their gains, which have a value each hop, move by whole hops.
+    The partials of what is shifted have other phases afterwards, unless it moves by whole hops.
     """
     limit_s = 24 * 3600.0
     n_samples = round(check_real("seconds", seconds, least=-limit_s, most=limit_s) * score.sr)
@@ -251,7 +251,7 @@ def moved(score: Score, seconds: float, selection: Selection = ALL) -> Score:
 def transposed(score: Score, semitones: float, selection: Selection = ALL) -> Score:
     """The score with whole grains higher by `semitones`, -48 to 48, or lower; on top of what they are shifted by.
 
-    Of grains that were not shifted no pitch is known; where each period begins is found in their sound.
+    Of grains that were not shifted no pitch is known: they are read as sounds that have none.
 
     Raises
     ------
