@@ -89,13 +89,13 @@ def test_a_mosaic_of_a_corpus_renders_from_the_corpus(folder, run, options):
     (folder / "away").mkdir()
     (folder / "c.corpus").rename(folder / "away" / "c.corpus")
     refused(run("render", "m.json", "-o", "b.wav"), 1, "cannot find the corpus c.corpus, which m.json is made of; name")
-    assert run("render", "m.json", "-o", "b.wav", "--sources", "away").code == 0
-    assert run("render", "m.json", "-o", "b.wav", "--sources", "away/c.corpus", "--overwrite").code == 0
+    assert run("render", "m.json", "-o", "b.wav", "--look-in", "away").code == 0
+    assert run("render", "m.json", "-o", "b.wav", "--look-in", "away/c.corpus", "--overwrite").code == 0
     assert (folder / "b.wav").read_bytes() == (folder / "m.wav").read_bytes()
     # The files of it may go: their sound is in the corpus. But of the corpus they may not.
     score = read_score(folder / "m.json")
     assert run("corpus", "remove", "away/c.corpus", Path(score.sources[0].name).name).code == 0
-    refused(run("render", "m.json", "-o", "d.wav", "--sources", "away"), 1, ".* no longer in away/c.corpus|.* holds no")
+    refused(run("render", "m.json", "-o", "d.wav", "--look-in", "away"), 1, ".* no longer in away/c.corpus|.* holds no")
 
 
 def test_recordings_are_found_by_what_they_hold(made, run):
@@ -106,13 +106,13 @@ def test_recordings_are_found_by_what_they_hold(made, run):
     refused(
         run("render", "m.json", "-o", "again.wav"),
         1,
-        "cannot find bees/one.wav, song.wav, which m.json is made of; name the folder that it is in with --sources",
+        "cannot find bees/one.wav, song.wav, which m.json is made of; name the folder that it is in with --look-in",
     )
     assert files(made) == before
-    assert run("render", "m.json", "-o", "again.wav", "--sources", "elsewhere").code == 0
+    assert run("render", "m.json", "-o", "again.wav", "--look-in", "elsewhere").code == 0
     assert (made / "again.wav").read_bytes() == (made / "m.wav").read_bytes()
     refused(
-        run("render", "m.json", "-o", "b.wav", "--sources", "nowhere"), 1, "cannot look in nowhere: there is no such"
+        run("render", "m.json", "-o", "b.wav", "--look-in", "nowhere"), 1, "cannot look in nowhere: there is no such"
     )
 
 

@@ -75,6 +75,7 @@ FLOORS = {
     "edges": {
         "audio",
         "exporting",
+        "players",
         "scorefile",
         "finding",
         "stemfiles",

@@ -43,7 +43,7 @@ app = typer.Typer(
 ScoreFile = Annotated[Path, typer.Argument(metavar="SCORE.json", help="The score: a file that --score has written.")]
 Places = Annotated[
     list[Path] | None,
-    typer.Option("--sources", metavar="PLACE", help="Look for its recordings in this folder, file or corpus, too."),
+    typer.Option("--look-in", metavar="PLACE", help="Look for its recordings in this folder, file or corpus, too."),
 ]
 Changed = Annotated[
     bool, typer.Option("--changed", help="Take recordings that hold something else than when it was made.")
@@ -97,7 +97,7 @@ def render(
 
     smalti render score.json -o again.wav
 
-    smalti render edited.json -o edited.wav --sources field_recordings/ --stems stems
+    smalti render edited.json -o edited.wav --look-in field_recordings/ --stems stems
     """
     check_choice("stems-by", stems_by, STEMS_BY)
     _check_output(output, [score])

@@ -120,7 +120,7 @@ def find_recordings(
     if missing:
         raise ScoreFileError(
             f"cannot find {_listed(missing)}, which {score_file} is made of; name the folder that it is in with "
-            "--sources FOLDER"
+            "--look-in FOLDER"
         )
     if other and not changed:
         raise ScoreFileError(
@@ -176,7 +176,7 @@ def _shelf(corpus: str, where: Places, score_file: StrPath) -> Shelf:
         if place.name == name and place.is_dir():
             return open_corpus(place)
     raise ScoreFileError(
-        f"cannot find the corpus {corpus}, which {score_file} is made of; name where it is with --sources"
+        f"cannot find the corpus {corpus}, which {score_file} is made of; name where it is with --look-in"
     )
 
 

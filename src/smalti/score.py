@@ -251,6 +251,11 @@ class Score(Sequence[Grain]):
             shifts=tuple(self.shifts[i] for i in places.tolist()),
         )
 
+    def between(self, begin_s: float, end_s: float) -> "Score":
+        """The grains, whole ones, that sound at any time from `begin_s` to `end_s`, in seconds of the mosaic."""
+        begin, end = self.frames * self.hop_s, (self.frames + self.lengths) * self.hop_s
+        return self.only((begin < end_s) & (end > begin_s))
+
     def compact(self) -> "Score":
         """The same grains, and of the sources those alone that they are cut from."""
         kept, origins = np.unique(self.origins, return_inverse=True)
