@@ -262,3 +262,187 @@ def test_a_score_tells_what_it_is_of(made):
     assert (score.target.name, score.target.channels, score.target.duration_s) == ("song.wav", 1, 2.0)
     assert {source.name for source in score.sources} <= {"bees/one.wav", "bees/two.flac", "rain/rain.wav"}
     assert all(source.sr == SR and len(source.sha256) == 64 for source in score.sources)
+
+
+# Looking
+
+
+def test_show_says_how_much_is_of_what(made, run):
+    result = run("score", "show", "m.json", "--grains", "3")
+    assert (result.code, result.err) == (0, "")
+    score = read_score(made / "m.json")
+    head, _, columns, *rest = result.out.splitlines()
+    assert head == f"m.json: 2.0 s of song.wav, made of {len(score)} grains"
+    assert columns.split() == ["source", "time", "power", "grains", "longest", "from", "to"]
+    shares = {line.split()[0]: line.split()[1:4] for line in rest[: rest.index("")]}
+    assert sum(int(count) for _, _, count in shares.values()) == len(score)
+    assert abs(sum(int(time[:-1]) for time, _, _ in shares.values()) - 100) <= len(shares)
+    listed = [line.split() for line in rest[rest.index("") + 2 : rest.index("") + 5]]
+    assert {int(line[0]) for line in listed} == set(score.ids[np.argsort(-score.levels)[:3]].tolist())
+    assert result.out.endswith(f"the 3 loudest of {len(score)} grains; --grains {len(score)} lists all\n")
+
+
+def test_show_prints_all_of_it_as_json(made, run):
+    told = json.loads(run("score", "show", "m.json", "--json").out)
+    score = read_score(made / "m.json")
+    assert [grain["id"] for grain in told["grains"]] == score.ids.tolist()
+    assert sum(of["time_share"] for of in told["sources"]) == pytest.approx(1)
+
+
+def test_show_draws_a_lane_for_each_source(made, run, monkeypatch):
+    from smalti import plots
+
+    drawn = []
+    monkeypatch.setattr(plots, "figure_png", lambda figure: drawn.append(figure) or b"png")
+    assert run("score", "show", "m.json", "--picture", "roll.png").code == 0
+    (ax,) = drawn[0].axes
+    score = read_score(made / "m.json")
+    lines = [line for of in ax.collections for line in of.get_segments()]
+    assert len(lines) == len(score)
+    begins = sorted(line[0, 0] for line in lines)
+    np.testing.assert_allclose(begins, np.sort(score.frames * score.hop_s))
+    assert len(ax.get_yticklabels()) == len(score.compact().sources)
+    refused(run("score", "show", "m.json", "--picture", "roll.png"), 1, "cannot write roll.png: it already exists")
+
+
+# Editing
+
+
+def test_the_edit_of_the_help_does_what_it_says(made, run):
+    arguments = ("--mute", "rain*", "--gain", "-6", "--between", "0.5", "1.5")
+    result = run("score", "edit", "m.json", "e.json", *arguments)
+    assert result.code == 0, result.err
+    assert re.fullmatch(r"e\.json: \d+ grains, of \d+ before\n", result.out)
+    before, after = read_score(made / "m.json"), read_score(made / "e.json")
+    rain = next(i for i, source in enumerate(after.sources) if "rain" in source.name)
+    inside = (after.at * after.hop_s >= 0.5) & (after.at * after.hop_s < 1.5)
+    assert not after.gains[(after.origins == rain)[after.owners] & inside].any()
+    power = {}
+    for name, of in (("before", before), ("after", after)):
+        bees = (of.origins != rain)[of.owners]
+        within = (of.at * of.hop_s >= 0.5) & (of.at * of.hop_s < 1.5)
+        power[name] = np.array([np.square(of.gains[bees & where], dtype=float).sum() for where in (within, ~within)])
+    np.testing.assert_allclose(power["after"] / power["before"], [10**-0.6, 1], rtol=1e-5)
+    # And it is heard: rendered, what lies outside sounds as before but for what finishing makes of its surroundings.
+    assert run("render", "e.json", "-o", "e.wav").code == 0
+    then, now = (soundfile.read(made / name)[0] for name in ("m.wav", "e.wav"))
+    quieter = [
+        np.sqrt(np.mean(now[of] ** 2) / np.mean(then[of] ** 2)) for of in (slice(14000, 31000), slice(36000, None))
+    ]
+    assert quieter[0] < 0.6
+    assert 0.9 < quieter[1] < 1.1
+
+
+def test_every_edit_is_made(made, run):
+    score = read_score(made / "m.json")
+    one, middle = int(score.ids[np.argmax(score.levels)]), np.median(score.lengths) * score.hop_s + 1e-3
+    edits = [
+        ("--solo", "bees"),
+        ("--shift", "0.1", "--source", "bees"),
+        ("--transpose", "-3", "--grain", one),
+        ("--swap", "rain=bees/one.wav"),
+        ("--gain", "3", "--louder-than", "-60", "--quieter-than", "0"),
+        ("--mute", "*", "--shorter-than", middle),
+        ("--mute", "*", "--longer-than", middle),
+    ]
+    for i, edit in enumerate(edits):
+        assert run("score", "edit", "m.json", f"e{i}.json", *edit).code == 0, edit
+        assert run("render", f"e{i}.json", "-o", f"e{i}.wav").code == 0, edit
+        assert (made / f"e{i}.wav").read_bytes() != (made / "m.wav").read_bytes(), edit
+    assert {source.name for source in read_score(made / "e3.json").compact().sources} <= {
+        "bees/one.wav",
+        "bees/two.flac",
+    }
+    assert any(shift is not None for shift in read_score(made / "e2.json").shifts)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "sentence"),
+    [
+        ([], 2, "there is nothing to do; add --mute"),
+        (["--mute", "hail"], 2, "sources has 'hail', which no source of the score meets; there are "),
+        (["--mute", "*", "--between", "1", "0.5"], 2, "between goes from 1 s to 0.5 s; pass a begin before its end"),
+        (["--gain", "3", "--grain", "9999"], 2, "ids has 9999, which no grain has; the score has ids"),
+        (["--swap", "bees"], 2, "--swap is 'bees'; pass PATTERN=FILE"),
+        (["--swap", "bees=none.wav"], 1, "cannot read none.wav: there is no such file"),
+        (["--gain", "nan"], 2, ".*gain"),
+        (["--shift", "inf"], 2, ".*inf"),
+        (["--transpose", "99"], 2, ".*48"),
+    ],
+)
+def test_edits_that_are_none_are_refused(made, run, arguments, code, sentence):
+    before = files(made)
+    refused(run("score", "edit", "m.json", "e.json", *arguments), code, sentence)
+    assert files(made) == before
+
+
+def test_an_edit_of_nothing_says_so(made, run):
+    result = run("score", "edit", "m.json", "e.json", "--mute", "*", "--longer-than", "60")
+    assert result.err == "smalti: warning: nothing has changed: no grain is all that was asked\n"
+
+
+def test_a_score_is_not_edited_in_its_place(made, run):
+    refused(run("score", "edit", "m.json", "m.json", "--mute", "*", "--overwrite"), 2, "m.json is the score that is ed")
+    refused(run("score", "edit", "m.json", "song.wav", "--mute", "*"), 1, "cannot write song.wav: it already exists")
+
+
+# Blending
+
+
+def test_a_blend_goes_from_one_source_to_the_other(folder, run):
+    for name in ("bees", "rain"):
+        made = run(
+            "make", "song.wav", name, "-o", f"{name}.wav", "--score", f"{name}.json", "--set", "iterations=8", "-q"
+        )
+        assert made.code == 0
+    blend = ("score", "blend", "bees.json", "rain.json", "-o")
+    for share, file in (("0", "bees"), ("100", "rain")):
+        assert (
+            run("score", "blend", "bees.json", "rain.json", "-o", "b.json", "--share", share, "--overwrite").code == 0
+        )
+        one, other = read_score(folder / "b.json"), read_score(folder / f"{file}.json")
+        np.testing.assert_allclose(
+            one.gains * 10 ** (one.gain_db / 20), other.gains * 10 ** (other.gain_db / 20), rtol=1e-5
+        )
+    result = run(*blend, "b.json", "--share", "0:0, 2:100", "--overwrite")
+    assert re.match(r"b\.json: \d+ grains, \d+% \w+\.\w+, \d+% ", result.out)
+    both = read_score(folder / "b.json")
+    rain = np.array(["rain" in both.sources[i].name for i in both.origins])
+    middle = (both.frames + both.lengths / 2) * both.hop_s
+    assert middle[rain].mean() > 1 > middle[~rain].mean()
+    assert run("render", "b.json", "-o", "b.wav").code == 0
+    refused(run("score", "blend", "bees.json", "rain.json", "-o", "rain.json", "--overwrite"), 2, "rain.json is one of")
+    refused(
+        run("score", "blend", "bees.json", "rain.json", "-o", "c.json", "--share", "2:0, 1:1"), 2, "share is .*order"
+    )
+    refused(run("score", "blend", "bees.json", "rain.json", "-o", "c.json", "--share", "half"), 2, "share is 'half'")
+
+
+# Other tools
+
+
+@pytest.mark.parametrize("name", ["m.rpp", "m.csv", "m.txt"])
+def test_a_score_goes_into_other_tools(made, run, name):
+    result = run("score", "export", "m.json", "-o", name)
+    assert result.code == 0, result.err
+    n_grains = len(read_score(made / "m.json"))
+    assert f"{n_grains} grains" in result.out
+    if name == "m.rpp":
+        assert re.search(r", -[2-9]\d\.\d dB from the grains as they are\n", result.out)
+        text = (made / name).read_text()
+        assert text.count("<ITEM") == n_grains + 1
+        assert str(made / "bees" / "one.wav") in text or str(made / "bees" / "two.flac") in text
+    refused(run("score", "export", "m.json", "-o", name), 1, f"cannot write {name}: it already exists")
+
+
+def test_what_no_tool_reads_is_not_written(made, run):
+    refused(run("score", "export", "m.json", "-o", "m.als"), 2, r"the ending of the file is '\.als'; pass one of \.rpp")
+    refused(run("score", "export", "m.json", "-o", "m.mid"), 2, "no grain is transposed to a pitch")
+    refused(run("score", "export", "m.json", "-o", "m.json", "--overwrite"), 2, "the ending of the file is '.json'")
+    assert not (made / "m.mid").exists()
+
+
+def test_the_schema_is_printed(run):
+    from smalti.scorefile import schema
+
+    assert json.loads(run("score", "schema").out) == schema()

@@ -271,7 +271,10 @@ def edit(
         of = louder(of, gain, meant)
     if shift:
         of = moved(of, shift, meant)
-    write_atomic(output, score_json(of), overwrite=overwrite)
+    text = score_json(of)
+    if text == score_json(before):
+        terminal.warn("nothing has changed: no grain is all that was asked")
+    write_atomic(output, text, overwrite=overwrite)
     print(terminal.line(f"{output}: {_counted(len(of), 'grain')}, of {len(before)} before"))
 
 
