@@ -1,4 +1,4 @@
-"""The teaching notebook runs from top to bottom, and what it says of its results is so."""
+"""The notebooks run from top to bottom, and what they say of their results is so."""
 
 import ast
 import base64
@@ -19,7 +19,9 @@ from typer.main import get_command
 import smalti.examples
 from smalti.cli import app
 
-NOTEBOOK = Path(__file__).parents[1] / "examples" / "nmf_audio_mosaicing.ipynb"
+EXAMPLES = Path(__file__).parents[1] / "examples"
+NOTEBOOK, SCORES = EXAMPLES / "nmf_audio_mosaicing.ipynb", EXAMPLES / "editing_a_score.ipynb"
+EVERY_NOTEBOOK = pytest.mark.parametrize("path", [NOTEBOOK, SCORES], ids=["teaching", "scores"])
 
 # A folder at the root, a home, a drive; not the slash of a division or of a web address.
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/)\]-])(?:/[A-Za-z][\w.-]*/|~/)|\b[A-Za-z]:\\")
@@ -126,9 +128,30 @@ def test_runs_without_network_or_files_and_shows_what_it_promises(notebook, tmp_
     assert refined < 0.5 * recorded
 
 
-def test_committed_file_holds_no_trace_of_a_run(notebook):
+def test_a_score_is_edited_and_heard(tmp_path, monkeypatch):
+    notebook = nbformat.read(SCORES, as_version=4)
+    assert execute(notebook, tmp_path, monkeypatch) == []
+    cells = code_cells(notebook)
+    said = {cell.id: "".join(of.text for of in cell.outputs if of.output_type == "stream") for cell in cells}
+    for cell in cells:
+        assert all(output.output_type != "error" and output.get("name") != "stderr" for output in cell.outputs), cell.id
+    assert said["render"] == "the same samples: True\n"
+    assert float(said["stems"].partition(":")[2]) < 1e-6
+    # What is left is turned down by 9 dB, about, and the rest is as it was, about.
+    before, within, after = (float(change) for change in re.findall(r"([+-]\d+\.\d) dB", said["edit-level"]))
+    assert within < -6
+    assert max(abs(before), abs(after)) < 1
+    assert sum(len(re.findall("<audio", html)) for html in shown(cells, "text/html")) == 10
+    pictures = [image.imread(io.BytesIO(base64.b64decode(png))) for png in shown(cells, "image/png")]
+    assert len(pictures) == 3
+    assert min(pixels[..., :3].std() for pixels in pictures) > 0.05
+
+
+@EVERY_NOTEBOOK
+def test_committed_file_holds_no_trace_of_a_run(path):
+    notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
-    assert NOTEBOOK.read_text(encoding="utf-8") == nbformat.writes(notebook) + "\n"
+    assert path.read_text(encoding="utf-8") == nbformat.writes(notebook) + "\n"
     assert notebook.metadata == {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
         "language_info": {"name": "python"},
@@ -142,7 +165,9 @@ def test_committed_file_holds_no_trace_of_a_run(notebook):
         assert cell.execution_count is None, cell.id
 
 
-def test_no_cell_names_an_absolute_path(notebook):
+@EVERY_NOTEBOOK
+def test_no_cell_names_an_absolute_path(path):
+    notebook = nbformat.read(path, as_version=4)
     for example in ("open('/home/me/x.wav')", "~/x.wav", "/tmp/x", r"C:\x", "see /usr/share/x"):
         assert ABSOLUTE_PATH.search(example), example
     for example in ("a / b / c", "H/norms/2", "f(x)/n/m", "https://a.org/data/x", "examples/x/y.wav", "$V / WH$"):
@@ -170,10 +195,13 @@ def test_the_alternative_recordings_load_once_uncommented(notebook, tmp_path, mo
     assert len(names["target"]) == 7 * 22050
 
 
-def test_the_command_lines_it_teaches_are_understood(notebook):
-    text = "\n".join(cell.source for cell in notebook.cells)
+@EVERY_NOTEBOOK
+def test_the_command_lines_it_teaches_are_understood(path):
+    text = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
     lines = re.findall(r"^smalti (\w+) (.+)", text, flags=re.MULTILINE)
     assert len(lines) >= 3
     for name, arguments in lines:
-        command = get_command(app).commands[name]
-        command.make_context(name, arguments.split())
+        command, words = get_command(app).commands[name], arguments.split()
+        if name == "score":
+            command = command.commands[words.pop(0)]
+        command.make_context(name, words)
