@@ -115,6 +115,17 @@ def test_a_grain_says_where_it_is_from_and_what_sounds_with_it():
     assert (two.source.name, two.source_start) == ("b.wav", 0)
 
 
+@given(mosaics())
+def test_partners_are_all_that_sound_at_any_moment_of_a_grain(case):
+    dictionary, H = case
+    score = score_of(scipy.sparse.csc_array(H), dictionary)
+    moments = [set(range(frame, frame + length)) for frame, length in zip(score.frames, score.lengths, strict=True)]
+    for i in range(len(score)):
+        expected = [j for j in range(len(score)) if j != i and moments[i] & moments[j]]
+        assert score.partners(i).tolist() == expected
+        assert score.n_partners[i] == len(expected)
+
+
 def test_the_level_of_a_grain_is_that_of_its_sound():
     # A sine of RMS level -9.03 dB, at a gain of 2: 6.02 dB more.
     t = np.arange(2000) / SR

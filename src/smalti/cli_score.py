@@ -271,10 +271,10 @@ def edit(
         of = louder(of, gain, meant)
     if shift:
         of = moved(of, shift, meant)
-    text = score_json(of)
-    if text == score_json(before):
+    data = score_json(of)
+    if data == score_json(before):
         terminal.warn("nothing has changed: no grain is all that was asked")
-    write_atomic(output, text, overwrite=overwrite)
+    write_atomic(output, data, overwrite=overwrite)
     print(terminal.line(f"{output}: {_counted(len(of), 'grain')}, of {len(before)} before"))
 
 

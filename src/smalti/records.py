@@ -34,9 +34,9 @@ def records(score: Score) -> list[dict[str, Any]]:
             "gain_db": 0.0,
             "semitones": grain.semitones,
             "channel": grain.channel,
-            "at_once": 1 + len(grain.partners),
+            "at_once": 1 + others,
         }
-        for grain in score
+        for grain, others in zip(score, score.n_partners.tolist(), strict=True)
     ]
 
 

@@ -235,11 +235,28 @@ class Score(Sequence[Grain]):
     def __iter__(self) -> Iterator[Grain]:
         return (self[i] for i in range(len(self)))
 
+    @cached_property
+    def n_partners(self) -> Ints:
+        """(G,) how many other grains sound together with each at any time."""
+        ends = self.frames + self.lengths
+        begun = np.searchsorted(np.sort(self.frames), ends, side="left")
+        over = np.searchsorted(np.sort(ends), self.frames, side="right")
+        counts: Ints = begun - over - 1
+        return counts
+
     def partners(self, i: int) -> Ints:
-        """The places of the grains that sound together with grain `i` at any time."""
-        together = (self.frames < self.frames[i] + self.lengths[i]) & (self.frames + self.lengths > self.frames[i])
-        together[i] = False
-        return np.flatnonzero(together)
+        """The places of the grains that sound together with grain `i` at any time, ascending."""
+        order, begins, longest = self._by_time
+        first, end = self.frames[i], self.frames[i] + self.lengths[i]
+        near = order[slice(*np.searchsorted(begins, [first - longest + 1, end]))]
+        together: Ints = np.sort(near[(self.frames[near] + self.lengths[near] > first) & (near != i)])
+        return together
+
+    @cached_property
+    def _by_time(self) -> tuple[Ints, Ints, int]:
+        """The places of the grains by time, the frames they begin in, and how long the longest is."""
+        order = np.argsort(self.frames, kind="stable")
+        return order, self.frames[order], int(self.lengths.max(initial=0))
 
     def only(self, grains: NDArray[Any]) -> "Score":
         """The score of some of its grains, by their places or (G,) bools."""

@@ -216,8 +216,8 @@ def _grains(score: Score) -> Any:
         }
         if score.n_parts > 1:
             grain["channel"] = int(score.parts[i])
-        if len(partners := score.partners(i)) <= _MOST_PARTNERS:
-            grain["together_with"] = score.ids[partners].tolist()
+        if score.n_partners[i] <= _MOST_PARTNERS:
+            grain["together_with"] = score.ids[score.partners(i)].tolist()
         grain["gains"] = gains[first : first + length]
         if shift is not None:
             grain["semitones"] = round(shift.semitones, 3)
