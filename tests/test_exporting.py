@@ -13,15 +13,18 @@ import rpp
 import scipy.sparse
 from hypothesis import given
 from hypothesis import settings as given_settings
+from hypothesis import strategies as st
 
 import smalti
 from smalti import build_dictionary
 from smalti.demo import demo_source, demo_target
+from smalti.editing import Selection, louder, moved
 from smalti.exporting import EXPORTS, csv_text, exported, label_text, midi_bytes, rpp_text
 from smalti.items import added_items, items_of, reduction
 from smalti.records import records, score_from_records
 from smalti.rendering import added_up, recordings_of
 from smalti.score import Source, Target
+from smalti.transposing import FINENESS
 from test_score import GRID, LENGTH, SR, mosaics, score_of
 
 RATE = 22050
@@ -38,6 +41,28 @@ def made():
 
 def chunks(project, name):
     return [child for child in project if isinstance(child, rpp.Element) and child.tag == name]
+
+
+def parsed(text):
+    """A project as lists of words, by REAPER's rule alone: a word is quoted by the mark that it begins with."""
+    open_ = [rpp.Element("", ())]
+    for line in text.split("\n"):
+        words, rest = [], line.strip(" ")
+        while rest:
+            mark = rest[0] if rest[0] in "\"'`" else " "
+            word, _, rest = rest.removeprefix(mark).partition(mark)
+            words.append(word)
+            rest = rest.lstrip(" ")
+        if words == [">"]:
+            open_.pop()
+        elif words and words[0].startswith("<"):
+            chunk = rpp.Element(words[0][1:], tuple(words[1:]))
+            open_[-1].append(chunk)
+            open_.append(chunk)
+        elif words:
+            open_[-1].append(words)
+    (project,) = open_[0]
+    return project
 
 
 def value(chunk, name):
@@ -113,6 +138,7 @@ def test_a_reaper_project_is_read_as_what_was_written(made, tmp_path):
     items = items_of(named)
     project = rpp.loads(rpp_text(items, named))
     assert project.tag == "REAPER_PROJECT"
+    assert repr(parsed(rpp_text(items, named))) == repr(project)
     assert float(value(project, "MASTER_VOLUME")[0]) == pytest.approx(10 ** (-6 / 20))
     assert value(project, "SAMPLERATE")[0] == str(RATE)
     target, track = chunks(project, "TRACK")
@@ -146,10 +172,59 @@ def test_what_is_transposed_has_a_pitch_or_the_speed_of_a_tape(made):
         assert float(pitch) == pytest.approx(item.semitones)
     assert any(item.semitones for item in items)
     tape = replace(score, settings=replace(score.settings, tape=True))
+    items = items_of(tape)
     chunk = chunks(chunks(rpp.loads(rpp_text(items, tape)), "TRACK")[1], "ITEM")[0]
     rate, keeps, pitch = value(chunk, "PLAYRATE")[:3]
     assert (keeps, pitch) == ("0", "0")
     assert 12 * np.log2(float(rate)) == pytest.approx(items[0].semitones)
+    # Points of a take's envelope are timed in its source, which goes by at that rate.
+    (envelope,) = chunks(chunk, "VOLENV")
+    at = [float(of[1]) for of in envelope if of[0] == "PT"]
+    np.testing.assert_allclose(at, items[0].times / RATE * float(rate), atol=1e-9)
+
+
+@pytest.mark.parametrize("shifts", ["follow", (-5.0, 5.0)])
+def test_a_tape_is_in_the_middle_of_its_grain_where_it_was(made, shifts):
+    target, source = demo_target(RATE)[: 2 * RATE], made[2]
+    score = smalti.mosaic(target, source, RATE, preset="melodic", transpose=shifts, tape=True, iterations=8).score
+    items = items_of(score)
+    assert len({item.rate for item in items}) > 1
+    step = max(1, score.params.hop // FINENESS)
+    for item in items:
+        i = score.ids.tolist().index(item.grain)
+        shift = score.shifts[i]
+        # Every sample that the tape reads, by the sum of its speeds.
+        n = (2 * shift.before + shift.length) * score.params.hop
+        speeds = np.exp(np.interp(np.arange(n) / step, np.arange(len(shift.ratios)), np.log(shift.ratios)))
+        read = shift.begin + np.cumsum(speeds) - speeds
+        middle = (2 * shift.before + shift.length - 1) * score.params.hop // 2
+        at = middle - shift.before * score.params.hop + int(score.frames[i]) * score.params.hop
+        assert item.offset + item.rate * (at - item.start) == pytest.approx(read[middle], abs=4)
+
+
+def test_items_that_overlap_all_sound(made):
+    project = rpp.loads(rpp_text(items_of(made[0]), made[0]))
+    assert value(project, "ITEMMIX") == ["1"]
+    assert value(project, "PANLAW") == ["1"]
+
+
+NAMES = st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Zl", "Zp"]), min_size=1).filter(
+    lambda name: not set("\"'`") <= set(name)
+)
+
+
+@given(NAMES)
+def test_any_name_is_quoted_so_that_reaper_reads_it(name):
+    score = replace(score_of_one(), sources=(Source("/" + name),))
+    (source,) = chunks(chunks(chunks(parsed(rpp_text(items_of(score), score)), "TRACK")[1], "ITEM")[0], "SOURCE")
+    assert value(source, "FILE") == [str(Path("/" + name))]
+
+
+def test_a_path_that_is_no_text_is_the_bytes_it_is_on_the_disk():
+    score = replace(score_of_one(), sources=(Source("/caf\udce9.wav"),))
+    assert b'FILE "/caf\xe9.wav"' in exported(score, ".rpp")
+    stray = replace(score, sources=(Source("/stray\ud800.wav"),))
+    assert b'FILE "/stray .wav"' in exported(stray, ".rpp")
 
 
 def test_channels_driven_apart_have_tracks_of_their_own():
@@ -233,6 +308,27 @@ def test_transposed_grains_are_notes(made):
     assert mido.MidiFile(file=io.BytesIO(data)).length == pytest.approx(max(note[2] for note in notes) / 1000)
 
 
+def test_a_track_of_pitches_makes_notes_of_grains_as_recorded(made):
+    score = made[0]
+    f0 = np.zeros(score.n_frames)
+    f0[score.frames[1] : score.frames[1] + score.lengths[1]] = 220.0
+    _, notes = notes_of(midi_bytes(score.only(np.array([1])), f0))
+    assert [note[3] for note in notes] == [57]
+    with pytest.raises(ValueError, match=r"f0 has shape \(3,\); pass a pitch for each of the"):
+        midi_bytes(score, [220.0] * 3)
+
+
+def test_each_source_has_a_channel_of_its_own_and_none_the_drums(made):
+    score = made[1]
+    n = 17
+    many = replace(
+        score.only(np.zeros(n, int)), sources=tuple(Source(f"{i}.wav") for i in range(n)), origins=np.arange(n)
+    )
+    file = mido.MidiFile(file=io.BytesIO(midi_bytes(many)))
+    channels = [{message.channel for message in track if message.type == "note_on"} for track in file.tracks[1:]]
+    assert channels == [{i} for i in (*range(9), *range(10, 16), 0, 1)]
+
+
 def test_without_a_pitch_there_are_no_notes(made):
     with pytest.raises(ValueError, match=r"no grain is transposed to a pitch, .* --preset melodic"):
         midi_bytes(made[0])
@@ -243,6 +339,12 @@ def test_a_score_of_nothing_is_a_file_of_nothing(made, ending):
     nothing = made[0][:0]
     assert exported(nothing, ending, items_of(nothing)) is not None
     assert reduction(items_of(nothing), nothing, recordings_of(nothing, made[2])).error_db is None
+
+
+def test_a_project_has_all_items_unless_some_are_given(made):
+    score = made[0]
+    assert exported(score, ".rpp") == exported(score, ".rpp", items_of(score))
+    assert exported(score, ".rpp", []).count(b"<ITEM") == 1
 
 
 def test_every_ending_is_known(made):
@@ -275,6 +377,26 @@ def test_records_that_were_edited_edit_the_score(made):
     before = score.only(score.ids == told[2]["id"])[0]
     shift = (moved.start - moved.source_start) - (before.start - before.source_start)
     assert shift == round(0.1 * RATE)
+
+
+def test_as_many_records_as_there_are_may_each_go_their_own_way(made, rng):
+    score = made[0]
+    told = [
+        record | {"start_s": record["start_s"] + float(later), "gain_db": float(gain)}
+        for record, later, gain in zip(
+            records(score), rng.uniform(0, 0.05, len(score)), rng.uniform(-6, 0, len(score)), strict=True
+        )
+    ]
+    out = score_from_records(told, score)
+    one_by_one = score
+    for record, before in zip(told, records(score), strict=True):
+        mine = Selection(ids=(record["id"],))
+        one_by_one = louder(one_by_one, record["gain_db"], mine)
+        one_by_one = moved(one_by_one, record["start_s"] - before["start_s"], mine)
+    for name in ("ids", "frames", "lengths", "centres"):
+        np.testing.assert_array_equal(getattr(out, name), getattr(one_by_one, name))
+    np.testing.assert_allclose(out.gains, one_by_one.gains, rtol=1e-6)
+    assert out.gains.dtype == score.gains.dtype
 
 
 @pytest.mark.parametrize(

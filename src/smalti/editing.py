@@ -19,6 +19,8 @@ Bools = NDArray[np.bool_]
 
 # Semitones of four octaves.
 MOST_SEMITONES = 12 * math.log2(MOST_RATIO)
+# By no more is a grain moved, in seconds.
+LONGEST_S = 24 * 3600.0
 # Sources that an error names.
 _NAMED = 8
 
@@ -168,18 +170,18 @@ def louder(score: Score, gain_db: float, selection: Selection = ALL) -> Score:
     gain = 10 ** (check_real("gain_db", gain_db, least=-200, most=60) / 20)
     gains = score.gains.copy()
     gains[selected(score, selection)] *= gain
-    return _at_gains(score, gains)
+    return at_gains(score, gains)
 
 
 def _without(score: Score, silent: Bools) -> Score:
-    left = _at_gains(score, np.where(silent, 0, score.gains))
+    left = at_gains(score, np.where(silent, 0, score.gains))
     sounding = left.gains > 0
     # What is not touched is not trimmed either.
     whole = (is_shifted(score) & _any(score, sounding)) | ~_any(score, silent)
     return cut(left, sounding | whole[score.owners]).sorted()
 
 
-def _at_gains(score: Score, gains: Floats) -> Score:
+def at_gains(score: Score, gains: Floats) -> Score:
     """The score with other gains (E,), and levels that follow them."""
     before, after = (mean_squares(of, score.lengths) for of in (score.gains, gains))
     return replace(score, gains=gains, levels=score.levels + rise_db(before, after))
@@ -236,11 +238,15 @@ def moved(score: Score, seconds: float, selection: Selection = ALL) -> Score:
     Their sound moves by whole samples. The envelopes of their gains, which have a value each hop, move by whole hops.
     The partials of what is shifted have other phases afterwards, unless it moves by whole hops.
     """
-    limit_s = 24 * 3600.0
-    n_samples = round(check_real("seconds", seconds, least=-limit_s, most=limit_s) * score.sr)
-    hop, grains = score.params.hop, chosen(score, selection)
-    n_hops = (2 * n_samples + hop) // (2 * hop)
-    later, rest = n_hops * grains, (n_samples - n_hops * hop) * grains
+    n_samples = round(check_real("seconds", seconds, least=-LONGEST_S, most=LONGEST_S) * score.sr)
+    return moved_by(score, n_samples * chosen(score, selection))
+
+
+def moved_by(score: Score, n_samples: Ints) -> Score:
+    """As `moved`, each grain by its own number of samples (G,)."""
+    hop = score.params.hop
+    later = (2 * n_samples + hop) // (2 * hop)
+    rest = n_samples - later * hop
     at = score.at + later[score.owners]
     inside = (at >= 0) & (at < score.n_frames)
     # Frames and centres of what is left of a grain are further on if its beginning is cut off.
@@ -296,7 +302,7 @@ def _shift_times(shift: Shift, ratio: float, score: Score) -> Shift:
     if score.settings.tape:
         # The middle of the grain is heard when it was.
         middle = (2 * shift.before + shift.length - 1) * score.params.hop // 2
-        begin += round((1 - ratio) * _read(shift, middle, score))
+        begin += round((1 - ratio) * tape_read(shift, middle, score))
     return replace(shift, begin=begin, ratios=shift.ratios * ratio)
 
 
@@ -327,7 +333,7 @@ def _shifts_later(score: Score, rest: Ints) -> tuple[Shift | None, ...]:
     return tuple(out)
 
 
-def _read(shift: Shift, n_samples: int, score: Score) -> int:
+def tape_read(shift: Shift, n_samples: int, score: Score) -> int:
     """Samples of its recording that a tape has read after so many of the sound."""
     at = np.arange(n_samples + 1) / _step(score)
     speeds = np.exp(np.interp(at, np.arange(len(shift.ratios)), np.log(shift.ratios)))

@@ -2,20 +2,22 @@
 
 import csv
 import io
+import itertools
 import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from smalti._checks import check_choice
+from smalti._checks import Floats, check_choice
 from smalti.errors import MissingExtraError
-from smalti.items import Item
+from smalti.items import Item, items_of
 from smalti.records import COLUMNS, records
 from smalti.score import Score
-from smalti.transposing import Shift
 
 # By the ending of a file, what is put into it.
 EXPORTS: Mapping[str, str] = MappingProxyType(
@@ -28,12 +30,14 @@ EXPORTS: Mapping[str, str] = MappingProxyType(
 )
 
 # What REAPER calls files of an ending; it finds out the rest by itself.
-_KINDS = {".flac": "FLAC", ".mp3": "MP3", ".ogg": "VORBIS", ".oga": "VORBIS", ".opus": "VORBIS"}
+_KINDS = {".flac": "FLAC", ".mp3": "MP3", ".ogg": "VORBIS", ".oga": "VORBIS", ".opus": "OPUS"}
 # Modes of a take's channels.
 _AS_IT_IS, _MIXED, _LEFT, _RIGHT = 0, 2, 3, 4
 
 # Ticks of a quarter, which at so many microseconds each lasts a second: a tick is a millisecond.
 _TICKS, _QUARTER_US = 1000, 1_000_000
+# All of the 16 but the tenth, where notes are drums.
+_CHANNELS = (*range(9), *range(10, 16))
 # Grains so far under the loudest are as soft as a note can be.
 _SOFTEST_DB = 48.0
 
@@ -64,7 +68,13 @@ def label_text(score: Score) -> str:
 
 def _plain(name: str) -> str:
     """A name without what would end a line or a field of it."""
-    return "".join(" " if not letter.isprintable() else letter for letter in name)
+    # All else stays, wide blanks, joiners and bytes that are no text too: it may be the path of a file.
+    return "".join(" " if _ends(letter) else letter for letter in name)
+
+
+def _ends(letter: str) -> bool:
+    stray = unicodedata.category(letter) == "Cs" and not "\udc80" <= letter <= "\udcff"
+    return stray or unicodedata.category(letter) in ("Cc", "Zl", "Zp")
 
 
 # --- REAPER
@@ -80,7 +90,12 @@ def rpp_text(items: Sequence[Item], score: Score) -> str:
     """
     sr, lasts_s = score.sr, score.length / score.sr
     lines = [
-        "<REAPER_PROJECT 0.1 smalti 0",
+        # The version of REAPER whose form this is.
+        '<REAPER_PROJECT 0.1 "6.0/smalti" 0',
+        # At the middle everything is as loud as it is.
+        "  PANLAW 1",
+        # Where items overlap, all of them sound; else one that lies within another would take its place.
+        "  ITEMMIX 1",
         "  TEMPO 120 4 4",
         f"  SAMPLERATE {sr} 1 0",
         f"  MASTER_VOLUME {_number(10 ** (score.gain_db / 20))} 0 -1 -1 1",
@@ -119,10 +134,9 @@ def _source_item(path: str, *, start_s: float, length_s: float, offset_s: float)
 
 
 def _item(item: Item, score: Score) -> list[str]:
-    source, sr, settings = score.sources[item.origin], score.sr, score.settings
-    tape = settings.tape and item.semitones != 0
-    rate = 2 ** (item.semitones / 12) if tape else 1.0
-    pitch = 0.0 if tape else item.semitones
+    source, sr = score.sources[item.origin], score.sr
+    keeps_time = item.rate == 1
+    pitch = item.semitones if keeps_time else 0
     return [
         "    <ITEM",
         f"      POSITION {_number(item.start / sr)}",
@@ -134,15 +148,15 @@ def _item(item: Item, score: Score) -> list[str]:
         f"      NAME {_quoted(f'{item.grain} {Path(source.name).name}')}",
         f"      VOLPAN 1 0 {_number(item.gain)} -1",
         f"      SOFFS {_number((source.begin + item.offset) / sr)}",
-        f"      PLAYRATE {_number(rate)} {int(not tape)} {_number(pitch)} -1 0 0.0025",
+        f"      PLAYRATE {_number(item.rate)} {int(keeps_time)} {_number(pitch)} -1 0 0.0025",
         f"      CHANMODE {_channel_mode(item, score)}",
         *_file(source.name),
         "      <VOLENV",
         "        ACT 1 -1",
         "        VIS 0 1 1",
-        # Shape 0 of a point is a straight line to the next.
+        # Shape 0 of a point is a straight line to the next. Times are those of the source: they run at its rate.
         *(
-            f"        PT {_number(at / sr)} {_number(gain)} 0"
+            f"        PT {_number(at * item.rate / sr)} {_number(gain)} 0"
             for at, gain in zip(item.times.tolist(), item.gains.tolist(), strict=True)
         ),
         "      >",
@@ -179,18 +193,26 @@ def _quoted(text: str) -> str:
 # --- MIDI
 
 
-def midi_bytes(score: Score) -> bytes:
-    """A MIDI file of the grains that are transposed: a track for each source, a note for each grain.
+def midi_bytes(score: Score, f0: ArrayLike | None = None) -> bytes:
+    """A MIDI file of the grains that are transposed: a track and a channel for each source, a note for each grain.
 
     Its pitch is the nearest to what the grain sounds at, its velocity follows its level, and a beat is a second. What
-    is not transposed has no pitch that is known, and is left out.
+    is not transposed has no pitch that is known, and is left out unless `f0` tells it.
+
+    Parameters
+    ----------
+    f0 : (N,) Hz, the pitch of the mosaic or its target in each of its frames, 0 for none; see
+        `smalti.pitch.track_pitch`.
 
     Raises
     ------
-    ValueError : if no grain is transposed to a pitch.
+    ValueError : if no grain has a pitch, or `f0` has another number of frames.
     MissingExtraError : if ``smalti[midi]`` is not installed.
     """
-    notes = [(i, note) for i, shift in enumerate(score.shifts) if (note := _note(shift)) is not None]
+    heard = np.zeros(score.n_frames) if f0 is None else np.asarray(f0, dtype=np.float64)
+    if heard.shape != (score.n_frames,):
+        raise ValueError(f"f0 has shape {heard.shape}; pass a pitch for each of the {score.n_frames} frames")
+    notes = [(i, note) for i in range(len(score)) if (note := _note(score, i, heard)) is not None]
     if not notes:
         raise ValueError("no grain is transposed to a pitch, and so there is no note; make it with --preset melodic")
     try:
@@ -200,7 +222,8 @@ def midi_bytes(score: Score) -> bytes:
     loudest = max(float(score.levels[i]) for i, _ in notes)
     file = mido.MidiFile(ticks_per_beat=_TICKS)
     file.add_track().append(mido.MetaMessage("set_tempo", tempo=_QUARTER_US))
-    for name in dict.fromkeys(score.sources[score.origins[i]].name for i, _ in notes):
+    names = dict.fromkeys(score.sources[score.origins[i]].name for i, _ in notes)
+    for name, channel in zip(names, itertools.cycle(_CHANNELS)):
         track = file.add_track()
         track.append(mido.MetaMessage("track_name", name=_latin(Path(name).name)))
         events: list[tuple[int, int, int, int]] = []
@@ -214,7 +237,8 @@ def midi_bytes(score: Score) -> bytes:
         now = 0
         # Of one moment, notes end before others begin.
         for at, on, note, velocity in sorted(events):
-            track.append(mido.Message("note_on" if on else "note_off", note=note, velocity=velocity, time=at - now))
+            kind = "note_on" if on else "note_off"
+            track.append(mido.Message(kind, channel=channel, note=note, velocity=velocity, time=at - now))
             now = at
     out = io.BytesIO()
     file.save(file=out)
@@ -226,11 +250,11 @@ def _latin(name: str) -> str:
     return _plain(name).encode("latin-1", "replace").decode("latin-1")
 
 
-def _note(shift: Shift | None) -> int | None:
-    """The MIDI number of what a grain sounds at; None if that is not known, or none."""
-    if shift is None:
-        return None
-    heard = (shift.hz * shift.ratios)[shift.sounding]
+def _note(score: Score, i: int, f0: Floats) -> int | None:
+    """The MIDI number of what a grain sounds at; None if that is not known, or none. `f0` as for `midi_bytes`."""
+    heard: Floats = f0[score.frames[i] : score.frames[i] + score.lengths[i]]
+    if (shift := score.shifts[i]) is not None:
+        heard = (shift.hz * shift.ratios)[shift.sounding]
     heard = heard[heard > 0]
     if not len(heard):
         return None
@@ -238,10 +262,20 @@ def _note(shift: Shift | None) -> int | None:
     return number if 0 <= number <= 127 else None
 
 
-def exported(score: Score, ending: str, items: Sequence[Item] = ()) -> bytes:
-    """The file of a score for another tool, by its ending; `items` are those of a REAPER project."""
+def exported(score: Score, ending: str, items: Sequence[Item] | None = None) -> bytes:
+    """The file of a score for another tool, by its ending.
+
+    Parameters
+    ----------
+    ending : one of `EXPORTS`. items : of a REAPER project; if left out, those of `smalti.items.items_of`.
+
+    Raises
+    ------
+    ValueError : for another ending; and as `midi_bytes`.
+    """
     written: dict[str, Any] = {
-        ".rpp": lambda: rpp_text(items, score).encode("utf-8", "backslashreplace"),
+        # A path that is no text is the bytes that it is on the disk.
+        ".rpp": lambda: rpp_text(items_of(score) if items is None else items, score).encode("utf-8", "surrogateescape"),
         ".csv": lambda: csv_text(score).encode("utf-8", "backslashreplace"),
         ".txt": lambda: label_text(score).encode("utf-8", "backslashreplace"),
         ".mid": lambda: midi_bytes(score),

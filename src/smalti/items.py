@@ -4,6 +4,7 @@ Grains have envelopes that windows make; an item has breakpoints. `items_of` dra
 `reduction` says what that changes: the items are rendered as a tool would play them, and compared.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from smalti._checks import Floats, check_count
 from smalti.channels import mixed_down, rows, together
 from smalti.dictionary import heard_in
-from smalti.editing import is_shifted
+from smalti.editing import is_shifted, tape_read
 from smalti.rendering import added_up
 from smalti.score import Score
 from smalti.settings import on_times
@@ -38,6 +39,7 @@ class Item:
     fade_in, fade_out : samples, each a straight line from or to silence.
     times, gains : (P,) samples from its start, and shares of `gain` from 0 to 1, straight lines between them.
     semitones : by how much it is transposed.
+    rate : samples of the source that it goes on by in one of its own: 1, but for what a tape is transposed by.
     """
 
     grain: int
@@ -52,6 +54,7 @@ class Item:
     times: NDArray[np.intp]
     gains: Floats
     semitones: float
+    rate: float
 
     @property
     def envelope(self) -> Floats:
@@ -87,16 +90,17 @@ def items_of(score: Score, *, most: int = MOST_ITEMS) -> list[Item]:
 def _item(score: Score, i: int) -> Item | None:
     hop, reach = score.params.hop, score.params.n_fft // 2
     first = int(score.offsets[i])
-    start, offset = int(score.frames[i]) * hop - reach, int(score.centres[i]) - reach
+    start = int(score.frames[i]) * hop - reach
+    offset, rate = _reading(score, i)
     times, gains = _envelope(score.gains[first : first + int(score.lengths[i])], score.params)
     level_db = on_times(score.settings.level_db, (start + times) / score.sr)
     times, gains = _lines(times, gains * 10 ** (level_db / 20))
     # Nothing lies before the mosaic begins, or the source.
-    early = max(0, -start, -offset)
+    early = max(0, -start, math.ceil(-offset / rate))
     end = min(int(times[-1]), score.length - start)
     source = score.sources[score.origins[i]]
     if source.duration_s and not source.begin:
-        end = min(end, round(source.duration_s * score.sr) - offset)
+        end = min(end, int((round(source.duration_s * score.sr) - offset) / rate))
     if end <= early or not gains.max(initial=0) > 0:
         return None
     inside = np.unique(np.concatenate([[early], times[(times > early) & (times < end)], [end]]))
@@ -115,14 +119,25 @@ def _item(score: Score, i: int) -> Item | None:
         part=int(score.parts[i]),
         start=start + early,
         length=end - early,
-        offset=offset + early,
+        offset=round(offset + early * rate),
         gain=peak,
         fade_in=fade_in,
         fade_out=fade_out,
         times=times,
         gains=gains / peak,
         semitones=0.0 if shift is None else shift.semitones,
+        rate=rate,
     )
+
+
+def _reading(score: Score, i: int) -> tuple[float, float]:
+    """The sample of its source that a grain begins with, half a window before its first frame; and its `Item.rate`."""
+    shift, hop, reach = score.shifts[i], score.params.hop, score.params.n_fft // 2
+    if shift is None or not score.settings.tape:
+        return float(score.centres[i] - reach), 1.0
+    # Other tools play it at one speed, the mean of all: in the middle of the grain they are where the tape was.
+    rate, middle = 2 ** (shift.semitones / 12), (2 * shift.before + shift.length - 1) * hop // 2
+    return shift.begin + tape_read(shift, middle, score) - rate * (middle - shift.before * hop + reach), rate
 
 
 def _envelope(gains: Floats, params: StftParams) -> tuple[NDArray[np.intp], Floats]:

@@ -1,13 +1,12 @@
 """A score as plain records, a dictionary a grain, for tables: ``pandas.DataFrame(records(score))``."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from smalti._checks import check_real
-from smalti.editing import Selection, louder, moved
+from smalti.editing import LONGEST_S, at_gains, moved_by
 from smalti.score import Score
 
 COLUMNS = (
@@ -63,13 +62,11 @@ def score_from_records(told: Sequence[Mapping[str, Any]], score: Score) -> Score
             raise ValueError(f"a record has id {number}, which no grain of the score has, or an earlier record had")
         kept.append(places.pop(number))
         gains.append(check_real(f"gain_db of grain {number}", float(record["gain_db"]), least=-200, most=60))
-        starts.append(check_real(f"start_s of grain {number}", float(record["start_s"]), least=-math.inf))
+        start_s = float(record["start_s"])
+        starts.append(check_real(f"start_s of grain {number}", start_s, least=-LONGEST_S, most=LONGEST_S))
     out = score.only(np.array(kept, np.intp))
-    own = out.frames * out.hop_s
-    for number, gain_db, start_s, was_s in zip(out.ids.tolist(), gains, starts, own.tolist(), strict=True):
-        # Written as text and read again, a time is not exactly what it was.
-        if abs(start_s - was_s) * score.sr >= 0.5:
-            out = moved(out, start_s - was_s, Selection(ids=(number,)))
-        if gain_db and number in out.ids:
-            out = louder(out, gain_db, Selection(ids=(number,)))
-    return out
+    factors = 10 ** (np.array(gains) / 20)
+    out = at_gains(out, (out.gains * factors[out.owners]).astype(out.gains.dtype))
+    # To the sample: written as text and read again, a time is not exactly what it was.
+    later = np.round((np.array(starts) - out.frames * out.hop_s) * out.sr).astype(np.intp)
+    return moved_by(out, later) if later.any() else out
