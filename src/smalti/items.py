@@ -18,11 +18,10 @@ from smalti.editing import is_shifted, tape_read
 from smalti.rendering import added_up
 from smalti.score import Score
 from smalti.settings import on_times
-from smalti.stft import StftParams
 
 # Items that a tool can still be worked with.
 MOST_ITEMS = 2000
-# An envelope is sampled so often a hop, and no straight line lies further from it than this share of its peak.
+# An envelope is sampled so often a hop. No straight line lies further from it than this share of its highest around.
 PER_HOP, NEAR = 4, 0.01
 
 
@@ -73,7 +72,7 @@ def items_of(score: Score, *, most: int = MOST_ITEMS) -> list[Item]:
     """The grains of a score as items, by time.
 
     Where there are more grains than `most`, those of the least energy (their level over their duration) are left out.
-    Every envelope is drawn by straight lines that lie within a hundredth of its peak.
+    Every envelope is drawn by straight lines that lie within a hundredth of its highest around.
 
     Parameters
     ----------
@@ -88,23 +87,23 @@ def items_of(score: Score, *, most: int = MOST_ITEMS) -> list[Item]:
 
 
 def _item(score: Score, i: int) -> Item | None:
-    hop, reach = score.params.hop, score.params.n_fft // 2
-    first = int(score.offsets[i])
-    start = int(score.frames[i]) * hop - reach
+    hop, n_fft, sr = score.params.hop, score.params.n_fft, score.sr
+    start = int(score.frames[i]) * hop - n_fft // 2
     offset, rate = _reading(score, i)
-    times, gains = _envelope(score.gains[first : first + int(score.lengths[i])], score.params)
-    level_db = on_times(score.settings.level_db, (start + times) / score.sr)
-    times, gains = _lines(times, gains * 10 ** (level_db / 20))
-    # Nothing lies before the mosaic begins, or the source.
+    # Nothing lies before the mosaic begins, or the source, or after their ends.
     early = max(0, -start, math.ceil(-offset / rate))
-    end = min(int(times[-1]), score.length - start)
+    end = min(n_fft + (int(score.lengths[i]) - 1) * hop, score.length - start)
     source = score.sources[score.origins[i]]
     if source.duration_s and not source.begin:
-        end = min(end, int((round(source.duration_s * score.sr) - offset) / rate))
-    if end <= early or not gains.max(initial=0) > 0:
+        end = min(end, int((round(source.duration_s * sr) - offset) / rate))
+    if end <= early:
         return None
-    inside = np.unique(np.concatenate([[early], times[(times > early) & (times < end)], [end]]))
-    gains, times = np.interp(inside, times, gains), (inside - early).astype(np.intp)
+    at = np.unique(np.append(np.arange(early, end, max(1, hop // PER_HOP)), end))
+    envelope = _envelope(score, i, at) * 10 ** (on_times(score.settings.level_db, (start + at) / sr) / 20)
+    if not envelope.max() > 0:
+        return None
+    times, gains = _lines(at, envelope)
+    times -= early
     fade_in = int(times[1]) if gains[0] == 0 and len(times) > 2 else 0
     fade_out = int(times[-1] - times[-2]) if gains[-1] == 0 and len(times) > 2 else 0
     # A line from silence is a fade to where it leads.
@@ -140,28 +139,37 @@ def _reading(score: Score, i: int) -> tuple[float, float]:
     return shift.begin + tape_read(shift, middle, score) - rate * (middle - shift.before * hop + reach), rate
 
 
-def _envelope(gains: Floats, params: StftParams) -> tuple[NDArray[np.intp], Floats]:
-    """What a grain of these gains (n,) is multiplied by, and when, from half a window before its first frame on."""
-    hop, n_fft = params.hop, params.n_fft
-    span = n_fft + (len(gains) - 1) * hop
-    at = np.unique(np.concatenate([np.arange(0, span, max(1, hop // PER_HOP)), [span]]))
-    # Windows of the frames all around, before the first and after the last too, are what each is divided by.
-    beyond = -(-n_fft // hop)
-    frames = np.arange(-beyond, len(gains) + beyond)
-    power = params.window_at(at[:, None] - frames * hop) ** 2
-    top = power[:, beyond : beyond + len(gains)] @ gains.astype(np.float64)
-    return at, top / power.sum(axis=1)
+def _envelope(score: Score, i: int, at: NDArray[np.intp]) -> Floats:
+    """What a grain is multiplied by at samples (T,) from half a window before its first frame on."""
+    hop, n_fft = score.params.hop, score.params.n_fft
+    first, length = int(score.frames[i]), int(score.lengths[i])
+    gains = score.gains[score.offsets[i] : score.offsets[i] + length].astype(np.float64)
+    top, total = np.zeros(len(at)), np.zeros(len(at))
+    for back in range(n_fft // hop + 1):
+        frames = at // hop - back
+        # All frames that the mosaic has are what each is divided by.
+        there = (frames + first >= 0) & (frames + first < score.n_frames)
+        power = there * score.params.window_at(at - frames * hop) ** 2
+        total += power
+        top += np.where((frames >= 0) & (frames < length), gains[np.clip(frames, 0, length - 1)], 0) * power
+    envelope: Floats = np.divide(top, total, out=np.zeros_like(top), where=total > 0)
+    return envelope
 
 
 def _lines(times: NDArray[np.intp], values: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """The fewest points found, the ends among them, whose straight lines lie near a curve (Douglas & Peucker, 1973)."""
-    near, kept, open_ = NEAR * float(values.max()), {0, len(values) - 1}, [(0, len(values) - 1)]
+    """The fewest points found, the ends among them, whose straight lines lie near a curve (Douglas & Peucker, 1973).
+
+    Near is `NEAR` of the highest within a hop. Where its source is silent for a moment a grain may be turned up by so
+    much that a share of that would drown all the rest of it.
+    """
+    high = np.lib.stride_tricks.sliding_window_view(np.pad(values, PER_HOP), 2 * PER_HOP + 1).max(axis=1)
+    near, kept, open_ = NEAR * high, {0, len(values) - 1}, [(0, len(values) - 1)]
     while open_:
         a, b = open_.pop()
         line = np.interp(times[a : b + 1], times[[a, b]], values[[a, b]])
-        far = np.abs(values[a : b + 1] - line)
-        worst = int(far.argmax())
-        if far[worst] > near:
+        too_far = np.abs(values[a : b + 1] - line) - near[a : b + 1]
+        worst = int(too_far.argmax())
+        if too_far[worst] > 0:
             kept.add(a + worst)
             open_ += [(a, a + worst), (a + worst, b)]
     points = np.array(sorted(kept))
