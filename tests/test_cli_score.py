@@ -360,7 +360,7 @@ def test_every_edit_is_made(made, run):
     ("arguments", "code", "sentence"),
     [
         ([], 2, "there is nothing to do; add --mute"),
-        (["--mute", "hail"], 2, "sources has 'hail', which no source of the score meets; there are "),
+        (["--mute", "hail"], 2, "no source of the score meets 'hail'; there are "),
         (["--mute", "*", "--between", "1", "0.5"], 2, "between goes from 1 s to 0.5 s; pass a begin before its end"),
         (["--gain", "3", "--grain", "9999"], 2, "ids has 9999, which no grain has; the score has ids"),
         (["--swap", "bees"], 2, "--swap is 'bees'; pass PATTERN=FILE"),

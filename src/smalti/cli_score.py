@@ -323,7 +323,7 @@ def blend(
 
 def _share(text: str) -> float | Curve:
     """Percentages, one or over time, as shares of 1."""
-    percent = as_varying("share", text)
+    percent = as_varying("share", text.replace("%", ""))
     if isinstance(percent, Curve):
         return Curve(percent.times_s, tuple(value / 100 for value in percent.values))
     return float(percent) / 100

@@ -128,7 +128,7 @@ def _meeting(sources: tuple[Source, ...], patterns: tuple[str, ...]) -> Bools:
             # A misspelt name that selects nothing would be found by ear, if at all.
             names = sorted({source.name for source in sources})
             named = ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
-            raise ValueError(f"sources has {pattern!r}, which no source of the score meets; there are {named}")
+            raise ValueError(f"no source of the score meets {pattern!r}; there are {named}")
         out |= met
     return out
 

@@ -274,7 +274,7 @@ def _said(error: msgspec.DecodeError) -> str:
     """What is wrong with the text, in a sentence without the library's own signs."""
     said = str(error).replace("`", "").replace(" - at $", ", at ").replace(", at .", ", at ")
     wrong = isinstance(error, msgspec.ValidationError)
-    return said[0].lower() + said[1:] + ("" if wrong else "; it is cut short or no JSON")
+    return said[0].lower() + said[1:] if wrong else f"it is cut short or no JSON ({said.removeprefix('JSON is ')})"
 
 
 def _score(part: ScorePart) -> Score:
