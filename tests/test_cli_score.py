@@ -435,6 +435,13 @@ def test_a_score_goes_into_other_tools(made, run, name):
     refused(run("score", "export", "m.json", "-o", name), 1, f"cannot write {name}: it already exists")
 
 
+def test_a_project_names_the_target_where_it_is(made, run, tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    result = run("score", "export", made / "m.json", "-o", "m.rpp")
+    assert result.code == 0, result.err
+    assert f'FILE "{made / "song.wav"}"' in Path("m.rpp").read_text()
+
+
 def test_what_no_tool_reads_is_not_written(made, run):
     refused(run("score", "export", "m.json", "-o", "m.als"), 2, r"the ending of the file is '\.als'; pass one of \.rpp")
     refused(run("score", "export", "m.json", "-o", "m.mid"), 2, "no grain is transposed to a pitch")

@@ -256,6 +256,17 @@ def test_channels_driven_apart_have_tracks_of_their_own():
     assert told.error_db < -25
 
 
+@pytest.mark.parametrize(("channels", "modes"), [("source", {"0"}), ("mono", {"2"}), ("apart", {"3", "4"})])
+def test_stereo_plays_the_channels_that_the_mosaic_is_of(channels, modes):
+    target, source = demo_target(RATE)[:RATE], demo_source(RATE)[: 2 * RATE]
+    target, source = np.stack([target, target[::-1]]), np.stack([source, np.roll(source, 99)])
+    score = smalti.mosaic(target, source, RATE, channels=channels, iterations=4).score
+    score = replace(score, sources=(replace(score.sources[0], channels=2),))
+    tracks = chunks(parsed(rpp_text(items_of(score), score)), "TRACK")[1:]
+    assert {value(item, "CHANMODE")[0] for track in tracks for item in chunks(track, "ITEM")} == modes
+    assert reduction(items_of(score), score, recordings_of(score, source)).error_db < -36
+
+
 # Tables, labels, notes
 
 

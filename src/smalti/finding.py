@@ -138,6 +138,9 @@ def find_recordings(
     if with_target:
         place = Path(target) if target is not None else files[score.target.name]
         heard, about = _target(place, score), replace(about, name=str(place))
+    elif (there := next(filter(_is_sound, where.candidates(about.name)), None)) is not None:
+        # Not to be heard, but to be named.
+        about = replace(about, name=str(there))
     return Found(
         score=replace(score, sources=tuple(sources), target=about),
         recordings=tuple(recordings),
