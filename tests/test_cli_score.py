@@ -130,6 +130,26 @@ def test_a_score_taken_elsewhere_finds_what_came_with_it(made, run, tmp_path, mo
     assert Path("again.wav").read_bytes() == (made / "m.wav").read_bytes()
 
 
+def test_recordings_of_one_name_are_told_apart(made, run, monkeypatch):
+    for name in ("bees", "rain"):
+        (made / f"of_{name}").mkdir()
+        source = next((made / name).glob("*.wav"))
+        shutil.copy(source, made / f"of_{name}" / "x.wav")
+        monkeypatch.chdir(made / f"of_{name}")
+        assert run("make", "../song.wav", "x.wav", "-o", "m.wav", "--score", "m.json", "-q").code == 0
+    monkeypatch.chdir(made)
+    assert run("score", "blend", "of_bees/m.json", "of_rain/m.json", "-o", "b.json", "--share", "0:0, 1:100").code == 0
+    assert (
+        run("render", "b.json", "-o", "b.wav", "--look-in", "of_bees", "--look-in", "of_rain", "--look-in", ".").code
+        == 0
+    )
+    (made / "of_rain" / "x.wav").unlink()
+    (made / "rain" / "rain.wav").unlink()
+    refused(
+        run("render", "b.json", "-o", "c.wav", "--look-in", "of_bees", "--look-in", "."), 1, "x.wav|.*x.wav changed"
+    )
+
+
 def test_a_source_that_changed_is_refused_unless_told(made, run):
     soundfile.write(made / "bees" / "one.wav", demo_source(SR)[: 2 * SR][::-1], SR)
     refused(run("render", "m.json", "-o", "b.wav"), 1, "bees/one.wav changed since m.json was made: .* add --changed")
@@ -231,6 +251,20 @@ def test_a_folder_with_something_in_it_takes_no_stems_unasked(made, run):
     )
     refused(run("render", "m.json", "-o", "c.wav", "--stems-by", "hat"), 2, "stems-by is 'hat'")
     assert not (made / "c.wav").exists()
+
+
+def test_loud_stems_add_up_too(made, run):
+    assert run("score", "edit", "m.json", "e.json", "--swap", "rain=bees/one.wav", "--gain", "40").code == 0
+    assert run("render", "e.json", "-o", "b.wav", "--subtype", "FLOAT", "--stems", "s").code == 0
+    total = sum(soundfile.read(stem)[0] for stem in (made / "s").iterdir())
+    np.testing.assert_allclose(total, soundfile.read(made / "b.wav")[0], rtol=0, atol=1e-6)
+
+
+def test_all_results_may_lie_in_one_folder(folder, run):
+    (folder / "out").mkdir()
+    results = ("-o", "out/m.wav", "--score", "out/m.json", "--stems", "out")
+    assert run("make", "song.wav", "bees", "rain", *results, "-q").code == 0
+    assert len(list((folder / "out").iterdir())) == 5
 
 
 def test_a_full_disk_leaves_no_stem_behind(made, run, monkeypatch):
@@ -374,6 +408,19 @@ def test_edits_that_are_none_are_refused(made, run, arguments, code, sentence):
     before = files(made)
     refused(run("score", "edit", "m.json", "e.json", *arguments), code, sentence)
     assert files(made) == before
+
+
+def test_what_an_edit_has_silenced_is_not_missed_by_the_next(made, run):
+    score = read_score(made / "m.json")
+    first, last = int(score.ids[0]), int(score.ids[-1])
+    source = Path(score.sources[score.origins[0]].name).name
+    arguments = ("--mute", source, "--gain", "-6", "--grain", first, "--grain", last)
+    assert run("score", "edit", "m.json", "e.json", *arguments).code == 0
+    assert first not in read_score(made / "e.json").ids
+
+
+def test_a_picture_does_not_take_the_place_of_its_score(made, run):
+    refused(run("score", "show", "m.json", "--picture", "m.json", "--overwrite"), 2, "m.json is what this is made of")
 
 
 def test_an_edit_of_nothing_says_so(made, run):

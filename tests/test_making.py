@@ -619,3 +619,18 @@ def test_a_report_is_written_where_one_is_wanted(tmp_path):
     assert list(tmp_path.iterdir()) == []
     write_report(Outputs(tmp_path / "a.wav", report=tmp_path / "r.json"), {"fit": 0.5})
     assert json.loads((tmp_path / "r.json").read_text()) == {"fit": 0.5}
+
+
+def test_what_is_transposed_counts_in_the_memory_of_a_score(monkeypatch):
+    from dataclasses import replace
+
+    import smalti
+    from smalti.memory import check_score_memory
+    from smalti.transposing import Shift
+
+    dictionary = smalti.build_dictionary(np.ones(4000, np.float32), SR)
+    score = replace(smalti.mosaic(np.ones(4000, np.float32), dictionary, SR, preset="sparse").score[:1])
+    check_score_memory(score)
+    huge = Shift(0, 0, int(score.lengths[0]), 10**8, np.ones(9), np.ones(9))
+    with pytest.raises(SmaltiError, match=r"need about .* GB of memory"):
+        check_score_memory(replace(score, shifts=(huge,)))

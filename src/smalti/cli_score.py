@@ -2,7 +2,7 @@
 
 import importlib
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Any, cast
@@ -16,7 +16,7 @@ from smalti.audio import check_format, check_writable, encode_audio, read_audio,
 from smalti.blending import blended
 from smalti.cleaning import without_offset
 from smalti.curves import Curve, as_varying
-from smalti.editing import Selection, louder, moved, muted, soloed, transposed
+from smalti.editing import Selection, louder, moved, muted, selected, soloed, transposed
 from smalti.exporting import EXPORTS, check_export, exported
 from smalti.finding import Found, find_recordings
 from smalti.items import MOST_ITEMS, Reduction, items_of, reduction
@@ -148,6 +148,7 @@ def show(
     """
     if picture is not None:
         importlib.import_module("smalti.plots")
+        _check_output(picture, [score])
         check_writable(picture, overwrite=overwrite)
     of = read_score(score)
     if json:
@@ -250,6 +251,8 @@ def edit(
         raise ValueError(f"{output} is the score that is edited; choose another name, so that it is still there")
     check_writable(output, overwrite=overwrite)
     before = of = read_score(score)
+    check_score_memory(before)
+    selected(before, Selection(ids=tuple(grain or ())))
     meant = Selection(
         sources=tuple(source or ()),
         between=between,
@@ -261,16 +264,18 @@ def edit(
     )
     for text in swap or ():
         of = _swapped(of, score, text, meant, sources)
-    if mute:
-        of = muted(of, replace(meant, sources=tuple(mute)))
-    if solo:
-        of = soloed(of, replace(meant, sources=tuple(solo)))
-    if transpose:
-        of = transposed(of, transpose, meant)
-    if gain:
-        of = louder(of, gain, meant)
-    if shift:
-        of = moved(of, shift, meant)
+    edits: list[tuple[object, tuple[str, ...], Callable[[Score, Selection], Score]]] = [
+        (mute, tuple(mute or ()), muted),
+        (solo, tuple(solo or ()), soloed),
+        (transpose, meant.sources, lambda of, meant: transposed(of, transpose or 0.0, meant)),
+        (gain, meant.sources, lambda of, meant: louder(of, gain or 0.0, meant)),
+        (shift, meant.sources, lambda of, meant: moved(of, shift or 0.0, meant)),
+    ]
+    for asked, patterns, made in edits:
+        # What an edit has silenced is not there for the next one.
+        ids = tuple(number for number in meant.ids if number in of.ids)
+        if asked and (ids or not meant.ids):
+            of = made(of, replace(meant, sources=patterns, ids=ids))
     data = score_json(of)
     if data == score_json(before):
         terminal.warn("nothing has changed: no grain is all that was asked")
@@ -286,8 +291,10 @@ def _swapped(of: Score, file: Path, text: str, meant: Selection, places: Sequenc
     found = find_recordings(of, file, places=places or (), with_target=False, compact=False)
     recording = read_audio(Path(name))
     new = Source(name, recording.sha256, recording.sr, recording.channels, recording.duration_s)
+    # By their own names, as whatever edits come next mean them.
+    named = replace(found.score, sources=of.sources)
     return swapped(
-        found.score,
+        named,
         replace(meant, sources=(pattern,)),
         new,
         found.recordings,

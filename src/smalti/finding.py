@@ -42,12 +42,11 @@ class Places:
 
     Attributes
     ----------
-    beside : the folder of the score. named : files and folders. changed : whether what holds something else will do.
+    beside : the folder of the score. named : files and folders.
     """
 
     beside: Path
     named: tuple[Path, ...]
-    changed: bool
 
     def candidates(self, path: str) -> Iterator[Path]:
         """Where a file of that path may be."""
@@ -104,8 +103,8 @@ def find_recordings(
     named = tuple(map(Path, places))
     if absent := [place for place in named if not place.exists()]:
         raise ScoreFileError(f"cannot look in {absent[0]}: there is no such file or folder; check the name")
-    where, score = Places(Path(score_file).absolute().parent, named, changed), score.compact() if compact else score
-    files, missing, other = dict[str, Path](), list[str](), list[str]()
+    where, score = Places(Path(score_file).absolute().parent, named), score.compact() if compact else score
+    files, missing, other = dict[tuple[str, str], Path](), list[str](), list[str]()
     wanted = {(of.name, of.sha256) for of in score.sources if not of.corpus}
     if with_target and target is None:
         wanted.add((score.target.name, score.target.sha256))
@@ -116,7 +115,7 @@ def find_recordings(
         elif same is None:
             missing.append(name)
         if (place := same or (different if changed else None)) is not None:
-            files[name] = place
+            files[name, sha256] = place
     if missing:
         raise ScoreFileError(
             f"cannot find {_listed(missing)}, which {score_file} is made of; name the folder that it is in with "
@@ -131,12 +130,12 @@ def find_recordings(
     recordings = []
     for of in score.sources:
         recordings.append(
-            _from_shelf(of, shelves[of.corpus], score.sr) if of.corpus else _read(files[of.name], score.sr)
+            _from_shelf(of, shelves[of.corpus], score.sr) if of.corpus else _read(files[of.name, of.sha256], score.sr)
         )
-    sources = [of if of.corpus else replace(of, name=str(files[of.name])) for of in score.sources]
+    sources = [of if of.corpus else replace(of, name=str(files[of.name, of.sha256])) for of in score.sources]
     heard, about = None, score.target
     if with_target:
-        place = Path(target) if target is not None else files[score.target.name]
+        place = Path(target) if target is not None else files[about.name, about.sha256]
         heard, about = _target(place, score), replace(about, name=str(place))
     elif (there := next(filter(_is_sound, where.candidates(about.name)), None)) is not None:
         # Not to be heard, but to be named.
@@ -174,8 +173,9 @@ def _target(file: Path, score: Score) -> Floats:
 
 def _shelf(corpus: str, where: Places, score_file: StrPath) -> Shelf:
     name = Path(corpus).name
-    inside = [place / name for place in (where.beside, *where.named)]
-    for place in (Path(corpus), where.beside / corpus, *where.named, *inside):
+    named = [place for of in where.named for place in (of, of / name)]
+    # What was named comes first, so that it can stand for another of that name.
+    for place in (*named, Path(corpus), where.beside / corpus, where.beside / name):
         if place.name == name and place.is_dir():
             return open_corpus(place)
     raise ScoreFileError(

@@ -119,6 +119,11 @@ def check_memory(inputs: Inputs, settings: Settings, params: StftParams, *, pain
 def check_score_memory(score: Score) -> None:
     """Refuse a score whose sound would need more memory than the machine has; errors as for `check_memory`."""
     needed = memory_searched(len(score.gains), score.n_frames, score.params, channels=score.channels)
+    # What is transposed is made first, with what lies around it; a tape reads so many times as much.
+    for shift in score.shifts:
+        if shift is not None:
+            span = (2 * shift.before + shift.length) * score.params.hop
+            needed += int(24 * score.channels * span * (1 + float(shift.ratios.max(initial=1))))
     what = f"{len(score)} grains in {score.length / score.sr:.0f} s"
     _check_fits(needed, what, "make it of a shorter target")
 

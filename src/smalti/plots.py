@@ -668,7 +668,7 @@ def plot_score(score: Score, *, ax: Axes | None = None, title: str | None = None
         drawn = [((x0, y0), (x1, y1)) for x0, y0, x1, y1 in ends]
         ax.add_collection(LineCollection(drawn, colors=colours, linewidths=1 + BAR * loud), autolim=False)
         ax.axhline(base, color="0.8", linewidth=0.8, zorder=0)
-    ax.set(xlim=(0, score.length / score.sr), ylim=(0, len(lanes)), xlabel="Time (s)")
+    ax.set(xlim=(0, score.length / score.sr), ylim=(0, max(1, len(lanes))), xlabel="Time (s)")
     ax.set_yticks(np.arange(len(lanes))[::-1] + 0.5, [label for label, _ in lanes])
     ax.tick_params(axis="y", length=0)
     if title is not None:

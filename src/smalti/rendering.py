@@ -356,7 +356,8 @@ def stems(
     mosaic = levelled(score, recordings, target).samples
     n_groups = int(groups.max(initial=-1)) + 1
 
-    total = np.zeros_like(mosaic)
+    # In double precision: what all stems come to is to be the mosaic, however loud each of them is.
+    total = np.zeros(mosaic.shape)
     powers = [np.zeros((score.params.n_bins, score.n_frames)) for _ in rows(mosaic)]
     for group in range(n_groups):
         sound = added_up(score.only(groups == group), recordings)
@@ -371,6 +372,6 @@ def stems(
             # What comes after may fill a bin that is silent in all: there all have the same share.
             least = _SILENT_SHARE * power.max(initial=0) + np.finfo(np.float64).tiny
             own_power = np.square(np.abs(stft(channel, score.params)), dtype=np.float64)
-            share = ((own_power + least) / (power + n_groups * least)).astype(score.dtype)
-            out.append(channel + istft(share * left, score.params, length=score.length))
+            share = (own_power + least) / (power + n_groups * least)
+            out.append((channel + istft(share * left, score.params, length=score.length)).astype(score.dtype))
         yield together(out)

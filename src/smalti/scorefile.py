@@ -28,11 +28,13 @@ FORMAT, VERSION = "smalti score", 1
 
 # What is larger is not read: it would not fit into the memory of a laptop, and no mosaic of minutes is.
 MOST_BYTES, MOST_GRAINS = 256_000_000, 1_000_000
+# Nor what would keep a machine busy for hours.
+MOST_VOICES, MOST_ROUNDS = 64, 10_000
 
 Count = Annotated[int, Meta(ge=0, le=2**40)]
 Place = Annotated[int, Meta(ge=-(2**40), le=2**40)]
 Seconds = Annotated[float, Meta(ge=0, le=1e7)]
-Gain = Annotated[float, Meta(ge=0, le=1e30)]
+Gain = Annotated[float, Meta(ge=0, le=1e15)]
 Name = Annotated[str, Meta(max_length=10_000)]
 Sha = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
 
@@ -129,7 +131,7 @@ class ScorePart(_Part, omit_defaults=False):
     settings: dict[str, Any]
     target: TargetPart
     sources: Annotated[list[SourcePart], Meta(min_length=1, max_length=MOST_GRAINS)]
-    melodies_hz: list[list[Annotated[float, Meta(ge=0, le=1e6)]]]
+    melodies_hz: Annotated[list[list[Annotated[float, Meta(ge=0, le=1e6)]]], Meta(max_length=MOST_VOICES)]
     grains: Annotated[list[GrainPart], Meta(max_length=MOST_GRAINS)]
 
 
@@ -156,6 +158,8 @@ def score_json(score: Score) -> bytes:
     ------
     ScoreFileError : if it would be too large to be read again.
     """
+    if len(score) > MOST_GRAINS:
+        raise _too_large(f"{len(score)} grains")
     about = {
         "format": FORMAT,
         "version": VERSION,
@@ -176,12 +180,16 @@ def score_json(score: Score) -> bytes:
     head = json.dumps(about, indent=1, allow_nan=False).removesuffix("\n}")
     lines = ",\n  ".join(json.dumps(grain, allow_nan=False) for grain in _grains(score))
     text = f'{head},\n "grains": [\n  {lines}\n ]\n}}\n'.encode("ascii")
-    if len(text) > MOST_BYTES or len(score) > MOST_GRAINS:
-        raise ScoreFileError(
-            f"the score has {len(score)} grains and takes {len(text) / 1e6:.0f} MB; no more than {MOST_GRAINS} and "
-            f"{MOST_BYTES / 1e6:.0f} MB are read again: take a shorter target, or a preset with fewer layers"
-        )
+    if len(text) > MOST_BYTES:
+        raise _too_large(f"{len(text) / 1e6:.0f} MB")
     return text
+
+
+def _too_large(size: str) -> ScoreFileError:
+    return ScoreFileError(
+        f"the score has {size}; no more than {MOST_GRAINS} grains and {MOST_BYTES / 1e6:.0f} MB are read again: take a "
+        "shorter target, or a preset with fewer layers"
+    )
 
 
 def _with_path(named: dict[str, Any]) -> dict[str, Any]:
@@ -283,6 +291,11 @@ def _score(part: ScorePart) -> Score:
         raise ValueError(f"grid.window is {grid.window!r}; it must be one of {', '.join(WINDOWS)}")
     params = StftParams(grid.n_fft, grid.hop, grid.window)
     sources = tuple(_source(of) for of in part.sources)
+    if part.parts not in (1, part.channels):
+        raise ValueError(f"parts is {part.parts}; it must be 1, or one for each of {part.channels} channels")
+    settings = settings_from(part.settings)
+    if settings.phase_iterations > MOST_ROUNDS:
+        raise ValueError(f"phase_iterations is {settings.phase_iterations}; it must be {MOST_ROUNDS} at most")
     if len({grain.id for grain in part.grains}) < len(part.grains):
         raise ValueError("two grains have the same id; give each its own")
     starts = [_grain_start(grain, part) for grain in part.grains]
@@ -307,7 +320,7 @@ def _score(part: ScorePart) -> Score:
         channels=part.channels,
         n_parts=part.parts,
         dtype=part.dtype,
-        settings=settings_from(part.settings),
+        settings=settings,
         gain_db=gain_db,
         target=_target(part.target),
         sources=sources,
@@ -327,6 +340,8 @@ def _score(part: ScorePart) -> Score:
 
 
 def _source(part: SourcePart) -> Source:
+    if (part.begin or part.whole) and not part.corpus:
+        raise ValueError(f"the source {part.path} has begin or whole, which are for parts of a corpus; leave them out")
     return Source(
         part.path, part.sha256, part.sr, part.channels, part.duration_s, tuple(part.tags), part.corpus, part.begin,
         part.whole,

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import check_choice
-from smalti.audio import encode_audio, write_atomic
+from smalti.audio import check_writable, encode_audio, write_atomic
 from smalti.errors import AudioFileError
 from smalti.rendering import Sources, stems
 from smalti.score import Score
@@ -74,11 +74,12 @@ def write_stems(
 
     Raises
     ------
-    AudioFileError : see `check_stems`, or if the disk is full or fails; nothing is left behind then.
+    AudioFileError : if a file exists and may not be overwritten, or the disk is full or fails; nothing is left behind.
     """
-    check_stems(folder, overwrite=overwrite)
     names, groups = stem_groups(score, by)
     files = [folder / f"{of}.wav" for of in _file_names(names)]
+    for file in files if folder.is_dir() else []:
+        check_writable(file, overwrite=overwrite)
     with _beside(folder) as room:
         for file, sound in zip(files, stems(score, sources, groups, target=target), strict=True):
             write_atomic(room / file.name, encode_audio(sound, score.sr, ending=".wav", subtype="FLOAT"))
