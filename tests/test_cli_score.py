@@ -397,6 +397,7 @@ def test_every_edit_is_made(made, run):
         (["--mute", "hail"], 2, "no source of the score meets 'hail'; there are "),
         (["--mute", "*", "--between", "1", "0.5"], 2, "between goes from 1 s to 0.5 s; pass a begin before its end"),
         (["--gain", "3", "--grain", "9999"], 2, "ids has 9999, which no grain has; the score has ids"),
+        (["--mute", "*", "--source", "bees"], 2, "--source means nothing to --mute, --solo and --swap"),
         (["--swap", "bees"], 2, "--swap is 'bees'; pass PATTERN=FILE"),
         (["--swap", "bees=none.wav"], 1, "cannot read none.wav: there is no such file"),
         (["--gain", "nan"], 2, ".*gain"),

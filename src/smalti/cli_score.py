@@ -11,7 +11,7 @@ import numpy as np
 import typer
 
 from smalti import scorefile, terminal
-from smalti._checks import check_choice
+from smalti._checks import check_choice, check_real
 from smalti.audio import check_format, check_writable, encode_audio, read_audio, resample, same_file, write_atomic
 from smalti.blending import blended
 from smalti.cleaning import without_offset
@@ -48,6 +48,8 @@ Places = Annotated[
 Changed = Annotated[
     bool, typer.Option("--changed", help="Take recordings that hold something else than when it was made.")
 ]
+# Items that differ by more than this from their grains are another sound.
+FAR_DB = -15.0
 # Grains that are listed unless it is said how many.
 SHOWN = 20
 
@@ -123,7 +125,9 @@ def _rendered(output: Path, score: Score, level: Levelled, stems: Sequence[Path]
     grains = f"{len(score)} grain{'s' * (len(score) != 1)}"
     loud = "silent" if level.loudness == -float("inf") else f"{level.loudness:.1f} LUFS"
     apart = f", {len(stems)} stem{'s' * (len(stems) != 1)} in {stems[0].parent}" if stems else ""
-    return f"{output}: {score.length / score.sr:.1f} s of {grains}, {loud}{apart}"
+    limited = f", peaks limited by up to {-level.limited_db:.1f} dB" if level.limited_db < -0.05 else ""
+    limited += f", turned down {-level.peak_gain_db:.1f} dB to keep peaks safe" if level.peak_gain_db < -0.05 else ""
+    return f"{output}: {score.length / score.sr:.1f} s of {grains}, {loud}{limited}{apart}"
 
 
 @app.command()
@@ -247,6 +251,8 @@ def edit(
     """
     if all(asked is None for asked in (mute, solo, gain, shift, transpose, swap)):
         raise ValueError("there is nothing to do; add --mute, --solo, --swap, --transpose, --gain or --shift")
+    if source and all(asked is None for asked in (gain, shift, transpose)):
+        raise ValueError("--source means nothing to --mute, --solo and --swap, which name sources; leave it out")
     if same_file(score, output):
         raise ValueError(f"{output} is the score that is edited; choose another name, so that it is still there")
     check_writable(output, overwrite=overwrite)
@@ -322,15 +328,35 @@ def blend(
         if same_file(file, output):
             raise ValueError(f"{output} is one of the scores that are blended; choose another name")
     check_writable(output, overwrite=overwrite)
-    of = blended(read_score(first), read_score(second), _share(share))
+    one, other = read_score(first), read_score(second)
+    _check_alike(one, other, first)
+    of = blended(one, other, _share(share))
     write_atomic(output, score_json(of), overwrite=overwrite)
     told = ", ".join(f"{usage.time_share:.0%} {Path(usage.name).name}" for usage in summary(of)[:4])
     print(terminal.line(f"{output}: {_counted(len(of), 'grain')}, {told}"))
 
 
+def _check_alike(one: Score, other: Score, first: Path) -> None:
+    """Refuse scores of other targets; say in whose way the blend is made where theirs differ."""
+    stretches = [(of.target.sha256, of.target.start_s, of.target.end_s) for of in (one, other)]
+    if stretches[0] != stretches[1]:
+        raise ValueError(
+            f"the scores are of other targets, {one.target.name} and {other.target.name}, or of other stretches of "
+            "one; blend two of the same"
+        )
+    ways = [asdict(of.settings) for of in (one, other)]
+    if differing := [name for name in ways[0] if ways[0][name] != ways[1][name] and name != "summary"]:
+        terminal.warn(
+            f"the scores were made with other settings ({', '.join(differing)}); the blend sounds in the way of "
+            f"{first}, and may be louder or softer than the other was"
+        )
+
+
 def _share(text: str) -> float | Curve:
     """Percentages, one or over time, as shares of 1."""
     percent = as_varying("share", text.replace("%", ""))
+    for value in percent.values if isinstance(percent, Curve) else [percent]:
+        check_real("share", value, least=0, most=100)
     if isinstance(percent, Curve):
         return Curve(percent.times_s, tuple(value / 100 for value in percent.values))
     return float(percent) / 100
@@ -379,6 +405,8 @@ def export(
             offset = "has an offset, which smalti takes out and other tools play"
             terminal.warn(f"{source.name} {offset}: filter its track below 20 Hz")
     told = reduction(items, found.score, recordings_of(found.score, list(found.recordings)))
+    if told.error_db is not None and told.error_db > FAR_DB:
+        terminal.warn("the items are far from the grains, which cancel each other or are too many for straight lines")
     print(terminal.line(f"{output}: {_reduced(told)}"))
 
 
