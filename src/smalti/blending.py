@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from smalti._checks import Floats, check_real
 from smalti.curves import Curve, as_varying
-from smalti.editing import Bools, is_shifted, mean_squares
+from smalti.editing import Bools, mean_squares
 from smalti.score import COLUMNS, Ints, Score
 from smalti.settings import on_times
 
@@ -108,7 +108,7 @@ def blended(a: Score, b: Score, share: float | Curve | Sequence[Sequence[float]]
 
 
 def _check_common(a: Score, b: Score) -> None:
-    shifted = is_shifted(a).any() and is_shifted(b).any()
+    shifted = a.shifted.any() and b.shifted.any()
     both = [
         *((name, getattr(a, name), getattr(b, name)) for name in _IN_COMMON),
         ("hop", a.params.hop, b.params.hop),
@@ -197,7 +197,7 @@ def _joined(a: Score, b: Score, from_a: Bools, from_b: Bools) -> Score:
     ids = b.ids + (a.ids.max(initial=0) + 1 - b.ids.min(initial=1))
     b = replace(b, sources=sources, origins=places[b.origins], ids=ids)
     one, other, settings = a.only(from_a), b.only(from_b), a.settings
-    if is_shifted(other).any():
+    if other.shifted.any():
         settings = replace(settings, **{name: getattr(b.settings, name) for name in _OF_SHIFTS})
     columns: dict[str, Any] = {
         name: np.concatenate([getattr(one, name), getattr(other, name)]) for name in (*COLUMNS, "gains")

@@ -849,11 +849,9 @@ def _sentence(report: dict[str, Any]) -> str:
         chosen = any(report["choice"][name] for name in ("include", "exclude", "tags"))
         of = f"{used} of the {report['corpus']['files']} recordings {'chosen from' if chosen else 'in'} "
         of += report["corpus"]["path"]
-    loudness, gain, limited = output["loudness_lufs"], report["peak_gain_db"], report["limited_db"]
-    leak = report["leak"]
+    loudness, leak = output["loudness_lufs"], report["leak"]
     level = "silent" if loudness is None else f"{loudness:.1f} LUFS"
-    lowered = f", peaks limited by up to {-limited:.1f} dB" if limited < -0.05 else ""
-    lowered += f", turned down {-gain:.1f} dB to keep peaks safe" if gain < -0.05 else ""
+    lowered = terminal.peaks_held(report["limited_db"], report["peak_gain_db"])
     leaking = "" if leak is None else f", {leak:.0%} of the target itself leaks through"
     return (
         f"{output['path']}: {output['duration_s']:.1f} s of {report['target']['path']} made of {of} "

@@ -116,18 +116,16 @@ def render(
     written = []
     if stems is not None:
         recordings = list(found.recordings)
-        written = write_stems(stems, of, recordings, target=found.target, by=stems_by, overwrite=overwrite)
+        written = write_stems(stems, of, recordings, mosaic=level.samples, by=stems_by, overwrite=overwrite)
     if not quiet:
         print(terminal.line(_rendered(output, of, level, written)))
 
 
 def _rendered(output: Path, score: Score, level: Levelled, stems: Sequence[Path]) -> str:
-    grains = f"{len(score)} grain{'s' * (len(score) != 1)}"
-    loud = "silent" if level.loudness == -float("inf") else f"{level.loudness:.1f} LUFS"
-    apart = f", {len(stems)} stem{'s' * (len(stems) != 1)} in {stems[0].parent}" if stems else ""
-    limited = f", peaks limited by up to {-level.limited_db:.1f} dB" if level.limited_db < -0.05 else ""
-    limited += f", turned down {-level.peak_gain_db:.1f} dB to keep peaks safe" if level.peak_gain_db < -0.05 else ""
-    return f"{output}: {score.length / score.sr:.1f} s of {grains}, {loud}{limited}{apart}"
+    loud = "silent" if level.loudness == -math.inf else f"{level.loudness:.1f} LUFS"
+    loud += terminal.peaks_held(level.limited_db, level.peak_gain_db)
+    apart = f", {_counted(len(stems), 'stem')} in {stems[0].parent}" if stems else ""
+    return f"{output}: {score.length / score.sr:.1f} s of {_counted(len(score), 'grain')}, {loud}{apart}"
 
 
 @app.command()

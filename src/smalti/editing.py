@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from smalti._checks import Floats, check_count, check_real
 from smalti.choosing import check_pattern, meets
 from smalti.score import Ints, Score, Source
-from smalti.transposing import FINENESS, MOST_RATIO, Shift
+from smalti.transposing import MOST_RATIO, Shift, n_ratios, ratio_step
 
 Bools = NDArray[np.bool_]
 
@@ -140,11 +140,6 @@ def _any(score: Score, entries: Bools) -> Bools:
     return grains
 
 
-def is_shifted(score: Score) -> Bools:
-    """(G,) which grains sound at another pitch than they were recorded at."""
-    return np.array([shift is not None for shift in score.shifts], bool)
-
-
 # --- silence and loudness
 
 
@@ -177,7 +172,7 @@ def _without(score: Score, silent: Bools) -> Score:
     left = at_gains(score, np.where(silent, 0, score.gains))
     sounding = left.gains > 0
     # What is not touched is not trimmed either.
-    whole = (is_shifted(score) & _any(score, sounding)) | ~_any(score, silent)
+    whole = (score.shifted & _any(score, sounding)) | ~_any(score, silent)
     return cut(left, sounding | whole[score.owners]).sorted()
 
 
@@ -279,11 +274,6 @@ def transposed(score: Score, semitones: float, selection: Selection = ALL) -> Sc
     return replace(score, shifts=shifts)
 
 
-def _step(score: Score) -> int:
-    """Samples from one ratio of a `Shift` to the next."""
-    return max(1, score.params.hop // FINENESS)
-
-
 def _shift_of(score: Score, i: int) -> Shift:
     """How a grain is shifted; for a plain one, by nothing."""
     if (shift := score.shifts[i]) is not None:
@@ -291,9 +281,8 @@ def _shift_of(score: Score, i: int) -> Shift:
     hop, length = score.params.hop, int(score.lengths[i])
     # As far as the windows of its first and last frames look.
     before = -(-score.params.n_fft // (2 * hop))
-    n_ratios = -(-(2 * before + length) * hop // _step(score))
-    begin = int(score.centres[i]) - before * hop
-    return Shift(int(score.origins[i]), begin, length, before, np.ones(n_ratios), np.zeros(n_ratios))
+    n, begin = n_ratios(before, length, hop), int(score.centres[i]) - before * hop
+    return Shift(int(score.origins[i]), begin, length, before, np.ones(n), np.zeros(n))
 
 
 def _shift_times(shift: Shift, ratio: float, score: Score) -> Shift:
@@ -314,8 +303,7 @@ def _shift_cut(shift: Shift, skipped: int, length: int, score: Score) -> Shift:
     if length == shift.length:
         return shift
     before = shift.before + skipped
-    n_ratios = -(-(2 * before + length) * score.params.hop // _step(score))
-    places = np.minimum(np.arange(n_ratios), len(shift.ratios) - 1)
+    places = np.minimum(np.arange(n_ratios(before, length, score.params.hop)), len(shift.ratios) - 1)
     return replace(shift, before=before, length=length, ratios=shift.ratios[places], hz=shift.hz[places])
 
 
@@ -324,7 +312,7 @@ def _shifts_later(score: Score, rest: Ints) -> tuple[Shift | None, ...]:
     out = []
     for shift, samples in zip(score.shifts, rest.tolist(), strict=True):
         if shift is not None and samples:
-            places = np.arange(len(shift.ratios)) - round(samples / _step(score))
+            places = np.arange(len(shift.ratios)) - round(samples / ratio_step(score.params.hop))
             places = np.clip(places, 0, len(places) - 1)
             # A tape is read from earlier on at the speed that it begins with.
             back = round(samples * float(shift.ratios[0])) if score.settings.tape else samples
@@ -335,6 +323,6 @@ def _shifts_later(score: Score, rest: Ints) -> tuple[Shift | None, ...]:
 
 def tape_read(shift: Shift, n_samples: int, score: Score) -> int:
     """Samples of its recording that a tape has read after so many of the sound."""
-    at = np.arange(n_samples + 1) / _step(score)
+    at = np.arange(n_samples + 1) / ratio_step(score.params.hop)
     speeds = np.exp(np.interp(at, np.arange(len(shift.ratios)), np.log(shift.ratios)))
     return round(float((speeds[1:] + speeds[:-1]).sum() / 2))

@@ -216,7 +216,11 @@ def _rounds(problem: _Problem, tolerance: float, n_iter: int) -> Iterator[ExactS
         # Those that are open go on from here; what is yielded is what was priced.
         before = state.counts.copy(), state.atoms.copy(), state.values.copy()
         shared = max(float(state.bests.mean()), 0.0)
-        over_blocks(lambda block: _advance(problem, state, todo[block], tolerance, shared), len(todo), size=_BLOCK)  # noqa: B023
+        over_blocks(
+            lambda block: _advance(problem, state, todo[block], tolerance, shared),  # noqa: B023 - called in this round
+            len(todo),
+            size=_BLOCK,
+        )
         yield _step(iteration, problem, state, *before)
         gap, least = float(state.gaps.sum()), float(state.bests.sum())
         if gap <= tolerance * least or not state.open.any():

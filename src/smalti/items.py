@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from smalti._checks import Floats, check_count
-from smalti.channels import mixed_down, rows, together
+from smalti.channels import rows, together
 from smalti.dictionary import heard_in
-from smalti.editing import is_shifted, tape_read
-from smalti.rendering import added_up
+from smalti.editing import tape_read
+from smalti.rendering import added_up, heard_of
 from smalti.score import Score
 from smalti.settings import on_times
 
@@ -186,11 +186,7 @@ def added_items(items: Sequence[Item], score: Score, recordings: Sequence[Floats
     width = score.channels if score.n_parts == 1 else 1
     out = np.zeros((score.n_parts, width, score.length))
     for item in items:
-        recording = recordings[item.origin]
-        if score.settings.channels == "mono":
-            recording = mixed_down(recording)
-        elif score.n_parts > 1 and recording.ndim == 2:
-            recording = recording[item.part] if len(recording) == score.n_parts else mixed_down(recording)
+        recording = heard_of(score, recordings[item.origin], item.part)
         shape, there = item.envelope, max(0, min(item.length, recording.shape[-1] - item.offset))
         for channel in range(width):
             heard = heard_in(recording, channel)[item.offset : item.offset + there]
@@ -225,8 +221,7 @@ def reduction(items: Sequence[Item], score: Score, recordings: Sequence[Floats])
     ----------
     recordings : of ``score.sources``, from `smalti.rendering.recordings_of`.
     """
-    shifted = is_shifted(score)
-    plain = score.only(~shifted)
+    plain = score.only(~score.shifted)
     ids = set(plain.ids.tolist())
     wanted = rows(added_up(plain, recordings)).astype(np.float64)
     got = rows(added_items([item for item in items if item.grain in ids], plain, recordings))
@@ -237,5 +232,5 @@ def reduction(items: Sequence[Item], score: Score, recordings: Sequence[Floats])
         n_items=len(items),
         n_points=sum(len(item.times) for item in items),
         error_db=None if error_db is None else float(error_db),
-        n_transposed=int(np.count_nonzero(shifted)),
+        n_transposed=len(score) - len(plain),
     )

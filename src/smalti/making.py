@@ -1,20 +1,18 @@
 """From a mosaic to files: its sound, score, stems and pictures, each whole or not at all."""
 
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import scipy.sparse
 
 from smalti._checks import Floats
-from smalti.audio import (
-    encode_audio,
-    write_atomic,
-)
+from smalti.audio import Recording, encode_audio, write_atomic
 from smalti.channels import mixed_down
 from smalti.corpus import Corpus
 from smalti.dictionary import Dictionary
 from smalti.jobs import Job
+from smalti.lending import Listed
 from smalti.mosaicing import Mosaic
 from smalti.outputs import PITCH_FIGURE, Outputs, make_folder
 from smalti.pitch import track_pitch
@@ -28,40 +26,25 @@ from smalti.transposing import Transposition
 
 def score_of_files(inputs: Inputs, mosaic: Mosaic, *, start_s: float | None, end_s: float | None) -> Score:
     """The score of a mosaic that was made of files, which its sources and its target then tell of."""
-    target = inputs.target
+    sources, target = mosaic.score.sources, inputs.target
     if inputs.shelf is None:
-        told = [
-            replace(of, sha256=source.sha256, sr=source.sr, channels=source.channels, duration_s=source.duration_s)
-            for of, source in zip(mosaic.score.sources, inputs.sources, strict=True)
-        ]
+        told = [_told(of, source) for of, source in zip(sources, inputs.sources, strict=True)]
     else:
+        listed = {str(one.place): one for one in inputs.shelf.files}
         # Parts of a file where the corpus was searched, else all of it.
         whole = not isinstance(mosaic.job.dictionary, Corpus)
-        listed = {str(one.place): one for one in inputs.shelf.files}
-        told = [
-            Source(
-                of.name,
-                listed[of.name].sha256,
-                listed[of.name].sr,
-                listed[of.name].channels,
-                listed[of.name].duration_s,
-                listed[of.name].tags,
-                str(inputs.shelf.folder),
-                of.begin,
-                whole,
-            )
-            for of in mosaic.score.sources
-        ]
-    about = Target(
-        str(target.path),
-        target.sha256,
-        target.sr,
-        target.channels,
-        target.duration_s,
-        start_s or 0.0,
-        end_s,
-    )
+        of_corpus: dict[str, Any] = {"corpus": str(inputs.shelf.folder), "whole": whole}
+        told = [_told(of, listed[of.name], tags=listed[of.name].tags, **of_corpus) for of in sources]
+    about = _told(Target(str(target.path)), target, start_s=start_s or 0.0, end_s=end_s)
     return replace(mosaic.score, sources=tuple(told), target=about)
+
+
+Named = TypeVar("Named", Source, Target)
+
+
+def _told(of: Named, about: Recording | Listed, **more: Any) -> Named:
+    """A source or target that tells what is known of its file."""
+    return replace(of, sha256=about.sha256, sr=about.sr, channels=about.channels, duration_s=about.duration_s, **more)
 
 
 def write_outputs(
@@ -85,7 +68,7 @@ def write_outputs(
                 outputs.stems,
                 score,
                 job.dictionary,
-                target=job.recording,
+                mosaic=mosaic.audio,
                 by=outputs.stems_by,
                 overwrite=outputs.overwrite,
             )

@@ -305,12 +305,13 @@ def heard_of(score: Score, recording: Floats, part: int) -> Floats:
 def _check_within(score: Score, recordings: Sequence[Floats]) -> None:
     """Refuse grains that lie altogether beyond their sources: what they were cut from is something else."""
     reach = score.params.n_fft // 2
-    lengths = np.array([0 if i not in score.origins else recordings[i].shape[-1] for i in range(len(score.sources))])
+    used, of = np.unique(score.origins, return_inverse=True)
+    lengths = np.array([recordings[i].shape[-1] for i in used], np.intp)[of]
     ends = score.centres + score.lengths * score.params.hop
-    beyond = (score.centres - reach > lengths[score.origins]) | (ends + reach < 0)
+    beyond = (score.centres - reach > lengths) | (ends + reach < 0)
     if beyond.any():
-        grain = score[int(np.argmax(beyond))]
-        lasts_s = lengths[score.origins[int(np.argmax(beyond))]] / score.sr
+        first = int(np.argmax(beyond))
+        grain, lasts_s = score[first], lengths[first] / score.sr
         raise ValueError(
             f"grain {grain.id} is cut from {grain.source_start_s:.3f} s of {grain.source.name}, which lasts "
             f"{lasts_s:.3f} s there; take the recording that the score was made of"
@@ -330,7 +331,12 @@ def added_up(score: Score, recordings: Sequence[Floats]) -> Floats:
 
 
 def stems(
-    score: Score, sources: Sources, groups: NDArray[np.intp], *, target: ArrayLike | None = None
+    score: Score,
+    sources: Sources,
+    groups: NDArray[np.intp],
+    *,
+    target: ArrayLike | None = None,
+    mosaic: Floats | None = None,
 ) -> Iterator[Floats]:
     """The mosaic taken apart: one sound for each group of grains, which add up to `render` of the score.
 
@@ -341,6 +347,7 @@ def stems(
     ----------
     score, sources, target : as for `render`.
     groups : (G,) ints >= 0, which stem each grain belongs to.
+    mosaic : what `render` makes of the score, if it is known already; no target is needed then.
 
     Yields
     ------
@@ -353,7 +360,8 @@ def stems(
     equal parts.
     """
     recordings = recordings_of(score, sources)
-    mosaic = levelled(score, recordings, target).samples
+    if mosaic is None:
+        mosaic = levelled(score, recordings, target).samples
     n_groups = int(groups.max(initial=-1)) + 1
 
     # In double precision: what all stems come to is to be the mosaic, however loud each of them is.

@@ -1,6 +1,6 @@
 """The score: a mosaic as a list of grains, each a stretch of a source that sounds at a moment of the target.
 
-Activations are read along their diagonals, and nothing is lost: `read_score` and `Score.sounding` are inverse. What
+Activations are read along their diagonals, and nothing is lost: `read_grains` and `Score.sounding` are inverse. What
 made the mosaic of its activations stands in the score too, so that `smalti.rendering.render` makes the same samples of
 it again.
 """
@@ -204,6 +204,11 @@ class Score(Sequence[Grain]):
         at: Ints = self.frames[self.owners] + self.steps
         return at
 
+    @cached_property
+    def shifted(self) -> NDArray[np.bool_]:
+        """(G,) which grains sound at another pitch than they were recorded at."""
+        return np.array([shift is not None for shift in self.shifts], bool)
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -290,7 +295,7 @@ class Score(Sequence[Grain]):
         Where grains lie on one another, their gains add up.
         """
         mine = self.parts == part
-        plain = mine & np.array([shift is None for shift in self.shifts], bool)
+        plain = mine & ~self.shifted
         entries = plain[self.owners] & (self.gains != 0)
         owners = self.owners[entries]
         sources, centres = self.origins[owners], self.centres[owners] + self.steps[entries] * self.params.hop

@@ -5,7 +5,6 @@ the recordings are that it names, `smalti.finding` looks after.
 """
 
 import json
-import math
 import stat
 from dataclasses import asdict
 from importlib.metadata import version
@@ -22,7 +21,7 @@ from smalti.errors import ScoreFileError
 from smalti.score import Score, Source, Target
 from smalti.settings import settings_from
 from smalti.stft import WINDOWS, StftParams
-from smalti.transposing import FINENESS, MOST_RATIO, Shift
+from smalti.transposing import MOST_RATIO, Shift, n_ratios
 
 FORMAT, VERSION = "smalti score", 1
 
@@ -322,7 +321,7 @@ def _score(part: ScorePart) -> Score:
         dtype=part.dtype,
         settings=settings,
         gain_db=gain_db,
-        target=_target(part.target),
+        target=Target(**_named(part.target)),
         sources=sources,
         ids=np.array([grain.id for grain in part.grains], np.intp),
         parts=np.array([grain.channel for grain in part.grains], np.intp),
@@ -342,14 +341,13 @@ def _score(part: ScorePart) -> Score:
 def _source(part: SourcePart) -> Source:
     if (part.begin or part.whole) and not part.corpus:
         raise ValueError(f"the source {part.path} has begin or whole, which are for parts of a corpus; leave them out")
-    return Source(
-        part.path, part.sha256, part.sr, part.channels, part.duration_s, tuple(part.tags), part.corpus, part.begin,
-        part.whole,
-    )  # fmt: skip
+    return Source(**_named(part) | {"tags": tuple(part.tags)})
 
 
-def _target(part: TargetPart) -> Target:
-    return Target(part.path, part.sha256, part.sr, part.channels, part.duration_s, part.start_s, part.end_s)
+def _named(part: SourcePart | TargetPart) -> dict[str, Any]:
+    """Its fields, as `Source` and `Target` call them."""
+    told = msgspec.structs.asdict(part)
+    return {"name": told.pop("path"), **told}
 
 
 def _samples(grain: GrainPart, name: str, sr: int) -> int:
@@ -397,8 +395,7 @@ def _shift(grain: GrainPart, hop: int, off_grid: int) -> Shift | None:
         if grain.semitones:
             raise ValueError(f"grain {grain.id} has semitones but no shift; transpose it with 'smalti score edit'")
         return None
-    step = max(1, hop // FINENESS)
-    needed = math.ceil(round((2 * of.before + n_frames) * hop / step, 6))
+    needed = n_ratios(of.before, n_frames, hop)
     if not len(of.ratios) == len(of.hz) == needed:
         raise ValueError(
             f"the shift of grain {grain.id} has {len(of.ratios)} ratios and {len(of.hz)} hz; "

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePath
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from smalti._checks import check_choice
+from smalti._checks import Floats, check_choice
 from smalti.audio import check_writable, encode_audio, write_atomic
 from smalti.errors import AudioFileError
 from smalti.rendering import Sources, stems
@@ -40,7 +40,9 @@ def stem_groups(score: Score, by: str = "file") -> tuple[list[str], NDArray[np.i
             f"there would be {len(names)} stems, one for each {by}, and {MOST_STEMS} are the most"
             + ("; take one for each folder (--stems-by folder)" if by == "file" else "; sort the sources into fewer")
         )
-    return names, np.array([names.index(named[origin]) for origin in score.origins.tolist()], np.intp)
+    numbers = {name: i for i, name in enumerate(names)}
+    # Of sources that no grain is cut from, whatever.
+    return names, np.array([numbers.get(name, -1) for name in named], np.intp)[score.origins]
 
 
 def check_stems(folder: Path, *, overwrite: bool) -> None:
@@ -60,7 +62,7 @@ def write_stems(
     score: Score,
     sources: Sources,
     *,
-    target: ArrayLike | None = None,
+    mosaic: Floats,
     by: str = "file",
     overwrite: bool = False,
 ) -> list[Path]:
@@ -70,7 +72,7 @@ def write_stems(
 
     Parameters
     ----------
-    score, sources, target : as for `smalti.rendering.render`. by : see `stem_groups`.
+    score, sources : as for `smalti.rendering.render`. mosaic : what that makes of them. by : see `stem_groups`.
 
     Raises
     ------
@@ -81,7 +83,7 @@ def write_stems(
     for file in files if folder.is_dir() else []:
         check_writable(file, overwrite=overwrite)
     with _beside(folder) as room:
-        for file, sound in zip(files, stems(score, sources, groups, target=target), strict=True):
+        for file, sound in zip(files, stems(score, sources, groups, mosaic=mosaic), strict=True):
             write_atomic(room / file.name, encode_audio(sound, score.sr, ending=".wav", subtype="FLOAT"))
         try:
             folder.mkdir(exist_ok=True)

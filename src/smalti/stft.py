@@ -170,8 +170,7 @@ def frame_powers(samples: Floats, params: StftParams) -> Floats:
     padded = _padded(samples, params).reshape(-1, params.hop)
     n_frames = len(padded) - hops + 1
     parts = np.square(padded, dtype=np.float64) @ weights.reshape(hops, params.hop).T
-    powers = sum(parts[part : part + n_frames, part] for part in range(hops))  # type: ignore[assignment]
-    return powers
+    return sum((parts[part : part + n_frames, part] for part in range(hops)), start=np.zeros(n_frames))
 
 
 def _cut(samples: Floats, params: StftParams) -> Floats:

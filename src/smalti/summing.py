@@ -33,8 +33,10 @@ def summary(score: Score) -> list[Usage]:
 
     Sources that are parts of one file count as that.
     """
-    files = sorted({(source.name, source.corpus) for source in score.sources})
-    file_of = np.array([files.index((source.name, source.corpus)) for source in score.sources])
+    named = [(source.name, source.corpus) for source in score.sources]
+    files = sorted(set(named))
+    numbers = {file: i for i, file in enumerate(files)}
+    file_of = np.array([numbers[file] for file in named])
     of, powers = file_of[score.origins], 10 ** (score.levels / 10) * score.lengths
     ends = score.frames + score.lengths
     usages = []

@@ -63,6 +63,12 @@ def line(sentence: str) -> str:
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda control: ascii(control[0])[1:-1], sentence)
 
 
+def peaks_held(limited_db: float, peak_gain_db: float) -> str:
+    """What was done to keep peaks safe, as the end of a sentence; nothing where that is not heard."""
+    said = f", peaks limited by up to {-limited_db:.1f} dB" if limited_db < -0.05 else ""
+    return said + (f", turned down {-peak_gain_db:.1f} dB to keep peaks safe" if peak_gain_db < -0.05 else "")
+
+
 def bar(quiet: bool, *columns: Any) -> Progress:
     """A progress bar on stderr, shown on a terminal only and gone when done."""
     return Progress(

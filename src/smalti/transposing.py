@@ -300,9 +300,19 @@ def shifted_grains(
     )
 
 
+def ratio_step(hop: int) -> int:
+    """Samples from one ratio of a `Shift` to the next."""
+    return max(1, hop // FINENESS)
+
+
+def n_ratios(before: int, length: int, hop: int) -> int:
+    """How many ratios a `Shift` has."""
+    return -(-(2 * before + length) * hop // ratio_step(hop))
+
+
 def _step(params: StftParams) -> float:
     """Frames from one ratio of a `Shift` to the next."""
-    return max(1, params.hop // FINENESS) / params.hop
+    return ratio_step(params.hop) / params.hop
 
 
 def _shift_of(
@@ -351,7 +361,7 @@ def sound_of_shifts(
     # When first needed, as it loads a part of scipy that nothing else does.
     from smalti.shifting import shift_grain, tape_grain
 
-    hop, step = params.hop, max(1, params.hop // FINENESS)
+    hop, step = params.hop, ratio_step(params.hop)
     dtype = np.result_type(*(recording.dtype for recording in recordings))
     # A sample of silence first, so that the sound of no grain at all is silence, too.
     sounds: list[Floats] = [np.zeros((n_channels, 1), dtype)]
