@@ -10,6 +10,7 @@ import sys
 import pytest
 import soundfile
 
+from commands import refused
 from smalti import cli_corpus, collecting
 from smalti.choosing import Filters
 from smalti.cli_corpus import filters_from, limits_from, weights_from
@@ -37,15 +38,6 @@ def folder(tmp_path, monkeypatch, rng):
 def corpus(folder, run):
     assert run("build", "s", "-o", "c", "--sr", SR).code == 0
     return folder / "c.corpus"
-
-
-def refused(result, code, sentence):
-    """One sentence on stderr, nothing on stdout."""
-    assert result.code == code
-    assert result.out == ""
-    (line,) = result.err.splitlines()
-    assert re.search(rf"^smalti: {sentence}", line), line
-    return True
 
 
 def test_build_says_in_one_line_what_it_did(folder, run):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from commands import refused
 from smalti import stemfiles
 from smalti.demo import demo_source, demo_target
 from smalti.scorefile import read_score
@@ -36,14 +37,6 @@ def made(folder, run):
     result = run("make", "song.wav", "bees", "rain", "-o", "m.wav", "--score", "m.json", "--set", "iterations=8")
     assert result.code == 0, result.err
     return folder
-
-
-def refused(result, code, sentence):
-    """One sentence on stderr, nothing on stdout."""
-    assert result.code == code
-    assert result.out == ""
-    (line,) = result.err.splitlines()
-    assert re.search(rf"^smalti: {sentence}", line), line
 
 
 def files(folder):

@@ -9,18 +9,9 @@ import soundfile
 from PIL import Image
 
 from smalti.settings import Settings, configure, settings_from
+from sounds import notes
 
 SR = 11025
-
-
-def notes(rng, seconds):
-    """Short notes at random, above a hush."""
-    t = np.arange(round(seconds * SR)) / SR
-    out = 1e-3 * rng.standard_normal(len(t))
-    for start in np.arange(0, seconds, 0.2):
-        span = (t >= start) & (t < start + 0.2)
-        out[span] += 0.2 * np.sin(2 * np.pi * 100 * 2 ** rng.uniform(0, 4) * t[span])
-    return out.astype(np.float32)
 
 
 @pytest.fixture
@@ -28,7 +19,7 @@ def folder(tmp_path, monkeypatch, rng):
     """Where the commands run: a target, recordings in two folders, and a sketch whose upper half is black."""
     for name, seconds in (("target", 1.5), ("s/rain/a", 1.5), ("s/rain/b", 1.0), ("s/bees", 1.5)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(tmp_path / f"{name}.wav", notes(rng, seconds), SR)
+        soundfile.write(tmp_path / f"{name}.wav", notes(rng, seconds, SR, octaves=4), SR)
     pixels = np.full((4, 6), 255, np.uint8)
     pixels[:2] = 0
     Image.fromarray(pixels).save(tmp_path / "sketch.png")

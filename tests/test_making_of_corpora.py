@@ -9,18 +9,9 @@ import soundfile
 
 from smalti import reading
 from smalti.outputs import FIGURES
+from sounds import notes
 
 SR = 22050
-
-
-def notes(rng, seconds):
-    """Short notes at random, above a hush."""
-    t = np.arange(round(seconds * SR)) / SR
-    out = 1e-3 * rng.standard_normal(len(t))
-    for start in np.arange(0, seconds, 0.2):
-        span = (t >= start) & (t < start + 0.2)
-        out[span] += 0.2 * np.sin(2 * np.pi * 100 * 2 ** rng.uniform(0, 5) * t[span])
-    return out.astype(np.float32)
 
 
 @pytest.fixture
@@ -28,8 +19,8 @@ def folder(tmp_path, monkeypatch, rng):
     """Where the commands run: recordings in two folders, a target that is one of them, and one that is none."""
     for name, seconds in (("rain/a.wav", 2.0), ("rain/b.wav", 1.0), ("wind/c.flac", 2.0)):
         (tmp_path / "s" / name).parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(tmp_path / "s" / name, notes(rng, seconds), SR)
-    soundfile.write(tmp_path / "target.wav", notes(rng, 1.0), SR)
+        soundfile.write(tmp_path / "s" / name, notes(rng, seconds, SR, octaves=5), SR)
+    soundfile.write(tmp_path / "target.wav", notes(rng, 1.0, SR, octaves=5), SR)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -16,6 +16,7 @@ from smalti.mosaicing import prepare, sketched, solve_steps
 from smalti.settings import configure
 from smalti.sketching import Sketch, Stroke, sketch_of_array, sketch_of_image, sketch_of_strokes
 from smalti.stft import StftParams
+from sounds import notes
 from strategies import problems, seeds
 
 SR = 11025
@@ -220,19 +221,9 @@ def test_the_parts_of_a_long_file_are_in_one_time():
 # --- in solvers
 
 
-def notes(rng, seconds):
-    """Short notes at random, above a hush."""
-    t = np.arange(round(seconds * SR)) / SR
-    out = 1e-3 * rng.standard_normal(len(t))
-    for start in np.arange(0, seconds, 0.2):
-        span = (t >= start) & (t < start + 0.2)
-        out[span] += 0.2 * np.sin(2 * np.pi * 100 * 2 ** rng.uniform(0, 4) * t[span])
-    return out.astype(np.float32)
-
-
 @pytest.fixture
 def sounds(rng):
-    return notes(rng, 1.2), [notes(rng, 1.5), notes(rng, 1.0)]
+    return notes(rng, 1.2, SR, octaves=4), [notes(rng, 1.5, SR, octaves=4), notes(rng, 1.0, SR, octaves=4)]
 
 
 def steps_of(target, source, settings, sketch, **how):
