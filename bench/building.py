@@ -17,12 +17,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
-from smalti.audio import find_audio
-from smalti.collecting import build_corpus
-from smalti.lending import corpus_info, open_corpus, verify_corpus
-from smalti.search import inverted_file, packed
-from smalti.shelves import KINDS
-from smalti.workers import n_cores
+from smalti._parallel import n_cores
+from smalti.corpora.build import build_corpus
+from smalti.corpora.query import corpus_info, open_corpus, verify_corpus
+from smalti.corpora.tables import KINDS
+from smalti.grains.nearest import inverted_file, packed
+from smalti.io.sound_read import find_audio
 
 try:
     import resource
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def _index():
-    """As `smalti.cli_corpus` has it."""
+    """As `smalti.cli.corpus` has it."""
     return (lambda keys: packed(inverted_file(keys)).data) if find_spec("faiss") else None
 
 

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import scipy.signal
 
-from smalti.audio import find_audio, read_audio, resample, write_audio
-from smalti.channels import rows
+from smalti.dsp.channels import as_channels
+from smalti.io.sound_read import find_audio, read_audio, resample
+from smalti.io.sound_write import write_audio
 
 SHORTEST_S, LONGEST_S = 30.0, 120.0
 # Semitones that recordings are moved by at most, and recordings in one file at most.
@@ -55,7 +56,7 @@ def main() -> None:
 def _varied(recording, length, options, rng):
     """(C, length): a recording at another pitch and speed, from anywhere in it, repeated as needed, and filtered."""
     ratio = 2 ** (rng.uniform(-MOST_SHIFT, MOST_SHIFT) / 12)
-    sound = rows(resample(recording.samples, round(recording.sr * ratio), options.sr))
+    sound = as_channels(resample(recording.samples, round(recording.sr * ratio), options.sr))
     sound = np.roll(sound, int(rng.integers(sound.shape[1])), axis=1)
     sound = np.tile(sound, (1, -(-length // sound.shape[1])))[:, :length]
     chosen = [sound[n % len(sound)] for n in range(options.channels)]

@@ -18,9 +18,10 @@ import speed
 import transcriptions
 from speed import SR, Matrix, Problem, judge, magnitudes
 
-from smalti import LetItBee, beta_divergence, engine, read_audio, write_audio
-from smalti.audio import resample
-from smalti.channels import mixed_down
+from smalti import LetItBee, beta_divergence, read_audio, write_audio
+from smalti.dsp.channels import to_mono
+from smalti.io.sound_read import resample
+from smalti.nmf import blockwise
 
 TARGET_S = 20
 RULES = LetItBee(repetition=3, polyphony=10, continuity=3)
@@ -45,7 +46,7 @@ print(loaded - start, time.perf_counter() - loaded)
 def recordings(folder: Path, scratch: Path) -> tuple[Problem, Path, Path]:
     """The problem, and the files that the command makes the same of."""
     target, source = (read_audio(folder / name) for name in ("funk_groove.mp3", "humpback.ogg"))
-    once, other = (mixed_down(resample(recording.samples, recording.sr, SR)) for recording in (target, source))
+    once, other = (to_mono(resample(recording.samples, recording.sr, SR)) for recording in (target, source))
     samples = np.tile(once, -(-TARGET_S * SR // len(once)))[: TARGET_S * SR]
     write_audio(scratch / "target.wav", samples, SR)
     return Problem("humpback", magnitudes(samples), magnitudes(other)), scratch / "target.wav", folder / "humpback.ogg"
@@ -53,7 +54,7 @@ def recordings(folder: Path, scratch: Path) -> tuple[Problem, Path, Path]:
 
 def engine_laps(problem: Problem, n: int) -> list[float]:
     """Seconds of each of the first `n` iterations that follow the first."""
-    steps = engine.engine_steps(problem.V, problem.W, problem.start(), n_iter=50, constraints=RULES)
+    steps = blockwise.engine_steps(problem.V, problem.W, problem.start(), n_iter=50, constraints=RULES)
     next(steps)
     return [lap(lambda: next(steps)) for _ in range(n)]
 
@@ -84,7 +85,7 @@ def solved(problem: Problem) -> tuple[float, float, Matrix]:
     """Seconds of all iterations, without and with their divergences read, and the activations."""
 
     def run(read: bool) -> Matrix:
-        for step in engine.engine_steps(problem.V, problem.W, problem.start(), n_iter=50, constraints=RULES):
+        for step in blockwise.engine_steps(problem.V, problem.W, problem.start(), n_iter=50, constraints=RULES):
             if read:
                 _ = step.divergence
         return step.H
@@ -94,9 +95,9 @@ def solved(problem: Problem) -> tuple[float, float, Matrix]:
 
 def lists_apart(problem: Problem, ours: Matrix) -> tuple[float, float]:
     """In dB of the activations, and as a share of the divergence."""
-    kept, engine.LISTS_BELOW = engine.LISTS_BELOW, 0.0
-    *_, step = engine.engine_steps(problem.V, problem.W, problem.start(), n_iter=50, constraints=RULES)
-    engine.LISTS_BELOW = kept
+    kept, blockwise.LISTS_BELOW = blockwise.LISTS_BELOW, 0.0
+    *_, step = blockwise.engine_steps(problem.V, problem.W, problem.start(), n_iter=50, constraints=RULES)
+    blockwise.LISTS_BELOW = kept
     difference = np.linalg.norm(ours - step.H) / np.linalg.norm(step.H)
     return 20 * float(np.log10(difference)), step.fit.divergence(ours, step.fit.product(ours)) / step.divergence - 1
 

@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from smalti import ExactStep, StftParams, activation_steps, exact_steps, stft
-from smalti.audio import read_audio, resample
-from smalti.channels import mixed_down
-from smalti.demo import demo_source, demo_target
+from smalti.dsp.channels import to_mono
+from smalti.io.sound_read import read_audio, resample
+from smalti.workflows.demo import demo_source, demo_target
 
 SR = 22050
 
@@ -65,7 +65,7 @@ def spectrum(file: Path | None, demo: Callable[[int], NDArray[Any]], length_s: f
         samples = demo(SR)
     else:
         recording = read_audio(file)
-        samples = mixed_down(resample(recording.samples, recording.sr, SR))
+        samples = to_mono(resample(recording.samples, recording.sr, SR))
     return np.abs(stft(np.resize(samples, round(length_s * SR)), StftParams()))
 
 

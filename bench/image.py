@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table
 
 import smalti
-from smalti.audio import resample
-from smalti.stft import StftParams, stft
+from smalti.dsp.stft import StftParams, stft
+from smalti.io.sound_read import resample
 
 SR = 22050
 GRID = StftParams(2048, 512)

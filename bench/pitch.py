@@ -26,17 +26,27 @@ from rich.console import Console
 from rich.table import Table
 
 import smalti
-from smalti.audio import AUDIO_ENDINGS, resample
-from smalti.bands import audible
-from smalti.channels import mixed_down
-from smalti.demo import demo_source, demo_target
-from smalti.judging import blueprint_of
+from smalti.dsp.bands import audible
+from smalti.dsp.channels import to_mono
+from smalti.dsp.pitch import (
+    FINENESS,
+    clear,
+    fill_gaps,
+    harmonicity,
+    note_frequencies,
+    note_numbers,
+    pitch_at,
+    ratios_to,
+    refine_f0,
+    track_pitch,
+)
+from smalti.dsp.pitch_shift import shift_grain
+from smalti.dsp.stft import StftParams, frame_powers
+from smalti.io.sound_read import AUDIO_ENDINGS, resample
 from smalti.metrics import measure, reference
 from smalti.metrics.fidelity import raw_chroma_accuracy, raw_pitch_accuracy
-from smalti.pitch import bridged, clarity, clear, glides, note_frequencies, note_numbers, track_pitch
-from smalti.shifting import shift_grain
-from smalti.stft import StftParams, frame_powers
-from smalti.transposing import FINENESS, pitch_at, ratios_to
+from smalti.workflows.demo import demo_source, demo_target
+from smalti.workflows.judge import blueprint_of
 
 SR, HOP = 22050, 512
 GRID = StftParams(2048, HOP)
@@ -122,7 +132,7 @@ def found(folders: Sequence[Path] | None) -> dict[str, np.ndarray]:
 
 def mono(path: Path) -> np.ndarray:
     recording = smalti.read_audio(path, end_s=SOURCE_S)
-    return resample(mixed_down(recording.samples), recording.sr, SR)
+    return resample(to_mono(recording.samples), recording.sr, SR)
 
 
 def pairs(
@@ -224,11 +234,11 @@ def looped(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, list[np.
 
     What any sampler would play: as much the source's sound as a sound that follows the target can be.
     """
-    own = bridged(track_pitch(source, SR, hop=HOP), longest=round(0.25 * SR / HOP))
-    fine = glides(source, own, SR, hop=HOP, per_hop=FINENESS)
-    wanted = bridged(track_pitch(target, SR, hop=HOP), longest=len(target))
+    own = fill_gaps(track_pitch(source, SR, hop=HOP), longest=round(0.25 * SR / HOP))
+    fine = refine_f0(source, own, SR, hop=HOP, per_hop=FINENESS)
+    wanted = fill_gaps(track_pitch(target, SR, hop=HOP), longest=len(target))
     heard = (own > 0) & audible(frame_powers(source, GRID))
-    pitched = np.flatnonzero(heard & clear(clarity(np.abs(smalti.stft(source, GRID)), own, SR), heard))
+    pitched = np.flatnonzero(heard & clear(harmonicity(np.abs(smalti.stft(source, GRID)), own, SR), heard))
     # Whole stretches of clear frames, one after the other, as often as it takes.
     frames = np.resize(pitched, len(wanted))
     sound = np.concatenate([source[k * HOP : (k + 1) * HOP] for k in frames])
@@ -336,7 +346,8 @@ def show(lines: Sequence[Line]) -> None:
 
 
 def keep(path: Path, samples: np.ndarray) -> None:
-    from smalti.plots import figure_png, plot_spectrogram
+    from smalti.plots._drawing import figure_png
+    from smalti.plots.spectrogram import plot_spectrogram
 
     smalti.write_audio(f"{path}.wav", samples / max(1, np.abs(samples).max()), SR, overwrite=True)
     axes = plot_spectrogram(samples, SR)

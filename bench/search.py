@@ -27,16 +27,19 @@ from rich.console import Console
 from rich.table import Table
 
 from smalti import PRESETS, read_audio, write_audio
-from smalti.audio import resample
-from smalti.channels import mixed_down
-from smalti.corpus import Corpus
-from smalti.grains import runs_in
-from smalti.jobs import Job, may_sound
-from smalti.mosaicing import prepare, solve_steps
-from smalti.reading import read_inputs
-from smalti.search import EXACT_BELOW, inverted_file
-from smalti.searching import Comparison, Entries, SearchedStep, along_diagonals, listed_steps, reach_of
-from smalti.steps import Step
+from smalti.dsp.channels import to_mono
+from smalti.grains.corpus import Corpus
+from smalti.grains.nearest import EXACT_BELOW, inverted_file
+from smalti.grains.runs import runs_in
+from smalti.io.sound_read import resample
+from smalti.mosaicing.candidates import along_diagonals
+from smalti.mosaicing.compare import Comparison, Entries, may_sound
+from smalti.mosaicing.job import Job
+from smalti.mosaicing.prepare import prepare
+from smalti.mosaicing.solve import solve_steps
+from smalti.mosaicing.solve_searched import SearchedStep, listed_steps, reach_of
+from smalti.nmf.base import Step
+from smalti.workflows.inputs import read_inputs
 
 SETTINGS = replace(PRESETS["balanced"], smooth_gains_s=0.0)
 WAYS = ("search", "random", "all")
@@ -73,7 +76,7 @@ def main() -> None:
     targets = []
     for target in options.target:
         inputs = read_inputs(target, [options.corpus])
-        targets.append(repeated(mixed_down(inputs.target_samples), round(options.seconds * inputs.sr)))
+        targets.append(repeated(to_mono(inputs.target_samples), round(options.seconds * inputs.sr)))
     rows = list[Row]()
     for size in options.sizes:
         corpus = first(inputs.source, size)
@@ -104,14 +107,14 @@ def repeated(samples: np.ndarray, length: int) -> np.ndarray:
 def first(corpus: Corpus, size: int) -> Corpus:
     """A corpus of the first frames alone, with an index where smalti would have one."""
     of = slice(0, size)
-    keys = np.ascontiguousarray(corpus.keys[of])
+    keys = np.ascontiguousarray(corpus.descriptors[of])
     return replace(
         corpus,
-        segments=corpus.segments[of],
+        segments=corpus.recording_ids[of],
         centres=corpus.centres[of],
         cancelled=corpus.cancelled[of],
         rows=np.arange(min(size, corpus.n_atoms)),
-        looks=corpus.looks[corpus.rows[of]],
+        looks=corpus.features[corpus.rows[of]],
         scales=corpus.scales[of],
         levels=corpus.levels[of],
         keys=keys,
@@ -149,7 +152,7 @@ def at_random(job: Job, corpus: Corpus, n_entries: int, seed: int) -> Iterator[S
     anchors = rng.choice(np.flatnonzero(allowed), size=(n_frames, int(np.ceil(per_frame))))
     # So that there are neither more nor fewer.
     anchors[rng.random(anchors.shape) > per_frame / anchors.shape[1]] = -1
-    return listed_steps(job, comparison, along_diagonals(anchors, corpus.segments, allowed, reach), rng=rng)
+    return listed_steps(job, comparison, along_diagonals(anchors, corpus.recording_ids, allowed, reach), rng=rng)
 
 
 def timed(steps, views: Job | None = None) -> tuple[Step, float]:
@@ -177,7 +180,7 @@ def row(way: str, job: Job, step: Step, seconds: float, n_entries: int) -> Row:
     else:
         atoms, frames = np.nonzero(step.H)
         heard, mass = step.H[atoms, frames], float(step.fit.V.sum())
-    runs = runs_in(atoms, frames, heard, job.dictionary.segments, n_frames, under_frame_db=np.inf)
+    runs = runs_in(atoms, frames, heard, job.dictionary.recording_ids, n_frames, under_frame_db=np.inf)
     n_atoms = job.dictionary.n_atoms
     return Row(
         n_atoms, way, step.divergence / mass, n_entries / n_frames, float(runs.lengths.mean()), len(atoms) / n_frames,
@@ -192,11 +195,11 @@ def command(corpus: Path, target: Path, sr: int, seconds: float) -> str:
     """Wall seconds and the most memory of `smalti make`, in a process of its own."""
     with tempfile.TemporaryDirectory() as scratch:
         recording = read_audio(target)
-        samples = mixed_down(resample(recording.samples, recording.sr, sr))
+        samples = to_mono(resample(recording.samples, recording.sr, sr))
         write_audio(Path(scratch) / "target.wav", repeated(samples, round(seconds * sr)), sr)
         arguments = ["make", "target.wav", str(corpus.resolve()), "-o", "out.wav", "--report", "report.json", "-q"]
         measured = (
-            "import re, sys, time; start = time.perf_counter(); from smalti.cli import main\n"
+            "import re, sys, time; start = time.perf_counter(); from smalti.cli.main import main\n"
             "try: main(sys.argv[1:])\n"
             "except SystemExit as left: assert not left.code, left.code\n"
             # Not ru_maxrss, which a process begins with its parent's.

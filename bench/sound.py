@@ -28,11 +28,11 @@ from rich.console import Console
 from rich.table import Table
 
 import smalti
-from smalti.audio import AUDIO_ENDINGS, resample
-from smalti.channels import mixed_down
-from smalti.demo import demo_source, demo_target
-from smalti.judging import blueprint_of
+from smalti.dsp.channels import to_mono
+from smalti.io.sound_read import AUDIO_ENDINGS, resample
 from smalti.metrics import MEASURES, measure, reference
+from smalti.workflows.demo import demo_source, demo_target
+from smalti.workflows.judge import blueprint_of
 
 SR = 22050
 BASE = "classic"
@@ -147,7 +147,7 @@ def matching(pattern: str, named: dict[str, Path]) -> list[Path]:
 
 def mono(path: Path) -> np.ndarray:
     recording = smalti.read_audio(path)
-    return resample(mixed_down(recording.samples), recording.sr, SR)
+    return resample(to_mono(recording.samples), recording.sr, SR)
 
 
 def measured(pair: Pair, presets: Sequence[str], seeds: int, save: Path | None) -> list[Row]:
@@ -194,7 +194,8 @@ def controls(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.nda
 
 
 def keep(path: Path, samples: np.ndarray) -> None:
-    from smalti.plots import figure_png, plot_spectrogram
+    from smalti.plots._drawing import figure_png
+    from smalti.plots.spectrogram import plot_spectrogram
 
     smalti.write_audio(f"{path}.wav", samples / max(1, np.abs(samples).max()), SR, overwrite=True)
     axes = plot_spectrogram(samples[: 8 * SR], SR)

@@ -21,9 +21,9 @@ from rich.progress import track
 from rich.table import Table
 
 from smalti import LetItBee, Step, StftParams, activation_steps, beta_divergence, pursuit_steps, stft
-from smalti.audio import read_audio, resample
-from smalti.channels import mixed_down
-from smalti.demo import demo_source, demo_target
+from smalti.dsp.channels import to_mono
+from smalti.io.sound_read import read_audio, resample
+from smalti.workflows.demo import demo_source, demo_target
 
 Matrix = NDArray[Any]
 Solver = Callable[[Matrix, Matrix, Matrix], Iterator[Matrix]]
@@ -66,7 +66,7 @@ def magnitudes(samples: Matrix) -> Matrix:
 
 def load(path: Path) -> Matrix:
     recording = read_audio(path)
-    return magnitudes(mixed_down(resample(recording.samples, recording.sr, SR)))
+    return magnitudes(to_mono(resample(recording.samples, recording.sr, SR)))
 
 
 def demo() -> Problem:

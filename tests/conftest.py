@@ -28,11 +28,11 @@ class Result:
 @pytest.fixture
 def run(capsys):
     """Run a command in this process, which takes over SIGTERM; the test runner has its own again afterwards."""
-    from smalti import cli
+    from smalti.cli import main
 
     def call(*arguments):
         with pytest.raises(SystemExit) as stopped:
-            cli.main([str(argument) for argument in arguments])
+            main.main([str(argument) for argument in arguments])
         said = capsys.readouterr()
         return Result(stopped.value.code, said.out, said.err)
 

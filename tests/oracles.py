@@ -346,7 +346,7 @@ def before_and_after(time, attacks):
 
 
 def limiter_gains(excess, sr):
-    """`smalti.levels.limiter_gains` by its docstring; what lies beyond the ends is as the ends are."""
+    """`smalti.dsp.dynamics.limiter_gains` by its docstring; what lies beyond the ends is as the ends are."""
     reach = max(1, round(0.005 * sr))
     length = len(excess)
     needed = [max(0.0, max(excess[max(0, n - reach) : n + reach + 1])) for n in range(length)]
@@ -365,7 +365,7 @@ def limiter_gains(excess, sr):
 
 
 def runs(contributions, segments, under_frame_db, under_all_db, gap):
-    """The stretches of `smalti.grains.find_runs` as (atom, frame, length, energy), cell by cell."""
+    """The stretches of `smalti.grains.runs.find_runs` as (atom, frame, length, energy), cell by cell."""
     K, N = contributions.shape
     least_of_all = contributions.max(initial=0) * 10 ** (-under_all_db / 20)
     found = []
@@ -410,7 +410,7 @@ def chosen_runs(stretches, layers, shortest):
 
 
 def block_product(H, blocks, n_bins):
-    """The model of `smalti.divergence.BlockFit`, entry by entry; `blocks` are (voices, frames, W)."""
+    """The model of `smalti.nmf.divergence.BlockFit`, entry by entry; `blocks` are (voices, frames, W)."""
     Y = np.zeros((n_bins, H.shape[1]))
     for voices, frames, W in blocks:
         for voice, n in zip(voices, frames, strict=True):

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import strategies  # noqa: F401 - the profile of its tests
 from smalti import PRESETS, Settings
-from smalti.curves import Curve, as_varying
-from smalti.settings import VARYING, configure, on_frames, settings_from
+from smalti.curves import Curve, as_varying, on_frames
+from smalti.presets import configure
+from smalti.settings import VARYING, settings_from
 
 numbers = st.floats(-1e6, 1e6)
 

@@ -16,8 +16,8 @@ from matplotlib import image
 from nbclient import NotebookClient
 from typer.main import get_command
 
-import smalti.examples
-from smalti.cli import app
+import smalti.io.examples
+from smalti.cli.main import app
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NOTEBOOK, SCORES = EXAMPLES / "nmf_audio_mosaicing.ipynb", EXAMPLES / "editing_a_score.ipynb"
@@ -62,7 +62,7 @@ def execute(notebook, folder, monkeypatch):
     # No start-up files of the user's, pictures inside the notebook, and nowhere to fetch recordings from.
     monkeypatch.setenv("IPYTHONDIR", str(folder / "ipython"))
     monkeypatch.delenv("MPLBACKEND", raising=False)
-    monkeypatch.setenv(smalti.examples.URL_VARIABLE, "http://recordings.invalid/")
+    monkeypatch.setenv(smalti.io.examples.URL_VARIABLE, "http://recordings.invalid/")
     work = folder / "work"
     work.mkdir()
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(work)}}).execute()
@@ -183,12 +183,12 @@ def test_the_alternative_recordings_load_once_uncommented(notebook, tmp_path, mo
     ast.parse(uncommented)
 
     def fetch(name):
-        assert name in smalti.examples.EXAMPLES
+        assert name in smalti.io.examples.EXAMPLES
         file = tmp_path / f"{name}.wav"
         soundfile.write(file, np.sin(np.arange(44100 * 20) / 50)[:, np.newaxis] * [0.5, 0.3], 44100)
         return file
 
-    monkeypatch.setattr(smalti.examples, "fetch_example", fetch)
+    monkeypatch.setattr(smalti.io.examples, "fetch_example", fetch)
     names = {"smalti": smalti, "sr": 22050}
     exec(uncommented, names)
     assert len(names["source"]) == 15 * 22050

@@ -156,3 +156,13 @@ def _number(text: str) -> int | float | str:
 def _shown(value: Any) -> str:
     shown = repr(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."
+
+
+def on_frames(value: float | Curve, n_frames: int, hop_s: float) -> Floats:
+    """(n_frames,) a value that may be a curve, at every frame of a grid of `hop_s` seconds."""
+    return on_times(value, np.arange(n_frames) * hop_s)
+
+
+def on_times(value: float | Curve, times_s: Floats) -> Floats:
+    """A value that may be a curve, at some times in seconds, in their shape."""
+    return value.at(times_s) if isinstance(value, Curve) else np.full_like(times_s, value, np.float64)

@@ -2,26 +2,38 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from smalti._checks import Floats, check_choice, check_count, check_rate, check_real
-from smalti.constraints import RANKS, LetItBee, PerFrame
-from smalti.curves import Curve, as_varying
-from smalti.synthesis import AIMS, PHASES
-from smalti.transposing import MOST_RATIO
+from smalti.curves import Curve, on_frames
+from smalti.dsp.phase import AIMS, PHASES
+from smalti.dsp.pitch import MOST_RATIO
+from smalti.nmf.let_it_bee import RANKS, LetItBee, PerFrame
 
 METHODS = ("updates", "pursuit")
+
+
 CHOICES = ("grains", "frames")
+
+
 COMPARISONS = ("bins", "bands", "views")
+
+
 WAYS = ("auto", "off", "follow", "chords")
 # Semitones.
 MOST_SHIFT = 12 * math.log2(MOST_RATIO)
+
+
 CHANNELS = ("source", "apart", "mono")
+
+
 LOUDNESSES = ("target", "as-is")
+
+
 SEARCHES = ("auto", "always", "never")
 # What may be a curve, and the least and most it may be. A voice 24 dB up is turned down again to keep peaks safe.
 VARYING: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -69,7 +81,8 @@ class Settings:
     restrict_every : apply the three rules in every n-th iteration only.
     rank : what `layers` compares; see `LetItBee`.
     compare : what target and source are compared in. "bins" of the grid (the paper), auditory "bands" (see
-        `smalti.bands`), or "views": bands of a long, a middle and short windows at once (see `smalti.views`).
+        `smalti.dsp.bands`), or "views": bands of a long, a middle and short windows at once (see
+        `smalti.grains.descriptors`).
     choose : None leaves the activations as the updates end. "grains" keeps whole stretches of source, `layers` of them
         at once, and "frames" the `layers` strongest source frames of each moment; then the gains alone are refined.
     candidates : with "grains", how many source frames compete at each moment while the stretches form.
@@ -92,25 +105,25 @@ class Settings:
     channels : "source" has the channels of the widest source recording, all at the same gains; "apart" has the
         target's, each solved for itself; "mono" has one. See `channel_jobs`.
     colour : 0 to 100 per cent, how far the mosaic's tone colour is drawn towards the target's; see
-        `smalti.shaping.colour`.
+        `smalti.dsp.shaping.colour`.
     attacks : 0 to 100 per cent, how far its attacks are made as sharp as the target's; see
-        `smalti.shaping.attack_shape`. Where a melody or chords are followed, 55 % of that.
+        `smalti.dsp.shaping.attack_shape`. Where a melody or chords are followed, 55 % of that.
     ear_weighting : compare spectra as loud as the ear hears them (A-weighting), in the solver only.
     loudness : "target" gives the mosaic the target's integrated loudness, a number is one in LUFS, and "as-is" leaves
-        the level that the gains come to. Peaks have the last word: see `smalti.levels.match_loudness`.
+        the level that the gains come to. Peaks have the last word: see `smalti.dsp.dynamics.match_loudness`.
     level_db : dB on top of that level, -100 to 24, before peaks have the last word.
     level_follow : 0 to 100 per cent, how far the mosaic's slow loudness contour is drawn towards the target's; see
-        `smalti.levels.follow_contour`.
+        `smalti.dsp.dynamics.follow_contour`.
     transpose : how the source comes to the target's pitches, with "grains" only. "off": not at all; "follow": every
         grain is shifted to the target's melody, with its glides and vibrato; "chords": to the notes that sound in the
         target; (low, high): every semitone from low to high may be chosen; a curve: every grain is shifted by so many
-        semitones, and glides with it; "auto": what suits the material, see `smalti.transposing.decide`.
+        semitones, and glides with it; "auto": what suits the material, see `smalti.mosaicing.transpose.decide`.
     keep_formants : shift the partials under the source's own spectral envelope, rather than envelope and all.
     tape : shift as a tape does, faster and higher or slower and lower: the cleanest sound, but the timing inside a
         grain changes.
     tune_cents : how far above the target's pitch the mosaic is tuned.
     purity : 0 to 100 per cent, how far the noise between a followed melody's partials is turned down, and the partials
-        up by as much; see `smalti.shaping.purity`.
+        up by as much; see `smalti.dsp.shaping.purity`.
     voices : how many notes sound at once where chords are played, one layer of grains each.
     """
 
@@ -329,173 +342,11 @@ class Settings:
         return self.layers if self.layers is None else _per_frame(np.round(on_frames(self.layers, n_frames, hop_s)))
 
 
-def on_frames(value: float | Curve, n_frames: int, hop_s: float) -> Floats:
-    """(n_frames,) a value that may be a curve, at every frame of a grid of `hop_s` seconds."""
-    return on_times(value, np.arange(n_frames) * hop_s)
-
-
-def on_times(value: float | Curve, times_s: Floats) -> Floats:
-    """A value that may be a curve, at some times in seconds, in their shape."""
-    return value.at(times_s) if isinstance(value, Curve) else np.full_like(times_s, value, np.float64)
-
-
 def _per_frame(values: Floats) -> PerFrame:
     """Whole numbers (N,) as a tuple, or as one number if they are all the same, as without a curve."""
     # As many as any machine has frames.
     whole = tuple(np.minimum(values, 2**31 - 1).astype(np.int64).ravel().tolist())
     return whole[0] if len(set(whole)) == 1 else whole
-
-
-_HOP_S = Settings().hop_s
-
-# What the presets beyond the papers share: sources without clicks or hiss, a fit by several windows, whole grains with
-# refined and smooth gains, Griffin-Lim, and levels drawn towards the target's.
-_BEYOND: dict[str, Any] = {
-    "fade_s": 0.003,
-    "quietest_db": 50.0,
-    "start_spread": 0.5,
-    "iterations": 30,
-    "rank": "contribution",
-    "compare": "views",
-    "choose": "grains",
-    "candidates": 4,
-    "masking_db": 6.0,
-    "refine": 3,
-    "smooth_gains_s": _HOP_S,
-    "phase": "griffin-lim",
-    "phase_iterations": 30,
-    "colour": 25.0,
-    "attacks": 90.0,
-}
-
-# Where `melodic` has nothing to bring in tune it is to sound as `balanced`, so the one is made of the other.
-_BALANCED = Settings(
-    summary="both at once: two layers of whole grains that follow the target's melody, loudness and attacks",
-    **_BEYOND,
-    window_s=3072 / 22050,
-    layers=2,
-    no_repeat_s=6 * _HOP_S,
-    grain_length_s=11 * _HOP_S,
-)
-
-PRESETS: Mapping[str, Settings] = MappingProxyType(
-    {
-        "classic": Settings(
-            summary="Let it Bee as published: ten layers, grains of consecutive source frames, the source's own sound",
-            remove_offset=False,
-            loudness="as-is",
-            layers=10,
-            no_repeat_s=3 * _HOP_S,
-            grain_length_s=7 * _HOP_S,
-        ),
-        "balanced": _BALANCED,
-        "melodic": replace(
-            _BALANCED,
-            summary="in tune: grains of a steadily pitched source are shifted to the target's melody or chords",
-            transpose="auto",
-            purity=50.0,
-        ),
-        "faithful": Settings(
-            summary="nearest to the target: up to ten layers, frame by frame",
-            **(
-                _BEYOND
-                | {
-                    "choose": "frames",
-                    "smooth_gains_s": 0.0,
-                    "refine": 20,
-                    "phase_iterations": 20,
-                    "colour": 30.0,
-                    "attacks": 100.0,
-                }
-            ),
-            layers=10,
-            no_repeat_s=7 * _HOP_S,
-            grain_length_s=3 * _HOP_S,
-            restrict_every=5,
-            aim="geometric",
-        ),
-        "source-like": Settings(
-            summary="nearest to the source: long whole grains in a longer window, their colour hardly touched",
-            **(_BEYOND | {"colour": 10.0, "attacks": 70.0}),
-            window_s=4096 / 22050,
-            layers=2,
-            no_repeat_s=7 * _HOP_S,
-            grain_length_s=13 * _HOP_S,
-            shortest_grain_s=8 * _HOP_S,
-        ),
-        "percussive": Settings(
-            summary="for drums: a short window that keeps attacks sharp",
-            **(_BEYOND | {"attacks": 100.0}),
-            window_s=1024 / 22050,
-            hop_s=256 / 22050,
-            layers=4,
-            no_repeat_s=7 * _HOP_S,
-            grain_length_s=13 * _HOP_S / 2,
-        ),
-        "notebook": Settings(
-            summary="the teaching notebook: Euclidean updates without rules, the target's phase, at 22 050 Hz",
-            sr=22050,
-            iterations=100,
-            beta=2.0,
-            eps=0.01,
-            remove_offset=False,
-            unit_norm=True,
-            phase="target",
-            loudness="as-is",
-        ),
-        "sparse": Settings(
-            summary="sparse coding: the one best source frame at each moment, the target's phase",
-            method="pursuit",
-            remove_offset=False,
-            unit_norm=True,
-            layers=1,
-            phase="target",
-            loudness="as-is",
-        ),
-    }
-)
-DEFAULT_PRESET = "balanced"
-
-# What only the multiplicative updates listen to.
-_UPDATES_ONLY = (
-    "iterations", "beta", "eps", "start_spread", "no_repeat_s", "grain_length_s", "restrict_every", "rank", "choose",
-    "candidates", "drift", "shortest_grain_s", "masking_db", "smooth_gains_s", "refine", "transpose",
-    "keep_formants", "tape", "tune_cents", "purity", "voices",
-)  # fmt: skip
-
-
-def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Any) -> Settings:
-    """A preset with some knobs turned; a knob that is None stays as the preset has it.
-
-    What may be a curve may be given in any form that `smalti.curves.as_varying` knows.
-
-    Raises
-    ------
-    ValueError : for an unknown preset, a value out of range, or a knob that the preset's method does not have.
-    TypeError : for an unknown knob, or a preset that is neither name nor `Settings`.
-    """
-    if isinstance(preset, str):
-        check_choice("preset", preset, tuple(PRESETS))
-        settings, name = PRESETS[preset], preset
-    elif not isinstance(preset, Settings):
-        raise TypeError(f"preset is {preset!r}; pass Settings or one of {', '.join(PRESETS)}")
-    else:
-        settings, name = preset, "given"
-    turned = {knob: value for knob, value in knobs.items() if value is not None}
-    if settings.method == "pursuit":
-        for knob in _UPDATES_ONLY:
-            if knob in turned:
-                raise ValueError(
-                    f"{knob} means nothing to the preset {name}: it has only layers and phase; leave it out"
-                )
-    return replace(settings, **{knob: _varied(knob, value) for knob, value in turned.items()})
-
-
-def _varied(knob: str, value: Any) -> Any:
-    """A value with what may be a curve read as one; the ways of transposing are words."""
-    if knob not in VARYING or (knob == "transpose" and isinstance(value, str) and ":" not in value):
-        return value
-    return as_varying(knob, value)
 
 
 def settings_from(told: Mapping[str, Any]) -> Settings:

@@ -11,8 +11,8 @@ import scipy.ndimage
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_real
-from smalti.bands import a_weights, mel_filters
-from smalti.stft import Complexes, StftParams, istft, stft
+from smalti.dsp.bands import a_weights, mel_filters
+from smalti.dsp.stft import Complexes, StftParams, istft, stft
 
 # 23 ms windows every 2.9 ms: short enough to follow a hop, long enough for bands.
 _WINDOW_S, _HOP_S = 512 / 22050, 64 / 22050

@@ -15,11 +15,13 @@ import scipy.sparse
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_rate, check_sound
-from smalti.attacks import attack_times
-from smalti.bands import a_weights, audible, decibels, mel_filters
-from smalti.channels import mixed_down, rows
-from smalti.cleaning import without_rumble
-from smalti.dictionary import Dictionary, as_recordings
+from smalti.dsp.bands import a_weights, audible, decibels, mel_filters
+from smalti.dsp.channels import as_channels, to_mono
+from smalti.dsp.conditioning import highpass
+from smalti.dsp.onsets import onset_times
+from smalti.dsp.stft import Complexes, StftParams, stft
+from smalti.grains.dictionary import Dictionary, as_recordings
+from smalti.grains.synthesis import mix
 from smalti.metrics import artefacts, fidelity, grains
 from smalti.metrics.features import (
     FINE_GRID,
@@ -36,8 +38,6 @@ from smalti.metrics.features import (
     resampled,
 )
 from smalti.metrics.timbre import Scale
-from smalti.stft import Complexes, StftParams, stft
-from smalti.synthesis import mix
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ class Analysis:
         if peak == 0:
             return cls(resampled(samples.astype(np.float32), sr))
         # By way of the peak, so that no square underflows.
-        doubles = without_rumble(resampled(samples.astype(np.float64) / peak, sr), RATE)
+        doubles = highpass(resampled(samples.astype(np.float64) / peak, sr), RATE)
         return cls((doubles / np.sqrt(np.mean(np.square(doubles)))).astype(np.float32))
 
     @cached_property
@@ -277,8 +277,8 @@ def reference(target: ArrayLike, source: ArrayLike | Sequence[ArrayLike], sr: in
         compare with.
     """
     sr = check_rate("sr", sr)
-    samples = mixed_down(check_sound("target", target))
-    recordings = [mixed_down(recording) for recording in as_recordings(source) if recording.any()]
+    samples = to_mono(check_sound("target", target))
+    recordings = [to_mono(recording) for recording in as_recordings(source) if recording.any()]
     if not samples.any():
         raise ValueError("target is silent: a mosaic cannot be compared with it; pass a target that sounds")
     if not recordings:
@@ -294,7 +294,7 @@ def reference(target: ArrayLike, source: ArrayLike | Sequence[ArrayLike], sr: in
         )
         for name, cloud in analysis.clouds.items()
     }
-    return Reference(sr, len(samples), analysis, scales, attack_times(analysis.samples, RATE))
+    return Reference(sr, len(samples), analysis, scales, onset_times(analysis.samples, RATE))
 
 
 def measure(
@@ -307,7 +307,7 @@ def measure(
 ) -> dict[str, float]:
     """Measure one mosaic against its target and source; see `evaluate` for the arguments and what comes out."""
     sound = check_sound("y", y)
-    samples = mixed_down(sound)
+    samples = to_mono(sound)
     numbers: dict[str, float] = {}
     ours, target = Analysis.of(_of_length(samples, against.length), against.sr), against.target
     numbers["kl"] = fidelity.kl_divergence(target.magnitudes, ours.magnitudes)
@@ -335,7 +335,7 @@ def measure(
     numbers["pre_x"] = artefacts.pre_echo_excess_db(ours.samples, target.samples, RATE, against.attacks_s)
     numbers["clicks"] = artefacts.click_rate(ours.samples, target.clicks, RATE)
     numbers["dc"] = artefacts.dc_share(samples)
-    numbers["clipping"] = max(map(artefacts.clipped_share, rows(sound)))
+    numbers["clipping"] = max(map(artefacts.clipped_share, as_channels(sound)))
     leak = fidelity.leak(target.spectrum, ours.spectrum)
     return {"FID": composite_fidelity(numbers), "TIM": composite_timbre(numbers), "leak": leak} | numbers
 

@@ -13,8 +13,8 @@ import scipy.fft
 import scipy.ndimage
 
 from smalti._checks import Floats
-from smalti.bands import audible
-from smalti.stft import StftParams
+from smalti.dsp.bands import audible
+from smalti.dsp.stft import StftParams
 
 # All analysis happens at this rate, so that a measure means the same whatever the recordings' own rate is.
 RATE = 22050

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_real
-from smalti.bands import audible, decibels
-from smalti.stft import Complexes
+from smalti.dsp.bands import audible, decibels
+from smalti.dsp.stft import Complexes
 
 # Levels further than this below the target's loudest do not count as heard.
 LEVEL_SPAN_DB = 70.0

@@ -1,0 +1,323 @@
+"""``smalti corpus``: hours of source, analysed once. Parses, calls, reports; `smalti.cli.main` runs it."""
+
+import math
+import signal
+import sys
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import TextColumn
+
+from smalti._checks import check_real
+from smalti.cli.terminal import Stopped, Terminated, bar, line, once, show, table, warn
+from smalti.corpora.build import Built, Index, build_corpus, remove_files
+from smalti.corpora.query import CorpusFile, CorpusInfo, corpus_info, list_files, verify_corpus
+from smalti.corpora.tables import corpus_path
+from smalti.errors import CorpusError
+from smalti.grains.filters import Filters
+from smalti.grains.nearest import inverted_file, packed
+from smalti.io.stderr import quiet_stderr
+from smalti.workflows.report import report_json
+
+app = typer.Typer(
+    help="Keep hours of source, analysed once, to make mosaics of.\n\n"
+    "Start with:  smalti corpus build FOLDER -o sounds\n\n"
+    "docs/corpora.md says what it costs.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+# How many of the files that cannot be used are named at the end of a build.
+NAMED = 10
+
+Name = Annotated[Path, typer.Argument(metavar="NAME", help="The corpus: a folder NAME.corpus.")]
+Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
+
+
+def _choice(*names: str, **kind: Any) -> Any:
+    """One of the options by which files are chosen, wherever they are: in the help they stand together."""
+    return typer.Option(*names, rich_help_panel="Which sources, and how much of them", **kind)
+
+
+Include = Annotated[
+    list[str] | None,
+    _choice(metavar="PATTERN", help="Only files that meet it: a folder's name, '*.flac', tag:NAME. May be repeated."),
+]
+Exclude = Annotated[list[str] | None, _choice(metavar="PATTERN", help="No file that meets it; may be given again.")]
+Tags = Annotated[list[str] | None, _choice("--tag", metavar="NAME", help="Only files so tagged; may be given again.")]
+Shortest = Annotated[float | None, _choice(min=0, metavar="S", help="Only files at least so long.")]
+Longest = Annotated[float | None, _choice(min=0, metavar="S", help="Only files at most so long.")]
+Quietest = Annotated[float | None, _choice(metavar="LUFS", help="Only files at least so loud, such as -40.")]
+Loudest = Annotated[float | None, _choice(metavar="LUFS", help="Only files at most so loud.")]
+Weights = Annotated[
+    list[str] | None,
+    _choice("--weight", metavar="PATTERN=X", help="Files that meet it count X times, such as rain=0.5, or not with 0."),
+]
+Limits = Annotated[
+    list[str] | None,
+    _choice("--limit", metavar="PATTERN=PERCENT", help="At most so much is of files that meet it, such as rain=20."),
+]
+
+
+def filters_from(
+    include: Sequence[str] | None = None,
+    exclude: Sequence[str] | None = None,
+    tags: Sequence[str] | None = None,
+    shortest: float | None = None,
+    longest: float | None = None,
+    quietest: float | None = None,
+    loudest: float | None = None,
+) -> Filters:
+    """The filters that options of these names ask for.
+
+    Raises
+    ------
+    ValueError : see `Filters`.
+    """
+    return Filters(
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        tags=tuple(tags or ()),
+        shortest_s=0.0 if shortest is None else shortest,
+        longest_s=math.inf if longest is None else longest,
+        quietest_lufs=-math.inf if quietest is None else quietest,
+        loudest_lufs=math.inf if loudest is None else loudest,
+    )
+
+
+def weights_from(texts: Sequence[str] | None) -> dict[str, float]:
+    """By pattern, the weights of texts such as ``rain=0.5``."""
+    return dict(_number(text, "--weight", "rain=0.5") for text in texts or ())
+
+
+def limits_from(texts: Sequence[str] | None) -> dict[str, float]:
+    """By pattern, the shares, from 0 to 1, of texts such as ``rain=20`` or ``rain=20%``."""
+    numbers = [_number(text.removesuffix("%"), "--limit", "rain=20") for text in texts or ()]
+    return {pattern: check_real(f"--limit {pattern}", percent, least=0, most=100) / 100 for pattern, percent in numbers}
+
+
+def _number(text: str, option: str, such_as: str) -> tuple[str, float]:
+    pattern, _, value = text.rpartition("=")
+    try:
+        number = float(value)
+    except ValueError:
+        number = math.nan
+    if not pattern or not math.isfinite(number):
+        raise ValueError(f"{option} is {text!r}; pass a pattern and a number, such as {such_as}")
+    return pattern, number
+
+
+@app.command()
+def build(
+    folder: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="Folders of recordings, and recordings.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="NAME", help="The corpus to make or to update.")],
+    sr: Annotated[
+        int | None, typer.Option(min=1000, max=768000, metavar="HZ", help="Its sample rate; 44100 if left out.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Tag all these files, as the names of their folders do; may be given again."),
+    ] = None,
+    licence: Annotated[
+        str, typer.Option("--licence", "--license", metavar="TEXT", help="Of all these files, if they do not say it.")
+    ] = "",
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors.")] = False,
+) -> None:
+    """Analyse the recordings in FOLDERs into NAME.corpus, or bring it up to date.
+
+    Only what is new or changed is analysed. Stopped at any moment, the same
+    command goes on where it was.
+
+    [bold]Examples[/bold]
+
+    smalti corpus build field_recordings/ -o field
+
+    smalti corpus build rain/ wind/ -o weather --tag 2026 --licence CC0
+    """
+    name = corpus_path(output)
+    built, waited = Built(), False
+    try:
+        with (
+            quiet_stderr(),
+            bar(quiet, TextColumn("{task.fields[sound]}")) as shown,
+            closing(build_corpus(folder, name, sr=sr, tags=tag or (), licence=licence, index=_filing())) as steps,
+        ):
+            task = None
+            for step in steps:
+                if step.stage == "waiting" and not waited:
+                    waited = True
+                    print(line(f"smalti: another build is writing {name}; waiting"), file=sys.stderr)
+                if step.stage in ("analysing", "compacting", "indexing"):
+                    if task is None:
+                        # What was there already took no time, and is not to be reckoned with.
+                        task = shown.add_task("analysing", total=step.total_bytes, completed=step.done_bytes, sound="")
+                    shown.update(task, description=step.stage, completed=step.done_bytes, sound=_duration(step.done_s))
+                built = step.built
+    except (KeyboardInterrupt, Terminated) as error:
+        code = 130 if isinstance(error, KeyboardInterrupt) else 128 + signal.SIGTERM
+        raise Stopped("stopped; what was analysed is kept, and the same command goes on", code) from None
+    for sentence in built.warnings:
+        warn(sentence)
+    for reason in list(built.unreadable.values())[:NAMED]:
+        warn(f"skipped: {reason}")
+    if len(built.unreadable) > NAMED:
+        warn(f"{len(built.unreadable) - NAMED} more files were skipped; see 'smalti corpus list {name} --unreadable'")
+    if not quiet:
+        print(line(_sentence(name, built)))
+
+
+def _filing() -> Index | None:
+    """What makes a search index of keys, if the extra `corpus` is installed: without one, all of them are looked at."""
+    if find_spec("faiss") is None:
+        return None
+    return lambda keys: packed(inverted_file(keys)).data
+
+
+def _sentence(name: Path, built: Built) -> str:
+    info = corpus_info(name)
+    done = [f"{built.analysed} analysed"]
+    done += [
+        f"{n} {what}"
+        for n, what in (
+            (built.unchanged, "unchanged"),
+            (built.moved, "moved"),
+            (built.removed, "gone"),
+            (len(built.unreadable), "skipped"),
+        )
+        if n
+    ]
+    files = f"{info.n_files} file{'s' * (info.n_files != 1)}"
+    return (
+        f"{name}: {files}, {_duration(info.duration_s)} at {info.sr / 1000:g} kHz, {info.n_bytes / 1e6:.0f} MB; "
+        + ", ".join(done)
+    )
+
+
+def _duration(seconds: float) -> str:
+    """As people say it: 9.5 s, 12:05, 3:12:05."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02} h" if hours else f"{minutes}:{rest:02} min"
+
+
+@app.command()
+def info(name: Name, json: Json = False) -> None:
+    """What a corpus holds: files, hours, tags, licences, and its size on disk."""
+    about = corpus_info(name)
+    if json:
+        print(report_json(asdict(about)), end="")
+        return
+    plain = table("what", "value")
+    for what, value in _facts(about):
+        plain.add_row(what, line(value))
+    show(plain)
+
+
+def _facts(about: CorpusInfo) -> list[tuple[str, str]]:
+    out = [
+        ("corpus", about.path),
+        ("files", f"{about.n_files}" + (f", and {about.n_unreadable} unreadable" if about.n_unreadable else "")),
+        ("sound", f"{_duration(about.duration_s)} at {about.sr / 1000:g} kHz"),
+        ("frames", f"{about.n_frames} in {about.n_segments} segments"),
+        ("on disk", f"{about.n_bytes / 1e6:.1f} MB" + (f", {about.holes:.0%} unused" if about.holes >= 0.005 else "")),
+    ]
+    if about.quietest_lufs is not None and about.loudest_lufs is not None:
+        out.append(("loudness", f"{about.quietest_lufs:.1f} to {about.loudest_lufs:.1f} LUFS"))
+    for what, counts in (("tags", about.tags), ("licences", about.licences)):
+        said = [f"{text or 'not said'} ({n})" for text, n in sorted(counts.items(), key=lambda of: (-of[1], of[0]))]
+        if said:
+            out.append((what, ", ".join(said[:20]) + (f", {len(said) - 20} more" if len(said) > 20 else "")))
+    return out
+
+
+@app.command(name="list")
+def list_(
+    name: Name,
+    include: Include = None,
+    exclude: Exclude = None,
+    tag: Tags = None,
+    shortest: Shortest = None,
+    longest: Longest = None,
+    quietest: Quietest = None,
+    loudest: Loudest = None,
+    unreadable: Annotated[
+        bool, typer.Option("--unreadable", help="List those that could not be used instead, and why.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """List the files of a corpus, or those that pass the filters."""
+    filters = filters_from(include, exclude, tag, shortest, longest, quietest, loudest)
+    listed = [one for one in list_files(name) if bool(one.fault) == unreadable and (unreadable or filters.passes(one))]
+    if json:
+        print(report_json({"files": list(map(_as_json, listed))}), end="")
+        return
+    plain = table("file", "why") if unreadable else table("file", "length", "LUFS", "channels", "tags", "licence")
+    for one in listed:
+        if unreadable:
+            plain.add_row(line(one.path), line(one.fault))
+            continue
+        level = f"{one.loudness_lufs:.1f}" if math.isfinite(one.loudness_lufs) else "silent"
+        plain.add_row(
+            line(one.path),
+            _duration(one.duration_s),
+            level,
+            str(one.channels),
+            line(", ".join(one.tags)),
+            line(one.licence),
+        )
+    show(plain)
+
+
+def _as_json(one: CorpusFile) -> dict[str, Any]:
+    out = {**asdict(one), "place": str(one.place)}
+    del out["id"]
+    if not math.isfinite(one.loudness_lufs):
+        out["loudness_lufs"] = None
+    return out
+
+
+@app.command()
+def remove(
+    name: Name,
+    pattern: Annotated[
+        list[str], typer.Argument(metavar="PATTERN", help="Files: a path, a folder's name, '*.mp3', tag:NAME.")
+    ],
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors.")] = False,
+) -> None:
+    """Take files out of a corpus; the files themselves stay where they are.
+
+    A build of their folder takes them in again. To leave files out of a mosaic,
+    there is --exclude.
+    """
+    waiting = once(f"another build is writing {corpus_path(name)}; waiting")
+    removed = remove_files(name, pattern, waiting=waiting, index=_filing())
+    if not quiet:
+        for path in removed[:NAMED]:
+            print(line(f"removed {path}"))
+        if len(removed) > NAMED:
+            print(f"removed {len(removed) - NAMED} more")
+
+
+@app.command()
+def verify(name: Name, json: Json = False) -> None:
+    """Compare all that a corpus holds with its checksums, and its files with what they were."""
+    verdict = verify_corpus(name)
+    if json:
+        print(report_json(asdict(verdict)), end="")
+    for places, how in ((verdict.missing, "no longer where it was"), (verdict.changed, "no longer as it was")):
+        for place in places[:NAMED] if not json else ():
+            warn(f"{place} is {how}")
+        if len(places) > NAMED and not json:
+            warn(f"so are {len(places) - NAMED} more")
+    if verdict.damaged:
+        more = f" (and {len(verdict.damaged) - 1} more such places)" if len(verdict.damaged) > 1 else ""
+        raise CorpusError(verdict.damaged[0] + more)
+    if not json:
+        print(line(f"{verdict.path} is whole: {verdict.n_bytes / 1e6:.1f} MB are as they were written"))

@@ -1,0 +1,77 @@
+"""What all commands print with: sentences, tables, progress bars; and how they are stopped."""
+
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+
+class Terminated(BaseException):
+    """SIGTERM as an exception, so that files half-written beside their names are removed on the way out."""
+
+
+class Stopped(BaseException):
+    """Stopped from outside, where there is more to say than that; with the code to exit with."""
+
+    def __init__(self, sentence: str, code: int) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+def warn(sentence: str) -> None:
+    print(line(f"smalti: warning: {sentence}"), file=sys.stderr)
+
+
+def line(sentence: str) -> str:
+    """One line, whatever control characters the name of a file may hold."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda control: ascii(control[0])[1:-1], sentence)
+
+
+def peaks_held(limited_db: float, peak_gain_db: float) -> str:
+    """What was done to keep peaks safe, as the end of a sentence; nothing where that is not heard."""
+    said = f", peaks limited by up to {-limited_db:.1f} dB" if limited_db < -0.05 else ""
+    return said + (f", turned down {-peak_gain_db:.1f} dB to keep peaks safe" if peak_gain_db < -0.05 else "")
+
+
+def bar(quiet: bool, *columns: Any) -> Progress:
+    """A progress bar on stderr, shown on a terminal only and gone when done."""
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        *columns,
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        # Rich takes a pipe for a terminal where colours are forced upon it.
+        disable=quiet or not sys.stderr.isatty(),
+    )
+
+
+def table(name: str, *columns: str) -> Table:
+    """A plain table whose first column, which is there to be copied, is never broken."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column(name, no_wrap=True)
+    for column in columns:
+        table.add_column(column)
+    return table
+
+
+def show(table: Table) -> None:
+    # In a pipe, lines stay whole for whatever reads them. Brackets are part of names, and no markup.
+    Console(width=None if sys.stdout.isatty() else 500, markup=False).print(table)
+
+
+def once(sentence: str) -> Callable[[], None]:
+    """What prints a sentence the first time it is called, and nothing after that."""
+    said = list[str]()
+
+    def say() -> None:
+        if not said:
+            said.append(sentence)
+            print(line(f"smalti: {sentence}"), file=sys.stderr)
+
+    return say

@@ -1,0 +1,344 @@
+"""What a corpus on disk is asked for: the `Corpus` to make mosaics of, what is in it, and whether it is whole.
+
+Nothing here writes, so it works on read-only media too.
+"""
+
+import itertools
+import math
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smalti._checks import Floats
+from smalti.corpora.segments import decoded
+from smalti.corpora.store import CorpusTables, StoredIndex, read_mapped, read_shelves
+from smalti.corpora.tables import FORMAT, SegmentRow, damaged, from_json
+from smalti.dsp.stft import StftParams
+from smalti.errors import CorpusError
+from smalti.grains.corpus import HOP_S, Corpus, WhenAsked
+from smalti.grains.descriptors import MIDDLE_S
+from smalti.grains.filters import Filters, Limit, limits_of, unmet, weights_of
+from smalti.io.files import StrPath
+
+
+@dataclass(frozen=True)
+class CorpusFile:
+    """A file of a corpus.
+
+    Attributes
+    ----------
+    id : the corpus's own number of it. path : as the corpus calls it. place : where it was when it was read.
+    duration_s : seconds. loudness_lufs : integrated, -inf for silence. sr, channels, size, sha256 : its own.
+    tags : folders, genre, and what the user gave. licence : as the file says or else the user, or "".
+    warnings : sentences about what was not as expected. fault : why it cannot be used, or "".
+    """
+
+    id: int
+    path: str
+    place: Path
+    duration_s: float
+    loudness_lufs: float
+    sr: int
+    channels: int
+    size: int
+    sha256: str
+    tags: tuple[str, ...]
+    licence: str
+    warnings: tuple[str, ...]
+    fault: str
+
+
+def listed_files(shelves: CorpusTables) -> list[CorpusFile]:
+    """The files of a corpus that has been read, in order."""
+    return [
+        CorpusFile(
+            id=row.id,
+            path=os.fsdecode(row.path),
+            place=shelves.place(row),
+            duration_s=row.duration_s,
+            loudness_lufs=-math.inf if row.loudness is None else row.loudness,
+            sr=row.sr,
+            channels=row.channels,
+            size=row.size,
+            sha256=row.sha256,
+            tags=tuple(dict.fromkeys(filter(None, (*from_json(row.tags), row.genre, *from_json(row.given))))),
+            licence=row.licence or row.given_licence,
+            warnings=from_json(row.warnings),
+            fault=row.fault,
+        )
+        for row in shelves.files.values()
+    ]
+
+
+def list_files(name: StrPath) -> list[CorpusFile]:
+    """The files of the corpus `name`, those that cannot be used included, in order of their paths.
+
+    Raises
+    ------
+    CorpusError : if there is none, or it is damaged or of another format.
+    """
+    return listed_files(read_shelves(name))
+
+
+@dataclass(frozen=True)
+class CorpusInfo:
+    """What a corpus is, as a whole.
+
+    Attributes
+    ----------
+    path : its folder. format : of its files. sr : Hz.
+    n_files, n_unreadable, n_segments, n_frames : how many there are of each.
+    duration_s : of all files. quietest_lufs, loudest_lufs : of files that sound; None if none does.
+    n_bytes : on disk. holes : the share of its frames that is of files no longer in it.
+    tags, licences : how many files have each.
+    """
+
+    path: str
+    format: int
+    sr: int
+    n_files: int
+    n_unreadable: int
+    n_segments: int
+    n_frames: int
+    duration_s: float
+    quietest_lufs: float | None
+    loudest_lufs: float | None
+    n_bytes: int
+    holes: float
+    tags: Mapping[str, int]
+    licences: Mapping[str, int]
+
+
+def corpus_info(name: StrPath) -> CorpusInfo:
+    """What the corpus `name` is; errors as for `list_files`."""
+    shelves = read_shelves(name)
+    listed = listed_files(shelves)
+    usable = [one for one in listed if not one.fault]
+    levels = [one.loudness_lufs for one in usable if math.isfinite(one.loudness_lufs)]
+    n_frames = sum(segment.n_rows for segment in shelves.segments)
+    return CorpusInfo(
+        path=str(shelves.folder),
+        format=FORMAT,
+        sr=shelves.about.sr,
+        n_files=len(usable),
+        n_unreadable=len(listed) - len(usable),
+        n_segments=len(shelves.segments),
+        n_frames=n_frames,
+        duration_s=sum(one.duration_s for one in usable),
+        quietest_lufs=min(levels, default=None),
+        loudest_lufs=max(levels, default=None),
+        n_bytes=sum(map(_size, shelves.folder.iterdir())),
+        holes=1 - n_frames / shelves.about.rows if shelves.about.rows else 0.0,
+        tags=dict(sorted(Counter(tag for one in usable for tag in one.tags).items())),
+        licences=dict(sorted(Counter(one.licence for one in usable).items())),
+    )
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size if file.is_file() else 0
+    except FileNotFoundError:  # a build that comes to an end just now removes what it has replaced
+        return 0
+
+
+def _recordings(samples: NDArray[np.int16], segments: Sequence[SegmentRow]) -> Sequence[Floats]:
+    """Recordings on a disk, each read when it is asked for."""
+
+    def read(i: int) -> Floats:
+        segment = segments[i]
+        return decoded(samples[segment.span("samples")].reshape(segment.channels, segment.length), segment.step)
+
+    return WhenAsked(len(segments), read)
+
+
+@dataclass(frozen=True, eq=False)
+class OpenCorpus:
+    """What a mosaic is to be made of, out of a corpus.
+
+    Attributes
+    ----------
+    folder : where it lies.
+    corpus : of the R segments whose files pass. A segment's recording holds what lies 0.1 s beyond its borders too, so
+        that frames beside them sound as they look.
+    files : of which they are, in order. `Corpus.files` counts these.
+    weights : (R,) float32, how much each recording counts, 1 if nothing was said.
+    limits : how much of the mosaic some of them may be.
+    missing, changed : files that are not where they were, or not as they were. Their sound is in the corpus.
+    warnings : sentences about that.
+    index : what `build_corpus`'s `index` made of all rows of the corpus, whatever passes, or None; see `Corpus.rows`.
+    """
+
+    folder: Path
+    corpus: Corpus
+    files: tuple[CorpusFile, ...]
+    weights: NDArray[np.float32]
+    limits: tuple[Limit, ...]
+    missing: tuple[Path, ...]
+    changed: tuple[Path, ...]
+    warnings: tuple[str, ...]
+    index: StoredIndex | None
+
+
+def open_corpus(
+    name: StrPath,
+    filters: Filters | None = None,
+    *,
+    weights: Mapping[str, float] | None = None,
+    limits: Mapping[str, float] | None = None,
+) -> OpenCorpus:
+    """What a mosaic can be made of: the recordings of a corpus that pass.
+
+    Looks and sound are mapped from the disk; levels and keys are read, and checked.
+
+    Parameters
+    ----------
+    name : the corpus's folder; ``.corpus`` is added.
+    filters : which files; None for all.
+    weights : by pattern, how much files that meet it count.
+    limits : by pattern, which share of a mosaic they may be, 0 to 1.
+
+    Returns
+    -------
+    OpenCorpus
+
+    Raises
+    ------
+    CorpusError : if there is none, it is damaged or of another format, or nothing in it passes.
+    ValueError, TypeError : if weights or limits are out of range, or speak of what is not there.
+    """
+    shelves, arrays = read_mapped(name)
+    listed, filters = listed_files(shelves), filters or Filters()
+    usable = [one for one in listed if not one.fault]
+    used = tuple(one for one in usable if filters.passes(one))
+    if not used:
+        raise CorpusError(_nothing(shelves, usable, filters))
+    place = {one.id: n for n, one in enumerate(used)}
+    segments = tuple(segment for segment in shelves.segments if segment.file in place)
+    files = np.array([place[segment.file] for segment in segments])
+    if len(set(files)) < len(used):
+        raise damaged(shelves.folder, "a file has no segments")
+    counts = [segment.n_rows for segment in segments]
+    rows = np.concatenate([np.arange(segment.row, segment.row + segment.n_rows) for segment in segments])
+    for segment in segments:
+        for kind in ("levels", "keys"):
+            shelves.check_segment(segment, kind, arrays[kind])
+    levels, sr = arrays["levels"][rows], shelves.about.sr
+    if not np.isfinite(levels).all() or levels.min(initial=0) < 0:
+        raise damaged(shelves.folder / shelves.about.name("levels"), "its levels are no levels")
+    params = StftParams.from_seconds(MIDDLE_S, HOP_S, sr)
+    told = [used[i] for i in files]
+    missing, changed = _looked_after(shelves, used)
+    # Files in order are mostly not in order on the disk; where they are, nothing is copied.
+    in_order = len(rows) == shelves.about.rows and bool((np.diff(rows) == 1).all())
+    return OpenCorpus(
+        folder=shelves.folder,
+        corpus=Corpus(
+            recording_ids=np.repeat(np.arange(len(segments)), counts),
+            centres=np.concatenate([of.centre + np.arange(of.n_rows) * params.hop for of in segments]),
+            cancelled=levels[:, 1] == 0,
+            names=tuple(str(one.place) for one in told),
+            begins=tuple(segment.begin for segment in segments),
+            params=params,
+            sr=sr,
+            recordings=_recordings(arrays["samples"], segments),
+            features=arrays["looks"],
+            rows=rows,
+            scales=np.ascontiguousarray(levels[:, 0]),
+            levels=np.ascontiguousarray(levels[:, 1]),
+            descriptors=arrays["keys"] if in_order else arrays["keys"][rows],
+            files=files,
+            channels=max(segment.channels for segment in segments),
+        ),
+        files=used,
+        weights=weights_of(told, weights or {}),
+        limits=limits_of(told, limits or {}),
+        missing=missing,
+        changed=changed,
+        warnings=(*unmet(usable, filters), *_said(shelves, missing, changed)),
+        index=shelves.index,
+    )
+
+
+def _nothing(shelves: CorpusTables, usable: Sequence[CorpusFile], filters: Filters) -> str:
+    if not usable:
+        return f"{shelves.folder} holds no recording; build it from a folder that does"
+    tags = sorted({tag for one in usable for tag in one.tags})
+    there = f"its {len(usable)} files last {min(one.duration_s for one in usable):.1f} to "
+    there += f"{max(one.duration_s for one in usable):.1f} s"
+    if levels := [one.loudness_lufs for one in usable if math.isfinite(one.loudness_lufs)]:
+        there += f", are {min(levels):.1f} to {max(levels):.1f} LUFS loud"
+    if tags:
+        there += f", and are tagged {', '.join(tags[:10])}{', ...' if len(tags) > 10 else ''}"
+    return f"nothing in {shelves.folder} passes {filters}: {there}; choose by these"
+
+
+def _looked_after(shelves: CorpusTables, used: Sequence[CorpusFile]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    missing, changed = [], []
+    for one in used:
+        row = shelves.files[one.id]
+        try:
+            status = one.place.stat()
+        except OSError:
+            missing.append(one.place)
+            continue
+        if (status.st_size, status.st_mtime_ns) != (row.size, row.mtime_ns):
+            changed.append(one.place)
+    return tuple(missing), tuple(changed)
+
+
+def _said(shelves: CorpusTables, missing: Sequence[Path], changed: Sequence[Path]) -> list[str]:
+    out = []
+    for places, how in ((missing, "no longer where it was"), (changed, "no longer as it was")):
+        if len(places) == 1:
+            out.append(f"{places[0]} is {how}; its sound is kept in {shelves.folder}")
+        elif places:
+            out.append(
+                f"{len(places)} files of {shelves.folder} are {how.replace('it was', 'they were')}, the first "
+                f"{places[0]}; their sound is kept in it"
+            )
+    return out
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a corpus is whole.
+
+    Attributes
+    ----------
+    path : its folder. damaged : sentences, none if it is whole. n_bytes : that were checked.
+    missing, changed : files that are not where or as they were, which is no damage.
+    """
+
+    path: str
+    damaged: tuple[str, ...]
+    n_bytes: int
+    missing: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def verify_corpus(name: StrPath) -> Verdict:
+    """Compare all that a corpus holds with its checksums, and its files with what they were.
+
+    Raises
+    ------
+    CorpusError : if there is none, it is of another format, or it is damaged so that it cannot be opened at all.
+    """
+    shelves, arrays = read_mapped(name)
+    said, n_bytes = list[str](), 0
+    for kind, array in arrays.items():
+        for segment in shelves.segments:
+            n_bytes += array[segment.span(kind)].nbytes
+            try:
+                shelves.check_segment(segment, kind, array)
+            except CorpusError as error:
+                said.append(str(error))
+        spans = sorted((span.start, span.stop) for span in (segment.span(kind) for segment in shelves.segments))
+        if any(before[1] > after[0] for before, after in itertools.pairwise(spans)):
+            said.append(str(damaged(shelves.folder / shelves.about.name(kind), "two segments share a part of it")))
+    missing, changed = _looked_after(shelves, [one for one in listed_files(shelves) if not one.fault])
+    return Verdict(str(shelves.folder), tuple(said), n_bytes, tuple(map(str, missing)), tuple(map(str, changed)))

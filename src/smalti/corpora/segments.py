@@ -1,0 +1,146 @@
+"""A file's sound in segments, and what is kept of each: codes of 16 bits, and what they look like.
+
+What is analysed is what is stored, so that what is chosen and what sounds can never disagree.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smalti._checks import Floats
+from smalti.corpora.tables import SegmentRow, crc_of
+from smalti.dsp.channels import stack_channels
+from smalti.dsp.conditioning import LOUDEST, fade_edges, remove_dc
+from smalti.dsp.loudness import step_powers
+from smalti.dsp.stft import StftParams
+from smalti.grains.corpus import FADE_S, analyse, hop_at
+from smalti.grains.descriptors import LONG_S
+from smalti.io.sound_read import AudioStream
+
+# Longer files are analysed in segments of this length, so that memory does not go with theirs: a dozen segments are
+# in it at once.
+SEGMENT_S = 120.0
+
+
+class Piece(NamedTuple):
+    """Sound of a file, to be analysed.
+
+    Attributes
+    ----------
+    samples : (C, L) float32, at the corpus's rate. begin : the sample of the file it begins at.
+    before : of the samples, how many are there only for what is seen beyond the border.
+    own : how many frames are its own; None where they are all up to the end of the file.
+    """
+
+    part: int
+    samples: Floats
+    begin: int
+    before: int
+    own: int | None
+
+
+class Analysed(NamedTuple):
+    """What is kept of a piece.
+
+    Attributes
+    ----------
+    segment : its row, but for the file and the places in the arrays. arrays : by kind, what is to be put there.
+    powers : what its loudness is measured by; see `smalti.dsp.loudness.step_powers`.
+    """
+
+    segment: SegmentRow
+    arrays: Mapping[str, NDArray[Any]]
+    powers: Floats
+
+
+def pieces(stream: AudioStream) -> Iterator[Piece]:
+    """A file in segments, each with what its frames see beyond its borders."""
+    hop = hop_at(stream.sr)
+    long = StftParams.from_seconds(LONG_S, LONG_S / 4, stream.sr)
+    # A whole number of hops, so that frames of all segments are on one grid.
+    margin = -(-long.n_fft // 2 // hop) * hop
+    n_frames = max(round(SEGMENT_S * stream.sr / hop), 2 * margin // hop)
+    blocks = stream.stretches(n_frames * hop)
+    before, begin, part = list[Floats](), 0, 0
+    current, following = next(blocks), next(blocks, None)
+    while True:
+        if following is not None and following.shape[1] < margin:
+            # Only the last can be so short.
+            current, following = np.concatenate([current, following], axis=1), None
+        after = [] if following is None else [following[:, :margin]]
+        n_before = margin if before else 0
+        samples = np.concatenate([*before, current, *after], axis=1) if before or after else current
+        yield Piece(part, samples, begin - n_before, n_before, None if following is None else n_frames)
+        if following is None:
+            return
+        before, begin, part = [current[:, -margin:]], begin + current.shape[1], part + 1
+        current, following = following, next(blocks, None)
+
+
+def analysed(piece: Piece, sr: int) -> Analysed:
+    """What is kept of a piece.
+
+    Raises
+    ------
+    ValueError : if it is too loud to have a spectrum, saying how loud.
+    """
+    if not (peak := float(np.abs(piece.samples).max())) <= LOUDEST:
+        raise ValueError(f"it peaks at {peak:.3g} where 1 is full scale; export it again")
+    codes, step = coded(_without_faults(piece, sr))
+    heard = decoded(codes, step)
+    whole, first = analyse(heard, sr), piece.before // hop_at(sr)
+    own = slice(first, None if piece.own is None else first + piece.own)
+    arrays: dict[str, NDArray[Any]] = {
+        "looks": whole.features[own],
+        "keys": whole.descriptors[own],
+        "levels": np.stack([whole.scales[own], whole.norms[own]], axis=1).astype(np.float32),
+        "samples": codes.reshape(-1),
+    }
+    segment = SegmentRow(
+        file=0,
+        part=piece.part,
+        row=0,
+        n_rows=len(arrays["levels"]),
+        centre=piece.before,
+        first=0,
+        length=codes.shape[1],
+        channels=len(codes),
+        begin=piece.begin,
+        step=step,
+        crc_looks=crc_of(arrays["looks"]),
+        crc_keys=crc_of(arrays["keys"]),
+        crc_levels=crc_of(arrays["levels"]),
+        crc_samples=crc_of(arrays["samples"]),
+    )
+    sounding = heard[..., piece.before : None if piece.own is None else piece.before + piece.own * hop_at(sr)]
+    return Analysed(segment, arrays, step_powers(sounding, sr))
+
+
+def _without_faults(piece: Piece, sr: int) -> Floats:
+    """Its samples as `smalti.grains.corpus.cleaned` makes them; only where the file begins and ends do they fade."""
+    samples = remove_dc(stack_channels(list(piece.samples)), sr)
+    if piece.before and piece.own is not None:
+        return samples
+    length = round(FADE_S * sr)
+    out = fade_edges(samples, length)
+    if piece.before:
+        out[..., :length] = samples[..., :length]
+    if piece.own is not None:
+        out[..., -length:] = samples[..., -length:]
+    return out
+
+
+def coded(samples: Floats) -> tuple[NDArray[np.int16], float]:
+    """(L,) or (C, L) as codes (C, L) of 16 bits that reach as far as they can, and what a code of 1 is."""
+    sound = np.atleast_2d(samples)
+    step = np.float32(np.abs(sound).max() / 32767)
+    if not step >= np.finfo(np.float32).tiny:
+        return np.zeros(sound.shape, np.int16), 0.0
+    return np.rint(sound / step).clip(-32767, 32767).astype(np.int16), float(step)
+
+
+def decoded(codes: NDArray[np.int16], step: float) -> Floats:
+    """(L,) or (C, L) float32 of codes (C, L) of 16 bits, of which 1 stands for `step`."""
+    return stack_channels(list(codes.astype(np.float32) * np.float32(step)))

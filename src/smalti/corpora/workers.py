@@ -1,0 +1,251 @@
+"""Files read and analysed on every core: threads that hand what they made to whoever writes it.
+
+Readers look into files, one each, and hand on pieces of sound; analysts look at these. Between them, and before the
+writer, there is room for a few: however long files are and however slow the disk, no more than that is in memory.
+"""
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from smalti._parallel import n_cores
+from smalti.corpora.segments import Analysed, Piece, analysed, pieces
+from smalti.corpora.tables import FileRow, as_json
+from smalti.errors import AudioFileError
+from smalti.io.files import file_sha256
+from smalti.io.sound_read import AudioStream
+
+
+class Found(NamedTuple):
+    path: Path
+    name: bytes  # as the corpus calls it
+    size: int
+    mtime_ns: int
+    tags: tuple[str, ...]
+
+
+class Part(NamedTuple):
+    """A segment of a file was analysed."""
+
+    found: Found
+    attempt: int
+    made: Analysed
+    share: float  # of the file, that had been read by its end; 0 where the file does not say how long it is
+
+
+class Read(NamedTuple):
+    """A file was read to its end."""
+
+    found: Found
+    attempt: int
+    n_parts: int
+    row: FileRow  # but for its id and loudness
+
+
+class Same(NamedTuple):
+    """A file is one that the corpus has, there or at another place."""
+
+    found: Found
+    row: FileRow
+
+
+class Spoilt(NamedTuple):
+    """A segment of a file cannot be used."""
+
+    found: Found
+    attempt: int
+    fault: str
+
+
+class Failed(NamedTuple):
+    """A file cannot be read, whatever came of it before."""
+
+    found: Found
+    fault: str
+
+
+# How long threads are waited for that are to stop.
+_PATIENCE_S = 20.0
+
+Made = Part | Spoilt | Read | Same | Failed
+
+
+class _Crashed(NamedTuple):
+    error: BaseException
+
+
+class Workers:
+    """Threads that look into files, each of which comes to be `Same` or `Failed`, or `Part` by part and `Read`.
+
+    Of a file that is `Read`, as many parts as that says come before or after it, each as `Part` or `Spoilt`. A file
+    that changes while it is read is read once more: its parts come again, of a later attempt.
+    """
+
+    def __init__(
+        self, tasks: Iterable[Found], sr: int, known: Mapping[bytes, FileRow], gone: dict[int, FileRow]
+    ) -> None:
+        """Nothing starts yet.
+
+        Parameters
+        ----------
+        tasks : the files. sr : Hz, to analyse them at.
+        known : what the corpus has, by name. gone : what it has that is no longer there, by id; what is recognised in a
+            file is taken out of it.
+        """
+        self._tasks, self._sr, self._known, self._gone = iter(tasks), sr, known, gone
+        self._n = self._readers = n_cores()
+        self._stop, self._turn = threading.Event(), threading.Lock()
+        self._threads = list[threading.Thread]()
+        self._pieces = queue.Queue[tuple[Found, int, Piece, float] | None](self._n)
+        self._made = queue.Queue[Made | _Crashed | None](2 * self._n)
+
+    def results(self) -> Iterator[Made]:
+        """Start, and give what comes, in whatever order, until all is done."""
+        for work in (self._read_all, self._analyse_all):
+            for _ in range(self._n):
+                thread = threading.Thread(target=work, daemon=True)
+                self._threads.append(thread)
+                thread.start()
+        running = self._n
+        while running:
+            made = self._made.get()
+            if made is None:
+                running -= 1
+            elif isinstance(made, _Crashed):
+                raise made.error
+            else:
+                yield made
+
+    def stop(self) -> None:
+        """Let no thread begin anything more, and wait until what each is at is done.
+
+        A thread that is in the middle of a transform when the program ends takes it down with an abort. What lasts
+        longer than that, such as a slow disk, is not waited for: nothing is written here.
+        """
+        self._stop.set()
+        until = _PATIENCE_S / max(1, len(self._threads))
+        for thread in self._threads:
+            thread.join(until)
+
+    def _put(self, into: "queue.Queue[Any]", what: Any) -> None:
+        """Wait until there is room, or the build is stopped."""
+        while not self._stop.is_set():
+            with suppress(queue.Full):
+                into.put(what, timeout=0.2)
+                return
+        raise _Stopped
+
+    def _read_all(self) -> None:
+        """A thread: read one file after the other."""
+        try:
+            while True:
+                with self._turn:
+                    found = next(self._tasks, None)
+                if found is None:
+                    break
+                try:
+                    self._read(found)
+                except AudioFileError as error:
+                    self._put(self._made, Failed(found, str(error)))
+            with self._turn:
+                self._readers -= 1
+                last = not self._readers
+            if last:
+                for _ in range(self._n):
+                    self._put(self._pieces, None)
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self._crash(error)
+
+    def _analyse_all(self) -> None:
+        """A thread: analyse one piece after the other."""
+        try:
+            while True:
+                with suppress(queue.Empty):
+                    task = self._pieces.get(timeout=0.2)
+                    if task is None:
+                        self._put(self._made, None)
+                        return
+                    found, attempt, piece, share = task
+                    try:
+                        made: Part | Spoilt = Part(found, attempt, analysed(piece, self._sr), share)
+                    except ValueError as error:
+                        made = Spoilt(found, attempt, f"cannot use {found.path}: {error}")
+                    self._put(self._made, made)
+                if self._stop.is_set():
+                    return
+        except _Stopped:
+            pass
+        except BaseException as error:
+            self._crash(error)
+
+    def _crash(self, error: BaseException) -> None:
+        with suppress(_Stopped):
+            self._put(self._made, _Crashed(error))
+
+    def _read(self, found: Found) -> None:
+        """Recognise a file, or read it to its end."""
+        sha256 = ""
+        if (row := self._known.get(found.name)) is not None and not row.fault:
+            sha256 = file_sha256(found.path)
+            if sha256 == row.sha256:
+                self._put(self._made, Same(found, row))
+                return
+        if any(row.size == found.size and not row.fault for row in list(self._gone.values())):
+            sha256 = sha256 or file_sha256(found.path)
+            with self._turn:
+                moved = next((row for row in self._gone.values() if row.sha256 == sha256), None)
+                if moved is not None:
+                    del self._gone[moved.id]
+            if moved is not None:
+                self._put(self._made, Same(found, moved))
+                return
+        for attempt in range(2):
+            before = _status(found)
+            n_parts = length = 0
+            try:
+                stream = AudioStream(found.path, sr=self._sr)
+                for piece in pieces(stream):
+                    n_parts, length = n_parts + 1, piece.begin + piece.samples.shape[1]
+                    promised = stream.promised_s * self._sr
+                    share = min(1.0, length / promised) if promised else 0.0
+                    self._put(self._pieces, (found, attempt, piece, share))
+            except AudioFileError:
+                # Half written, it may be no audio yet.
+                if _status(found) == before:
+                    raise
+                continue
+            sha256 = file_sha256(found.path)
+            if _status(found) == before:
+                row = FileRow(
+                    0,
+                    found.name,
+                    *before,
+                    sha256=sha256,
+                    sr=stream.own_sr,
+                    channels=stream.channels,
+                    duration_s=length / self._sr,
+                    licence=stream.said.get("license", "") or stream.said.get("copyright", ""),
+                    genre=stream.said.get("genre", "").strip(),
+                    tags=as_json(found.tags),
+                    warnings=as_json(stream.warnings),
+                )
+                self._put(self._made, Read(found, attempt, n_parts, row))
+                return
+        raise AudioFileError(f"cannot read {found.path}: it changes while it is read; build again when it is finished")
+
+
+class _Stopped(Exception):
+    """The build was stopped while a thread waited to hand on what it had."""
+
+
+def _status(found: Found) -> tuple[int, int]:
+    try:
+        status = found.path.stat()
+    except OSError as error:
+        raise AudioFileError(f"cannot read {found.path}: it is gone; build again") from error
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,1 @@
+"""Signals and spectra: arrays in, arrays out."""

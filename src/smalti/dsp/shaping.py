@@ -1,0 +1,281 @@
+"""The mosaic's levels drawn towards the target's: a little, everywhere, in narrow bands; in full around its attacks.
+
+And, where a melody is followed, the noise between its partials turned down, so that it can be heard in the buzz of a
+bee. All are gains over time and frequency, and gains only: what sounds is still the source, and no phase of the target
+comes near it. They are found from mono mixes and applied to every channel alike.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.ndimage
+from numpy.typing import ArrayLike
+
+from smalti._checks import Floats, check_count, check_real
+from smalti.dsp.bands import erb_filters
+from smalti.dsp.stft import StftParams, istft, stft
+
+# Colour: 46 ms windows every 6 ms; two bands to each of the ear's, so that resolved partials get gains of their own.
+COLOUR_WINDOW_S, COLOUR_HOP_S, COLOUR_STEP_ERB = 1024 / 22050, 128 / 22050, 0.5
+# Both sounds are taken to lie on a floor so far under the target's loudest band, or the noise between a recording's
+# sounds would be drawn towards the target's noise, which nobody hears; and no gain goes beyond 12 dB.
+COLOUR_FLOOR_DB, COLOUR_MOST_DB = -45.0, 12.0
+
+# Attacks: 12 ms windows every 1.5 ms, as fine as an attack; bass, middle and top have attacks of their own, and
+# narrower bands would follow the target's tones.
+ATTACK_WINDOW_S, ATTACK_HOP_S, ATTACK_BANDS_HZ = 256 / 22050, 32 / 22050, (0.0, 600.0, 2500.0)
+# Levels are compared as means over 5 frames, and gains smoothed over 6 ms to either side.
+ATTACK_MEAN_FRAMES, ATTACK_SMOOTH_S = 5, 0.006
+# Before an attack: full from 60 ms before it, fading in from 120 ms before it. After it: 40 ms, fading out.
+FULL_BEFORE_S, FADE_BEFORE_S, AFTER_S = 0.060, 0.120, 0.040
+# Before an attack the mosaic is turned down where it is more than 6 dB louder than the target, by 30 dB at most; after
+# it, it is turned up by 6 dB at most.
+SPARED_DB, MOST_DOWN_DB, MOST_UP_DB = 6.0, 30.0, 6.0
+
+# Purity: 93 ms windows, which tell partials 40 Hz apart; what a band has is what it has in three of them, since the
+# noise of a single one is as often a peak as a valley.
+PURITY_WINDOW_S, PURITY_HOP_S, PURITY_STEP_ERB, PURITY_MEAN_FRAMES = 2048 / 22050, 512 / 22050, 1.0, 3
+# Partials are to stand out of what lies between them by 16 dB; it is turned down by 12 dB at most.
+PURITY_OVER_DB, PURITY_MOST_DB = 16.0, 12.0
+# A partial is kept in full within its window's main lobe, 1.6 bins, or 1.2 % of its frequency where that is wider, and
+# what is twice as far off lies between partials. Where neighbours are not that far apart, nothing does.
+PARTIAL_BINS, PARTIAL_SHARE = 1.6, 0.012
+# A melody is heard in its first partials. From the third to the sixth the purity fades out, for the noise above is the
+# source's own sound.
+PURE_PARTIALS = 3
+# Bands so far under their frame's loudest are left alone: nobody hears them, pure or not.
+PURITY_FLOOR_DB = -50.0
+# A ratio of next to nothing is taken for this, in powers.
+LEAST_STANDING = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """Gains over time and frequency.
+
+    Attributes
+    ----------
+    db : (B, N) float array, gains of B bands at N moments, in dB.
+    bands : (B, F) float32 array, what share each bin has in each band; the shares of a bin add up to 1. None where each
+        bin is a band.
+    params : the grid, F bins and, for the sound that it was made for, N frames.
+    """
+
+    db: Floats
+    bands: Floats | None
+    params: StftParams
+
+    def apply(self, samples: Floats) -> Floats:
+        """The sound at these gains, every channel at the same.
+
+        Parameters
+        ----------
+        samples : (L,) or (C, L) float32 or float64, as long as what the gains were made for; not modified.
+
+        Returns
+        -------
+        Array of that shape and dtype. At 0 dB it is `samples`, but for rounding.
+        """
+        if samples.ndim == 2:
+            return np.stack([self.apply(channel) for channel in samples])
+        gains = 10 ** ((self.db if self.bands is None else self.bands.T @ self.db) / 20)
+        return istft(stft(samples, self.params) * gains.astype(samples.dtype), self.params, length=len(samples))
+
+
+def colour(samples: Floats, target: Floats, sr: int, *, share: float) -> Shape:
+    """The mosaic's tone colour drawn towards the target's.
+
+    In every half of one of the ear's critical bands, every 6 ms, the level moves by `share` of what it differs from the
+    target's, in dB, and by 12 dB at most: a quarter lets melody, harmony and loudness through and leaves grains and
+    timbre the source's.
+
+    Parameters
+    ----------
+    samples, target : (L,) float32 or float64 each, the mosaic's and the target's mono mix. Their overall levels do not
+        matter, as both are compared at one.
+    sr : Hz.
+    share : 0 (nothing) to 1 (the target's spectral envelope, as a vocoder would have it).
+
+    Returns
+    -------
+    Shape : gains of -12 to 12 dB; 0 wherever both lie under the floor, and everywhere for a silent target.
+
+    Raises
+    ------
+    ValueError, TypeError : for a share out of range.
+
+    References
+    ----------
+    Ours. The bands are those of Glasberg & Moore (1990).
+    """
+    check_real("share", share, least=0, most=1)
+    params = StftParams.from_seconds(COLOUR_WINDOW_S, COLOUR_HOP_S, sr)
+    bands = erb_filters(params.n_fft, sr, step=COLOUR_STEP_ERB)
+    ours, theirs = (bands @ power for power in _powers(samples, target, params))
+    missing = _decibels_apart(ours, theirs, floor_db=COLOUR_FLOOR_DB)
+    return Shape(np.clip(share * missing, -COLOUR_MOST_DB, COLOUR_MOST_DB), bands, params)
+
+
+def attack_shape(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike, *, share: float = 1.0) -> Shape:
+    """The mosaic's loudness shaped around the target's attacks: turned down just before, up just after.
+
+    A frame chosen for an attack sounds from half a window before it; that smear is what is taken away. Before an attack
+    the mosaic is only turned down and after it only up, and elsewhere it is left alone.
+
+    Parameters
+    ----------
+    samples, target, sr : as for `colour`.
+    attacks_s : (A,) seconds, `smalti.dsp.onsets.onset_times` of the target.
+    share : 0 (nothing) to 1, of the gains in dB.
+
+    Returns
+    -------
+    Shape : gains of three bands, -30 to 0 dB before attacks and 0 to 6 dB after them; 0 elsewhere, and everywhere for
+        a silent target.
+
+    Raises
+    ------
+    ValueError, TypeError : for a share out of range.
+
+    References
+    ----------
+    Ours; what is taken away is the pre-echo of Painter & Spanias (2000), "Perceptual coding of digital audio", Proc.
+    IEEE 88(4).
+    """
+    check_real("share", share, least=0, most=1)
+    params = StftParams.from_seconds(ATTACK_WINDOW_S, ATTACK_HOP_S, sr)
+    hz = np.arange(params.n_bins) * (sr / params.n_fft)
+    which = np.searchsorted(ATTACK_BANDS_HZ, hz, side="right") - 1
+    bands = (which == np.arange(len(ATTACK_BANDS_HZ))[:, None]).astype(np.float32)
+    ours, theirs = (
+        scipy.ndimage.uniform_filter1d(bands @ power, ATTACK_MEAN_FRAMES, axis=1, mode="nearest")
+        for power in _powers(samples, target, params)
+    )
+    missing = _decibels_apart(ours, theirs, floor_db=-90)
+    missing_in_all = _decibels_apart(ours.sum(axis=0), theirs.sum(axis=0), floor_db=-90)
+    before, after = around(attacks_s, np.arange(ours.shape[1]) * (params.hop / sr))
+    # Where the target as a whole is quieter than the mosaic, a band in which it is not must not stay behind and give
+    # the attack away.
+    down = np.clip(np.minimum(missing, missing_in_all) + SPARED_DB, -MOST_DOWN_DB, 0)
+    up = np.clip(missing, 0, MOST_UP_DB)
+    reach = round(ATTACK_SMOOTH_S * sr / params.hop)
+    db = scipy.ndimage.uniform_filter1d(share * (before * down + after * up), 2 * reach + 1, axis=1, mode="nearest")
+    return Shape(db, bands, params)
+
+
+def purity(samples: Floats, melodies: Floats, sr: int, *, hop: int, share: float) -> Shape:
+    """What lies beside the partials of the melodies turned down, and the partials up by as much power.
+
+    A shifted bee hums its tune behind a noise that is not shifted, as noise has no pitch. In each of the ear's critical
+    bands that noise moves by `share` of what the partials lack of 16 dB over it. So that the tone colour stays, the
+    band is then brought back to the power it had: what is taken from beside a partial goes to it, and a band that no
+    partial reaches keeps its noise. Bands overlap, and with them their gains: it is three together that keep their
+    power, to half a decibel.
+
+    Parameters
+    ----------
+    samples : (L,) float32 or float64, the mosaic's mono mix. Its level does not matter.
+    melodies : (M, N') float array, Hz, 0 where a voice rests: the pitches that the mosaic was made to have. Moments at
+        which all voices rest, and those of no voice, are left alone; what is a partial of any voice counts as one.
+    sr : Hz.
+    hop : samples from one frame of `melodies` to the next, the first about sample 0; beyond the last it holds.
+    share : 0 (nothing) to 1.
+
+    Returns
+    -------
+    Shape : gains of every bin, -12 to 12 dB. Where partials stand out by 16 dB already, and where they lie too close
+        together to tell (under 35 Hz, and in part under 70), they are 0.
+
+    Raises
+    ------
+    ValueError, TypeError : for a share or hop out of range, or melodies without a frame.
+
+    References
+    ----------
+    Ours; the gains are those of the comb filters of Lim, Oppenheim & Braida (1978), "Evaluation of an adaptive comb
+    filtering method for enhancing speech degraded by white noise addition", IEEE Trans. ASSP 26(4), band by band.
+    """
+    check_real("share", share, least=0, most=1)
+    check_count("hop", hop, least=1)
+    if melodies.ndim != 2 or not melodies.shape[1]:
+        raise ValueError(f"melodies has shape {melodies.shape}; pass one row of frequencies for each voice, (M, N)")
+    params = StftParams.from_seconds(PURITY_WINDOW_S, PURITY_HOP_S, sr)
+    bands = erb_filters(params.n_fft, sr, step=PURITY_STEP_ERB)
+    # In double precision: the squares of what has all but faded out are too small for single.
+    power = np.square(np.abs(stft(_at_level_1(samples), params)), dtype=np.float64)
+    # A running sum leaves rounding where there should be silence, even less than nothing.
+    power = np.maximum(scipy.ndimage.uniform_filter1d(power, PURITY_MEAN_FRAMES, axis=1, mode="nearest"), 0)
+    at = np.minimum(np.rint(np.arange(power.shape[1]) * (params.hop / hop)).astype(np.intp), melodies.shape[1] - 1)
+    kept, pure = _partials(melodies[:, at], params, sr)
+    inside, between = bands @ (np.square(kept) * power), bands @ (np.square(1 - kept) * power)
+    whole = inside + between
+    floor = whole.max(axis=0) * 10 ** (PURITY_FLOOR_DB / 10)
+    # What is silent is divided by 1 instead of by itself.
+    standing_db = 10 * np.log10(np.where(whole > 0, inside, 1) / np.where(between > 0, between, 1) + LEAST_STANDING)
+    lacking = np.where((whole > floor) & (between > 0), np.clip(PURITY_OVER_DB - standing_db, 0, None), 0)
+    down = bands.T @ np.minimum(share * lacking, PURITY_MOST_DB)
+    gains = 1 - pure * (1 - kept) * (1 - 10 ** (-down / 20))
+    before, after = bands @ power, bands @ (np.square(gains) * power)
+    up = np.minimum(10 * np.log10(np.where(after > 0, before, 1) / np.where(after > 0, after, 1)), PURITY_MOST_DB)
+    return Shape(20 * np.log10(gains) + bands.T @ up, None, params)
+
+
+def _partials(melodies: Floats, params: StftParams, sr: int) -> tuple[Floats, Floats]:
+    """How much (F, N) bins belong to a partial of any voice (M, N), and how pure they are to be, each 0 to 1."""
+    hz = np.arange(params.n_bins)[:, None] * (sr / params.n_fft)
+    reach = np.maximum(PARTIAL_BINS * sr / params.n_fft, PARTIAL_SHARE * hz)
+    kept, pure = np.zeros((params.n_bins, melodies.shape[1])), np.zeros((params.n_bins, melodies.shape[1]))
+    for f0 in melodies:
+        number = hz / np.maximum(f0, 1e-9)
+        away = np.abs(number - np.maximum(1, np.rint(number))) * f0
+        # Where partials are too close to tell, all is partial, even below the first.
+        inside = np.where(f0 < 2 * reach[0], 1, np.clip(2 - away / reach, 0, 1))
+        kept = np.maximum(kept, np.where(f0 > 0, inside, 0))
+        pure = np.maximum(pure, np.where(f0 > 0, np.clip(2 - number / PURE_PARTIALS, 0, 1), 0))
+    return kept, pure
+
+
+def around(attacks_s: ArrayLike, times_s: Floats) -> tuple[Floats, Floats]:
+    """How much each moment counts as before an attack and as after one.
+
+    What follows one attack within 40 ms and precedes another fades from the first to the second, so that a roll does
+    not swallow itself.
+
+    Parameters
+    ----------
+    attacks_s : (A,) seconds, in any order. times_s : (N,) seconds, ascending.
+
+    Returns
+    -------
+    before, after : (N,) float64 arrays, 0 to 1, and their sum too. Before an attack 1 from 60 ms before it and rising
+        from 120 ms before it; after it, from 1 on it to 0 within 40 ms.
+    """
+    before, after = np.zeros(len(times_s)), np.zeros(len(times_s))
+    for attack_s in np.asarray(attacks_s, dtype=np.float64):
+        near = slice(*np.searchsorted(times_s, [attack_s - FADE_BEFORE_S, attack_s + AFTER_S]))
+        since = times_s[near] - attack_s
+        coming = np.where(since < 0, np.clip((FADE_BEFORE_S + since) / (FADE_BEFORE_S - FULL_BEFORE_S), 0, 1), 0)
+        before[near] = np.maximum(before[near], coming)
+        after[near] = np.maximum(after[near], np.where(since >= 0, 1 - since / AFTER_S, 0))
+    return before * (1 - after), after
+
+
+def _powers(samples: Floats, target: Floats, params: StftParams) -> tuple[Floats, Floats]:
+    """Power spectrograms (F, N) of both, each sound at a root mean square of 1."""
+    ours, theirs = (np.square(np.abs(stft(_at_level_1(sound), params))) for sound in (samples, target))
+    return ours, theirs
+
+
+def _at_level_1(samples: Floats) -> Floats:
+    """`samples` at a root mean square of 1; silence stays silent."""
+    # In double precision: the squares of what has all but faded out are too small for single.
+    level = np.sqrt(np.square(samples, dtype=np.float64).mean())
+    return (samples / level).astype(samples.dtype) if level > 0 else samples
+
+
+def _decibels_apart(ours: Floats, theirs: Floats, *, floor_db: float) -> Floats:
+    """By how many dB `theirs` is louder than `ours`, both on a floor `floor_db` from the loudest of `theirs`."""
+    floor = float(theirs.max(initial=0.0)) * 10 ** (floor_db / 10)
+    if floor == 0:
+        return np.zeros_like(ours)
+    return 10 * np.log10((theirs + floor) / (ours + floor))

@@ -1,0 +1,274 @@
+"""Stretches of source brought to other pitches, each shifted once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import NDArray
+
+from smalti._checks import Floats
+from smalti.dsp.channels import stack_channels
+from smalti.dsp.pitch import FINENESS, MOST_RATIO, pitch_at
+from smalti.dsp.stft import StftParams
+from smalti.grains.dictionary import Dictionary, heard_in
+from smalti.grains.runs import Runs
+from smalti.grains.transposition import Ints, Transposition
+
+# Shifted grains are added up in windows no longer than this, 116 ms: all sound at the pitch of the moment, so that a
+# longer one would only blur where a note ends and the next begins. In shorter ones their steps are heard as a buzz.
+LONGEST_WINDOW_S = 2560 / 22050
+
+
+# --- the grains
+
+
+@dataclass(frozen=True, eq=False)
+class Shift:
+    """How a stretch of a recording is brought to other pitches, moment by moment.
+
+    Attributes
+    ----------
+    recording : which one. begin : the sample of it at which reading begins; there is silence beyond both its ends.
+    length : frames of the stretch. before : how many more there are in front of its first, and after its last.
+    ratios : (P,) float64 array, > 0, `FINENESS` a frame or the hop if that is less, from the first of those before on.
+    hz : (P,) float64 array, the pitch of what is read then, 0 for none.
+    """
+
+    recording: int
+    begin: int
+    length: int
+    before: int
+    ratios: Floats
+    hz: Floats
+
+    @property
+    def semitones(self) -> float:
+        """The mean shift of what sounds."""
+        return float(12 * np.log2(self.ratios[self.sounding]).mean())
+
+    @property
+    def sounding(self) -> slice:
+        """Of `ratios` and `hz`, those between the stretch's first frame and its last."""
+        per_frame = len(self.ratios) // (2 * self.before + self.length)
+        return slice(self.before * per_frame, (self.before + self.length - 1) * per_frame + 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Grains:
+    """Stretches of source, each shifted once.
+
+    Attributes
+    ----------
+    dictionary : their frames, and as its recording all of them, one after the other.
+    atoms : (K',) int array, the source frame that each of its frames was made of.
+    frames : (K',) int array, the target frame it sounds in.
+    runs : (K',) int array, the stretch it belongs to.
+    ratios : (K',) float array, how far it was shifted.
+    shifts : one a stretch.
+    """
+
+    dictionary: Dictionary
+    atoms: Ints
+    frames: Ints
+    runs: Ints
+    ratios: Floats
+    shifts: tuple[Shift, ...]
+
+    def in_source(self, activations: scipy.sparse.csc_array, n_atoms: int) -> scipy.sparse.csc_array:
+        """(K, N) activations of source frames: what (K', N) of the grains come to, whatever pitch they sound at."""
+        origin = scipy.sparse.csc_array(
+            (np.ones(len(self.atoms), activations.dtype), (self.atoms, np.arange(len(self.atoms)))),
+            shape=(n_atoms, len(self.atoms)),
+        )
+        return scipy.sparse.csc_array(origin @ activations)
+
+
+def shifted_grains(
+    runs: Runs, transposition: Transposition, dictionary: Dictionary, *, pad: int, keep_formants: bool, tape: bool
+) -> Grains:
+    """Shift every chosen stretch, at the ratio of every moment.
+
+    Parameters
+    ----------
+    runs : stretches of H, whose rows are the source frames of one voice below those of the other; may be none.
+    transposition : at what ratios. dictionary : the source.
+    pad : samples wanted before the middle of a stretch's first frame and after that of its last: half the longest
+        window that will look at them.
+    keep_formants, tape : see `smalti.settings.Settings`.
+    """
+    before = -(-pad // dictionary.params.hop)
+    shifts = tuple(
+        _shift_of(voice, atom, frame, length, transposition, dictionary, before=before, tape=tape)
+        for (voice, atom), frame, length in zip(
+            (divmod(row, dictionary.n_atoms) for row in runs.atoms.tolist()),
+            runs.frames.tolist(),
+            runs.lengths.tolist(),
+            strict=True,
+        )
+    )
+    starts = np.repeat(np.cumsum(runs.lengths) - runs.lengths, runs.lengths)
+    steps = np.arange(len(starts)) - starts
+    moments = [np.arange(-shift.before, shift.length + shift.before, _step(dictionary.params)) for shift in shifts]
+    ratios = [
+        shift.ratios[np.searchsorted(at, np.arange(shift.length) - 1e-9)]
+        for shift, at in zip(shifts, moments, strict=True)
+    ]
+    return Grains(
+        dictionary=sound_of_shifts(
+            shifts,
+            dictionary.recordings,
+            grain_params(dictionary.params, dictionary.sr),
+            dictionary.sr,
+            n_channels=dictionary.n_channels,
+            keep_formants=keep_formants,
+            tape=tape,
+        ),
+        atoms=np.repeat(runs.atoms % dictionary.n_atoms, runs.lengths) + steps,
+        frames=np.repeat(runs.frames, runs.lengths) + steps,
+        runs=np.repeat(np.arange(len(runs.lengths)), runs.lengths),
+        ratios=np.concatenate([np.zeros(0), *ratios]),
+        shifts=shifts,
+    )
+
+
+def ratio_step(hop: int) -> int:
+    """Samples from one ratio of a `Shift` to the next."""
+    return max(1, hop // FINENESS)
+
+
+def n_ratios(before: int, length: int, hop: int) -> int:
+    """How many ratios a `Shift` has."""
+    return -(-(2 * before + length) * hop // ratio_step(hop))
+
+
+def _step(params: StftParams) -> float:
+    """Frames from one ratio of a `Shift` to the next."""
+    return ratio_step(params.hop) / params.hop
+
+
+def _shift_of(
+    voice: int,
+    atom: int,
+    frame: int,
+    length: int,
+    transposition: Transposition,
+    dictionary: Dictionary,
+    *,
+    before: int,
+    tape: bool,
+) -> Shift:
+    """How the stretch from `atom` on is shifted that sounds from target frame `frame` on."""
+    hop, of = dictionary.params.hop, int(dictionary.recording_ids[atom])
+    first, end = np.searchsorted(dictionary.recording_ids, [of, of + 1]).tolist()
+    track = transposition.glides[first * FINENESS : end * FINENESS]
+    steps = np.arange(-before, length + before, _step(dictionary.params))
+    own = pitch_at(track, (atom - first + steps) * FINENESS)
+    at = _without_gaps(transposition.ratios(voice, frame + steps, own), (steps >= 0) & (steps <= length - 1))
+    begin = int(dictionary.centres[atom]) - before * hop
+    if tape:
+        place, at = _tape_reading(transposition, voice, frame + steps, at, track, atom - first - before, before)
+        begin = round(place * hop)
+    return Shift(of, begin, length, before, at, own)
+
+
+def sound_of_shifts(
+    shifts: Sequence[Shift],
+    recordings: Sequence[Floats],
+    params: StftParams,
+    sr: int,
+    *,
+    n_channels: int,
+    keep_formants: bool,
+    tape: bool,
+) -> Dictionary:
+    """Stretches of recordings, each shifted as it is to be, one after the other: the dictionary of their frames.
+
+    Parameters
+    ----------
+    shifts : may be none. recordings : that they count, (L,) or (C, L) each, at `sr` Hz.
+    params : on which they are added up. n_channels : of the sound.
+    keep_formants, tape : see `smalti.settings.Settings`.
+    """
+    # When first needed, as it loads a part of scipy that nothing else does.
+    from smalti.dsp.pitch_shift import shift_grain, tape_grain
+
+    hop, step = params.hop, ratio_step(params.hop)
+    dtype = np.result_type(*(recording.dtype for recording in recordings))
+    # A sample of silence first, so that the sound of no grain at all is silence, too.
+    sounds: list[Floats] = [np.zeros((n_channels, 1), dtype)]
+    centres, end = [np.zeros(0, np.intp)], 1
+    for shift in shifts:
+        samples, span = recordings[shift.recording], (2 * shift.before + shift.length - 1) * hop
+        reading: dict[str, Any] = {"begin": shift.begin, "length": span, "ratios": shift.ratios, "hop": step}
+        if tape:
+            sound = tape_grain(samples, sr, **reading)
+        else:
+            sound = shift_grain(samples, sr, **reading, f0=shift.hz, keep_formants=keep_formants)
+        sounds.append(np.stack([heard_in(sound, channel) for channel in range(n_channels)]))
+        centres.append(end + (shift.before + np.arange(shift.length)) * hop)
+        end += span
+    return frames_of(stack_channels(list(np.concatenate(sounds, axis=1))), np.concatenate(centres), params, sr)
+
+
+def _tape_reading(
+    transposition: Transposition, voice: int, frames: Floats, ratios: Floats, track: Floats, first: int, before: int
+) -> tuple[float, Floats]:
+    """Where a tape begins to read, in frames of its recording, and at what speeds (P,), so that it lands on the notes.
+
+    What is read has the pitch of the place that the tape has come to, not of the moment it is heard in. The middle of
+    the grain is heard when it would have been, as far as the recording reaches.
+
+    Parameters
+    ----------
+    frames : (P,) target frames. ratios : (P,) of a grain that keeps its time. track : the recording's `glides`.
+    first : the frame at which that would begin. before : frames in front of the grain's own first, and after its last.
+    """
+    step = float(frames[1] - frames[0])
+    # From the first of the grain's frames to the last there are so many, beside those before and after.
+    within = len(frames) * step - 2 * before - 1
+    place = first + (1 - float(np.exp(np.log(ratios).mean()))) * (before + within / 2)
+    speeds = _speeds(transposition, voice, frames, ratios, track, place, step)
+    read = place + step * np.concatenate([[0.0], np.cumsum(speeds)])
+    begins, ends = read[round(before / step)], read[round((before + within) / step)]
+    # Too long a reading begins where the recording does.
+    place += max(-begins, min(0.0, len(track) / FINENESS - 1 - ends))
+    return place, _speeds(transposition, voice, frames, ratios, track, place, step)
+
+
+def _speeds(
+    transposition: Transposition, voice: int, frames: Floats, ratios: Floats, track: Floats, place: float, step: float
+) -> Floats:
+    if not len(transposition.melodies):
+        return ratios
+    wanted, out = pitch_at(transposition.melodies[voice], frames), ratios.copy()
+    for i, hz in enumerate(wanted):
+        own = track[min(max(round(place * FINENESS), 0), len(track) - 1)]
+        if hz > 0 and own > 0 and 1 / MOST_RATIO <= hz / own <= MOST_RATIO:
+            out[i] = hz / own
+        place += out[i] * step
+    return out
+
+
+def grain_params(params: StftParams, sr: int) -> StftParams:
+    """The grid that shifted grains are added up on: as many frames as on that of their dictionary."""
+    n_fft = max(4 * params.hop, 2 * round(LONGEST_WINDOW_S * sr / 2))
+    return params if params.n_fft <= n_fft else replace(params, n_fft=n_fft)
+
+
+def frames_of(recording: Floats, centres: Ints, params: StftParams, sr: int) -> Dictionary:
+    """The dictionary of frames of one recording, (L,) or (C, L), centred on samples `centres` (K,)."""
+    none = np.zeros(len(centres), np.intp)
+    return Dictionary(none, centres, none > 0, ("grains",), params, sr, (recording,))
+
+
+def _without_gaps(ratios: Floats, inside: NDArray[np.bool_]) -> Floats:
+    """Ratios (P,) with that of the nearest place where there is none; all 1 if most of those `inside` have none."""
+    known = np.flatnonzero(ratios > 0)
+    if 2 * np.count_nonzero(ratios[inside] > 0) < np.count_nonzero(inside) or not len(known):
+        return np.ones_like(ratios)
+    places = np.arange(len(ratios))
+    after = np.clip(np.searchsorted(known, places), 0, len(known) - 1)
+    left, right = known[np.maximum(after - 1, 0)], known[after]
+    return ratios[np.where(np.abs(left - places) <= np.abs(right - places), left, right)]

@@ -1,0 +1,484 @@
+"""Recordings in and out: the one room that opens sound files, and the only one that imports soundfile and soxr.
+
+Everything further in works on float32 arrays in [-1, 1], (L,) for one channel and (C, L) for several. What a file can
+be wrong about (cut short, not audio, full of NaN) is told here, in one sentence that names the file; what a result can
+be wrong about (too loud for its format, an existing file in its place) is refused here, before a byte of it stands on
+the disk.
+"""
+
+import hashlib
+import os
+import re
+import stat
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import soundfile
+import soxr
+from numpy.typing import NDArray
+
+from smalti._checks import LOUDEST, MOST_CHANNELS, check_rate, check_real, check_sound
+from smalti.dsp.channels import as_channels, n_channels, stack_channels
+from smalti.errors import AudioFileError
+from smalti.io.files import StrPath, file_status, reason_of
+from smalti.io.stderr import quiet_decoder
+
+Samples = NDArray[np.float32]
+
+# fmt: off
+AUDIO_ENDINGS = frozenset({
+    ".aif", ".aifc", ".aiff", ".au", ".caf", ".flac", ".mp3", ".oga",
+    ".ogg", ".opus", ".rf64", ".snd", ".voc", ".w64", ".wav", ".wave",
+})
+# fmt: on
+
+# Frames per call into libsndfile. Reading, no more than one block is lost to a damage; writing, libvorbis puts a
+# whole call's samples on the stack, and a minute in one call overflows it.
+BLOCK = 4096
+
+# Programs that write into a pipe cannot come back to fill in the size: they leave one of the largest there are.
+_SIZE_LEFT_OPEN = 0x7FFFF000
+
+
+_SIZE_IN_LOG = re.compile(r"^\s*(?:data|SSND|BODY|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.M)
+
+
+_OGG_WITHOUT_END = re.compile(r"without an End-Of-Stream|lacks an end-of-stream")
+
+
+_UNKNOWN_FORMAT = {1, 7}  # libsndfile's "format not recognised", and what it says when libmpg123 finds no MP3
+
+
+# Reading
+
+
+@dataclass(frozen=True, eq=False)
+class Recording:
+    """One recording, or an excerpt of one, with all its channels.
+
+    Attributes
+    ----------
+    samples : (L,) float32 array for one channel, (C, L) for several, finite, L >= 1. Nominally in [-1, 1]; a float file
+        may go beyond. `smalti.dsp.channels.to_mono` makes one signal of them.
+    sr : int. Sample rate in Hz, the file's own.
+    path : the file, as it was named.
+    channels : int, 1 to 64. C, the channels of the file.
+    sha256 : hex digest of the whole file, also when only an excerpt was read.
+    warnings : sentences about what was not as expected but could be read all the same.
+    """
+
+    samples: Samples
+    sr: int
+    path: Path
+    channels: int
+    sha256: str
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if check_sound("samples", self.samples).dtype != np.float32:
+            raise TypeError(f"samples has dtype {self.samples.dtype}; pass float32")
+        if n_channels(self.samples) != self.channels:
+            raise ValueError(f"channels is {self.channels} but samples has shape {self.samples.shape}; make them agree")
+        check_rate("sr", self.sr)
+
+    @property
+    def duration_s(self) -> float:
+        """Length in seconds."""
+        return int(self.samples.shape[-1]) / self.sr
+
+
+def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | None = None) -> Recording:
+    """Read a sound file, or an excerpt of it, as float32.
+
+    Every format libsndfile knows is read: WAV, FLAC, Ogg Vorbis and Opus, MP3, AIFF, CAF and more. All
+    channels are kept. A truncated or damaged file is read as far as it goes, and `Recording.warnings` says so.
+
+    Parameters
+    ----------
+    path : a regular file (or a link to one); devices, pipes and folders are refused unopened.
+    start_s, end_s : excerpt in seconds of the file, ``0 <= start_s < end_s``; None is the file's beginning or end.
+        An `end_s` beyond the end is clipped, with a warning.
+
+    Returns
+    -------
+    Recording
+
+    Raises
+    ------
+    AudioFileError : if there is no such file, if it cannot be opened or decoded, holds no samples or samples that
+        are NaN, infinite or beyond 1e9, has a sample rate outside 1000 to 768000 Hz or more than 64 channels, or if
+        the excerpt lies outside it.
+    ValueError : if no file could have such an excerpt.
+
+    Notes
+    -----
+    The length of an MP3 of variable bit rate without a length tag (encoders have written one for decades) is
+    libsndfile's guess: a guess too long is reported as a truncation, after one too short the rest is not read.
+    """
+    _check_excerpt(start_s, end_s)
+    path = Path(path)
+    _check_readable(path)
+    try:
+        with path.open("rb") as file:
+            decoded = _decode(path, start_s, end_s)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise AudioFileError(f"cannot read {path}: {reason_of(error)}; check its permissions and disk") from error
+    samples = decoded.samples
+
+    bad = np.flatnonzero(~(np.abs(as_channels(samples)) <= LOUDEST).all(axis=0))  # NaN fails every comparison
+    if bad.size:
+        at_s = (decoded.first + bad[0]) / decoded.sr
+        raise AudioFileError(
+            f"cannot use {path}: {bad.size} of its samples are NaN, infinite or beyond {LOUDEST:g}, the first at "
+            f"{at_s:.3f} s; export it again or cut that part out"
+        )
+    if start_s is not None and not samples.size and decoded.end:
+        raise AudioFileError(
+            f"cannot read {path} from {start_s:g} s: it ends at {decoded.end_s:.3f} s; choose an earlier start"
+        )
+    if not samples.size:
+        fault = "it is truncated or damaged and nothing of it can be decoded" if decoded.cut else "it holds no samples"
+        raise AudioFileError(f"cannot read {path}: {fault}; record, export or download it again")
+
+    warnings = []
+    if decoded.cut:
+        warnings.append(decoded.cut)
+    if end_s is not None and decoded.short:
+        warnings.append(f"the excerpt should end at {end_s:g} s but the file ends at {decoded.end_s:.3f} s; using that")
+    return Recording(samples, decoded.sr, path, decoded.channels, sha256, tuple(warnings))
+
+
+class _Decoded(NamedTuple):
+    samples: Samples  # (L,) or (C, L)
+    sr: int
+    channels: int
+    first: int  # frame of the file samples[0] stands at
+    end: int  # frames decoded, those before `first` included
+    short: bool  # the file ends before the frame asked for
+    cut: str  # "", or what should be there and is not
+
+    @property
+    def end_s(self) -> float:
+        return self.end / self.sr
+
+
+class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile carries no types
+    """A sound file read strictly from its beginning.
+
+    soundfile seeks to the place it is at after each read of a file that can seek. In an MP3 that empties the bit
+    reservoir: frames that borrow from earlier ones then decode to garbage. Never seeking also frees the decoding
+    from the header's frame count, which may be a lie or missing.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
+    blocks = list[Samples]()
+    with quiet_decoder(), _opened(path) as file:
+        sr, channels = file.samplerate, file.channels
+        # Limits no file reaches, for times so large that they are infinite in frames.
+        first = round(min((start_s or 0) * sr, sys.maxsize // 2))
+        stop = sys.maxsize if end_s is None else round(min(end_s * sr, sys.maxsize))
+        if stop <= first:
+            raise AudioFileError(
+                f"cannot read {path} from {start_s or 0:g} to {end_s:g} s: at {sr} Hz that is not one sample; "
+                "choose a longer excerpt"
+            )
+        promise, end, damaged = _promise_of(file), 0, False
+        try:
+            while end < stop:
+                block = file.read(min(BLOCK, stop - end), dtype="float32", always_2d=True)
+                if not len(block):
+                    break
+                if end + len(block) > first:
+                    blocks.append(block[max(first - end, 0) :])
+                end += len(block)
+        except soundfile.SoundFileError:
+            damaged = True
+        cut = promise.broken(end, damaged) if end < stop else ""
+    samples = np.ascontiguousarray(np.concatenate([np.zeros((0, channels), np.float32), *blocks]).T)
+    return _Decoded(stack_channels(list(samples)), sr, channels, first, end, end < stop, cut)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[_Stream]:
+    """A file of known format, and of a rate and channels that can be worked with."""
+    # An absolute name, as libsndfile takes "-" for standard input; bytes, as names need not be valid text.
+    name = str(path.absolute()) if os.name == "nt" else os.fsencode(path.absolute())
+    try:
+        with _Stream(name) as file:
+            try:
+                check_rate("its sample rate", file.samplerate)
+            except ValueError as error:
+                raise AudioFileError(f"cannot use {path}: {error}") from error
+            if file.channels > MOST_CHANNELS:
+                raise AudioFileError(
+                    f"cannot use {path}: it has {file.channels} channels, more than {MOST_CHANNELS}; split it up first"
+                )
+            yield file
+    except soundfile.LibsndfileError as error:
+        if error.code in _UNKNOWN_FORMAT:
+            fault = "it is not audio of a known format; check the file, or convert it to WAV or FLAC first"
+        else:
+            fault = f"it is damaged or of an unknown kind ({error.error_string.rstrip('.')}); export it again"
+        raise AudioFileError(f"cannot read {path}: {fault}") from error
+
+
+class _Promise(NamedTuple):
+    frames: int  # that the header speaks of; 0 if it does not say
+    slack: int  # frames that it may be wrong by
+    sr: int
+    endless: bool  # the header itself lacks what should end the file
+
+    def broken(self, end: int, damaged: bool) -> str:
+        """What should be there and is not, if all that can be read are `end` frames; "" if nothing is missing."""
+        if not (damaged or self.endless or end < self.frames - self.slack):
+            return ""
+        kind = "truncated or damaged" if damaged else "truncated"
+        promise = f"the header promises {self.frames / self.sr:.3f} s but " if self.frames > end else ""
+        return f"{kind}: {promise}only {end / self.sr:.3f} s can be read; using that"
+
+
+def _promise_of(file: _Stream) -> _Promise:
+    """To be asked before anything is read, since libsndfile's log then speaks of what it meets on the way."""
+    frames, sr = _promised_frames(file), int(file.samplerate)
+    # An MP3 need not tell its length; libsndfile then guesses it from the size of the file, tags and all.
+    slack = round(0.25 * sr + 0.02 * frames) if file.format == "MP3" else 0
+    return _Promise(frames, slack, sr, bool(_OGG_WITHOUT_END.search(file.extra_info)))
+
+
+def _promised_frames(file: soundfile.SoundFile) -> int:
+    """How many frames the header speaks of; 0 if it does not say."""
+    frames: int = file.frames
+    if frames == np.iinfo(np.int64).max:
+        return 0
+    # libsndfile corrects a chunk's size to what is there, and says so only in its log.
+    if match := _SIZE_IN_LOG.search(file.extra_info):
+        promised, present = int(match[1]), int(match[2])
+        if present < promised < _SIZE_LEFT_OPEN:
+            return max(1, round(frames * promised / max(1, present)))
+    return frames
+
+
+class AudioStream:
+    """A sound file read from its beginning to its end in stretches, at any rate: memory does not go with its length.
+
+    As strict as `read_audio`, and every sample is the one that `read_audio` and `resample` would give.
+
+    Attributes
+    ----------
+    path : the file. own_sr, channels : int, what it has. sr : int, the rate of what is read.
+    promised_s : float, how long it says that it is; 0 if it does not.
+    said : what the file says of itself, by libsndfile's names: "title", "copyright", "license", "genre", ...
+    warnings : sentences about what was not as expected, once all stretches have been read.
+    """
+
+    def __init__(self, path: StrPath, *, sr: int | None = None) -> None:
+        """Look at the beginning of `path`; `sr` is its own if None.
+
+        Raises
+        ------
+        AudioFileError : as for `read_audio`.
+        """
+        self.path = Path(path)
+        _check_readable(self.path)
+        with self._opened() as file:
+            self.own_sr, self.channels = int(file.samplerate), int(file.channels)
+            self.promised_s = _promised_frames(file) / self.own_sr
+            self.said = {name: text for name, text in file.copy_metadata().items() if text}
+        self.sr = self.own_sr if sr is None else check_rate("sr", sr)
+        self.warnings: list[str] = []
+
+    def stretches(self, length: int) -> Iterator[Samples]:
+        """All samples, (C, n) float32 also where C is 1; n is `length` >= 1, and for the last of them 1 to `length`.
+
+        Raises
+        ------
+        AudioFileError : as for `read_audio`, when the fault is come to.
+        """
+        parts, held = list[Samples](), 0
+        for block in self._at_rate():
+            parts.append(block)
+            held += len(block)
+            while held >= length:
+                joined = np.concatenate(parts)
+                yield np.ascontiguousarray(joined[:length].T)
+                parts, held = [joined[length:]], held - length
+        if held:
+            yield np.ascontiguousarray(np.concatenate(parts).T)
+
+    def _at_rate(self) -> Iterator[Samples]:
+        """Blocks (n, C) at `sr`, of about a second."""
+        # Of one rate there is nothing to do; soxr would only copy.
+        if self.sr == self.own_sr:
+            yield from self._blocks()
+            return
+        resampler = soxr.ResampleStream(self.own_sr, self.sr, self.channels, dtype="float32", quality="VHQ")
+        made, came = 0, 0
+        for block in self._blocks():
+            came += len(block)
+            out = resampler.resample_chunk(block)
+            made += len(out)
+            yield out
+        rest = resampler.resample_chunk(np.zeros((0, self.channels), np.float32), last=True)
+        wanted = (2 * came * self.sr + self.own_sr) // (2 * self.own_sr)
+        if wanted == 0:
+            raise AudioFileError(
+                f"cannot use {self.path}: its {came / self.own_sr:.2g} s are less than one sample at {self.sr} Hz; "
+                "choose a longer recording or a higher --sr"
+            )
+        yield rest[: wanted - made]
+
+    def _blocks(self) -> Iterator[Samples]:
+        """Blocks (n, C) as they are in the file, of about a second; what is no sound is refused."""
+        with self._opened() as file:
+            promise, at, damaged = _promise_of(file), 0, False
+            wanted = -(-self.own_sr // BLOCK) * BLOCK
+            parts, held = list[Samples](), 0
+            while True:
+                try:
+                    part = file.read(BLOCK, dtype="float32", always_2d=True)
+                except soundfile.SoundFileError:
+                    part, damaged = np.zeros((0, self.channels), np.float32), True
+                parts.append(part)
+                held += len(part)
+                if held and (not len(part) or held >= wanted):
+                    block = np.concatenate(parts)
+                    # In one pass: NaN and infinity survive both extremes.
+                    if not max(-float(block.min()), float(block.max())) <= LOUDEST:
+                        bad = np.flatnonzero(~(np.abs(block) <= LOUDEST).all(axis=1))
+                        raise AudioFileError(
+                            f"cannot use {self.path}: it holds samples that are NaN, infinite or beyond {LOUDEST:g}, "
+                            f"the first at {(at + bad[0]) / self.own_sr:.3f} s; export it again or cut that part out"
+                        )
+                    yield block
+                    at += held
+                    parts, held = [], 0
+                if not len(part):
+                    break
+            cut = promise.broken(at, damaged)
+        if not at:
+            fault = "it is truncated or damaged and nothing of it can be decoded" if cut else "it holds no samples"
+            raise AudioFileError(f"cannot read {self.path}: {fault}; record, export or download it again")
+        if cut:
+            self.warnings.append(cut)
+
+    @contextmanager
+    def _opened(self) -> Iterator[_Stream]:
+        try:
+            # Opened first by us, whose errors say why.
+            with self.path.open("rb"), _opened(self.path) as file:
+                yield file
+        except OSError as error:
+            raise AudioFileError(
+                f"cannot read {self.path}: {reason_of(error)}; check its permissions and disk"
+            ) from error
+
+
+def _check_excerpt(start_s: float | None, end_s: float | None) -> None:
+    start_s = check_real("start_s", start_s or 0, least=0)
+    if end_s is not None and check_real("end_s", end_s, least=0) <= start_s:
+        raise ValueError(f"end_s is {end_s:g}; pass seconds greater than start_s, {start_s:g}")
+
+
+def _check_readable(path: Path) -> None:
+    status = file_status(path, "read")
+    if status is None:
+        raise AudioFileError(f"cannot read {path}: there is no such file; check the name")
+    if stat.S_ISDIR(status.st_mode):
+        raise AudioFileError(f"cannot read {path}: it is a folder; name a file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise AudioFileError(f"cannot read {path}: it is a device or a pipe; save the sound to a file first")
+    if status.st_size == 0:
+        raise AudioFileError(f"cannot read {path}: it is empty (0 bytes); record, export or download it again")
+
+
+def find_audio(paths: Iterable[StrPath]) -> list[Path]:
+    """The sound files named by `paths`: files as they are, folders searched through.
+
+    Parameters
+    ----------
+    paths : files and folders. A file is kept whatever its ending. In a folder and the folders below it, names with
+        one of `AUDIO_ENDINGS` (in any case) are taken in sorted order; hidden names (beginning with a dot, so
+        ``._take.wav`` too) are skipped, links are followed, a folder reached twice is searched once.
+
+    Returns
+    -------
+    list of paths in that order, each file once even if it is reached under two names.
+
+    Raises
+    ------
+    AudioFileError : if a path does not exist, a folder cannot be searched, or a folder holds no sound file.
+    """
+    if isinstance(paths, (str, os.PathLike)):
+        raise TypeError(f"paths must be a list of paths, got the single path {os.fspath(paths)!r}; put it in a list")
+    found: dict[Path, Path] = {}
+    for path in map(Path, paths):
+        status = file_status(path, "read")
+        if status is None:
+            raise AudioFileError(f"cannot read {path}: there is no such file or folder; check the name")
+        if stat.S_ISDIR(status.st_mode):
+            try:
+                files = list(_walk(path, set()))
+            except OSError as error:
+                raise AudioFileError(f"cannot search {path}: {reason_of(error)}; check its permissions") from error
+            if not files:
+                raise AudioFileError(
+                    f"no sound file in {path}: no name in it ends in {', '.join(sorted(AUDIO_ENDINGS))}; "
+                    "choose another folder"
+                )
+        else:
+            files = [path]
+        for file in files:
+            found.setdefault(file.resolve(), file)
+    return list(found.values())
+
+
+def _walk(folder: Path, searched: set[Path]) -> Iterator[Path]:
+    real = folder.resolve()
+    if real in searched:  # a link to a folder above or beside
+        return
+    searched.add(real)
+    for child in sorted(folder.iterdir()):
+        if child.name.startswith("."):
+            continue
+        if child.is_dir():
+            yield from _walk(child, searched)
+        elif child.suffix.lower() in AUDIO_ENDINGS and child.is_file():
+            yield child
+
+
+# Resampling
+
+
+def resample(samples: Samples, sr: int, target_sr: int) -> Samples:
+    """Resample with soxr's very high quality filter.
+
+    Parameters
+    ----------
+    samples : (L,) or (C, L) float array, finite, L >= 1.
+    sr, target_sr : int. Sample rates in Hz.
+
+    Returns
+    -------
+    (M,) or (C, M) float32 array, ``M = floor(L * target_sr / sr + 1/2)``, each channel as if it were alone. With equal
+    rates, `samples` itself if it is float32.
+
+    Raises
+    ------
+    ValueError : if `samples` has another shape, is empty or not finite, or a rate is out of range.
+    TypeError : if `samples` are not floats or a rate is not an integer.
+    """
+    samples = check_sound("samples", samples).astype(np.float32, copy=False)
+    sr, target_sr = check_rate("sr", sr), check_rate("target_sr", target_sr)
+    if sr == target_sr:
+        return samples
+    return stack_channels([soxr.resample(channel, sr, target_sr, quality="VHQ") for channel in as_channels(samples)])

@@ -1,0 +1,163 @@
+"""The solver of a mosaic whose source is brought to the target's pitches."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smalti._checks import Floats, Integers
+from smalti.dsp.bands import audible
+from smalti.dsp.stft import StftParams
+from smalti.grains.descriptors import LONG_S
+from smalti.grains.runs import Allowed, Runs, close_gaps, find_runs, keep_runs, smooth_runs
+from smalti.grains.shifted import Grains, shifted_grains
+from smalti.grains.transposition import Transposition
+from smalti.mosaicing.compare import ShiftedComparison
+from smalti.mosaicing.job import Job, chosen_among
+from smalti.nmf.base import Fit, Step
+from smalti.nmf.divergence import BlockFit, SupportFit
+from smalti.nmf.gains import GainFit
+from smalti.nmf.multiplicative import Seed, steps_of
+
+# --- the solver
+
+
+@dataclass(frozen=True, eq=False)
+class ShiftedStep(Step):
+    """A step whose activations are of grains that were shifted: H is (K', N) over the frames of `grains`."""
+
+    grains: Grains
+
+
+def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> Iterator[Step]:
+    """As `smalti.mosaicing.solve.solve_steps`: first of all source frames at the pitch of the moment, then of the
+    grains."""
+    settings, dictionary = job.settings, job.dictionary
+    # What cannot be shifted, or does not sound, is no part of it: H has rows for the rest alone.
+    usable = np.flatnonzero(transposition.usable)
+    comparison = ShiftedComparison.of(only_atoms(job, usable), transposition.origins[usable])
+    V, blocks = comparison.V, transposition.blocks(comparison.at, usable)
+    drawn = np.random.default_rng(rng).random((transposition.n_voices * len(usable), V.shape[1]))
+    norms = np.zeros(drawn.shape, V.dtype)
+    by_voice = norms.reshape(transposition.n_voices, len(usable), -1)
+    for block in blocks:
+        by_voice[block.voices, :, block.frames] = np.linalg.norm(block.W, axis=0)
+    start = np.where(norms > 0, 1 - settings.start_spread * drawn, 0).astype(V.dtype)
+    del drawn
+    allowed, may = None, None
+    if job.sketch is not None:
+        # A source frame counts the same whatever it is shifted to.
+        weights = np.tile(job.sketch.whole()[usable], (transposition.n_voices, 1))
+        may = weights > 0
+        norms, start, allowed = norms * weights, start * may, lambda rows, frames: may[rows, frames]
+    # A diagonal ends where a recording does, where frames in between are left out, and where a voice does.
+    breaks = (np.diff(usable, prepend=-2) != 1) | (np.diff(dictionary.recording_ids[usable], prepend=-1) != 0)
+    stretches = np.cumsum(breaks)
+    segments = (stretches + (stretches[-1] + 1) * np.arange(transposition.n_voices)[:, None]).ravel()
+    first = Step(0, start, BlockFit.of(V, blocks, eps=settings.eps))
+    rules = settings.constraints(dictionary.hop_s, V.shape[1])
+    for step in steps_of(first, settings.iterations, rules, segments, norms, may):
+        yield step
+    runs = chosen_runs(step.H * norms, segments, job, transposition, allowed)
+    runs = _without_gaps(runs, segments, job, transposition, allowed)
+    # By time, as a score has them, so that what is made of that is summed up in the same order.
+    runs = runs.only(np.argsort(runs.frames, kind="stable"))
+    grains, H = _shifted(step.H, runs, job, transposition, usable)
+    done = step.iteration
+    # What was needed to choose the grains, and may be much, is not needed to refine their gains.
+    del step, first, start, blocks, norms, by_voice
+    sounds = comparison.of_grains(grains.dictionary)
+    fit: Fit = SupportFit.of(V, sounds, H, eps=settings.eps) if settings.eps else GainFit.of(V, sounds, H)
+    step = ShiftedStep(done + 1, H, fit, grains)
+    yield step
+    for gains in steps_of(step, settings.refine):
+        step = ShiftedStep(step.iteration + 1, gains.H, fit, grains)
+        yield step
+    reach = round(settings.smooth_gains_s / dictionary.hop_s)
+    if reach:
+        firsts = np.searchsorted(grains.runs, np.arange(len(runs.atoms)))
+        smooth = smooth_runs(step.H, replace(runs, atoms=firsts), reach=reach)
+        yield ShiftedStep(step.iteration + 1, smooth, fit, grains)
+
+
+def chosen_runs(
+    loud: Floats,
+    segments: NDArray[np.intp],
+    job: Job,
+    transposition: Transposition,
+    allowed: Allowed | None = None,
+) -> Runs:
+    """The stretches to sound, of contributions (rows of H, N): one layer for each voice of a chord, else `layers`."""
+    n_atoms = len(loud) // transposition.n_voices
+    groups, layers = [slice(0, len(loud))], None
+    if transposition.way == "chords":
+        groups, layers = [slice(v * n_atoms, (v + 1) * n_atoms) for v in range(transposition.n_voices)], 1
+    chosen = []
+    for of in groups:
+        may = None if allowed is None else partial(_from_row, allowed, of.start)
+        runs = find_runs(loud[of], segments[of], under_frame_db=job.settings.masking_db, allowed=may)
+        runs = chosen_among(runs, segments[of], job, layers=layers, allowed=may)
+        chosen.append(replace(runs, atoms=runs.atoms + of.start))
+    return joined_runs(chosen)
+
+
+def _from_row(allowed: Allowed, first: int, rows: Integers, frames: Integers) -> NDArray[np.bool_]:
+    """What is allowed of rows that are counted from another one."""
+    return allowed(rows + first, frames)
+
+
+def _without_gaps(
+    runs: Runs, segments: NDArray[np.intp], job: Job, transposition: Transposition, allowed: Allowed | None = None
+) -> Runs:
+    """Stretches that sound wherever the target is heard: in chords, wherever their voice plays.
+
+    At a pitch of their own, more of a stretch might not fit; at the pitch of the moment it does.
+    """
+    heard = audible(np.square(np.abs(job.spectrum), dtype=np.float64).sum(axis=0))
+    if transposition.way in ("shifts", "glide"):
+        return runs
+    if transposition.way == "follow":
+        return close_gaps(runs, segments, heard, allowed)
+    n_atoms, closed = len(segments) // transposition.n_voices, []
+    for voice, melody in enumerate(transposition.melodies):
+        of_voice = runs.only(np.flatnonzero(runs.atoms // n_atoms == voice))
+        closed.append(close_gaps(of_voice, segments, heard & (melody > 0), allowed))
+    return joined_runs(closed)
+
+
+def joined_runs(parts: Sequence[Runs]) -> Runs:
+    return Runs(*(np.concatenate([getattr(runs, part.name) for runs in parts]) for part in fields(Runs)))
+
+
+def only_atoms(job: Job, atoms: NDArray[np.intp]) -> Job:
+    """The job with some source frames alone, all of which may sound."""
+    return replace(job, dictionary=job.dictionary.only(atoms), settings=replace(job.settings, quietest_db=0.0))
+
+
+def _shifted(
+    H: Floats, runs: Runs, job: Job, transposition: Transposition, usable: NDArray[np.intp]
+) -> tuple[Grains, Floats]:
+    """The grains of the chosen stretches, and the activations (K', N) they start from.
+
+    Parameters
+    ----------
+    H, runs : of the `usable` source frames, one voice below the other.
+    """
+    settings, dictionary = job.settings, job.dictionary
+    long = StftParams.from_seconds(LONG_S, LONG_S / 4, dictionary.sr).n_fft
+    voices, atoms = np.divmod(runs.atoms, len(usable))
+    grains = shifted_grains(
+        replace(runs, atoms=usable[atoms] + voices * dictionary.n_atoms),
+        transposition,
+        dictionary,
+        pad=max(dictionary.params.n_fft, long) // 2,
+        keep_formants=settings.keep_formants,
+        tape=settings.tape,
+    )
+    kept = keep_runs(H, runs)
+    steps = np.arange(len(grains.runs)) - np.searchsorted(grains.runs, grains.runs)
+    own = np.zeros((len(grains.runs), H.shape[1]), H.dtype)
+    own[np.arange(len(own)), grains.frames] = kept[runs.atoms[grains.runs] + steps, grains.frames]
+    return grains, own

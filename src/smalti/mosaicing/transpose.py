@@ -1,0 +1,322 @@
+"""A mosaic whose source is brought to the target's pitches: which way, and the steps of its solver.
+
+`transposition_of` finds the way; `transposed_steps` chooses grains with every source frame at the pitch of the moment,
+has them shifted, and refines their gains as they then sound.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from smalti._checks import Floats
+from smalti.curves import Curve
+from smalti.dsp.bands import audible
+from smalti.dsp.channels import to_mono
+from smalti.dsp.pitch import (
+    FINENESS,
+    MOST_RATIO,
+    check_f0,
+    clear,
+    fill_gaps,
+    harmonicity,
+    note_frequencies,
+    pitch_at,
+    ratios_to,
+    refine_f0,
+    steadiness,
+    track_pitch,
+)
+from smalti.dsp.stft import StftParams
+from smalti.dsp.transcription import as_melodies, sounding_notes, spectral_tuning
+from smalti.grains.dictionary import Dictionary
+from smalti.grains.transposition import Transposition
+from smalti.mosaicing.compare import ShiftedComparison, may_sound
+from smalti.mosaicing.job import Job
+from smalti.mosaicing.solve_transposed import only_atoms
+from smalti.nmf.let_it_bee import segment_slices
+from smalti.nmf.multiplicative import solve_activations
+from smalti.nmf.pursuit import unit_columns
+
+# Pitch is carried over gaps of up to so long: a consonant or a breath belongs to the note around it.
+BRIDGE_S = 0.25
+
+# What `decide` goes by. A source or melody is steady if this share of what is heard is in steady pitch, and one voice
+# if so much of its power lies in that pitch's partials; of chords the tracker follows this note or that, but all lie in
+# one tuning.
+STEADY_SOURCE, STEADY_MELODY, STEADY_CHORDS = 0.5, 0.6, 0.3
+
+
+ONE_VOICE, IN_TUNE = 0.5, 0.2
+
+
+# --- which way
+
+
+@dataclass(frozen=True)
+class PitchProfile:
+    """What a recording's pitch track says of it.
+
+    Attributes
+    ----------
+    steady : 0 to 1, how much of what is heard is steadily pitched. one_voice : at most 1, how much of its power lies in
+    the partials of that pitch. in_tune : 0 to 1, how closely its partials lie in one tuning.
+    """
+
+    steady: float
+    one_voice: float
+    in_tune: float
+
+    @classmethod
+    def of(cls, f0: Floats, magnitudes: Floats, sr: int, heard: NDArray[np.bool_], in_tune: float) -> "PitchProfile":
+        """From a track (N,), the magnitudes (F, N) it belongs to, and which frames are heard."""
+        power = np.square(magnitudes, dtype=np.float64).sum(axis=0)
+        clear = float(harmonicity(magnitudes, f0, sr) @ power / power.sum()) if power.sum() else 0.0
+        return cls(steadiness(f0, heard), clear, in_tune)
+
+
+def decide(target: PitchProfile, source: PitchProfile) -> tuple[str, str]:
+    """The way that suits the material, "off", "follow" or "chords", and why, as a clause."""
+    if source.steady < STEADY_SOURCE:
+        return "off", f"the source has no steady pitch to start from ({source.steady:.0%} of what sounds)"
+    if source.one_voice < ONE_VOICE and source.in_tune >= IN_TUNE:
+        return "off", "the source sounds several notes at once"
+    if target.steady >= STEADY_MELODY and target.one_voice >= ONE_VOICE:
+        return "follow", f"the target is one steady voice ({target.steady:.0%} of what sounds)"
+    if target.steady >= STEADY_CHORDS and target.in_tune >= IN_TUNE:
+        return "chords", "several notes of the target sound at once"
+    return "off", f"the target has no steady pitch to follow ({target.steady:.0%} of what sounds)"
+
+
+# Notes that chords are made of, MIDI numbers: E1 to C8; where the target has something within 40 dB of its loudest.
+LOWEST_NOTE, HIGHEST_NOTE, FUNDAMENTAL_DB = 28, 108, 40.0
+# They are transcribed with the sum of so many source frames as each note's spectrum, in so many updates.
+TEMPLATE_FRAMES, TRANSCRIPTION_ROUNDS = 48, 60
+
+
+# --- which way
+
+
+def transposition_of(
+    job: Job, *, target_f0: ArrayLike | None = None, source_f0: ArrayLike | Sequence[ArrayLike] | None = None
+) -> Transposition:
+    """How the source of a job comes to the target's pitches: what its settings ask for, or what suits the material.
+
+    Parameters
+    ----------
+    job : whose settings have `transpose`. target_f0, source_f0 : as for `smalti.mosaic`.
+
+    Raises
+    ------
+    ValueError, TypeError : for tracks of another length or with other values, or of the target together with a range
+        of semitones; if a melody or chords are asked for and the target has no pitch, or the source none where it
+        sounds.
+    MissingExtraError : if a track is needed and swift-f0 is not installed.
+    """
+    settings, dictionary, n_frames = job.settings, job.dictionary, job.spectrum.shape[1]
+    if not isinstance(settings.transpose, str) and target_f0 is not None:
+        raise ValueError(
+            f"target_f0 is given but transpose is {_semitones(settings.transpose)} follows no melody; "
+            "pass transpose='follow', or leave target_f0 out"
+        )
+    own = source_track(dictionary, source_f0)
+    if own.max(initial=0) > dictionary.sr / 2:
+        raise ValueError(
+            f"source_f0 holds {own.max():g} Hz, more than a sample rate of {dictionary.sr} Hz has; pass at most "
+            f"{dictionary.sr / 2:g} Hz"
+        )
+    bridge = round(BRIDGE_S / dictionary.hop_s)
+    recordings = segment_slices(dictionary.n_atoms, dictionary.recording_ids)
+    origins = np.concatenate([fill_gaps(own[of], longest=bridge) for of in recordings])
+    fine = fine_track(dictionary, origins, given=source_f0 is not None)
+    heard = may_sound(dictionary, settings)
+    if isinstance(settings.transpose, Curve):
+        curve = settings.transpose
+        glide = Curve(
+            tuple(time_s / dictionary.hop_s for time_s in curve.times_s),
+            tuple(semitones + settings.tune_cents / 100 for semitones in curve.values),
+        )
+        return Transposition("glide", "as asked", np.zeros(n_frames), own, origins, fine, heard, glide=glide)
+    if isinstance(settings.transpose, tuple):
+        low, high = settings.transpose
+        # A hair above the upper end, which rounding must not leave out.
+        shifts = np.arange(low, high + 1e-9) + settings.tune_cents / 100
+        return Transposition("shifts", "as asked", np.zeros(n_frames), own, origins, fine, heard, shifts=shifts)
+    given = None if target_f0 is None else _given_melodies(target_f0, n_frames)
+    track = _track(job.target, dictionary.sr, dictionary.params, n_frames) if given is None else given[0]
+    way, reason = settings.transpose, "as asked"
+    if given is not None:
+        way, reason = ("follow" if len(given) == 1 else "chords"), "its notes are given"
+    elif way == "auto":
+        way, reason = decide(_voicing_of_target(job, track), _voicing_of_source(job, own))
+    clarities = harmonicity(dictionary.magnitudes, origins, dictionary.sr)
+    usable = heard & (origins > 0) & clear(clarities, heard & (origins > 0))
+    plan = Transposition(way, reason, track, own, origins, fine, usable)
+    if way == "off":
+        return plan
+    if not usable.any():
+        raise ValueError(
+            f"transpose is {settings.transpose!r} but the source has no pitch to start from; pass a range of "
+            "semitones, which needs none, or 'off', or its pitch as source_f0"
+        )
+    melodies = given
+    if melodies is None:
+        melodies = track[None] if way == "follow" else chord_melodies(job, origins)
+    if not melodies.any():
+        if given is None and settings.transpose == "auto":
+            return replace(plan, way="off", reason="no notes are found in the target")
+        raise ValueError(
+            f"transpose is {settings.transpose!r} but the target has no pitch to follow; pass 'off', or a melody as "
+            "target_f0"
+        )
+    melodies = without_rests(melodies) * 2 ** (settings.tune_cents / 1200)
+    if not _within_reach(melodies, origins[usable]):
+        far = "the source is more than four octaves from every note of the target"
+        if given is None and settings.transpose == "auto":
+            return replace(plan, way="off", reason=far)
+        notes, own_notes = melodies[melodies > 0], origins[usable]
+        raise ValueError(
+            f"transpose is {settings.transpose!r} but {far}: these are {notes.min():.0f} to {notes.max():.0f} Hz and "
+            f"it has {own_notes.min():.0f} to {own_notes.max():.0f} Hz; pass others, in Hz"
+        )
+    return replace(plan, melodies=melodies)
+
+
+def _semitones(asked: tuple[float, float] | Curve) -> str:
+    if isinstance(asked, Curve):
+        return f"the curve {asked}, and a curve of semitones"
+    return f"({asked[0]:g}, {asked[1]:g}), and a range of semitones"
+
+
+def _within_reach(melodies: Floats, origins: Floats) -> bool:
+    """Whether any note can be reached from any pitch of the source, Hz."""
+    notes = melodies[melodies > 0]
+    return bool(notes.min() <= origins.max() * MOST_RATIO and notes.max() >= origins.min() / MOST_RATIO)
+
+
+def without_rests(melodies: Floats) -> Floats:
+    """(M, N) Hz with something to play at any time, if there is at all: where all voices rest, the first goes on.
+
+    A consonant or a breath has no pitch, and a pause has what little sounds in it: made of grains at their own pitch,
+    they would be out of tune with all around them.
+    """
+    resting = ~(melodies > 0).any(axis=0)
+    # The note of the first voice that has one.
+    leading = melodies[(melodies > 0).argmax(axis=0), np.arange(melodies.shape[1])]
+    out = melodies.copy()
+    out[0, resting] = fill_gaps(leading, longest=len(leading))[resting]
+    return out
+
+
+def _given_melodies(target_f0: ArrayLike, n_frames: int) -> Floats:
+    """(M, N) of one track or several."""
+    given = np.asarray(target_f0)
+    if given.ndim == 2 and len(given):
+        return np.stack([check_f0(f"target_f0[{voice}]", of, n_frames) for voice, of in enumerate(given)])
+    return check_f0("target_f0", given, n_frames)[None]
+
+
+def source_track(dictionary: Dictionary, given: ArrayLike | Sequence[ArrayLike] | None = None) -> Floats:
+    """(K,) Hz, 0 for none: the pitch of every source frame.
+
+    Parameters
+    ----------
+    given : None to track it; (K,) for all frames, or a list of tracks, one for each recording.
+    """
+    frames = segment_slices(dictionary.n_atoms, dictionary.recording_ids)
+    if given is None:
+        return np.concatenate(
+            [
+                _track(to_mono(recording), dictionary.sr, dictionary.params, of.stop - of.start)
+                for recording, of in zip(dictionary.recordings, frames, strict=True)
+            ]
+        )
+    if not isinstance(given, list | tuple) or not given or np.isscalar(given[0]):
+        return check_f0("source_f0", np.asarray(given), dictionary.n_atoms)
+    if len(given) != len(frames):
+        raise ValueError(f"source_f0 has {len(given)} tracks for {len(frames)} recordings; pass one for each")
+    return np.concatenate(
+        [
+            check_f0(f"source_f0[{i}]", track, of.stop - of.start)
+            for i, (track, of) in enumerate(zip(given, frames, strict=True))
+        ]
+    )
+
+
+def fine_track(dictionary: Dictionary, origins: Floats, *, given: bool) -> Floats:
+    """(K * FINENESS,) the source's pitch (K,) between its frames, too: as it glides, or straight on if it was given."""
+    parts = []
+    for recording, of in zip(
+        dictionary.recordings, segment_slices(dictionary.n_atoms, dictionary.recording_ids), strict=True
+    ):
+        track = origins[of]
+        if given:
+            parts.append(pitch_at(track, np.arange(len(track) * FINENESS) / FINENESS))
+        else:
+            hop, sr = dictionary.params.hop, dictionary.sr
+            parts.append(refine_f0(to_mono(recording), track, sr, hop=hop, per_hop=FINENESS))
+    return np.concatenate(parts)
+
+
+def _track(samples: Floats, sr: int, params: StftParams, n_frames: int) -> Floats:
+    track = track_pitch(samples, sr, hop=params.hop)
+    # Where the hop is longer than a quarter window there may be a frame more.
+    return np.pad(track, (0, max(0, n_frames - len(track))))[:n_frames]
+
+
+def _voicing_of_target(job: Job, track: Floats) -> PitchProfile:
+    magnitudes, sr = np.abs(job.spectrum), job.dictionary.sr
+    heard = audible(np.square(magnitudes, dtype=np.float64).sum(axis=0))
+    return PitchProfile.of(track, magnitudes, sr, heard, in_tune=spectral_tuning(job.target, sr)[1])
+
+
+def _voicing_of_source(job: Job, track: Floats) -> PitchProfile:
+    dictionary = job.dictionary
+    everything = np.concatenate(list(map(to_mono, dictionary.recordings)))
+    heard = may_sound(dictionary, job.settings)
+    return PitchProfile.of(
+        track, dictionary.magnitudes, dictionary.sr, heard, in_tune=spectral_tuning(everything, dictionary.sr)[1]
+    )
+
+
+def chord_melodies(job: Job, source_f0: Floats) -> Floats:
+    """(M, N) Hz: the notes of the target that its source is to play, a voice each; see `smalti.dsp.transcription`.
+
+    A note's spectrum is that of the source itself at its pitch, so that what is found is what the source needs to sound
+    like the target. All start alike, and so nothing is drawn at random.
+    """
+    settings, dictionary = job.settings, job.dictionary
+    cents, _ = spectral_tuning(job.target, dictionary.sr)
+    hz = note_frequencies(np.arange(LOWEST_NOTE, HIGHEST_NOTE + 1) + cents / 100)
+    pitched = np.flatnonzero((source_f0 > 0) & may_sound(dictionary, settings))
+    # A few frames of many say what the source is like; those far under the loudest are mostly noise.
+    loud = pitched[dictionary.norms[pitched] >= 0.1 * dictionary.norms[pitched].max(initial=0)]
+    few = loud[:: max(1, -(-len(loud) // TEMPLATE_FRAMES))]
+    if not len(few):
+        return np.zeros((settings.voices, job.spectrum.shape[1]))
+    comparison = ShiftedComparison.of(only_atoms(job, few), source_f0[few])
+    V, ratios = comparison.V, np.stack([ratios_to(np.full(len(few), of), source_f0[few]) for of in hz])
+    templates = comparison.at(ratios).sum(axis=2).T
+    norms = np.linalg.norm(templates, axis=0)
+    start = ((norms > 0)[:, None] & has_fundamental(job, hz)).astype(V.dtype)
+    loudness = solve_activations(V, unit_columns(templates, norms), n_iter=TRANSCRIPTION_ROUNDS, init=start).H
+    notes = sounding_notes(loudness, most=settings.voices)
+    return as_melodies(notes, hz, voices=settings.voices, n_frames=V.shape[1])
+
+
+def has_fundamental(job: Job, hz: Floats) -> NDArray[np.bool_]:
+    """(S, N) bools: in which frames the target has anything where each pitch (S,) has its fundamental.
+
+    A bass note of which only high partials are there would be played by a source that has nothing else of the target.
+    """
+    bin_hz = job.dictionary.sr / job.dictionary.params.n_fft
+    magnitudes = np.abs(job.spectrum)
+    # Half a semitone to either side, and at least the bins around it.
+    low = np.maximum(np.floor(hz * 2 ** (-1 / 24) / bin_hz).astype(np.intp), 1)
+    high = np.minimum(np.ceil(hz * 2 ** (1 / 24) / bin_hz).astype(np.intp) + 1, len(magnitudes))
+    there = np.stack(
+        [magnitudes[a:b].max(axis=0) if b > a else np.zeros_like(magnitudes[0]) for a, b in zip(low, high, strict=True)]
+    )
+    enough: NDArray[np.bool_] = there > magnitudes.max(axis=0) * 10 ** (-FUNDAMENTAL_DB / 20)
+    return enough

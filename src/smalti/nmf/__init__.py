@@ -1,0 +1,1 @@
+"""Solvers: the target's V and the source's W in, activations H out."""

@@ -1,0 +1,355 @@
+"""Compiled kernels of the exact solver: Newton's method on few atoms a frame, prices checked in double, who joins.
+
+Frames are rows here, and atoms too, so that both lie along memory. What sounds in a frame stands in flat arrays: frame
+i has the atoms ``atoms[firsts[i] : firsts[i] + counts[i]]`` at the gains in the same places of `values`, in whatever
+order. All kernels release the interpreter; sums may be reordered, but always in the same way.
+
+Only `smalti.nmf.exact` imports this, when first needed: numba takes half a second to load.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smalti._numba import careful_kernel
+
+Array = NDArray[Any]
+
+# Sweeps over the quadratic model of one Newton step, and how little one may change before the model counts as solved.
+_SWEEPS = 60
+_SETTLED = 1e-5
+# Steps of the search along a line, each as cheap as an entry of the Hessian: enough, and until one leads down.
+_ALONG, _AT_MOST = 6, 30
+
+
+@careful_kernel
+def improve(
+    rows: Array,
+    targets: Array,
+    floors: Array,
+    firsts: Array,
+    counts: Array,
+    atoms: Array,
+    values: Array,
+    goals: Array,
+    euclidean: bool,
+    n_updates: int,
+    n_newton: int,
+) -> None:
+    """Lower the divergence of every frame over its own atoms, in place.
+
+    First multiplicative updates, which are at home far from the optimum, then Newton steps: a quadratic model of the
+    divergence is minimised over gains >= 0 by coordinate descent, then the true divergence along the way there.
+
+    Parameters
+    ----------
+    rows : (K, F) atoms. targets : (n, F). floors : (n,), added to the model; all of one dtype, of order 1.
+    firsts, counts, atoms, values : what sounds; `values` is changed.
+    goals : (n,) float64, the bound on what is left to gain over these atoms at which a frame is left alone.
+    euclidean : half the squared distance, or the Kullback-Leibler divergence.
+    n_updates, n_newton : how many of each at most.
+    """
+    n_bins = rows.shape[1]
+    most = 1
+    for n in range(len(targets)):
+        most = max(most, counts[n])
+    weighted = np.empty((most, n_bins), rows.dtype)
+    model, missing, weights, way = (
+        np.empty(n_bins, rows.dtype),
+        np.empty(n_bins, rows.dtype),
+        np.empty(n_bins, rows.dtype),
+        np.empty(n_bins, rows.dtype),
+    )
+    hessian = np.empty((most, most), np.float64)
+    slopes, gains, start = np.empty(most), np.empty(most), np.empty(most)
+    one, zero = rows.dtype.type(1), rows.dtype.type(0)
+    for n in range(len(targets)):
+        m, first, target = counts[n], firsts[n], targets[n]
+        if m == 0:
+            continue
+        model[:] = floors[n]
+        for j in range(m):
+            _add(model, values[first + j], rows[atoms[first + j]])
+        if not euclidean:
+            for _ in range(n_updates):
+                for i in range(n_bins):
+                    missing[i] = target[i] / model[i]
+                model[:] = floors[n]
+                for j in range(m):
+                    row = rows[atoms[first + j]]
+                    values[first + j] *= _dot(row, missing)
+                    _add(model, values[first + j], row)
+        for _ in range(n_newton):
+            for i in range(n_bins):
+                if euclidean:
+                    missing[i] = target[i] - model[i]
+                else:
+                    ratio = target[i] / model[i]
+                    missing[i] = ratio - one
+                    weights[i] = np.sqrt(ratio / model[i])
+            slack, steepest = 0.0, 0.0
+            for j in range(m):
+                slopes[j] = -_dot(rows[atoms[first + j]], missing)
+                start[j] = values[first + j]
+                slack += start[j] * slopes[j]
+                steepest = min(steepest, slopes[j])
+            if abs(slack) - steepest <= goals[n]:
+                break
+            for j in range(m):
+                row, out = rows[atoms[first + j]], weighted[j]
+                for i in range(n_bins):
+                    out[i] = row[i] if euclidean else row[i] * weights[i]
+                for k in range(j + 1):
+                    hessian[j, k] = hessian[k, j] = _dot(out, weighted[k])
+            for j in range(m):
+                gains[j] = start[j]
+            _descend(hessian, slopes, gains, m)
+            way[:] = 0
+            for j in range(m):
+                if gains[j] != start[j]:
+                    _add(way, rows.dtype.type(gains[j] - start[j]), rows[atoms[first + j]])
+            part = 1.0 if euclidean else _along(target, model, way)
+            for j in range(m):
+                moved = start[j] + part * (gains[j] - start[j])
+                # What ends at 0 is 0, not what rounding leaves of it.
+                values[first + j] = zero if gains[j] <= 0 and part == 1 else moved
+            _add(model, rows.dtype.type(part), way)
+            if part == 0:
+                break
+
+
+@careful_kernel
+def _dot(a: Array, b: Array) -> Any:
+    total = a.dtype.type(0)
+    for i in range(len(a)):
+        total += a[i] * b[i]
+    return total
+
+
+@careful_kernel
+def _add(out: Array, gain: Any, row: Array) -> None:
+    for i in range(len(out)):
+        out[i] += gain * row[i]
+
+
+@careful_kernel
+def _descend(hessian: Array, slopes: Array, gains: Array, m: int) -> None:
+    """Minimise the quadratic model over gains >= 0, in place; `slopes` become those at its minimum."""
+    for _ in range(_SWEEPS):
+        change, size = 0.0, 0.0
+        for j in range(m):
+            bend = hessian[j, j]
+            if bend <= 0:
+                # Nothing of the target is where this atom is: it only costs.
+                if slopes[j] > 0:
+                    gains[j] = 0
+                continue
+            moved = max(gains[j] - slopes[j] / bend, 0.0) - gains[j]
+            if moved != 0:
+                gains[j] += moved
+                for k in range(m):
+                    slopes[k] += moved * hessian[j, k]
+                change += moved * moved * bend
+            size += gains[j] * gains[j] * bend
+        if change <= _SETTLED * _SETTLED * size:
+            break
+
+
+@careful_kernel
+def _along(target: Array, model: Array, way: Array) -> float:
+    """How far to go, 0 to 1, from `model` along `way` so that Kullback-Leibler is least there.
+
+    By its slope alone, which only rises on the way: no logarithm is needed, and rounding of the divergence does not
+    matter.
+    """
+    low, high, part = 0.0, 1.0, 1.0
+    for step in range(_AT_MOST):
+        slope, bend = 0.0, 0.0
+        at = target.dtype.type(part)
+        for i in range(len(target)):
+            here = model[i] + at * way[i]
+            ratio = target[i] / here if here > 0 else target[i] / model[i]
+            pull = way[i] * (1 - ratio)
+            slope += pull
+            bend += way[i] * way[i] * (ratio / here if here > 0 else 0)
+        if slope <= 0:
+            if step == 0:
+                return 1.0
+            low = part
+        else:
+            high = part
+        inside = part - slope / bend if bend > 0 else 0.0
+        part = inside if low < inside < high else 0.5 * (low + high)
+        if low > 0 and (step >= _ALONG or high - low < 1e-3 * high or abs(slope) < 1e-3 * bend * part):
+            break
+    # The lower end never overshoots, so the divergence never rises; 0 if every way leads up.
+    return low
+
+
+@careful_kernel
+def add_up(rows: Array, floors: Array, firsts: Array, counts: Array, atoms: Array, values: Array, out: Array) -> None:
+    """Fill `out` (n, F) with the model of every frame; arguments as for `improve`."""
+    for n in range(len(out)):
+        out[n, :] = floors[n]
+        for j in range(firsts[n], firsts[n] + counts[n]):
+            _add(out[n], values[j], rows[atoms[j]])
+
+
+@careful_kernel
+def expose(
+    W: Array,
+    V: Array,
+    floor: float,
+    firsts: Array,
+    counts: Array,
+    atoms: Array,
+    gains: Array,
+    euclidean: bool,
+    ratios: Array,
+    shown: Array,
+    totals: Array,
+) -> None:
+    """Divergences in double precision, and what the prices of all atoms are computed from.
+
+    Parameters
+    ----------
+    W : (K, F) atoms as given. V : (n, F) targets as given. floor : of the model. gains : flat, of `W`'s rows.
+    ratios : (n, F) float64, filled with V / Y, or with V - Y if `euclidean`. shown : the same in a dtype of its own.
+    totals : (n, 5) float64, filled with the divergence, the sum of the model without its floor, the sum of V (its
+        energy if euclidean), the sum of the ratios (their energy if euclidean), and the sum of the absolute values that
+        were added up to the divergence, which its rounding is in proportion to.
+    """
+    n_bins = W.shape[1]
+    model = np.empty(n_bins, np.float64)
+    for n in range(len(V)):
+        model[:] = floor
+        for j in range(firsts[n], firsts[n] + counts[n]):
+            gain, row = np.float64(gains[j]), W[atoms[j]]
+            for i in range(n_bins):
+                model[i] += gain * row[i]
+        divergence, mass, heard, seen, size = 0.0, 0.0, 0.0, 0.0, 0.0
+        for i in range(n_bins):
+            v = np.float64(V[n, i])
+            if euclidean:
+                ratio = v - model[i]
+                divergence += 0.5 * ratio * ratio
+                heard += v * v
+                seen += ratio * ratio
+                size += v * v + ratio * ratio
+            else:
+                ratio = v / model[i] if v > 0 else 0.0
+                if v > 0:
+                    term = v * np.log(ratio)
+                    divergence += term
+                    size += abs(term)
+                divergence += model[i] - v
+                size += model[i] + v
+                heard += v
+                seen += ratio
+            mass += model[i] - floor
+            ratios[n, i] = ratio
+            shown[n, i] = ratio
+        totals[n, 0], totals[n, 1], totals[n, 2], totals[n, 3], totals[n, 4] = divergence, mass, heard, seen, size
+
+
+@careful_kernel
+def worst_price(
+    W: Array,
+    sums: Array,
+    prices: Array,
+    scales: Array,
+    within: float,
+    tiny: float,
+    ratios: Array,
+    totals: Array,
+    euclidean: bool,
+    worst: Array,
+) -> None:
+    """The largest price of any atom in each frame, <ratio, w> / sum(w), as double precision has it.
+
+    Parameters
+    ----------
+    W : (K, F). sums : (K,) float64, of its rows; 0 for an atom that cannot sound. scales : (K,) float64, what the rows
+        were divided by to compute `prices` (n, K). within : what the rounding of a price can be at most, of the price
+        itself, or if `euclidean` of the norm of the ratios. tiny : the smallest normal number of its dtype.
+    ratios, totals : of `expose`.
+    worst : (n,) float64, filled; not above 0 if no atom is to be had.
+    """
+    n_atoms, n_bins = W.shape
+    for n in range(len(ratios)):
+        # Beside the relative error, what underflows.
+        allowance = tiny * (totals[n, 3] + n_bins)
+        if euclidean:
+            allowance = within * np.sqrt(totals[n, 3]) + tiny * n_bins
+        most, best = -np.inf, -1
+        for k in range(n_atoms):
+            if sums[k] > 0:
+                price = (prices[n, k] + allowance) * scales[k] / sums[k]
+                if price > most:
+                    most, best = price, k
+        top = _price(W, sums, best, ratios[n]) if best >= 0 else 0.0
+        for k in range(n_atoms):
+            if sums[k] > 0:
+                price = (prices[n, k] + allowance) * scales[k] / sums[k] * (1 if euclidean else 1 + within)
+                # Only what may be above the largest so far is worth another look.
+                if price > top:
+                    top = max(top, _price(W, sums, k, ratios[n]))
+        worst[n] = top
+
+
+@careful_kernel
+def _price(W: Array, sums: Array, atom: int, ratios: Array) -> Any:
+    total, row = 0.0, W[atom]
+    for i in range(len(ratios)):
+        total += np.float64(row[i]) * ratios[i]
+    return total / sums[atom]
+
+
+@careful_kernel
+def enter(
+    prices: Array, least: Array, firsts: Array, counts: Array, atoms: Array, values: Array, given: Array, most: int
+) -> None:
+    """Add to every frame up to `most` atoms whose price is above `least`, (n,): the highest peaks along the atoms.
+
+    Neighbours in time sound alike, and one of them says what all would; the others have their turn in the next round.
+    Each begins at the gain ``given[n] / most``. `prices` (n, K) are changed, and so are `counts`, `atoms` and `values`,
+    which need the room.
+    """
+    n_atoms = prices.shape[1]
+    found = np.empty(most, np.int64)
+    for n in range(len(counts)):
+        mine = prices[n]
+        for j in range(firsts[n], firsts[n] + counts[n]):
+            mine[atoms[j]] = -np.inf
+        m = 0
+        for k in range(n_atoms):
+            price = mine[k]
+            if price <= least[n] or (m == most and price <= mine[found[m - 1]]):
+                continue
+            if (k > 0 and mine[k - 1] >= price) or (k + 1 < n_atoms and mine[k + 1] > price):
+                continue
+            place = m if m < most else m - 1
+            m = min(m + 1, most)
+            while place > 0 and mine[found[place - 1]] < price:
+                found[place] = found[place - 1]
+                place -= 1
+            found[place] = k
+        end = firsts[n] + counts[n]
+        for j in range(m):
+            atoms[end + j] = found[j]
+            values[end + j] = given[n] / most
+        counts[n] += m
+
+
+@careful_kernel
+def leave(firsts: Array, counts: Array, atoms: Array, values: Array) -> None:
+    """Take out of every frame what has no gain, in place."""
+    for n in range(len(counts)):
+        first, kept = firsts[n], 0
+        for j in range(counts[n]):
+            if values[first + j] > 0:
+                atoms[first + kept] = atoms[first + j]
+                values[first + kept] = values[first + j]
+                kept += 1
+        counts[n] = kept

@@ -1,0 +1,350 @@
+"""The nearest sum of source frames there is: the convex problem without rules, solved, and with a proof of how nearly.
+
+Multiplicative updates come nearer for as long as they run, and never say how near they are. Here a few atoms sound in
+each frame, all others are priced by what they would gain, and the worst priced join them (column generation), until
+the prices themselves prove that next to nothing is left to gain. `docs/methods.md` derives the bound.
+"""
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import scipy.sparse
+from numpy.typing import ArrayLike, NDArray
+
+from smalti._checks import Floats, check_count, check_magnitudes, check_real, check_same_bins
+from smalti._parallel import over_blocks
+from smalti.nmf.divergence import noise_floor
+from smalti.nmf.gains import BLOCK, floor_at, scaled, sizes
+
+# Atoms that may join a frame in one round, and begin it.
+_JOIN = 16
+# The share of a frame's mass that those who join begin with: from 0, Newton's model of a silent bin is of no use.
+_GIVEN = 0.01
+# Newton steps a round at most; multiplicative updates before them.
+_NEWTON, _UPDATES = 1, 3
+# The share of its gap that a frame may leave ungained over its own atoms, before others join.
+_ENOUGH = 0.02
+# Rounds in which a frame may fail to come nearer by a tenth before it is left as it is: rounding is in the way.
+_PATIENCE = 5
+
+
+@dataclass(frozen=True, eq=False)
+class ExactStep:
+    """The activations after one round, and how far they are from the best there are.
+
+    Attributes
+    ----------
+    iteration : 1 for the first.
+    H : (K, N) scipy.sparse CSC, > 0 where it has entries; the dtype of V and W.
+    divergence : of ``W @ H + floor`` from V (see `smalti.nmf.divergence.noise_floor`; no floor for beta 2), summed over
+        all entries in double precision.
+    gap : >= 0. No activations >= 0 have a divergence below ``divergence - gap``: a proof, rounding included.
+    frame_gaps : (N,) float64, the gap of each frame; `gap` is their sum.
+    """
+
+    iteration: int
+    H: scipy.sparse.csc_array
+    divergence: float
+    gap: float
+    frame_gaps: NDArray[np.float64]
+
+    @property
+    def relative_gap(self) -> float:
+        """`gap` over the least divergence there can be: the optimum is at most so far below, relative to itself."""
+        least = self.divergence - self.gap
+        return 0.0 if self.gap == 0 else self.gap / least if least > 0 else np.inf
+
+
+def exact_steps(
+    V: ArrayLike, W: ArrayLike, *, beta: float = 1.0, tolerance: float = 1e-3, n_iter: int = 100
+) -> Iterator[ExactStep]:
+    """Yield ever better activations, until they are proven to be within `tolerance` of the best.
+
+    Parameters
+    ----------
+    V : (F, N) float array, >= 0. Target magnitudes.
+    W : (F, K) float array, >= 0. Dictionary. An atom so quiet that its gain would not be a number counts as silent.
+    beta : 1 (Kullback-Leibler) or 2 (Euclidean).
+    tolerance : > 0. The relative gap at which to stop.
+    n_iter : int >= 1. Rounds at most; most problems take 5 to 20. Where rounding keeps the gap from closing (a target
+        that the source explains entirely has no divergence to be relative to), the steps end by themselves.
+
+    Yields
+    ------
+    ExactStep
+
+    Raises
+    ------
+    ValueError, TypeError : at the call, if shapes disagree or values are out of range.
+
+    References
+    ----------
+    Hsieh & Dhillon (2011), "Fast coordinate descent methods with variable selection for non-negative matrix
+    factorization", KDD; Ndiaye, Fercoq, Gramfort & Salmon (2017), "Gap safe screening rules for sparsity
+    enforcing penalties", JMLR 18 (dual points by scaling a residual).
+    """
+    V, W = check_magnitudes("V", V), check_magnitudes("W", W)
+    check_same_bins(V, W)
+    beta = check_real("beta", beta, least=1, most=2)
+    if beta not in (1, 2):
+        raise ValueError(f"beta is {beta:g}; only 1 (Kullback-Leibler) and 2 (Euclidean) have an exact solution here")
+    tolerance = check_real("tolerance", tolerance, least=0)
+    if not tolerance:
+        raise ValueError("tolerance is 0; pass a number above it, such as 1e-3")
+    n_iter = check_count("n_iter", n_iter, least=1)
+    dtype = np.result_type(V, W)
+    # The checks above run at the call; a generator function would put them off to the first step.
+    return _rounds(
+        _Problem.of(V.astype(dtype, copy=False), W.astype(dtype, copy=False), euclidean=beta == 2), tolerance, n_iter
+    )
+
+
+def solve_exact(
+    V: ArrayLike, W: ArrayLike, *, beta: float = 1.0, tolerance: float = 1e-3, n_iter: int = 100
+) -> ExactStep:
+    """The last of `exact_steps`, for those who do not watch; same arguments."""
+    return deque(exact_steps(V, W, beta=beta, tolerance=tolerance, n_iter=n_iter), maxlen=1).pop()
+
+
+@dataclass(frozen=True, eq=False)
+class _Problem:
+    """Target and dictionary, as given and at a level of 1.
+
+    Attributes
+    ----------
+    V : (N, F), W : (K, F), as given. floor : of the model.
+    targets : (N, F) and rows : (K, F), each divided by its sum, or by its norm if `euclidean`; 0 where silent.
+    levels : (N,) and scales : (K,) float64, what they were divided by; 0 where silent.
+    sums : (K,) float64, of W's rows; 0 where silent.
+    """
+
+    V: Floats
+    W: Floats
+    floor: float
+    targets: Floats
+    rows: Floats
+    levels: NDArray[np.float64]
+    scales: NDArray[np.float64]
+    sums: NDArray[np.float64]
+    euclidean: bool
+
+    @classmethod
+    def of(cls, V: Floats, W: Floats, *, euclidean: bool) -> "_Problem":
+        # What the floor is in the dtype of the model is what is added to it.
+        floor = 0.0 if euclidean else float(V.dtype.type(noise_floor(V)))
+        VT, WT = np.ascontiguousarray(V.T), np.ascontiguousarray(W.T)
+        levels, scales = sizes(VT, euclidean), sizes(WT, euclidean)
+        sums = scales if not euclidean else sizes(WT, False)
+        limits = np.finfo(V.dtype)
+        sounds = (scales >= limits.tiny) & (scales > levels.max() / (0.25 * float(limits.max)))
+        scales, sums = np.where(sounds, scales, 0), np.where(sounds, sums, 0)
+        return cls(VT, WT, floor, scaled(VT, levels), scaled(WT, scales), levels, scales, sums, euclidean)
+
+
+@dataclass(eq=False)
+class _State:
+    """What sounds in each frame, and what is known of it; all but the arrays' room changes in place.
+
+    Attributes
+    ----------
+    atoms, values : (N, room), the first `counts` (N,) of each row; gains of rows and targets at a level of 1.
+    divergences, bests : (N,) float64, the divergence, and the highest lower bound of it so far.
+    goals : (N,) float64, what is left to gain over a frame's own atoms, at a level of 1, at which to leave it.
+    open : (N,) bools, the frames that are not yet done. stuck : (N,) ints, rounds without coming nearer.
+    """
+
+    counts: NDArray[np.int64]
+    atoms: NDArray[np.int64]
+    values: Floats
+    divergences: NDArray[np.float64]
+    bests: NDArray[np.float64]
+    goals: NDArray[np.float64]
+    open: NDArray[np.bool_]
+    stuck: NDArray[np.int64]
+    gaps: NDArray[np.float64] = field(init=False)
+
+    @classmethod
+    def of(cls, problem: _Problem) -> "_State":
+        n_frames, room = len(problem.V), 4 * _JOIN
+        return cls(
+            np.zeros(n_frames, np.int64),
+            np.zeros((n_frames, room), np.int64),
+            np.zeros((n_frames, room), problem.V.dtype),
+            np.zeros(n_frames),
+            np.full(n_frames, -np.inf),
+            np.full(n_frames, 0.05),
+            np.ones(n_frames, bool),
+            np.zeros(n_frames, np.int64),
+        )
+
+    def make_room(self) -> None:
+        """For `_JOIN` more in every frame."""
+        n_frames, room = self.atoms.shape
+        if self.counts.max() + _JOIN > room:
+            more = max(_JOIN, room // 2)
+            self.atoms = np.concatenate([self.atoms, np.zeros((n_frames, more), self.atoms.dtype)], axis=1)
+            self.values = np.concatenate([self.values, np.zeros((n_frames, more), self.values.dtype)], axis=1)
+
+
+def _rounds(problem: _Problem, tolerance: float, n_iter: int) -> Iterator[ExactStep]:
+    state = _State.of(problem)
+    state.gaps = np.full(len(problem.V), np.inf)
+    _begin(problem, state)
+    for iteration in range(1, n_iter + 1):
+        state.make_room()
+        todo = np.flatnonzero(state.open)
+        # Those that are open go on from here; what is yielded is what was priced.
+        before = state.counts.copy(), state.atoms.copy(), state.values.copy()
+        shared = max(float(state.bests.mean()), 0.0)
+        over_blocks(
+            lambda block: _advance(problem, state, todo[block], tolerance, shared),  # noqa: B023 - called in this round
+            len(todo),
+            size=BLOCK,
+        )
+        yield _step(iteration, problem, state, *before)
+        gap, least = float(state.gaps.sum()), float(state.bests.sum())
+        if gap <= tolerance * least or not state.open.any():
+            return
+
+
+def _begin(problem: _Problem, state: _State) -> None:
+    """Give every frame the atoms that overlap with it most, by the Bhattacharyya coefficient (beta 2: the cosine)."""
+    from smalti.nmf import _newton
+
+    def like(rows: Floats) -> Floats:
+        return rows if problem.euclidean else np.sqrt(rows)
+
+    rows = like(problem.rows)
+
+    def begin(block: slice) -> None:
+        counts, atoms, values = state.counts[block], state.atoms[block], state.values[block]
+        n = len(counts)
+        firsts = np.arange(n) * atoms.shape[1]
+        overlaps = like(problem.targets[block]) @ rows.T
+        _newton.enter(overlaps, np.zeros(n), firsts, counts, atoms.reshape(-1), values.reshape(-1), np.ones(n), _JOIN)
+        floors = _floors(problem, np.arange(len(problem.V))[block])
+        _newton.improve(
+            problem.rows, problem.targets[block], floors, firsts, counts, atoms.reshape(-1), values.reshape(-1),
+            state.goals[block], problem.euclidean, 2 * _UPDATES, _NEWTON,
+        )  # fmt: skip
+        _newton.leave(firsts, counts, atoms.reshape(-1), values.reshape(-1))
+
+    over_blocks(begin, len(problem.V), size=BLOCK)
+
+
+def _floors(problem: _Problem, frames: NDArray[np.intp]) -> Floats:
+    return floor_at(problem.floor, problem.levels[frames], problem.V.dtype)
+
+
+def _advance(problem: _Problem, state: _State, frames: NDArray[np.intp], tolerance: float, shared: float) -> None:
+    """Price all atoms in some frames, close those that are near enough, and improve the others."""
+    from smalti.nmf import _newton
+
+    n, room = len(frames), state.atoms.shape[1]
+    firsts = np.arange(n) * room
+    counts, atoms, values = state.counts[frames], state.atoms[frames], state.values[frames]
+    V, euclidean, dtype = problem.V[frames], problem.euclidean, problem.V.dtype
+    gains = _as_given(problem, frames, atoms, values)
+    ratios, shown, totals = np.empty(V.shape), np.empty_like(V), np.empty((n, 5))
+    flat = atoms.reshape(-1), values.reshape(-1)
+    _newton.expose(
+        problem.W, V, problem.floor, firsts, counts, flat[0], gains.reshape(-1), euclidean, ratios, shown, totals
+    )
+    prices = shown @ problem.rows.T
+    worst = np.empty(n)
+    limits = np.finfo(dtype)
+    # A sum of F products of rounded factors, in whatever order (Higham 2002, lemma 3.1), seen from its result.
+    terms = (V.shape[1] + 8) * float(limits.eps) / 2
+    within = terms / (1 - 2 * terms)
+    _newton.worst_price(
+        problem.W, problem.sums, prices, problem.scales, within, float(limits.tiny), ratios, totals, euclidean, worst
+    )
+    rounding = (V.shape[1] + room + 8) * float(np.finfo(np.float64).eps)
+    worst += np.abs(worst) * rounding
+    gaps = _euclidean_gaps(V, ratios, totals, worst) if euclidean else _kl_gaps(problem.floor, totals, worst)
+    gaps = np.maximum(gaps, 0) + rounding * totals[:, 4]
+    # Nothing is nearer to silence than silence.
+    gaps[problem.levels[frames] == 0] = 0
+    divergences = totals[:, 0]
+    bests = np.maximum(state.bests[frames], divergences - gaps)
+    gaps, last = np.maximum(divergences - bests, 0), state.gaps[frames]
+    stuck = np.where(gaps > 0.9 * last, state.stuck[frames] + 1, 0)
+    levels = problem.levels[frames]
+    heard = levels**2 if euclidean else levels
+    allowed = np.maximum(0.5 * tolerance * (np.maximum(bests, 0) + shared), 4 * float(limits.eps) * heard)
+    open_ = (gaps > allowed) & (stuck < _PATIENCE)
+    state.divergences[frames], state.bests[frames], state.gaps[frames] = divergences, bests, gaps
+    state.stuck[frames], state.open[frames] = stuck, open_
+    if not open_.any():
+        return
+    go = np.flatnonzero(open_)
+    # Where a frame came no nearer, its own atoms may not have been fitted closely enough.
+    goals = np.maximum(0.2 * allowed[go], _ENOUGH * gaps[go]) * 0.1 ** stuck[go] / heard[go]
+    counts, atoms, values = counts[go], atoms[go], values[go]
+    firsts, flat = firsts[: len(go)], (atoms.reshape(-1), values.reshape(-1))
+    prices = prices[go]
+    if euclidean:
+        # What is left to be explained, relative to the target.
+        prices /= levels[go, None].astype(dtype)
+    # Who would gain next to nothing stays out, or rounding would call in the same atoms for ever.
+    least = (0.0 if euclidean else 1.0) + 0.1 * allowed[go] / heard[go]
+    given = np.zeros(len(go)) if euclidean else np.minimum(_GIVEN, gaps[go] / heard[go])
+    _newton.enter(prices, least, firsts, counts, *flat, given, _JOIN)
+    _newton.improve(
+        problem.rows, problem.targets[frames[go]], _floors(problem, frames[go]), firsts, counts, *flat,
+        goals, euclidean, _UPDATES, _NEWTON * (1 + 4 * bool((stuck[go] > 1).any())),
+    )  # fmt: skip
+    _newton.leave(firsts, counts, *flat)
+    state.counts[frames[go]], state.atoms[frames[go]], state.values[frames[go]] = counts, atoms, values
+
+
+def _as_given(problem: _Problem, frames: NDArray[np.intp], atoms: NDArray[np.int64], values: Floats) -> Floats:
+    """Gains of the atoms as they were given, in the dtype that is returned."""
+    scales = problem.scales[atoms]
+    gains = values * problem.levels[frames, None]
+    out = np.divide(gains, scales, out=np.zeros(values.shape), where=scales > 0)
+    return out.astype(values.dtype)
+
+
+def _kl_gaps(floor: float, totals: NDArray[np.float64], worst: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Divergence less its bound at theta = alpha V / Y."""
+    mass, heard, seen = totals[:, 1], totals[:, 2], totals[:, 3]
+    pull = floor * seen
+    # As large as is feasible, and no larger than the bound rises.
+    most = np.divide(1, worst, out=np.full(len(worst), np.inf), where=worst > 0)
+    rises = np.divide(heard, pull, out=np.full(len(worst), np.inf), where=pull > 0)
+    alpha = np.minimum(most, rises)
+    alpha[~np.isfinite(alpha)] = 1
+    gaps: NDArray[np.float64] = mass - heard - heard * np.log(alpha) + alpha * pull
+    return gaps
+
+
+def _euclidean_gaps(
+    V: Floats, ratios: NDArray[np.float64], totals: NDArray[np.float64], worst: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Divergence less its bound at rho, a multiple of V - Y - t: what no atom has to answer for."""
+    rho = ratios - np.maximum(worst, 0)[:, None]
+    energy = np.einsum("nf,nf->n", rho, rho)
+    along = np.einsum("nf,nf->n", V.astype(np.float64), rho)
+    part = np.divide(along, energy, out=np.zeros(len(rho)), where=energy > 0).clip(0)
+    gaps: NDArray[np.float64] = totals[:, 0] - part * along + 0.5 * part * part * energy
+    return gaps
+
+
+def _step(
+    iteration: int,
+    problem: _Problem,
+    state: _State,
+    counts: NDArray[np.int64],
+    atoms: NDArray[np.int64],
+    values: Floats,
+) -> ExactStep:
+    gains = _as_given(problem, np.arange(len(counts)), atoms, values)
+    sounding = np.arange(atoms.shape[1]) < counts[:, None]
+    frames, places = np.nonzero(sounding & (gains > 0))
+    H = scipy.sparse.csc_array(
+        (gains[frames, places], (atoms[frames, places], frames)), shape=(len(problem.W), len(problem.V))
+    )
+    return ExactStep(iteration, H, float(state.divergences.sum()), float(state.gaps.sum()), state.gaps.copy())

@@ -1,0 +1,150 @@
+"""The gains of chosen activations, all others being 0: a convex problem with few unknowns a frame."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smalti._checks import Floats
+from smalti._parallel import over_blocks
+from smalti.nmf.divergence import beta_divergence, noise_floor
+
+# Frames priced together: enough for a matrix product to be fast, their prices few enough to stay in the cache.
+BLOCK = 64
+# What is left to gain in a frame, of its level, at which its gains are left alone.
+_CLOSE = 1e-7
+
+
+def sizes(rows: Floats, euclidean: bool) -> NDArray[np.float64]:
+    if euclidean:
+        norms: NDArray[np.float64] = np.sqrt(np.einsum("kf,kf->k", rows, rows, dtype=np.float64))
+        return norms
+    sums: NDArray[np.float64] = rows.sum(axis=1, dtype=np.float64)
+    return sums
+
+
+def scaled(rows: Floats, by: NDArray[np.float64]) -> Floats:
+    out = np.zeros_like(rows)
+    np.divide(rows, by[:, None], out=out, where=by[:, None] > 0, casting="same_kind")
+    return out
+
+
+def floor_at(floor: float, levels: NDArray[np.float64], dtype: np.dtype[Any]) -> Floats:
+    """(n,) the model's floor beside targets at a level of 1; what is far below it may as well be at 1e-30 of it."""
+    relative = np.divide(floor, levels, out=np.zeros(len(levels)), where=levels > floor * 1e-30)
+    return relative.astype(dtype)
+
+
+# --- gains of what was chosen
+
+
+@dataclass(frozen=True, eq=False)
+class GainFit:
+    """The divergence (beta 1 or 2) over a few activations, all others being 0 for good: their cost is all that is paid.
+
+    An update is one multiplicative update and a step of Newton's method in every frame: a few do what multiplicative
+    updates alone need hundreds for. The divergence never rises.
+
+    Attributes
+    ----------
+    V : (N, F), and targets : the same at a level of 1. floor, floors : of the model, and (N,) at that level.
+    indptr : (N + 1,) ints, frame n has the activations ``indptr[n]`` to ``indptr[n + 1]`` of P.
+    atoms : (P,) their rows in H, and places : (P,) those in `columns`.
+    columns : (Q, F) the atoms that sound, each divided by its sum (beta 2: norm). scales : (P,), the sums.
+    levels : (N,), what targets were divided by.
+    """
+
+    V: Floats
+    targets: Floats
+    floor: float
+    floors: Floats
+    indptr: NDArray[np.int64]
+    atoms: NDArray[np.intp]
+    places: NDArray[np.intp]
+    columns: Floats
+    scales: Floats
+    levels: Floats
+    euclidean: bool
+
+    @classmethod
+    def of(cls, V: Floats, W: Floats, H: Floats, *, beta: float = 1.0) -> "GainFit":
+        """Over the activations that are not 0 in `H` (K, N); V (F, N) and W (F, K) as for a `SpectralFit`."""
+        frames, atoms = np.nonzero(H.T)
+        indptr = np.searchsorted(frames, np.arange(H.shape[1] + 1)).astype(np.int64)
+        # Each atom once, in however many frames it sounds.
+        sounding, places = np.unique(atoms, return_inverse=True)
+        columns = np.ascontiguousarray(W.T[sounding])
+        return cls.over(np.ascontiguousarray(V.T), columns, indptr, atoms, places, beta=beta)
+
+    @classmethod
+    def over(
+        cls,
+        V: Floats,
+        columns: Floats,
+        indptr: NDArray[np.int64],
+        atoms: NDArray[np.intp],
+        places: NDArray[np.intp],
+        *,
+        beta: float = 1.0,
+    ) -> "GainFit":
+        """Over given activations: V (N, F), and `columns` (Q, F) as they are; for the others see the class."""
+        euclidean = beta == 2
+        floor = 0.0 if euclidean else float(V.dtype.type(noise_floor(V)))
+        scales, levels = sizes(columns, euclidean), sizes(V, euclidean)
+        floors = floor_at(floor, levels, V.dtype)
+        return cls(
+            V, scaled(V, levels), floor, floors, indptr, atoms, places, scaled(columns, scales),
+            scales.astype(V.dtype)[places], levels.astype(V.dtype), euclidean,
+        )  # fmt: skip
+
+    @property
+    def frames(self) -> NDArray[np.intp]:
+        """(P,), where each activation is."""
+        return np.repeat(np.arange(len(self.V)), np.diff(self.indptr))
+
+    def product(self, H: Floats) -> Floats:
+        """Transposed, (N, F), as both V and the atoms lie here."""
+        from smalti.nmf import _newton
+
+        Y, values = np.empty_like(self.V), H[self.atoms, self.frames] * self.scales
+        floors = np.full(len(Y), self.floor, Y.dtype)
+        firsts, counts = self.indptr[:-1], np.diff(self.indptr)
+        over_blocks(
+            lambda block: _newton.add_up(
+                self.columns, floors[block], firsts[block], counts[block], self.places, values, Y[block]
+            ),
+            len(Y),
+            size=BLOCK,
+        )
+        return Y
+
+    def divergence(self, H: Floats, Y: Floats) -> float:
+        return beta_divergence(self.V, Y, beta=2 if self.euclidean else 1)
+
+    def update(self, H: Floats, Y: Floats) -> Floats:
+        out = np.zeros_like(H)
+        out[self.atoms, self.frames] = self.improved(H[self.atoms, self.frames])
+        return out
+
+    def improved(self, gains: Floats) -> Floats:
+        """The (P,) activations, by one step, as an array of their own."""
+        from smalti.nmf import _newton
+
+        frames = self.frames
+        to_level = np.divide(
+            self.scales, self.levels[frames], out=np.zeros_like(self.scales), where=self.levels[frames] > 0
+        )
+        values = gains * to_level
+        firsts, counts = self.indptr[:-1], np.where(self.levels > 0, np.diff(self.indptr), 0)
+        goals = np.full(len(self.V), _CLOSE)
+        over_blocks(
+            lambda block: _newton.improve(
+                self.columns, self.targets[block], self.floors[block], firsts[block], counts[block], self.places,
+                values, goals[block], self.euclidean, 1, 1,
+            ),
+            len(self.V),
+            size=BLOCK,
+        )  # fmt: skip
+        # An atom of silence has nothing to give, and what it has to give to silence is nothing.
+        return np.divide(values, to_level, out=np.zeros_like(values), where=to_level > 0)

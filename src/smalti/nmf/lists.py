@@ -1,0 +1,206 @@
+"""Few activations a frame, kept as lists instead of a matrix: Let it Bee, the model, and its update.
+
+The kernels are compiled, and loaded when first needed. They run on blocks of frames, a thread a core.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from smalti._checks import Floats, Integers
+from smalti._parallel import over_blocks
+from smalti.nmf.let_it_bee import PerFrame
+
+T = TypeVar("T")
+
+# Frames of a block.
+FRAMES = 64
+
+
+class Lists(NamedTuple):
+    """Few activations a frame, laid out as `smalti.nmf._kernels` says."""
+
+    indptr: Integers
+    atoms: Integers
+    values: Floats
+
+
+def joined(parts: list[tuple[Integers, Integers, Floats]]) -> Lists:
+    """The lists of all frames from those of consecutive blocks."""
+    counts = [np.diff(indptr) for indptr, _, _ in parts]
+    indptr = np.concatenate([np.zeros(1, np.int64), *counts]).cumsum()
+    return Lists(indptr, np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts]))
+
+
+def entry_frames(indptr: Integers) -> Integers:
+    """(E,) the target frame of each entry of lists."""
+    return np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+
+
+def indptr_of(kept: NDArray[np.bool_], indptr: Integers) -> Integers:
+    """(N + 1,) where each frame's entries begin once only those remain that are `kept`, (E,) bools."""
+    counted: Integers = np.concatenate([[0], np.cumsum(kept)])[indptr]
+    return counted
+
+
+# --- Let it Bee
+
+
+def restrict(
+    lists: Lists,
+    recording_ids: Integers,
+    loudness: Floats,
+    *,
+    repetition: int | None,
+    polyphony: PerFrame | None,
+    continuity: PerFrame | None,
+    strength: float,
+) -> Floats:
+    """(E,) activations after the rules of Let it Bee, as far as the lists reach.
+
+    Parameters
+    ----------
+    lists : E entries. recording_ids : (K,) int32, diagonals end where they change.
+    loudness : (E,) what the activations are multiplied by where `polyphony` ranks them.
+    repetition, polyphony, continuity, strength : see `smalti.nmf.let_it_bee.LetItBee`.
+    """
+    from smalti.nmf import _kernels
+
+    indptr, atoms, values = lists
+    keep, n_frames = 1 - strength, len(indptr) - 1
+    # `loudness` belongs to entries and not to atoms, so the kernel takes an entry's number for its atom.
+    numbers = np.arange(len(atoms), dtype=np.int32)
+    thinned, out = values.copy(), values.copy()
+
+    def thin(n: slice) -> None:
+        if repetition:
+            _kernels.list_repetition(indptr, atoms, values, n.start, n.stop, repetition, keep, thinned)
+        for first, last, most in _stretches(polyphony or 0, n):
+            if most:
+                _kernels.list_polyphony(indptr, numbers, thinned, loudness, first, last, most, keep, thinned)
+
+    over_blocks(thin, n_frames, size=8 * FRAMES)
+    if continuity is None:
+        return thinned
+
+    def sum_up(n: slice) -> None:
+        for first, last, reach in _stretches(continuity, n):
+            _kernels.list_continuity(indptr, atoms, thinned, recording_ids, first, last, reach, out)
+
+    # Continuity looks into the frames of other blocks, so that all have to be thinned out before.
+    over_blocks(sum_up, n_frames, size=8 * FRAMES)
+    return out
+
+
+def strongest(lists: Lists, loudness: Floats, layers: PerFrame) -> Floats:
+    """(E,) activations, 0 but for the `layers` of each frame whose product with `loudness` (E,) is largest."""
+    from smalti.nmf import _kernels
+
+    out, numbers = np.empty_like(lists.values), np.arange(len(lists.values), dtype=np.int32)
+    for first, last, most in _stretches(layers, slice(0, len(lists.indptr) - 1)):
+        _kernels.list_polyphony(lists.indptr, numbers, lists.values, loudness, first, last, most, 0.0, out)
+    return out
+
+
+def _stretches(value: PerFrame, block: slice) -> Iterator[tuple[int, int, int]]:
+    """The stretches of a block of frames in which a value stays the same: their first frames, their ends, the value."""
+    if not isinstance(value, tuple):
+        yield block.start, block.stop, value
+        return
+    first = block.start
+    for same, frames in groupby(value[block]):
+        last = first + len(list(frames))
+        yield first, last, same
+        first = last
+
+
+def best_diagonals(lists: Lists, recording_ids: Integers, *, n: int, reach: int) -> NDArray[np.int64]:
+    """(N, n) the atoms of each frame whose diagonals have the largest sums, -1 where there are no more.
+
+    Parameters
+    ----------
+    lists : entries whose values are summed along diagonals, `reach` frames to either side.
+    recording_ids : (K,) int32. n : how many atoms for each frame, which lie further apart than `reach`.
+    """
+    from smalti.nmf import _kernels, _kernels_f16
+
+    indptr, atoms, values = lists
+    along, best = np.empty_like(values), np.empty((len(indptr) - 1, n), np.int64)
+
+    def work(block: slice) -> None:
+        at = block.start, block.stop
+        _kernels.list_continuity(indptr, atoms, values, recording_ids, *at, reach, along)
+        _kernels_f16.diverse(indptr, atoms, along, *at, reach, best[block])
+
+    over_blocks(work, len(best), size=FRAMES)
+    return best
+
+
+# --- the model and its update
+
+
+@dataclass(frozen=True, eq=False)
+class HalfAtoms:
+    """Atoms in half precision, as lists combine them.
+
+    Attributes
+    ----------
+    bits : (R, B) uint16, the bits of float16 magnitudes, a row for each atom.
+    gains : (B,) float32, what each band is multiplied by. floor : added to every model, before the gains.
+    """
+
+    bits: NDArray[np.uint16]
+    gains: Floats
+    floor: float
+
+    def statistics(self, rows: Integers) -> tuple[Floats, Floats]:
+        """(E,) float32 sums and norms of the rows of entries, weighed by the gains."""
+        from smalti.nmf import _kernels_f16
+
+        sums, norms = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
+
+        def work(e: slice) -> None:
+            _kernels_f16.look_statistics(self.bits, rows[e], self.gains, sums[e], norms[e])
+
+        over_blocks(work, len(rows), size=4096)
+        return sums, norms
+
+    def update(self, V: Floats, lists: Lists, rows: Integers, scales: Floats, sums: Floats, *, least: float) -> Floats:
+        """(E,) activations after one multiplicative update towards V (N, B), with beta 1.
+
+        Parameters
+        ----------
+        rows, scales : (E,) each entry's row, and what it is multiplied by. sums : from `statistics`.
+        least : entries that come to less than this share of their frame's largest become 0.
+        """
+        from smalti.nmf import _kernels_f16
+
+        indptr, _, values = lists
+        out = np.empty_like(values)
+
+        def work(n: slice) -> None:
+            part = indptr[n.start : n.stop + 1]
+            _kernels_f16.look_update(
+                V[n], self.bits, self.gains, part, rows, scales, sums, values, self.floor, least, out
+            )
+
+        over_blocks(work, len(V), size=FRAMES)
+        return out
+
+    def over_models(
+        self, V: Floats, lists: Lists, rows: Integers, scales: Floats, work: Callable[[slice, Floats], T]
+    ) -> list[T]:
+        """What `work` makes of each block of frames and its models, (n, B), shaped like V (N, B)."""
+        from smalti.nmf import _kernels_f16
+
+        def model(n: slice) -> T:
+            Y = np.empty_like(V[n])
+            part = lists.indptr[n.start : n.stop + 1]
+            _kernels_f16.look_model(self.bits, self.gains, part, rows, scales, lists.values, self.floor, Y)
+            return work(n, Y)
+
+        return over_blocks(model, len(V), size=8 * FRAMES)

@@ -1,0 +1,257 @@
+"""From files to numbers: what `smalti judge` does, in parts, and the measures that `smalti make` reports.
+
+`read_case` reads and refuses, `judge_steps` yields the numbers of one mosaic after the other, `describe_case` makes the
+report of it all.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from smalti._checks import Floats
+from smalti.dsp.bands import audible
+from smalti.dsp.channels import as_channels, to_mono
+from smalti.dsp.conditioning import QUIETEST
+from smalti.dsp.phase import with_phase
+from smalti.dsp.pitch import track_pitch
+from smalti.dsp.stft import StftParams, frame_powers, stft
+from smalti.errors import AudioFileError
+from smalti.grains.synthesis import aimed_at
+from smalti.io.files import same_file
+from smalti.io.sound_read import Recording, read_audio, resample
+from smalti.metrics import Blueprint, Reference, measure, reference
+from smalti.metrics.artefacts import clipped_share
+from smalti.metrics.features import GRID, RATE
+from smalti.mosaicing.mosaic import Mosaic
+from smalti.presets import DEFAULT_PRESET, PRESETS
+from smalti.workflows.inputs import Inputs, read_inputs, refuse_corpora
+from smalti.workflows.report import provenance
+
+# One analysis window; of less there is no spectrum to judge. Of less than a second there is, but one or two events
+# decide everything.
+SHORTEST_S, SHORT_S = GRID.n_fft / RATE, 1.0
+# Other tools round up to whole windows; what differs by more was made of something else.
+FAR_OFF_S = 0.5
+# At least so much of both has nothing but the target itself.
+SURELY_THE_TARGET = 0.99
+
+
+@dataclass(frozen=True, eq=False)
+class JudgeInputs:
+    """What is to be judged.
+
+    Attributes
+    ----------
+    inputs : target and sources, at the target's rate. start_s, end_s : the target's excerpt, or None.
+    mosaics : as read from their files, at their own rates.
+    warnings : sentences for the user, those of `inputs` first.
+    """
+
+    inputs: Inputs
+    start_s: float | None
+    end_s: float | None
+    mosaics: tuple[Recording, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Judged:
+    """One mosaic's numbers.
+
+    Attributes
+    ----------
+    recording : the mosaic. hop_s : where `hopbuzz` listened.
+    measures : see `smalti.metrics.MEASURES`; without those that need activations or pitch tracks.
+    warnings : sentences for the user.
+    """
+
+    recording: Recording
+    hop_s: float
+    measures: Mapping[str, float]
+    warnings: tuple[str, ...]
+
+
+def read_case(
+    target: Path,
+    sources: Sequence[Path],
+    mosaics: Sequence[Path],
+    *,
+    start_s: float | None = None,
+    end_s: float | None = None,
+) -> JudgeInputs:
+    """Read the target (or the excerpt of it that the mosaics were made of), every source, and the mosaics.
+
+    Raises
+    ------
+    AudioFileError : if the target, a mosaic, or every source cannot be used: what is silent or shorter than one window
+        (93 ms) cannot be judged.
+    ValueError : if the excerpt is no stretch of time.
+    """
+    refuse_corpora(sources)
+    inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s)
+    recordings = tuple(read_audio(mosaic) for mosaic in mosaics)
+    for recording in (inputs.target, *recordings):
+        _check_audible(recording)
+    if (lasts_s := sum(source.duration_s for source in inputs.sources)) < SHORTEST_S:
+        raise AudioFileError(f"the source lasts {_short(lasts_s)}; choose a longer one")
+    warnings = list(inputs.warnings)
+    if inputs.target.duration_s < SHORT_S:
+        warnings.append(
+            f"{target} lasts {inputs.target.duration_s:.2f} s only: the measures of so short a sound say little"
+        )
+    for recording in recordings:
+        warnings += [f"{recording.path}: {said}" for said in recording.warnings]
+        warnings += _suspicions(recording, inputs)
+    return JudgeInputs(inputs, start_s, end_s, recordings, tuple(warnings))
+
+
+def _check_audible(recording: Recording) -> None:
+    """Refuse what has no sound to judge."""
+    if not np.abs(recording.samples).max() > QUIETEST:
+        raise AudioFileError(
+            f"cannot judge {recording.path}: it is silent; choose a recording or an excerpt with sound"
+        )
+    if recording.duration_s < SHORTEST_S:
+        raise AudioFileError(
+            f"cannot judge {recording.path}: it lasts {_short(recording.duration_s)}; choose a longer one"
+        )
+
+
+def _short(seconds: float) -> str:
+    return f"{1000 * seconds:.3g} ms, less than one window of {1000 * SHORTEST_S:.0f} ms"
+
+
+def _suspicions(mosaic: Recording, inputs: Inputs) -> Iterator[str]:
+    """What makes it doubtful that a file is a mosaic of this target and source."""
+    target = inputs.target
+    if same_file(mosaic.path, target.path):
+        yield f"{mosaic.path} is the target itself: it follows perfectly and is no mosaic"
+    if any(same_file(mosaic.path, source.path) for source in inputs.sources):
+        yield f"{mosaic.path} is a source itself: it has the timbre in full and is no mosaic"
+    if abs(mosaic.duration_s - target.duration_s) > FAR_OFF_S:
+        yield (
+            f"{mosaic.path} lasts {mosaic.duration_s:.1f} s and the target {target.duration_s:.1f} s: what one has "
+            "beyond the other is left out or counts as silence; check the excerpt (--start, --end) and the files"
+        )
+
+
+def judge_steps(case: JudgeInputs, *, hop_s: float | None = None) -> Iterator[Judged]:
+    """The numbers of one mosaic after the other.
+
+    Parameters
+    ----------
+    case : see `read_case`.
+    hop_s : seconds from frame to frame of the mosaics, 0.002 to 1, where `hopbuzz` listens; None: what the default
+        preset has at each mosaic's rate, about 23.2 ms.
+    """
+    inputs = case.inputs
+    against = _reference(inputs)
+    for mosaic in case.mosaics:
+        hop = preset_hop_s(mosaic.sr) if hop_s is None else hop_s
+        samples = mosaic.samples
+        numbers = measure(resample(samples, mosaic.sr, inputs.sr), against, hop_s=hop)
+        # Resampling rounds flat tops off.
+        numbers["clipping"] = max(map(clipped_share, as_channels(samples)))
+        is_copy = min(numbers["FID"], numbers["leak"]) > SURELY_THE_TARGET
+        said = f"{mosaic.path} is the target in all but name: it follows perfectly and is no mosaic"
+        # Of the target's own file it has been said.
+        is_new = is_copy and not same_file(mosaic.path, inputs.target.path)
+        yield Judged(mosaic, hop, numbers, (said,) if is_new else ())
+
+
+def _reference(inputs: Inputs) -> Reference:
+    return reference(inputs.target_samples, inputs.source_samples, inputs.sr)
+
+
+def preset_hop_s(sr: int) -> float:
+    """The hop of the default preset in seconds, as it comes out at a sample rate."""
+    settings = PRESETS[DEFAULT_PRESET]
+    return StftParams.from_seconds(settings.window_s, settings.hop_s, sr).hop / sr
+
+
+def describe_case(case: JudgeInputs, judged: Sequence[Judged]) -> dict[str, Any]:
+    """The report: what was judged by what, and every number; plain types, ready for JSON."""
+    inputs = case.inputs
+    return {
+        "smalti": version("smalti"),
+        "target": provenance(inputs.target),
+        "sources": [provenance(source) for source in inputs.sources],
+        "skipped": dict(inputs.skipped),
+        "excerpt": {"start_s": case.start_s or 0.0, "end_s": case.end_s},
+        "mosaics": [provenance(one.recording) | {"hop_s": one.hop_s, "measures": dict(one.measures)} for one in judged],
+        "warnings": [*case.warnings, *(said for one in judged for said in one.warnings)],
+    }
+
+
+def measure_made(inputs: Inputs, mosaic: Mosaic) -> tuple[dict[str, float] | None, tuple[str, ...]]:
+    """Every measure of a mosaic just made, of its activations too, and sentences for the user.
+
+    Returns
+    -------
+    the numbers, or None for a silent target, which nothing can be compared with; and what to say about it.
+    """
+    if not np.abs(inputs.target_samples).max() > QUIETEST:
+        return None, (f"no measures: {inputs.target.path} is silent, and nothing can be compared with silence",)
+    if mosaic.transposition is None or not mosaic.transposition.n_voices:
+        against = reference(inputs.target_samples, _heard_of(inputs, mosaic), inputs.sr)
+        return measure(mosaic.audio, against, blueprint=blueprint_of(mosaic)), ()
+    # What was shifted can have no other timbre than that of the source as shifted.
+    grains = [part.grains.dictionary.recordings[0] for part in mosaic.parts if part.grains is not None]
+    against = reference(inputs.target_samples, [*inputs.source_samples, *grains], inputs.sr)
+    return measure(mosaic.audio, against, blueprint=blueprint_of(mosaic), f0=_melodies(inputs, mosaic)), ()
+
+
+# Of a corpus no more than so much is compared with: what the most of a mosaic is made of.
+_MOST_COMPARED_S = 600.0
+
+
+def _heard_of(inputs: Inputs, mosaic: Mosaic) -> Sequence[Floats]:
+    """The source recordings that a mosaic is compared with: all, or of a corpus those that sound."""
+    if inputs.shelf is None:
+        return inputs.source_samples
+    dictionary = mosaic.dictionary
+    sounding = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
+    share = np.bincount(dictionary.recording_ids, weights=sounding, minlength=len(dictionary.recordings))
+    out, left = list[Floats](), round(_MOST_COMPARED_S * mosaic.sr)
+    for of in np.argsort(-share, kind="stable"):
+        if left > 0:
+            out.append(dictionary.recordings[of][..., :left])
+            left -= out[-1].shape[-1]
+    return out
+
+
+def _melodies(inputs: Inputs, mosaic: Mosaic) -> tuple[Floats, Floats] | None:
+    """The pitch tracks of target and mosaic where a melody was followed, the target's where it is heard."""
+    plan, params = mosaic.transposition, mosaic.dictionary.params
+    if plan is None or plan.way != "follow":
+        return None
+    heard = audible(frame_powers(to_mono(inputs.target_samples), params))
+    own = track_pitch(to_mono(mosaic.audio), mosaic.sr, hop=params.hop)
+    # A hop longer than a quarter window may have a frame more.
+    n_frames = min(len(own), len(heard))
+    return (plan.melodies[0] * (plan.target_f0 > 0) * heard)[:n_frames], own[:n_frames]
+
+
+def blueprint_of(mosaic: Mosaic) -> Blueprint:
+    """How a mosaic was made, for the measures of grains and of what their overlapping costs.
+
+    ``model_err`` and ``incons`` are of what the activations alone sound like, before colour, attacks and level. Of
+    channels driven apart, whose activations are not one set, only the grid is told.
+    """
+    if len(mosaic.parts) > 1:
+        return Blueprint(mosaic.dictionary.params, mosaic.sr)
+    part = mosaic.parts[0]
+    made = Blueprint.of(part.activations, part.dictionary)
+    if part.grains is not None:
+        # All grains are one recording, but no diagonal runs from one into the next.
+        made = replace(made, segments=part.grains.runs)
+    sound = to_mono(part.unshaped)
+    if mosaic.settings.phase == "source":
+        return replace(made, sound=sound)
+    # What was inverted: the magnitudes aimed at, with the phase that was found for them.
+    aimed = aimed_at(part.dictionary.magnitudes, part.activations, mosaic.settings.aim)
+    return replace(made, sound=sound, spectrum=with_phase(aimed, stft(sound, part.dictionary.params)))

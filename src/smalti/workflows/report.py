@@ -1,0 +1,258 @@
+"""The report: all it takes to know what was made of what, how, and how well; plain types, ready for JSON."""
+
+import json
+import math
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from smalti._checks import Floats
+from smalti.corpora.query import OpenCorpus
+from smalti.dsp.channels import n_channels
+from smalti.dsp.loudness import integrated_loudness
+from smalti.dsp.stft import StftParams
+from smalti.grains.filters import Filters
+from smalti.io.files import write_atomic
+from smalti.io.melody import Melody
+from smalti.io.sound_read import Recording
+from smalti.io.sound_write import check_format
+from smalti.mosaicing.mosaic import Mosaic, Part
+from smalti.nmf.let_it_bee import segment_slices
+from smalti.workflows.inputs import NOT_PAINTED, Inputs, Painted, SourceSelection
+from smalti.workflows.outputs import Outputs
+
+
+def _stretches(part: Part) -> Iterator[slice]:
+    """Where in a part's grains each stretch of source lies that is heard."""
+    if part.grains is None or not len(part.grains.runs):
+        return
+    starts = np.flatnonzero(np.diff(part.grains.runs, prepend=-1))
+    heard = np.add.reduceat(np.asarray(part.activations.sum(axis=1)).ravel(), starts) > 0
+    for start, end, sounds in zip(starts, [*starts[1:], len(part.grains.runs)], heard, strict=True):
+        if sounds:
+            yield slice(int(start), int(end))
+
+
+def grain_notes(mosaic: Mosaic) -> Floats:
+    """The notes that the grains of a transposed mosaic play, for `smalti.plots.notes.plot_pitch`.
+
+    Returns
+    -------
+    (G, 4) float64: begin and end in seconds, pitch in Hz, and the shift that led there in semitones. A grain that
+    passes through several notes is as many; one without pitch is none.
+    """
+    notes: list[tuple[float, float, float, float]] = []
+    hop_s, plan = mosaic.dictionary.hop_s, mosaic.transposition
+    for part in mosaic.parts:
+        for of in _stretches(part):
+            assert part.grains is not None
+            assert plan is not None
+            atoms, frames, ratios = part.grains.atoms[of], part.grains.frames[of], part.grains.ratios[of]
+            hz = plan.origins[atoms] * ratios
+            names = np.round(12 * np.log2(np.where(hz > 0, hz, 1)))
+            for piece in np.split(np.arange(len(hz)), np.flatnonzero(np.diff(names)) + 1):
+                if hz[piece[0]] > 0:
+                    begin, end = frames[piece[0]] - 0.5, frames[piece[-1]] + 0.5
+                    shift = 12 * np.log2(ratios[piece]).mean()
+                    notes.append((max(0.0, begin * hop_s), end * hop_s, float(np.median(hz[piece])), float(shift)))
+    return np.array(notes).reshape(-1, 4)
+
+
+# For whoever reads the measures of what is in tune.
+LEAK_IN_TUNE = (
+    "what is in tune with its target has some leak by that alone: judge it beside the source in a loop at the same "
+    "pitches, see docs/measures.md"
+)
+
+
+def describe_transposition(mosaic: Mosaic, melody: Melody | None = None) -> dict[str, Any] | None:
+    """How the source came to the target's pitches, for the report; None where that was not asked.
+
+    Parameters
+    ----------
+    mosaic : whose dictionary's recordings bear the names of their files. melody : what was followed, if it was given.
+    """
+    plan, dictionary, settings = mosaic.transposition, mosaic.dictionary, mosaic.settings
+    if plan is None:
+        return None
+    grains = []
+    for i, part in enumerate(mosaic.parts):
+        for of in _stretches(part):
+            assert part.grains is not None
+            atom, frame = int(part.grains.atoms[of.start]), int(part.grains.frames[of.start])
+            grains.append(
+                {
+                    "start_s": _rounded(frame * dictionary.hop_s),
+                    "source": dictionary.names[dictionary.recording_ids[atom]],
+                    "source_start_s": _rounded(dictionary.centres[atom] / dictionary.sr),
+                    "duration_s": _rounded((of.stop - of.start) * dictionary.hop_s),
+                    "shift_semitones": round(float(12 * np.log2(part.grains.ratios[of]).mean()), 2),
+                    "channel": i if len(mosaic.parts) > 1 else None,
+                }
+            )
+    recordings = segment_slices(dictionary.n_atoms, dictionary.recording_ids)
+    return {
+        "way": plan.way,
+        "reason": plan.reason,
+        "melody": None if melody is None else {"path": str(melody.path), "sha256": melody.sha256},
+        "tune_cents": settings.tune_cents,
+        "n_voices": plan.n_voices,
+        "hop_s": dictionary.hop_s,
+        "target_f0_hz": plan.target_f0.round(2).tolist(),
+        "source_f0_hz": [plan.source_f0[of].round(2).tolist() for of in recordings],
+        "melodies_hz": plan.melodies.round(2).tolist(),
+        "about_leak": LEAK_IN_TUNE if plan.n_voices else None,
+        "grains": sorted(grains, key=lambda grain: (grain["start_s"], grain["source_start_s"])),
+    }
+
+
+def _rounded(seconds: float) -> float:
+    return round(float(seconds), 4)
+
+
+def describe(
+    inputs: Inputs,
+    outputs: Outputs,
+    mosaic: Mosaic,
+    *,
+    preset: str,
+    seed: int,
+    start_s: float | None,
+    end_s: float | None,
+    seconds: Mapping[str, float],
+    warnings: Sequence[str],
+    measures: Mapping[str, float] | None = None,
+    melody: Melody | None = None,
+    painted: Painted = NOT_PAINTED,
+) -> dict[str, Any]:
+    """The report: all it takes to know what was made of what, how, and how well; plain types, ready for JSON."""
+    params: StftParams = mosaic.dictionary.params
+    target = inputs.target
+    return {
+        "smalti": version("smalti"),
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in ("numba", "numpy", "scipy", "soundfile", "soxr", "pyloudnorm")},
+        },
+        "preset": preset,
+        "settings": asdict(mosaic.settings),
+        "seed": seed,
+        "sr": mosaic.sr,
+        "grid": asdict(params),
+        "target": provenance(target)
+        | {
+            "start_s": start_s or 0.0,
+            "end_s": end_s,
+            "loudness_lufs": _or_none(integrated_loudness(inputs.target_samples, inputs.sr)),
+        },
+        "sources": [provenance(source) for source in inputs.sources],
+        "corpus": None if inputs.shelf is None else describe_corpus(inputs.shelf, mosaic),
+        "choice": describe_choice(inputs.choice),
+        "sketch": describe_sketch(painted),
+        "skipped": dict(inputs.skipped),
+        "output": {
+            "path": str(outputs.audio),
+            "subtype": check_format(outputs.audio.suffix, mosaic.sr, subtype=outputs.subtype),
+            "channels": n_channels(mosaic.audio),
+            "samples": mosaic.audio.shape[-1],
+            "duration_s": mosaic.audio.shape[-1] / mosaic.sr,
+            "loudness_lufs": _or_none(mosaic.loudness),
+            "true_peak_db": _or_none(mosaic.true_peak_db),
+        },
+        "bins": params.n_bins,
+        "atoms": mosaic.dictionary.n_atoms,
+        "frames": int(mosaic.activations.shape[1]),
+        "transposition": describe_transposition(mosaic, melody),
+        "divergence": mosaic.divergences.tolist(),
+        "fit": mosaic.overlap,
+        "leak": mosaic.leak,
+        "gain_db": mosaic.gain_db,
+        "peak_gain_db": mosaic.peak_gain_db,
+        "limited_db": mosaic.limited_db,
+        "measures": None if measures is None else dict(measures),
+        "seconds": dict(seconds),
+        "warnings": list(warnings),
+    }
+
+
+def describe_sketch(painted: Painted) -> dict[str, Any]:
+    """What was painted; None and nothing where nothing was."""
+    picture = painted.picture
+    return {
+        "picture": None if picture is None else {"path": str(picture.path), "sha256": picture.sha256},
+        "strokes": [str(stroke) for stroke in painted.strokes],
+    }
+
+
+def describe_choice(choice: SourceSelection) -> dict[str, Any]:
+    """What of the sources was asked for; None where nothing was."""
+    asked = {name: value if math.isfinite(value) else None for name, value in _numbers(choice.filters)}
+    lists = {name: list(getattr(choice.filters, name)) for name in ("include", "exclude", "tags")}
+    return {**lists, **asked, "weights": dict(choice.weights), "limits": dict(choice.limits)}
+
+
+def _numbers(filters: Filters) -> Iterator[tuple[str, float]]:
+    for name in ("shortest_s", "longest_s", "quietest_lufs", "loudest_lufs"):
+        yield name, getattr(filters, name)
+
+
+def describe_corpus(shelf: OpenCorpus, mosaic: Mosaic) -> dict[str, Any]:
+    """Which corpus it was, and of which of its files how much sounds, the most first."""
+    dictionary = mosaic.dictionary
+    gains = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
+    seconds = dict[str, float]()
+    for atom in np.flatnonzero(gains):
+        name = dictionary.names[dictionary.recording_ids[atom]]
+        seconds[name] = seconds.get(name, 0.0) + float(gains[atom]) * dictionary.hop_s
+    about = {str(one.place): one for one in shelf.files}
+    return {
+        "path": str(shelf.folder),
+        "sr": shelf.corpus.sr,
+        "files": len(shelf.files),
+        "frames": shelf.corpus.n_atoms,
+        "index": shelf.corpus.index is not None,
+        "used": [
+            {
+                "path": name,
+                "sha256": about[name].sha256,
+                "licence": about[name].licence,
+                "tags": list(about[name].tags),
+                "sounds_s": _rounded(time),
+            }
+            for name, time in sorted(seconds.items(), key=lambda item: -item[1])
+        ],
+    }
+
+
+def provenance(recording: Recording) -> dict[str, Any]:
+    """Which recording it was, for reports."""
+    return {
+        "path": str(recording.path),
+        "sha256": recording.sha256,
+        "sr": recording.sr,
+        "channels": recording.channels,
+        "duration_s": recording.duration_s,
+    }
+
+
+def _or_none(level: float) -> float | None:
+    """A level, or None for that of silence, which JSON does not know."""
+    return level if math.isfinite(level) else None
+
+
+def report_json(report: Mapping[str, Any]) -> str:
+    """The report as text; no NaN, which JSON does not know.
+
+    In ASCII: a terminal or pipe may know no other letters, and a file name may hold bytes that are none.
+    """
+    return json.dumps(report, indent=2, allow_nan=False) + "\n"
+
+
+def write_report(outputs: Outputs, report: Mapping[str, Any]) -> None:
+    """Write the report, if one is wanted."""
+    if outputs.report is not None:
+        write_atomic(outputs.report, report_json(report).encode(), overwrite=outputs.overwrite)

@@ -1,0 +1,217 @@
+"""Mosaics whose settings change over time: that they do, when they should, and that a curve at rest is a number."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from smalti import PRESETS, StftParams, mosaic
+from smalti.curves import Curve, on_frames
+from smalti.dsp.loudness import true_peak
+from smalti.grains.runs import find_runs
+from smalti.mosaicing.prepare import prepare
+from smalti.mosaicing.sketch import Stroke
+from smalti.mosaicing.solve import solve_steps
+from smalti.presets import configure
+from smalti.score.render import render, stems
+
+SR = 11025
+GRID = StftParams.from_seconds(PRESETS["balanced"].window_s, PRESETS["balanced"].hop_s, SR)
+HOP_S = GRID.hop / SR
+EVERY_SEARCH = pytest.mark.parametrize("search", ["never", "always"])
+
+
+def notes(rng, seconds):
+    """Short notes at random, above a hush."""
+    t = np.arange(round(seconds * SR)) / SR
+    out = 1e-3 * rng.standard_normal(len(t))
+    for start in np.arange(0, seconds, 0.15):
+        span = (t >= start) & (t < start + 0.25)
+        for hz in 100 * 2 ** rng.uniform(0, 4, 2):
+            out[span] += 0.1 * np.sin(2 * np.pi * hz * t[span])
+    return out.astype(np.float32)
+
+
+@pytest.fixture
+def sounds(rng):
+    return notes(rng, 2.0), [notes(rng, 1.5), notes(rng, 1.0)]
+
+
+def last_of(target, source, settings):
+    job = prepare(target, source, SR, settings)
+    *_, step = solve_steps(job)
+    return job, step.H if isinstance(step.H, np.ndarray) else step.H.toarray()
+
+
+@EVERY_SEARCH
+@pytest.mark.parametrize("preset", ["balanced", "faithful"])
+def test_a_curve_that_never_moves_sounds_as_the_number(sounds, search, preset):
+    target, source = sounds
+    settings = replace(PRESETS[preset], search=search)
+    constants = {
+        "layers": 3,
+        "grain_length_s": 0.2,
+        "level_db": -6.0,
+        **({"drift": 40.0} if preset == "balanced" else {}),
+    }
+    curves = {name: [(0.5, value), (1, value), (1, value), (9, value)] for name, value in constants.items()}
+    one, other = (mosaic(target, source, SR, preset=settings, **knobs) for knobs in (constants, curves))
+    np.testing.assert_array_equal(one.audio, other.audio)
+
+
+def test_a_glide_that_never_moves_sounds_as_the_shift(sounds):
+    target, source = sounds
+    f0 = [np.full(GRID.n_frames(len(of)), 200.0) for of in source]
+    one, other = (
+        mosaic(target, source, SR, preset="melodic", transpose=by, source_f0=f0) for by in ((3.0, 3.0), "0:3, 1:3")
+    )
+    np.testing.assert_array_equal(one.audio, other.audio)
+    assert other.transposition.way == "glide"
+    assert other.transposition.n_voices == 1
+
+
+@EVERY_SEARCH
+def test_at_each_moment_sound_as_many_frames_as_its_layers(sounds, search):
+    target, source = sounds
+    settings = replace(configure("faithful", layers="0:1, 1:1, 1:6, 2:9"), search=search)
+    job, H = last_of(target, source, settings)
+    wanted = np.array(settings.layers_in(H.shape[1], HOP_S))
+    assert set(wanted[: round(1 / HOP_S) - 1]) == {1}
+    assert wanted[-1] == 9
+    sounding = (H > 0).sum(axis=0)
+    assert (sounding <= wanted).all()
+    assert (sounding == wanted)[job.spectrum.any(axis=0)].mean() > 0.9
+
+
+@EVERY_SEARCH
+def test_grains_get_denser_with_their_layers(sounds, search):
+    target, source = sounds
+    _, H = last_of(target, source, replace(configure("balanced", layers="0:1, 1:1, 1:5"), search=search, masking_db=40))
+    half = round(1 / HOP_S)
+    early, late = (H[:, : half - 3] > 0).sum(axis=0), (H[:, half + 3 :] > 0).sum(axis=0)
+    # Half of a grain may lie where there is no room.
+    assert early.mean() < 2
+    assert late.mean() > early.mean() + 1
+
+
+@EVERY_SEARCH
+def test_let_it_bee_s_grains_get_longer_with_their_length(rng, sounds, search):
+    target, source = sounds
+    settings = replace(configure("balanced", grain_length_s="0:0.02, 1:0.02, 1:0.6"), search=search, choose=None)
+    rules = settings.constraints(HOP_S, GRID.n_frames(len(target)))
+    assert set(rules.continuity) == {0, 12}
+    job, H = last_of(target, source, settings)
+    runs = find_runs(H * np.maximum(job.dictionary.norms, 1e-9)[:, None], job.dictionary.recording_ids)
+    early = runs.frames + runs.lengths <= round(1 / HOP_S)
+    assert np.average(runs.lengths[~early], weights=runs.lengths[~early]) > 1.5 * np.average(
+        runs.lengths[early], weights=runs.lengths[early]
+    )
+
+
+@EVERY_SEARCH
+def test_grains_that_drift_are_longer_and_no_later_than_two_seconds(sounds, search):
+    target, source = sounds
+    mean = {}
+    for drift in (0, 30, 100):
+        settings = replace(configure("balanced", drift=drift), search=search)
+        job, H = last_of(target, source, settings)
+        runs = find_runs((H > 0).astype(float), job.dictionary.recording_ids)
+        mean[drift] = np.average(runs.lengths, weights=runs.lengths)
+    assert mean[0] < mean[30] <= mean[100]
+
+
+def test_drift_counts_where_a_grain_begins(sounds):
+    target, source = sounds
+    still, late = (last_of(target, source, configure("balanced", drift=of))[1] for of in (0, "0:0, 1:0, 1:100"))
+    # What begins in the first second sounds as it did, though what comes after gives way.
+    half = round(0.7 / HOP_S)
+    np.testing.assert_array_equal(still[:, :half] > 0, late[:, :half] > 0)
+    assert ((still > 0) != (late > 0)).any()
+
+
+def test_each_grain_glides_with_the_curve():
+    tone = (0.2 * np.sin(2 * np.pi * 300 * np.arange(round(1.5 * SR)) / SR)).astype(np.float32)
+    curve = Curve((0.0, 1.0, 1.0), (0.0, 12.0, -5.0))
+    f0 = np.full(GRID.n_frames(len(tone)), 300.0)
+    made = mosaic(
+        tone, tone, SR, preset=configure("melodic", colour=0, attacks=0), transpose=curve, source_f0=f0, tune_cents=50
+    )
+    for at in (0.2, 0.45, 0.7, 1.2):
+        piece = made.audio[round((at - 0.04) * SR) : round((at + 0.04) * SR)]
+        spectrum = np.abs(np.fft.rfft(piece * np.hanning(len(piece)), 2**16))
+        hz = spectrum.argmax() * SR / 2**16
+        wanted = 300 * 2 ** ((curve.at(at) + 0.5) / 12)
+        # A quarter of a semitone: the ear of so short a window.
+        assert abs(12 * np.log2(hz / wanted)) < 0.25
+    (part,) = made.parts
+    glide = curve.at(part.grains.frames * HOP_S) + 0.5
+    # Beside the jump the next eighth of a frame is the one that counts.
+    away = np.abs(part.grains.frames * HOP_S - 1) > HOP_S
+    np.testing.assert_allclose(12 * np.log2(part.grains.ratios)[away], glide[away], atol=0.1)
+
+
+def test_a_glide_follows_no_melody():
+    tone = np.sin(np.arange(SR) / 5)
+    with pytest.raises(
+        ValueError, match="transpose is the curve 0:0, 4:12, and a curve of semitones follows no melody"
+    ):
+        mosaic(tone, tone, SR, preset="melodic", transpose="0:0, 4:12", target_f0=np.full(GRID.n_frames(SR), 200.0))
+
+
+def test_values_on_frames_are_those_of_their_times():
+    curve = Curve((0.0, 1.0), (0.0, 10.0))
+    np.testing.assert_allclose(on_frames(curve, 5, 0.25), [0, 2.5, 5, 7.5, 10])
+
+
+# --- level
+
+
+def test_the_level_lies_on_top_of_what_it_would_have_been(sounds):
+    target, source = 0.05 * sounds[0], sounds[1]
+    plain = mosaic(target, source, SR)
+    assert plain.limited_db == 0
+    curve = Curve((0.0, 1.0, 1.0, 2.0), (0.0, -12.0, 3.0, 3.0))
+    made = mosaic(target, source, SR, level_db=curve)
+    gains = 10 ** (curve.at(np.arange(len(target)) / SR) / 20)
+    np.testing.assert_allclose(made.audio, plain.audio * gains, rtol=1e-5, atol=1e-7)
+    assert made.gain_db == plain.gain_db
+    softer = mosaic(target, source, SR, level_db=-6)
+    np.testing.assert_allclose(softer.audio, plain.audio * 10 ** (-6 / 20), rtol=1e-5, atol=1e-7)
+    assert softer.loudness == pytest.approx(plain.loudness - 6, abs=0.2)
+
+
+@pytest.mark.parametrize("loudness", ["target", "as-is", -20.0])
+def test_peaks_are_held_however_loud_it_is_to_be(sounds, loudness):
+    target, source = sounds
+    made = mosaic(target, source, SR, loudness=loudness, level_db="0:-20, 1:-20, 1:24")
+    assert made.true_peak_db < -1
+    assert true_peak(made.audio, SR) < 10 ** (-1 / 20)
+    assert (made.limited_db < 0) == (loudness != "as-is")
+
+
+def test_levels_are_those_of_every_channel(sounds):
+    target, source = sounds
+    stereo = [np.stack([of, 0.5 * of[::-1]]) for of in source]
+    plain, made = (mosaic(0.05 * target, stereo, SR, level_db=of) for of in (0.0, "0:-40, 1:-40, 1:0"))
+    half = SR - 10
+    np.testing.assert_allclose(made.audio[:, :half], 0.01 * plain.audio[:, :half], rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(made.audio[:, SR + 10 :] == 0, plain.audio[:, SR + 10 :] == 0)
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        {"layers": "0:1, 2:4", "drift": "0:0, 1:80", "level_db": "0:0, 2:-20"},
+        {"level_db": "0:24", "loudness": -16.0},
+        {"level_db": "0:-20, 1:24", "loudness": "as-is"},
+        {"preset": "melodic", "transpose": "0:0, 1:7, 1:-5", "level_db": 3},
+    ],
+)
+def test_a_score_has_its_curves_and_sounds_as_its_mosaic(sounds, knobs):
+    target, source = sounds
+    pitched = {"source_f0": [np.full(GRID.n_frames(len(of)), 200.0) for of in source]} if "preset" in knobs else {}
+    strokes = [Stroke((0.5, 1.0), None, "source 1", 0.0)]
+    made = mosaic(target, source, SR, **knobs, sketch=strokes, **pitched)
+    np.testing.assert_array_equal(render(made.score, source, target=target), made.audio)
+    parts = list(stems(made.score, source, made.score.origins, target=target))
+    np.testing.assert_allclose(sum(parts), made.audio, atol=1e-5)

@@ -1,0 +1,161 @@
+"""Two mosaics blended by their scores: the ends are the mosaics, and in between their shares are what was asked."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scipy.sparse
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import smalti
+from scores import GRID, LENGTH, SR, check, mosaics, score_of
+from smalti import build_dictionary, render
+from smalti.curves import Curve
+from smalti.score.blend import blended
+from smalti.score.edit import transposed
+from smalti.score.score import COLUMNS, Source
+from smalti.workflows.demo import demo_source, demo_target
+
+RATE = 22050
+shares = st.one_of(
+    st.floats(0, 1),
+    st.lists(st.tuples(st.integers(0, 5), st.floats(0, 1)), min_size=1, max_size=4, unique_by=lambda of: of[0]).map(
+        lambda points: [(step / 100, share) for step, share in sorted(points)]
+    ),
+)
+
+
+def score_in(case, name):
+    dictionary, H = case
+    sources = tuple(Source(f"{name}{i}") for i in range(len(dictionary.names)))
+    score = score_of(scipy.sparse.csc_array(H), dictionary, sources=sources)[:40]
+    # Channels driven apart.
+    return replace(score, channels=2, n_parts=2, parts=np.arange(len(score)) % 2)
+
+
+@settings(max_examples=25)
+@given(mosaics(), mosaics(), shares)
+def test_a_blend_is_some_whole_grains_of_each(one, other, share):
+    a, b = score_in(one, "a"), score_in(other, "b")
+    out = check(blended(a, b, share))
+    assert out.gains.dtype == a.gains.dtype
+    assert out.sources == a.sources + b.sources
+    from_b = out.origins >= len(a.sources)
+    for own, of in ((out.only(~from_b), a), (out.only(from_b), replace(b, ids=b.ids + a.ids.max(initial=0)))):
+        places = np.flatnonzero(np.isin(of.ids, own.ids))
+        same = of.only(places)
+        for name in ("ids", "parts", "frames", "lengths", "centres", "levels"):
+            np.testing.assert_array_equal(getattr(own, name), getattr(same, name))
+        np.testing.assert_array_equal(own.gains, same.gains.astype(a.gains.dtype))
+
+
+@settings(max_examples=25)
+@given(mosaics(), mosaics())
+def test_at_its_ends_it_is_one_of_the_two_to_the_last_bit(one, other):
+    a, b = score_in(one, "a"), score_in(other, "b")
+    for share, of in ((0, a), (1, b), ([(0, 1.0), (9, 1.0)], b), ("0:0, 1:0", a)):
+        out = blended(a, b, share)
+        for name in COLUMNS:
+            if name not in ("ids", "origins"):
+                np.testing.assert_array_equal(getattr(out, name), getattr(of, name))
+        np.testing.assert_array_equal(out.gains, of.gains.astype(a.gains.dtype))
+        assert [out.sources[i] for i in out.origins] == [of.sources[i] for i in of.origins]
+
+
+@settings(max_examples=25)
+@given(mosaics(), mosaics())
+def test_where_the_share_is_at_an_end_so_is_the_blend(one, other):
+    a, b = score_in(one, "a"), score_in(other, "b")
+    out = blended(a, b, Curve((0.0, 0.02, 0.02), (0.0, 0.0, 1.0)))
+    # The step is at frame 10. Grains that lie across it may be of either.
+    shifted = b.ids + a.ids.max(initial=0)
+    first = b.frames[np.isin(shifted, out.ids)].min(initial=10)
+    assert set(a.ids[a.frames + a.lengths <= first]) <= set(out.ids)
+    assert set(shifted[b.frames >= 10]) <= set(out.ids)
+    assert not set(shifted[b.frames + b.lengths <= 10]) & set(out.ids)
+
+
+@pytest.fixture(scope="module")
+def pair():
+    """Two mosaics of one target, and the two recordings they are made of."""
+    target, source = demo_target(RATE), demo_source(RATE)
+    sources = {"one": source[: len(source) // 2], "other": source[len(source) // 2 :]}
+    made = [
+        replace(smalti.mosaic(target, [sound], RATE, iterations=8).score, sources=(Source(name),))
+        for name, sound in sources.items()
+    ]
+    return *made, sources
+
+
+def powers(score, sources):
+    sound = render(replace(score, gain_db=score.gain_db - 20), sources, dry=True).astype(np.float64)
+    return np.add.reduceat(sound**2, np.arange(0, len(sound), score.params.hop))
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75, [(0, 0), (8, 1)]])
+def test_as_much_is_heard_of_each_as_was_asked_and_neither_hole_nor_pile(pair, share):
+    a, b, sources = pair
+    out = blended(a, b, share)
+    of_a, of_b, whole = powers(a, sources), powers(b, sources), powers(out, sources)
+    b_alone = powers(out.only(np.array([out.sources[i].name == "other" for i in out.origins])), sources)
+    times_s = np.arange(len(of_b)) * a.hop_s
+    wanted = np.interp(times_s, *zip(*share, strict=True)) if isinstance(share, list) else np.full(len(of_b), share)
+    heard = of_b > of_b.max() * 1e-4
+    got = np.clip(b_alone / np.maximum(of_b, 1e-12), 0, 1)
+    # In the mean over the whole, and as far as whole grains can follow it over two seconds.
+    assert got[heard].mean() == pytest.approx(wanted[heard].mean(), abs=0.1)
+    width = round(2 / a.hop_s)
+    got, wanted, weights = (np.convolve(of * heard, np.ones(width), "valid") for of in (got, wanted, heard * 1.0))
+    assert np.sqrt(np.mean(np.square((got - wanted) / weights))) < 0.15
+    # No frame that is loud in both is left silent, and the whole is as loud as they are.
+    loud = (of_a > of_a.max() * 1e-2) & (of_b > of_b.max() * 1e-2)
+    assert (whole[loud] > 0.02 * np.minimum(of_a, of_b)[loud]).all()
+    for of in (of_a, of_b):
+        assert 10 * np.log10(whole.sum() / of.sum()) == pytest.approx(0, abs=3)
+
+
+def test_both_are_as_loud_as_they_were_whatever_their_gains(pair):
+    a, b, _ = pair
+    out = blended(a, replace(b, gain_db=b.gain_db + 6), 1)
+    np.testing.assert_allclose(out.gains, b.gains * 10 ** ((b.gain_db + 6 - a.gain_db) / 20), rtol=1e-6)
+    np.testing.assert_allclose(out.levels + out.gain_db, b.levels + b.gain_db + 6)
+    assert (out.gain_db, out.settings) == (a.gain_db, a.settings)
+
+
+def test_sources_of_both_are_one(pair):
+    a, _, _ = pair
+    both = blended(a, a, 0.5)
+    assert both.sources == a.sources
+    counted_from_0 = replace(a, ids=a.ids - 1)
+    for out in (both, blended(a, counted_from_0, 0.5), blended(counted_from_0, a, 0.5)):
+        assert len(np.unique(out.ids)) == len(out)
+
+
+def test_shifted_grains_keep_how_they_are_shifted(pair):
+    a, b, _ = pair
+    tape = replace(transposed(b, 5), settings=replace(b.settings, tape=True))
+    assert blended(a, tape, 0.5).settings == replace(a.settings, tape=True)
+    assert blended(a, tape, 0).settings == a.settings
+    with pytest.raises(ValueError, match="tape is False in one score and True in the other; blend two mosaics made"):
+        blended(transposed(a, 1), tape, 0.5)
+
+
+def test_what_does_not_go_together_is_refused(pair):
+    a, b, _ = pair
+    with pytest.raises(ValueError, match=rf"length is {a.length} in one score and {a.length - 1} in the other; blend"):
+        blended(a, replace(b, length=a.length - 1), 0.5)
+    with pytest.raises(ValueError, match="channels is 1 in one score and 2 in the other"):
+        blended(a, replace(b, channels=2), 0.5)
+    with pytest.raises(ValueError, match="sr is 22050 in one score and 8000 in the other"):
+        blended(a, replace(b, sr=SR), 0.5)
+    dictionary = build_dictionary(np.ones(200), SR, params=GRID)
+    none = score_of(scipy.sparse.csc_array((dictionary.n_atoms, GRID.n_frames(LENGTH))), dictionary)
+    assert len(blended(none, none, 0.5)) == 0
+    for share, message in (
+        (1.5, "share is 1.5; pass a number from 0 to 1"),
+        ([(0, -0.5), (1, 1)], "share is -0.5; pass a number from 0 to 1"),
+        (np.nan, "share is nan"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            blended(a, b, share)

@@ -1,0 +1,516 @@
+"""Blind comparisons: nothing but the sound may tell one mosaic from another, and the page does what it says.
+
+The page is tried in a real browser, Debian's chromium, where that and playwright are installed.
+"""
+
+import json
+import math
+import re
+import shutil
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from threadpoolctl import threadpool_limits
+
+from smalti.dsp.loudness import integrated_loudness, true_peak
+from smalti.errors import AudioFileError
+from smalti.workflows.blind import (
+    LETTERS,
+    check_folder,
+    draw_orders,
+    draw_rounds,
+    fitted,
+    hidden,
+    key_of,
+    levelled,
+    page_of,
+    read_contest,
+    revealed,
+    stretches,
+    write_listening,
+)
+
+SR = 8000
+SECONDS = 6
+N = SECONDS * SR
+MOSAICS = ("crisp.wav", "gentle.wav", "hoarse.wav")
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Test workers that each ask for every core wait for one another."""
+    with threadpool_limits(1):
+        yield
+
+
+def tone(hz, seconds=SECONDS, sr=SR):
+    """A tone that comes and goes."""
+    t = np.arange(round(seconds * sr)) / sr
+    return (0.4 * np.sin(2 * np.pi * hz * t) * (1.2 + np.sin(2 * np.pi * t / 1.7))).astype(np.float32)
+
+
+def put(path, samples, sr=SR, subtype="FLOAT"):
+    soundfile.write(path, samples.T, sr, subtype=subtype)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch, rng):
+    """A target, a source, and three mosaics that differ in all that a folder could betray."""
+    monkeypatch.chdir(tmp_path)
+    put("target.wav", tone(440))
+    put("source.wav", 0.1 * rng.standard_normal(2 * N))
+    put("crisp.wav", 0.01 * tone(445), subtype="PCM_16")
+    put("gentle.wav", np.stack([tone(330, 5.7, 11025), 0.3 * tone(331, 5.7, 11025)]), 11025)
+    put("hoarse.wav", np.sign(tone(220, 6.2)) * 0.9)
+    return tmp_path
+
+
+def contest_of(*mosaics, **excerpt):
+    return read_contest(Path("target.wav"), [Path("source.wav")], list(map(Path, mosaics or MOSAICS)), **excerpt)
+
+
+def write(folder="compare", *mosaics, rounds=4, length_s=2.0, seed=0, overwrite=False):
+    contest = contest_of(*mosaics)
+    drawn, sr = draw_rounds(contest, rounds=rounds, length_s=length_s, rng=seed)
+    write_listening(Path(folder), drawn, sr, key_of(contest, drawn, seed=seed), overwrite=overwrite)
+    return Path(folder)
+
+
+# What is heard
+
+
+def test_all_sounds_are_equally_loud_long_and_alike(files):
+    sounds = sorted((write() / "sounds").iterdir())
+    assert [sound.name for sound in sounds] == [
+        f"{number:02d}-{name}.wav" for number in range(1, 5) for name in ("a", "b", "c", "source", "target")
+    ]
+    assert len({sound.stat().st_size for sound in sounds}) == 1
+    kinds = {(info.frames, info.samplerate, info.channels, info.subtype) for info in map(soundfile.info, sounds)}
+    assert kinds == {(2 * SR, SR, 2, "PCM_16")}
+    levels = [integrated_loudness(soundfile.read(sound)[0].T, SR) for sound in sounds]
+    assert max(levels) - min(levels) < 0.5
+    # -1 dB of full scale, to a code of 16 bits.
+    assert all(true_peak(soundfile.read(sound)[0].T, SR) < 10 ** (-1 / 20) for sound in sounds)
+
+
+def test_each_letter_plays_the_mosaic_that_the_key_names_at_the_round_s_place(files):
+    contest = contest_of()
+    drawn, _ = draw_rounds(contest, rounds=5, length_s=1.0, rng=3)
+    pitches = {0: 445, 1: 330, 2: 220}
+    for one in drawn:
+        start = round(one.start_s * SR)
+        # But for the fades.
+        heard = one.sounds["target"][0][80:-80]
+        said = tone(440)[start + 80 : start + SR - 80]
+        assert np.dot(heard, said) > 0.999 * np.linalg.norm(heard) * np.linalg.norm(said)
+        for letter, mosaic in zip("abc", one.order, strict=True):
+            spectrum = np.abs(np.fft.rfft(one.sounds[letter][0]))
+            assert np.argmax(spectrum) == pytest.approx(pitches[mosaic], abs=2)
+
+
+def test_peaks_are_safe_and_loudness_one_where_gains_do_not_suffice():
+    rng = np.random.default_rng(0)
+    click = np.zeros(2 * SR, np.float32)
+    click[::4000] = 10
+    clips = [{"a": (0.1 * rng.standard_normal(2 * SR)).astype(np.float32), "b": click}]
+    (out,) = levelled(clips, SR)
+    assert all(true_peak(sound, SR) < 10 ** (-1 / 20) for sound in out.values())
+    assert integrated_loudness(out["a"], SR) == pytest.approx(integrated_loudness(out["b"], SR), abs=0.5)
+
+
+def test_silence_is_not_made_to_hiss():
+    rng = np.random.default_rng(0)
+    noise = (0.1 * rng.standard_normal(2 * SR)).astype(np.float32)
+    (out,) = levelled([{"a": noise, "b": noise * np.float32(1e-6), "c": noise * 0}], SR)
+    assert np.abs(out["b"]).max() < 1e-5
+    assert not out["c"].any()
+
+
+def test_a_mosaic_is_cut_or_padded_to_the_target():
+    one, two = np.ones(3, np.float32), np.stack([np.ones(3), -2 * np.ones(3)]).astype(np.float32)
+    assert fitted(one, 5, 2).tolist() == [[1, 1, 1, 0, 0]] * 2
+    assert fitted(two, 2, 2).tolist() == [[1, 1], [-2, -2]]
+    assert fitted(two, 4, 1).tolist() == [-0.5, -0.5, -0.5, 0]
+    assert fitted(np.stack([one, one, 4 * one]), 3, 2).tolist() == [[2, 2, 2]] * 2
+
+
+def test_rounds_are_spread_over_the_target_and_prefer_where_all_sound():
+    sound = np.ones(1000)
+    starts = stretches([sound], 100, 4)
+    assert all(part * 225 <= start <= (part + 1) * 225 for part, start in enumerate(starts))
+    early, late = sound * (np.arange(1000) // 100 < 6), sound * (np.arange(1000) // 100 >= 4)
+    assert 400 <= stretches([early, late], 100, 1)[0] <= 500
+    assert stretches([sound], 1000, 3) == [0, 0, 0]
+
+
+def test_an_excerpt_of_the_target_is_compared_with_mosaics_of_just_that(files):
+    put("short.wav", tone(450, 1.5))
+    contest = contest_of("short.wav", "crisp.wav", start_s=1, end_s=2.5)
+    drawn, _ = draw_rounds(contest)
+    assert len(drawn) == 8
+    assert {(one.start_s, one.end_s) for one in drawn} == {(0.0, 1.5)}
+    # The other one is of the whole target, and said to be.
+    (said,) = contest.warnings
+    assert said.startswith("crisp.wav lasts 6.0 s and the target 1.5 s")
+
+
+# Who is who
+
+
+@pytest.mark.parametrize("n_mosaics", range(2, 9))
+@pytest.mark.parametrize("rounds", [1, 3, 8, 24])
+def test_every_mosaic_has_every_letter_equally_often(n_mosaics, rounds):
+    orders = draw_orders(n_mosaics, rounds, rng=1)
+    assert len(orders) == rounds
+    assert all(sorted(order) == list(range(n_mosaics)) for order in orders)
+    for letter in range(n_mosaics):
+        times = Counter(order[letter] for order in orders)
+        counts = [times[mosaic] for mosaic in range(n_mosaics)]
+        assert max(counts) - min(counts) <= 1
+
+
+def test_the_seed_draws_the_order():
+    assert draw_orders(3, 12, rng=5) == draw_orders(3, 12, rng=5)
+    assert len({tuple(draw_orders(2, 8, rng=seed)) for seed in range(20)}) > 10
+    # Not in pairs: one round's order does not tell the next one's.
+    pairs = [orders[0] == orders[1] for orders in (draw_orders(2, 8, rng=seed) for seed in range(40))]
+    assert any(pairs)
+    assert not all(pairs)
+
+
+def test_the_page_holds_the_truth_and_does_not_show_it(files):
+    contest = contest_of()
+    drawn, _ = draw_rounds(contest, rounds=4, rng=9)
+    key = key_of(contest, drawn, seed=9)
+    page = page_of(key)
+    for name in ("crisp", "gentle", "hoarse", *(mosaic.sha256 for mosaic in contest.mosaics)):
+        assert name not in page
+    (text,) = re.findall(r'<script type="text/plain" id="key">([\w+/=]+)</script>', page)
+    assert revealed(text) == key
+    assert [mosaic["path"] for mosaic in key["mosaics"]] == list(MOSAICS)
+    assert [one["order"] for one in key["rounds"]] == [list(one.order) for one in drawn]
+
+
+def test_any_name_can_be_hidden():
+    for name in ("Bärenlied </script>", "\udcff", "ア"):
+        assert revealed(hidden({"path": name})) == {"path": name}
+        assert re.fullmatch(r"[\w+/=]+", hidden({"path": name}), re.ASCII)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("mosaics", "fault", "sentence"),
+    [
+        (["crisp.wav"], ValueError, "one mosaic cannot be compared by ear; name 2 to 8"),
+        (["crisp.wav"] * 9, ValueError, "9 mosaics cannot be compared by ear; name 2 to 8"),
+        (["crisp.wav", "./crisp.wav"], ValueError, "crisp.wav is named twice"),
+        (["crisp.wav", "nope.wav"], AudioFileError, "cannot read nope.wav: there is no such file"),
+        (["crisp.wav", "silent.wav"], AudioFileError, "cannot compare silent.wav: it is silent"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(files, mosaics, fault, sentence):
+    put("silent.wav", np.zeros(N))
+    with pytest.raises(fault, match=re.escape(sentence)):
+        contest_of(*mosaics)
+
+
+def test_a_mosaic_that_begins_after_the_target_s_end_is_refused(files):
+    put("late.wav", np.concatenate([np.zeros(N), tone(300)]))
+    with pytest.raises(AudioFileError, match=r"cannot compare late\.wav: it is silent for as long as"):
+        draw_rounds(contest_of("late.wav", "crisp.wav"))
+
+
+def test_equal_mosaics_are_said_to_be(files):
+    shutil.copy("crisp.wav", "copy.wav")
+    assert contest_of("crisp.wav", "copy.wav").warnings == (
+        "crisp.wav and copy.wav are the same sound: there is no difference to hear",
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"rounds": 0}, "rounds is 0"),
+        ({"rounds": 101}, "rounds is 101; pass at most 100"),
+        ({"length_s": 0.1}, "length_s is 0.1; pass a number of at least 0.5"),
+    ],
+)
+def test_bad_numbers_are_refused(files, options, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        draw_rounds(contest_of(), **options)
+
+
+# The folder
+
+
+def contents(folder):
+    return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
+
+
+def test_nothing_is_overwritten_unasked_and_the_same_seed_writes_the_same(files):
+    write()
+    before = contents(files)
+    with pytest.raises(AudioFileError, match="cannot write compare: it already exists; add --overwrite"):
+        write(seed=1)
+    assert contents(files) == before
+    write(overwrite=True)
+    assert contents(files) == before
+    write(overwrite=True, seed=1, rounds=2)
+    assert len(list((files / "compare" / "sounds").iterdir())) == 10
+    assert not list(files.glob(".*"))
+
+
+def test_a_folder_of_other_things_is_never_replaced(files):
+    folder = write()
+    put(folder / "sounds" / "take.flac", tone(300), subtype="PCM_16")
+    (files / "notes").mkdir()
+    (files / "notes" / "listen.html").touch()
+    before = contents(files)
+    for name in ("compare", "notes", "target.wav"):
+        with pytest.raises(AudioFileError, match="holds something else than a blind comparison"):
+            check_folder(Path(name), [], overwrite=True)
+    assert contents(files) == before
+
+
+def test_an_input_is_never_replaced(files):
+    folder = write()
+    with pytest.raises(ValueError, match="lies in compare, which would be overwritten"):
+        check_folder(Path("compare"), [folder / "sounds" / "01-a.wav"], overwrite=True)
+
+
+def test_a_folder_in_no_folder_is_refused(files):
+    with pytest.raises(AudioFileError, match="there is no folder"):
+        check_folder(Path("nowhere/compare"), [], overwrite=False)
+
+
+@pytest.mark.parametrize("stop", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_nothing_half_written_is_left_and_what_was_there_stays(files, monkeypatch, stop):
+    write()
+    before = contents(files)
+
+    def fail(*_):
+        raise stop
+
+    monkeypatch.setattr("smalti.workflows.blind.page_of", fail)
+    for folder in ("compare", "new"):
+        with pytest.raises((AudioFileError, KeyboardInterrupt)) as failed:
+            write(folder, overwrite=True)
+        if isinstance(stop, OSError):
+            assert str(failed.value) == f"cannot write {folder}: no space left on device; choose another folder"
+    assert contents(files) == before
+
+
+# The page, in a browser
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+MISSING = [name for name, there in (("chromium", CHROMIUM), ("playwright", find_spec("playwright"))) if not there]
+in_a_browser = pytest.mark.skipif(bool(MISSING), reason=f"needs {' and '.join(MISSING)}, which is not installed")
+SWITCHES = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """One browser for all tests of the page, with a profile of its own."""
+    from playwright.sync_api import sync_playwright
+
+    profile = tmp_path_factory.mktemp("profile")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch_persistent_context(
+            profile, executable_path=CHROMIUM, headless=True, args=SWITCHES, accept_downloads=True
+        )
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(files, browser):
+    """The page of a comparison of two mosaics; it asks for nothing beyond its folder and complains of nothing."""
+    folder = write("compare", "crisp.wav", "hoarse.wav", rounds=4, length_s=6.0)
+    page = browser.new_page()
+    asked, said = [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    page.goto((files / folder / "listen.html").as_uri())
+    yield page
+    page.close()
+    assert said == []
+    assert len(asked) > 1
+    assert {url.partition(":")[0] for url in asked} <= {"file", "blob"}
+
+
+def begin(page):
+    page.get_by_role("button", name="Begin").click()
+    page.wait_for_function("[...sounds.values()].every((sound) => sound.readyState === 4)")
+
+
+def heard(page):
+    """Which sound can be heard, where it is, and whether it runs; whatever else runs is hushed."""
+    return page.evaluate(
+        """() => {
+            const open = [...sounds].filter(([, sound]) => !sound.muted && sound.volume > 1e-4);
+            if (open.length !== 1) throw new Error(`${open.length} sounds are heard`);
+            const [voice, sound] = open[0];
+            return [voice, sound.currentTime, !sound.paused];
+        }"""
+    )
+
+
+@in_a_browser
+def test_switching_goes_on_at_the_same_place(page):
+    begin(page)
+    assert heard(page) == ["target", 0, False]
+    page.get_by_role("button", name="Play", exact=True).click()
+    page.wait_for_function("place() > 0.3")
+    player = page.get_by_role("group", name="Player")
+    for name in ("A", "B", "Source", "Target", "B"):
+        # In one go in the page, so that only what switching itself does comes between the two readings.
+        before, after, wall = player.get_by_role("button", name=name, exact=True).evaluate(
+            """(button) => {
+                const [from, begun] = [place(), performance.now()];
+                button.click();
+                return [from, place(), (performance.now() - begun) / 1000];
+            }"""
+        )
+        assert before > 0.3
+        # Sounds are left alone within 30 ms of one another.
+        assert abs(after - before) < 0.05 + wall
+        voice, _, running = heard(page)
+        assert (voice, running) == (name.lower(), True)
+        assert player.get_by_role("button", name=name, exact=True).get_attribute("aria-pressed") == "true"
+    page.wait_for_function("place() > 0.5")
+    apart = page.evaluate(
+        "(() => { const t = [...sounds.values()].map((s) => s.currentTime); "
+        "return Math.max(...t) - Math.min(...t); })()"
+    )
+    assert apart < 0.3
+    # A choice while nothing plays begins where it was left.
+    page.get_by_role("button", name="Pause").click()
+    left = heard(page)[1]
+    assert left > 0
+    page.evaluate("hear('a')")
+    assert heard(page)[0] == "a"
+    assert heard(page)[1] >= left - 0.05
+
+
+@in_a_browser
+def test_everything_can_be_done_by_keyboard(page):
+    begin(page)
+    page.keyboard.press("b")
+    assert heard(page)[0::2] == ["b", True]
+    page.keyboard.press("Space")
+    assert heard(page)[0::2] == ["b", False]
+    for key, voice in (("t", "target"), ("S", "source"), ("a", "a")):
+        page.keyboard.press(key)
+        assert heard(page)[0::2] == [voice, True]
+    page.keyboard.press("Space")
+    page.evaluate("seek(2)")
+    page.keyboard.press("ArrowRight")
+    assert heard(page)[1] == pytest.approx(3, abs=0.01)
+    for _ in range(4):
+        page.keyboard.press("ArrowLeft")
+    assert heard(page)[1] == 0
+    # A click leaves the space bar to the player; the Tab key hands it to what has the focus.
+    page.locator("#keep").get_by_role("button", name="B").click()
+    page.keyboard.press("Space")
+    assert heard(page)[2]
+    page.keyboard.press("Space")
+    assert page.evaluate("answers[0]") == {"keep": "b"}
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")
+    assert page.evaluate("answers[0]") == {"keep": "none"}
+    assert not heard(page)[2]
+    page.locator("#follows button").first.focus()
+    page.keyboard.press("Enter")
+    assert page.evaluate("answers[0]") == {"keep": "none", "follows": "a"}
+
+
+@in_a_browser
+def test_a_whole_comparison_tells_who_was_chosen(page):
+    key = revealed(page.locator("#key").text_content())
+    begin(page)
+    # The louder question each time for hoarse.wav, but once; the timbre of neither; the first letter to keep.
+    for i, one in enumerate(key["rounds"]):
+        letter = LETTERS[one["order"].index(1 if i != 2 else 0)]
+        assert page.get_by_role("heading", level=1).inner_text() == f"Round {i + 1} of 4"
+        assert "hoarse" not in page.inner_text("body")
+        page.locator("#follows").get_by_role("button", name=letter, exact=True).click()
+        page.locator("#sounds").get_by_role("button", name="No difference").click()
+        if i == 0:
+            # An answer that is missing is asked for.
+            page.locator("#next").click()
+            assert page.locator("#missing").inner_text() == "Still open: Which would you keep?"
+        page.locator("#keep").get_by_role("button", name="A", exact=True).click()
+        if i == 1:
+            page.get_by_role("button", name="Back").click()
+            assert page.locator("#sounds [aria-pressed=true]").inner_text() == "No difference"
+            page.locator("#next").click()
+            assert page.locator("#keep [aria-pressed=true]").inner_text() == "A"
+        page.locator("#next").click()
+    verdict = page.locator("[data-verdict=follows]").inner_text().replace("\N{NO-BREAK SPACE}", " ")
+    # 2 * (4 + 1) / 16, which none of four rounds can beat by enough: 2 / 16.
+    assert verdict == (
+        "hoarse.wav: 3 of 4 rounds: chance alone does as well in 63 % of such tests. "
+        "So few can tell nothing for certain: even 4 of 4 would be chance in 13 %."
+    )
+    assert page.locator("[data-verdict=sounds]").inner_text() == "No difference in any round."
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save the answers").click()
+    report = json.loads(Path(download.value.path()).read_text())
+    assert download.value.suggested_filename == "answers.json"
+    assert report["tally"]["follows"] == {
+        "mosaics": [{"path": "crisp.wav", "rounds": 1}, {"path": "hoarse.wav", "rounds": 3}],
+        "no_difference": 0,
+        "chance": pytest.approx(0.625),
+    }
+    assert report["tally"]["sounds"]["no_difference"] == 4
+    kept = [MOSAICS[0::2][one["order"][0]] for one in key["rounds"]]
+    assert [one["answers"]["keep"] for one in report["rounds"]] == kept
+    assert [one["order"] for one in report["rounds"]] == [one["order"] for one in key["rounds"]]
+    for n in (1, 8, 10, 25):
+        for k in range(math.ceil(n / 2), n + 1):
+            assert page.evaluate(f"chance({k}, {n}, 2)") == pytest.approx(sign_test(k, n), abs=1e-12)
+    # Three mosaics, three rounds: all the same in 3 of 27 tests, two alike at least in all but the 6 of all three.
+    assert page.evaluate("[3, 2, 1].map((k) => chance(k, 3, 3))") == pytest.approx([3 / 27, 21 / 27, 1])
+    assert page.evaluate("percent(chance(8, 10, 2))") == "11\N{NO-BREAK SPACE}%"
+
+
+def sign_test(k, n):
+    """Two-sided: the probability of at least k of n for either side."""
+    return min(1.0, sum(2 * math.comb(n, i) for i in range(k, n + 1)) / 2**n)
+
+
+@in_a_browser
+def test_it_fits_a_telephone_and_every_control_has_a_name(page):
+    page.set_viewport_size({"width": 320, "height": 640})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    begin(page)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 320
+    names = page.evaluate(
+        "[...document.querySelectorAll('button, input')].map((node) => "
+        "node.ariaLabel || node.labels?.[0]?.textContent || node.textContent)"
+    )
+    assert all(name.strip() for name in names)
+
+
+@in_a_browser
+def test_a_sound_that_cannot_be_played_is_named(page):
+    begin(page)
+    assert page.get_by_role("alert").count() == 0
+    page.evaluate("sounds.get('b').dispatchEvent(new Event('error'))")
+    assert page.get_by_role("alert").inner_text().startswith("Cannot play sounds/01-b.wav: ")
