@@ -107,7 +107,7 @@ def test_cleaned_is_without_offset_and_faded(rng):
 
 
 def test_a_corpus_is_a_dictionary(corpus, dictionary):
-    for name in ("segments", "centres", "cancelled"):
+    for name in ("recording_ids", "centres", "cancelled"):
         own, other = getattr(corpus, name), getattr(dictionary, name)
         if name == "cancelled":
             # All that is silent counts as cancelled; it has nothing to be lifted.

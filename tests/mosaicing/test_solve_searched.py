@@ -343,7 +343,7 @@ def test_files_in_parts_are_whole_again_where_they_are_not_searched(sources, cor
         recordings=(corpus.recordings[0], first, second, corpus.recordings[2]),
         names=("a", "b", "b", "c"),
         files=np.array([0, 1, 1, 2]),
-        segments=segments,
+        recording_ids=segments,
         centres=centres,
     )
     recordings, names = parted.whole_recordings()

@@ -15,13 +15,14 @@ try:
 except ImportError as error:
     raise MissingExtraError("pictures need matplotlib: pip install 'smalti[plots]'") from error
 
-from smalti.plots._drawing import figure_png
+from smalti.plots._drawing import COLOURS, figure_png
 from smalti.plots.activations import plot_activations, plot_divergence, plot_similarity
 from smalti.plots.figures import mosaic_figures
 from smalti.plots.notes import plot_pitch, plot_score
 from smalti.plots.spectrogram import plot_spectrogram, spectrogram_figure
 
 __all__ = [
+    "COLOURS",
     "figure_png",
     "mosaic_figures",
     "plot_activations",
