@@ -5,6 +5,7 @@ from itertools import islice
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from scipy.optimize import nnls
 
 from smalti import ExactStep, _parallel, activation_steps, exact_steps, solve_exact
@@ -308,3 +309,25 @@ def test_no_gain_at_all_is_a_fit_too(beta, dtype):
     V, W, H = np.ones((3, 2), dtype), np.ones((3, 4), dtype), np.zeros((4, 2), dtype)
     fit = GainFit.of(V, W, H, beta=beta)
     assert not fit.update(H, fit.product(H)).any()
+
+
+@given(seeds, st.integers(1, 40), st.sampled_from([np.float32, np.float64]))
+def test_the_line_search_of_newton_s_method_ends_where_the_divergence_is_least(seed, n_bins, dtype):
+    from smalti.nmf import _newton
+
+    rng = np.random.default_rng(seed)
+    target, model = rng.random(n_bins).astype(dtype), (rng.random(n_bins) + 0.01).astype(dtype)
+    way = (rng.random(n_bins) - 0.5).astype(dtype) * np.minimum(model, 1)
+
+    def slope(part):
+        return float((way * (1 - target / (model + part * way)).astype(np.float64)).sum())
+
+    part = _newton._along(target, model, way)
+    assert 0 <= part <= 1
+    if slope(0.0) >= 0:
+        assert part < 0.01
+    elif slope(1.0) <= 0:
+        assert part == 1
+    else:
+        # Newton's method squares the error: within a thousandth of a step, the slope has changed its sign.
+        assert slope(part * (1 - 1e-3)) < 0 < slope(min(1.0, part * (1 + 1e-3)))

@@ -19,8 +19,9 @@ Array = NDArray[Any]
 # Sweeps over the quadratic model of one Newton step, and how little one may change before the model counts as solved.
 _SWEEPS = 60
 _SETTLED = 1e-5
-# Steps of the search along a line, each as cheap as an entry of the Hessian: enough, and until one leads down.
-_ALONG, _AT_MOST = 6, 30
+# Steps of the search along a line at most, each as cheap as an entry of the Hessian, and the relative length of the
+# last: Newton's method squares the error, so that what is left after it is about the square of this.
+_ALONG, _NEAR = 30, 1e-3
 
 
 @careful_kernel
@@ -160,11 +161,11 @@ def _descend(hessian: Array, slopes: Array, gains: Array, m: int) -> None:
 def _along(target: Array, model: Array, way: Array) -> float:
     """How far to go, 0 to 1, from `model` along `way` so that Kullback-Leibler is least there.
 
-    By its slope alone, which only rises on the way: no logarithm is needed, and rounding of the divergence does not
-    matter.
+    Newton's method finds where the slope, which rises along the way, is 0. The slope alone tells: no logarithm is
+    needed, and rounding of the divergence does not matter.
     """
     low, high, part = 0.0, 1.0, 1.0
-    for step in range(_AT_MOST):
+    for _ in range(_ALONG):
         slope, bend = 0.0, 0.0
         at = target.dtype.type(part)
         for i in range(len(target)):
@@ -174,16 +175,18 @@ def _along(target: Array, model: Array, way: Array) -> float:
             slope += pull
             bend += way[i] * way[i] * (ratio / here if here > 0 else 0)
         if slope <= 0:
-            if step == 0:
+            if part == 1:
                 return 1.0
             low = part
         else:
             high = part
         inside = part - slope / bend if bend > 0 else 0.0
+        # The sign of a slope next to 0 is a matter of rounding, so that the result must not depend on it: near the
+        # root, Newton's step is taken to either side. It is too short to make the divergence rise.
+        if abs(inside - part) < _NEAR * part:
+            return min(inside, 1.0)
         part = inside if low < inside < high else 0.5 * (low + high)
-        if low > 0 and (step >= _ALONG or high - low < 1e-3 * high or abs(slope) < 1e-3 * bend * part):
-            break
-    # The lower end never overshoots, so the divergence never rises; 0 if every way leads up.
+    # The lower end never overshoots; it is 0 if every way leads up.
     return low
 
 
