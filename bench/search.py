@@ -108,17 +108,18 @@ def first(corpus: Corpus, size: int) -> Corpus:
     """A corpus of the first frames alone, with an index where smalti would have one."""
     of = slice(0, size)
     keys = np.ascontiguousarray(corpus.descriptors[of])
+    index = inverted_file(keys) if len(keys) > EXACT_BELOW else None
     return replace(
         corpus,
-        segments=corpus.recording_ids[of],
+        recording_ids=corpus.recording_ids[of],
         centres=corpus.centres[of],
         cancelled=corpus.cancelled[of],
         rows=np.arange(min(size, corpus.n_atoms)),
-        looks=corpus.features[corpus.rows[of]],
+        features=corpus.features[corpus.rows[of]],
         scales=corpus.scales[of],
         levels=corpus.levels[of],
-        keys=keys,
-        index=inverted_file(keys) if len(keys) > EXACT_BELOW else None,
+        descriptors=keys,
+        read_index=lambda: index,
     )
 
 

@@ -138,7 +138,7 @@ def test_some_atoms_alone(corpus, dictionary):
 
 
 def test_in_one_channel(corpus, recordings):
-    mono = corpus.mixed_down()
+    mono = corpus.to_mono()
     assert mono.n_channels == 1
     assert all(recording.ndim == 1 for recording in mono.recordings)
     second = corpus.one_channel(1, 2)

@@ -149,10 +149,10 @@ def test_a_single_channel_is_the_one_of_as_wide_recordings_and_else_the_mix(rng)
     expected = build_dictionary([mono, stereo[1], to_mono(wide)], SR, params=GRID)
     np.testing.assert_array_equal(right.spectra, expected.spectra)
     np.testing.assert_array_equal(right.channel_frames()[0], expected.spectra)
-    np.testing.assert_array_equal(dictionary.mixed_down().channel_frames()[0], dictionary.spectra)
-    assert right.n_channels == dictionary.mixed_down().n_channels == 1
+    np.testing.assert_array_equal(dictionary.to_mono().channel_frames()[0], dictionary.spectra)
+    assert right.n_channels == dictionary.to_mono().n_channels == 1
     alone = build_dictionary(mono, SR, params=GRID)
-    assert alone.mixed_down() is alone.one_channel(0, 2) is alone
+    assert alone.to_mono() is alone.one_channel(0, 2) is alone
 
 
 def test_frames_whose_channels_cancel_are_not_played():

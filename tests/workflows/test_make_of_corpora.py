@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from smalti.workflows import inputs
+import smalti
+from smalti.corpora import build, query, store
+from smalti.grains import nearest
+from smalti.mosaicing import candidates
 from smalti.workflows.outputs import FIGURES
 from sounds import notes
 
@@ -247,12 +250,8 @@ def test_judges_want_recordings(corpus, run, make):
 
 
 def test_an_index_of_all_frames_is_used_and_one_of_some_is_not(folder, run, make, monkeypatch):
-    from smalti.corpora import build
-    from smalti.grains import nearest
-    from smalti.mosaicing import candidates
-
     # As if a corpus of some hundred frames were a large one.
-    for module in (inputs, candidates, nearest, build):
+    for module in (query, candidates, nearest, build):
         monkeypatch.setattr(module, "EXACT_BELOW", 10)
     assert run("corpus", "build", "s", "-o", "c", "--sr", SR).code == 0
     with_index = report_of(make("--json"))
@@ -270,9 +269,20 @@ def test_an_index_of_all_frames_is_used_and_one_of_some_is_not(folder, run, make
     assert report_of(make("--json"))["corpus"]["index"] is True
 
 
-def test_an_index_is_read_only_to_be_searched_with(folder, run, make, monkeypatch):
-    from smalti.corpora import build, store
+def test_a_corpus_opened_in_python_has_its_index_and_makes_the_same_mosaic(folder, run, make, monkeypatch):
+    for module in (query, candidates, nearest, build):
+        monkeypatch.setattr(module, "EXACT_BELOW", 10)
+    assert run("corpus", "build", "s", "-o", "c", "--sr", SR).code == 0
+    corpus = smalti.open_corpus("c").corpus
+    assert corpus.index is not None
+    # It is read once, by whichever of its copies asks first.
+    assert corpus.to_mono().index is corpus.index
+    assert report_of(make("--json", "--subtype", "FLOAT"))["corpus"]["index"] is True
+    made = smalti.mosaic(smalti.read_audio("target.wav").samples, corpus, SR)
+    np.testing.assert_array_equal(made.audio, smalti.read_audio("out.wav").samples)
 
+
+def test_an_index_is_read_only_to_be_searched_with(folder, run, make, monkeypatch):
     monkeypatch.setattr(build, "EXACT_BELOW", 10)
     assert run("corpus", "build", "s", "-o", "c", "--sr", SR).code == 0
     assert list((folder / "c.corpus").glob("index-*"))
@@ -283,6 +293,6 @@ def test_an_index_is_read_only_to_be_searched_with(folder, run, make, monkeypatc
     monkeypatch.setattr(store.StoredIndex, "read", refuse)
     # So few frames are all looked at.
     assert report_of(make("--json"))["corpus"]["index"] is False
-    monkeypatch.setattr(inputs, "EXACT_BELOW", 10)
-    monkeypatch.setattr(inputs, "find_spec", lambda _: None)
+    monkeypatch.setattr(query, "EXACT_BELOW", 10)
+    monkeypatch.setattr(query, "find_spec", lambda _: None)
     assert report_of(make("--json"))["corpus"]["index"] is False

@@ -3,13 +3,16 @@
 Nothing here writes, so it works on read-only media too.
 """
 
+import functools
 import itertools
 import math
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +26,7 @@ from smalti.errors import CorpusError
 from smalti.grains.corpus import HOP_S, Corpus, WhenAsked
 from smalti.grains.descriptors import MIDDLE_S
 from smalti.grains.filters import Filters, Limit, limits_of, unmet, weights_of
+from smalti.grains.nearest import EXACT_BELOW, unpacked
 from smalti.io.files import StrPath
 
 
@@ -193,7 +197,9 @@ def open_corpus(
 ) -> OpenCorpus:
     """What a mosaic can be made of: the recordings of a corpus that pass.
 
-    Looks and sound are mapped from the disk; levels and keys are read, and checked.
+    Features and sound are mapped from the disk; levels and descriptors are read, and checked. The search index is read
+    when the corpus is first searched. All descriptors are compared instead if there is no index, it is damaged, faiss
+    is not installed, or so few frames pass that it would save no time.
 
     Parameters
     ----------
@@ -253,6 +259,7 @@ def open_corpus(
             descriptors=arrays["keys"] if in_order else arrays["keys"][rows],
             files=files,
             channels=max(segment.channels for segment in segments),
+            read_index=_index_reader(shelves.index, len(rows)),
         ),
         files=used,
         weights=weights_of(told, weights or {}),
@@ -262,6 +269,19 @@ def open_corpus(
         warnings=(*unmet(usable, filters), *_said(shelves, missing, changed)),
         index=shelves.index,
     )
+
+
+def _index_reader(stored: StoredIndex | None, n_frames: int) -> Callable[[], Any] | None:
+    """A function that reads the search index of a corpus once; None if searching `n_frames` would not use it."""
+    if stored is None or n_frames <= EXACT_BELOW or find_spec("faiss") is None:
+        return None
+
+    @functools.cache
+    def read() -> Any:
+        data = stored.read()
+        return None if data is None else unpacked(np.frombuffer(data, np.uint8))
+
+    return read
 
 
 def _nothing(shelves: CorpusTables, usable: Sequence[CorpusFile], filters: Filters) -> str:

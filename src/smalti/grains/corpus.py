@@ -93,7 +93,8 @@ class Corpus(Dictionary):
     scales, levels : (K,) float32, the `Analysis.scales` and `Analysis.norms`. keys : (K, D) float16.
     files : (len(recordings),) int array. Recordings with equal numbers are parts of one file, and are as loud as that.
     channels : those of the widest recording.
-    index : of the keys, see `smalti.grains.nearest`; None to look at all.
+    read_index : reads the search index of the descriptors, see `smalti.grains.nearest`, or returns None if all are to
+        be compared. It is called whenever the index is wanted, so it remembers what it has read. None: no index.
     """
 
     features: Halves
@@ -103,7 +104,12 @@ class Corpus(Dictionary):
     descriptors: Halves
     files: NDArray[np.intp]
     channels: int
-    index: Any = None
+    read_index: Callable[[], Any] | None = None
+
+    @property
+    def index(self) -> Any:
+        """The search index, read from the disk the first time it is wanted; None if all descriptors are compared."""
+        return None if self.read_index is None else self.read_index()
 
     @property
     def norms(self) -> Floats:
@@ -143,7 +149,7 @@ class Corpus(Dictionary):
             pieces.append(self.recordings[part][..., first : None if part == parts[-1] else first + n_samples])
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
 
-    def mixed_down(self) -> "Corpus":
+    def to_mono(self) -> "Corpus":
         """The same atoms, sounding in one channel: the mono mixes."""
         return replace(
             self, recordings=WhenAsked(len(self.recordings), lambda i: to_mono(self.recordings[i])), channels=1

@@ -246,7 +246,7 @@ class Dictionary:
     def _recordings_at(self, places: NDArray[np.intp]) -> Sequence[Floats]:
         return tuple(self.recordings[i] for i in places)
 
-    def mixed_down(self) -> "Dictionary":
+    def to_mono(self) -> "Dictionary":
         """The same atoms, sounding in one channel: the mono mixes."""
         if self.n_channels == 1:
             return self

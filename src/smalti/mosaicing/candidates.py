@@ -64,14 +64,15 @@ def hits_of(
     """Atoms, (N, m), -1 where there are no more, and how near their keys are to each query."""
     corpus = comparison.corpus
     n_allowed = np.count_nonzero(allowed)
-    if corpus.index is None or n_allowed <= EXACT_BELOW:
+    index = None if n_allowed <= EXACT_BELOW else corpus.index
+    if index is None:
         return nearest(corpus.descriptors, queries, HITS, allowed=allowed)
     # What is filed are all frames that the corpus has, whatever is left out today.
-    rows = np.zeros(corpus.index.ntotal, bool)
+    rows = np.zeros(index.ntotal, bool)
     rows[corpus.rows[allowed]] = True
     atoms = np.full(len(rows), -1, np.int64)
     atoms[corpus.rows] = np.arange(corpus.n_atoms)
-    hits, scores = nearest(corpus.descriptors, queries, HITS, index=corpus.index, allowed=None if rows.all() else rows)
+    hits, scores = nearest(corpus.descriptors, queries, HITS, index=index, allowed=None if rows.all() else rows)
     return np.where(hits >= 0, atoms[hits], -1), scores
 
 

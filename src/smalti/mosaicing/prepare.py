@@ -71,7 +71,7 @@ def prepare(
         _warn_of_short({name: of.shape[-1] for name, of in zip(dictionary.names, recordings, strict=True)}, params)
     _check_told_apart(dictionary, settings, weights, limits)
     if settings.channels == "mono":
-        dictionary = dictionary.mixed_down()
+        dictionary = dictionary.to_mono()
     # A ready dictionary may be float64 where the target is not; the mosaic is float32 only if both are.
     recording = recording.astype(np.result_type(recording, dictionary.norms), copy=False)
     samples = to_mono(recording)

@@ -3,7 +3,6 @@
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,6 @@ from smalti.errors import AudioFileError, CorpusError
 from smalti.grains.corpus import Corpus
 from smalti.grains.dictionary import Dictionary
 from smalti.grains.filters import Filters, Limit, RecordingInfo, limits_of, unmet, weights_of
-from smalti.grains.nearest import EXACT_BELOW, unpacked
 from smalti.io.files import StrPath, same_file
 from smalti.io.image import Picture, read_picture
 from smalti.io.sound_read import Recording, find_audio, read_audio, resample
@@ -271,17 +269,8 @@ def _read_corpus(
         weights=shelf.weights if choice.weights else None,
         limits=shelf.limits,
         choice=choice,
-        shelf=replace(shelf, corpus=_with_index(shelf)),
+        shelf=shelf,
     )
-
-
-def _with_index(shelf: OpenCorpus) -> Corpus:
-    """The corpus with its search index, where there is one of all its frames and it is worth reading."""
-    # Without faiss, looking at all finds as much, and takes longer.
-    if shelf.index is None or shelf.corpus.n_atoms <= EXACT_BELOW or find_spec("faiss") is None:
-        return shelf.corpus
-    data = shelf.index.read()
-    return shelf.corpus if data is None else replace(shelf.corpus, index=unpacked(np.frombuffer(data, np.uint8)))
 
 
 def _lost_above(sr: int, target: Recording, sources: Sequence[Recording], *, chosen: bool) -> Iterator[str]:
