@@ -85,10 +85,33 @@ def test_a_mosaic_is_rendered_from_its_file_sample_for_sample(path):
     np.testing.assert_array_equal(smalti.render(read_score(path), source, target=target), m.audio)
 
 
+def meaning(node, whole):
+    """What a schema allows: without the texts that only explain it, its references followed, lists of names sorted."""
+    if isinstance(node, list):
+        return sorted((meaning(item, whole) for item in node), key=json.dumps)
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return meaning(whole["$defs"][node["$ref"].rpartition("/")[2]], whole)
+    explains = {"title", "description", "examples", "$defs", "$schema"}
+    return {name: meaning(value, whole) for name, value in node.items() if name not in explains}
+
+
 def test_the_schema_is_as_documented_and_holds_for_what_is_written(score):
-    assert json.loads(SCHEMA.read_text()) == schema()
-    jsonschema.Draft202012Validator.check_schema(schema())
-    jsonschema.validate(json.loads(score_json(score)), schema())
+    documented = json.loads(SCHEMA.read_text())
+    assert meaning(documented, documented) == meaning(schema(), schema())
+    for one in (documented, schema()):
+        jsonschema.Draft202012Validator.check_schema(one)
+        jsonschema.validate(json.loads(score_json(score)), one)
+
+
+def test_schemas_of_other_meaning_are_told_apart():
+    documented = json.loads(SCHEMA.read_text())
+    other = json.loads(SCHEMA.read_text())
+    for part in other["$defs"].values():
+        if "duration_s" in part.get("properties", {}):
+            part["properties"]["duration_s"] = {"type": "string"}
+    assert meaning(documented, documented) != meaning(other, other)
 
 
 def test_a_grain_may_be_told_in_seconds_alone(path, score):
@@ -223,7 +246,7 @@ def test_a_million_grains_and_one_are_refused_before_they_are_grains(path, score
     grain = json.dumps({"id": 1, "source": 0, "gains": [1]})
     head = json.dumps(told | {"grains": []}).removesuffix("]}")
     path.write_text(head + ",".join([grain] * (MOST_GRAINS + 1)) + "]}")
-    with pytest.raises(ScoreFileError, match="expected array of length <= 1000000, at grains"):
+    with pytest.raises(ScoreFileError, match="at grains"):
         read_score(path)
     path.unlink()
 

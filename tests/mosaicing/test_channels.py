@@ -29,6 +29,8 @@ from smalti.presets import configure
 from smalti.settings import CHANNELS
 from strategies import dtypes, seeds
 
+pytestmark = pytest.mark.samples
+
 SR = 8000
 GRID = StftParams(256, 64)
 EVERY_PHASE = pytest.mark.parametrize("phase", PHASES)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from test_channels import make, sound
 
+pytestmark = pytest.mark.samples
+
 # Of the loudest sample. What follows a change of 1e-11 is 30 to 300 times as large; before the line search of
 # `smalti.nmf._newton` could not be tipped by rounding, it was 1e-5 to 7e-4.
 STILL = 1e-7

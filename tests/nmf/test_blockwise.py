@@ -18,6 +18,8 @@ from smalti.nmf.divergence import SpectralFit, beta_divergence, noise_floor
 from smalti.nmf.multiplicative import steps_of
 from strategies import DTYPES, problems, segments_of
 
+pytestmark = pytest.mark.samples
+
 CLASSIC = LetItBee(repetition=3, polyphony=10, continuity=3)
 
 

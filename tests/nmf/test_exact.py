@@ -14,6 +14,8 @@ from smalti.nmf.gains import GainFit
 from smalti.nmf.multiplicative import Step, steps_of
 from strategies import dtypes, level, problems, seeds
 
+pytestmark = pytest.mark.samples
+
 
 def modelled(V, W, H, beta):
     """``W @ H + floor`` in double precision; the floor is that of V's dtype."""

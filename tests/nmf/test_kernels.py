@@ -17,6 +17,8 @@ from smalti.nmf.divergence import SpectralFit
 from smalti.nmf.let_it_bee import enhance_continuity, limit_polyphony, limit_repetition
 from strategies import DTYPES, activations, problems, segments_of, strengths
 
+pytestmark = pytest.mark.samples
+
 reaches = st.integers(1, 12)
 # One frame a block to all in one.
 sizes = st.sampled_from([1, 2, 3, 100])

@@ -9,6 +9,8 @@ from hypothesis.extra.numpy import arrays
 from smalti import beta_divergence, multiplicative_update
 from smalti.nmf import _kernels_f16
 
+pytestmark = pytest.mark.samples
+
 # Half precision ends at 6e-8, and is coarse below 6e-5: looks are never larger than 1.
 HALVES = st.sampled_from([0.0, 6e-8, 1e-6, 6e-5, 1e-3, 0.1, 0.37, 1.0])
 LOOKS = arrays(np.float16, (6, 5), elements=HALVES)
