@@ -13,6 +13,7 @@ PACKAGE = Path(smalti.__file__).parent
 ORDER = [
     {"errors", "_checks", "_parallel", "_numba"},
     {"curves"},
+    {"knobs"},
     {"dsp", "nmf"},
     {"settings"},
     {"presets"},
@@ -29,7 +30,20 @@ ORDER = [
 HEIGHT = {entry: height for height, entries in enumerate(ORDER) for entry in entries}
 
 # Entries that work on arrays alone: they touch no file, clock, thread or screen.
-PURE = {"errors", "_checks", "_numba", "curves", "dsp", "nmf", "settings", "presets", "grains", "score", "metrics"}
+PURE = {
+    "errors",
+    "_checks",
+    "_numba",
+    "curves",
+    "knobs",
+    "dsp",
+    "nmf",
+    "settings",
+    "presets",
+    "grains",
+    "score",
+    "metrics",
+}
 PURE |= {"mosaicing"}
 WORLD = {
     "asyncio", "atexit", "concurrent", "datetime", "glob", "http", "io", "locale", "logging", "multiprocessing", "os",

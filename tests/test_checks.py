@@ -1,9 +1,13 @@
 """Every rule accepts its borders, refuses what lies beyond, and says what was got and what to do."""
 
+import pickle
+
 import numpy as np
 import pytest
 
 from smalti._checks import (
+    ParameterError,
+    ParameterTypeError,
     check_choice,
     check_count,
     check_magnitudes,
@@ -147,3 +151,17 @@ def test_a_sample_rate_has_bounds():
             check_rate("sr", rate)
     with pytest.raises(TypeError, match=r"sr is 44100.0"):
         check_rate("sr", 44100.0)
+
+
+def test_an_error_says_which_parameter_it_is_about_and_lets_a_face_name_it():
+    with pytest.raises(ParameterError, match=r"^layers is 0; pass a whole number of at least 1$") as caught:
+        check_count("layers", 0, least=1)
+    error = caught.value
+    assert (error.name, error.got, error.remedy) == ("layers", "is 0", "pass a whole number of at least 1")
+    assert error.worded(lambda name: f"--{name}").startswith("--layers is 0; ")
+    of_two = ParameterError("end_s", "is 1", "pass more than start_s, 2", also=("start_s",))
+    assert of_two.worded(lambda name: "--" + name[:-2]) == "--end is 1; pass more than --start, 2"
+    back = pickle.loads(pickle.dumps(of_two))
+    assert (type(back), str(back), back.also) == (ParameterError, str(of_two), ("start_s",))
+    with pytest.raises(ParameterTypeError):
+        check_real("beta", "1", least=0)

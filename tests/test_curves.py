@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 import strategies  # noqa: F401 - the profile of its tests
 from smalti import PRESETS, Settings
 from smalti.curves import Curve, as_varying, on_frames
-from smalti.presets import configure
-from smalti.settings import VARYING, settings_from
+from smalti.presets import configure, settings_from
+from smalti.settings import KNOBS
 
 numbers = st.floats(-1e6, 1e6)
 
@@ -144,7 +144,7 @@ def test_settings_come_back_from_a_report(name):
 
 
 def test_curves_and_ranges_come_back_from_a_report():
-    knobs = {name: Curve.parse("0:2, 4:8") for name in VARYING}
+    knobs = {name: Curve.parse("0:2, 4:8") for name, knob in KNOBS.items() if knob.varies}
     for settings in (configure("melodic", **knobs), configure("melodic", transpose=(-12, 12.0), layers=3)):
         assert settings_from(json.loads(json.dumps(asdict(settings)))) == settings
     assert settings_from({"layers": 3}) == Settings(layers=3)

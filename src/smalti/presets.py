@@ -1,13 +1,13 @@
 """The presets: settings with a name."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
-from smalti._checks import check_choice
-from smalti.curves import as_varying
-from smalti.settings import VARYING, Settings
+from smalti._checks import ParameterError, ParameterTypeError, check_choice
+from smalti.curves import Curve, as_varying
+from smalti.settings import KNOBS, Settings
 
 _HOP_S = Settings().hop_s
 
@@ -122,43 +122,120 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
 
 DEFAULT_PRESET = "balanced"
 
-# What only the multiplicative updates listen to.
-_UPDATES_ONLY = (
-    "iterations", "beta", "eps", "start_spread", "no_repeat_s", "grain_length_s", "restrict_every", "rank", "choose",
-    "candidates", "drift", "shortest_grain_s", "masking_db", "smooth_gains_s", "refine", "transpose",
-    "keep_formants", "tape", "tune_cents", "purity", "voices",
-)  # fmt: skip
+
+# What `smalti.curves.as_varying` makes a curve of.
+Varying = Curve | str | Sequence[tuple[float, float]]
 
 
-def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Any) -> Settings:
-    """A preset with some knobs turned; a knob that is None stays as the preset has it.
+class Knobs(TypedDict, total=False):
+    """The settings that `smalti.mosaic` takes by name; None leaves one as the preset has it. See `Settings`."""
 
-    What may be a curve may be given in any form that `smalti.curves.as_varying` knows.
+    method: str | None
+    window_s: float | None
+    hop_s: float | None
+    iterations: int | None
+    beta: float | None
+    eps: float | None
+    remove_offset: bool | None
+    fade_s: float | None
+    quietest_db: float | None
+    start_spread: float | None
+    unit_norm: bool | None
+    layers: int | Varying | None
+    no_repeat_s: float | None
+    grain_length_s: float | Varying | None
+    drift: float | Varying | None
+    restrict_every: int | None
+    rank: str | None
+    compare: str | None
+    choose: str | None
+    candidates: int | None
+    search: str | None
+    shortlist: int | None
+    shortest_grain_s: float | None
+    masking_db: float | None
+    smooth_gains_s: float | None
+    refine: int | None
+    nonnegative: bool | None
+    phase: str | None
+    phase_iterations: int | None
+    momentum: float | None
+    aim: str | None
+    target_phase: float | None
+    colour: float | None
+    attacks: float | None
+    channels: str | None
+    ear_weighting: bool | None
+    loudness: str | float | None
+    level_db: float | Varying | None
+    level_follow: float | None
+    transpose: str | tuple[float, float] | Varying | None
+    keep_formants: bool | None
+    tape: bool | None
+    tune_cents: float | None
+    purity: float | None
+    voices: int | None
+
+
+class FileKnobs(Knobs, total=False):
+    """`Knobs`, and the rate that files are resampled to; arrays never are."""
+
+    sr: int | None
+
+
+def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Unpack[FileKnobs]) -> Settings:
+    """A preset with some settings changed; one that is None stays as the preset has it.
+
+    A setting that may be a curve may be given in any form that `smalti.curves.as_varying` knows.
 
     Raises
     ------
-    ValueError : for an unknown preset, a value out of range, or a knob that the preset's method does not have.
-    TypeError : for an unknown knob, or a preset that is neither name nor `Settings`.
+    ValueError : for an unknown preset, a value out of range, or a setting that the preset's method does not hear.
+    TypeError : for an unknown setting, or a preset that is neither name nor `Settings`.
     """
     if isinstance(preset, str):
         check_choice("preset", preset, tuple(PRESETS))
         settings, name = PRESETS[preset], preset
     elif not isinstance(preset, Settings):
-        raise TypeError(f"preset is {preset!r}; pass Settings or one of {', '.join(PRESETS)}")
+        raise ParameterTypeError("preset", f"is {preset!r}", f"pass Settings or one of {', '.join(PRESETS)}")
     else:
         settings, name = preset, "given"
-    turned = {knob: value for knob, value in knobs.items() if value is not None}
-    if settings.method == "pursuit":
-        for knob in _UPDATES_ONLY:
-            if knob in turned:
-                raise ValueError(
-                    f"{knob} means nothing to the preset {name}: it has only layers and phase; leave it out"
-                )
-    return replace(settings, **{knob: _varied(knob, value) for knob, value in turned.items()})
+    if unknown := [knob for knob in knobs if knob not in KNOBS]:
+        raise TypeError(f"{', '.join(map(repr, unknown))} is no setting; pass names among {', '.join(KNOBS)}")
+    changed = {knob: value for knob, value in knobs.items() if value is not None}
+    for knob in changed:
+        if settings.method not in KNOBS[knob].methods:
+            raise ParameterError(
+                knob, f"means nothing to the preset {name}: it has only layers and phase", "leave it out"
+            )
+    return replace(settings, **{knob: _as_given(knob, value) for knob, value in changed.items()})
 
 
-def _varied(knob: str, value: Any) -> Any:
+def _as_given(knob: str, value: Any) -> Any:
     """A value with what may be a curve read as one; the ways of transposing are words."""
-    if knob not in VARYING or (knob == "transpose" and isinstance(value, str) and ":" not in value):
+    if not KNOBS[knob].varies or (knob == "transpose" and isinstance(value, str) and ":" not in value):
         return value
     return as_varying(knob, value)
+
+
+def settings_from(told: Mapping[str, Any]) -> Settings:
+    """The settings of which `dataclasses.asdict` made this, if need be by way of JSON, as they stand in a report.
+
+    Settings that are left out have their defaults.
+
+    Raises
+    ------
+    ValueError, TypeError : for names that are no settings, and for values out of range or of a wrong kind.
+    """
+    if strangers := [name for name in told if name not in KNOBS]:
+        raise ValueError(f"{', '.join(map(repr, strangers))} is no setting; pass names among {', '.join(KNOBS)}")
+    return Settings(**{name: _revived(name, value) for name, value in told.items()})
+
+
+def _revived(name: str, value: Any) -> Any:
+    """A value as it was before JSON, which knows neither tuples nor curves."""
+    if KNOBS[name].varies and isinstance(value, Mapping):
+        if sorted(value) != ["times_s", "values"]:
+            raise ParameterError(name, f"has {', '.join(map(repr, value))}", "a curve has 'times_s' and 'values'")
+        return Curve(**value)
+    return tuple(value) if isinstance(value, list) else value

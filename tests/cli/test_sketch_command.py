@@ -8,8 +8,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from smalti.presets import configure
-from smalti.settings import Settings, settings_from
+from smalti.presets import configure, settings_from
+from smalti.settings import Settings
 from sounds import notes
 
 SR = 11025

@@ -63,7 +63,7 @@ from smalti.mosaicing.prepare import channel_jobs, looked_up, prepare, unsearche
 from smalti.mosaicing.sketch import Stroke
 from smalti.mosaicing.solve import n_steps, solve_steps
 from smalti.presets import DEFAULT_PRESET, PRESETS, configure
-from smalti.settings import CHANNELS, LOUDNESSES, MOST_SHIFT, VARYING, WAYS, Settings
+from smalti.settings import CHANNELS, KNOBS, LOUDNESSES, MOST_SHIFT, WAYS, Settings
 from smalti.workflows.blind import (
     DEFAULT_LENGTH_S,
     DEFAULT_ROUNDS,
@@ -545,7 +545,7 @@ def _setting(text: str) -> tuple[str, Any]:
         raise ValueError(f"--set is {text!r}; pass NAME=VALUE, where NAME is one of {', '.join(known)}")
     if name == "transpose":
         return name, _transposing(value)
-    if name in VARYING and ":" in value:
+    if KNOBS[name].varies and ":" in value:
         return name, as_varying(name, value)
     if value == "none":
         return name, None
@@ -1105,18 +1105,12 @@ def presets(
             table.add_row(preset + (" (default)" if preset == DEFAULT_PRESET else ""), settings.summary)
         terminal.show(table)
     else:
-        table, meanings = terminal.table("setting", "value", "what it does"), _meanings()
+        table = terminal.table("setting", "value", "what it does")
         for setting, value in asdict(shown[name]).items():
             if setting != "summary":
-                table.add_row(setting, _plainly(value), meanings.get(setting, ""))
+                table.add_row(setting, _plainly(value), KNOBS[setting].help)
         print(terminal.line(f"{name}: {shown[name].summary}"))
         terminal.show(table)
-
-
-def _meanings() -> dict[str, str]:
-    """What each setting does, from where it is documented."""
-    entries = re.findall(r"^ {4}([\w, ]+) : (.*(?:\n {8}.*)*)", Settings.__doc__ or "", re.M)
-    return {name.strip(): " ".join(text.split()) for names, text in entries for name in names.split(",")}
 
 
 def _plainly(value: Any) -> str:

@@ -21,8 +21,8 @@ from smalti.dsp.stft import WINDOWS, StftParams
 from smalti.errors import ScoreFileError
 from smalti.grains.shifted import Shift, n_ratios
 from smalti.io.files import StrPath
+from smalti.presets import settings_from
 from smalti.score.score import Score, Source, Target
-from smalti.settings import settings_from
 
 FORMAT, VERSION = "smalti score", 1
 

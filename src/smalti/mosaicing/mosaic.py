@@ -8,6 +8,7 @@ set of activations: `channel_jobs` gives a job for each, `part_of` makes the sou
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Unpack
 
 import numpy as np
 import scipy.sparse
@@ -26,13 +27,13 @@ from smalti.grains.sound import Aim, apply_gain_curve, follow_target_contour, so
 from smalti.grains.transposition import Transposition
 from smalti.mosaicing.compare import atom_norms, may_sound
 from smalti.mosaicing.job import Job
-from smalti.mosaicing.prepare import Sketched, Varying, channel_jobs, prepare
+from smalti.mosaicing.prepare import Sketched, channel_jobs, prepare
 from smalti.mosaicing.solve import solve_steps
 from smalti.mosaicing.solve_searched import SearchedStep
 from smalti.mosaicing.solve_transposed import ShiftedStep
 from smalti.nmf.base import Step
 from smalti.nmf.multiplicative import Seed
-from smalti.presets import DEFAULT_PRESET, configure
+from smalti.presets import DEFAULT_PRESET, Knobs, configure
 from smalti.score.score import Columns, Score, Source, Target, joined, read_grains, read_shifted
 from smalti.settings import Settings
 
@@ -142,26 +143,6 @@ def mosaic(
     sr: int,
     *,
     preset: str | Settings = DEFAULT_PRESET,
-    layers: int | Varying | None = None,
-    grain_length_s: float | Varying | None = None,
-    drift: float | Varying | None = None,
-    no_repeat_s: float | None = None,
-    iterations: int | None = None,
-    beta: float | None = None,
-    phase: str | None = None,
-    colour: float | None = None,
-    attacks: float | None = None,
-    channels: str | None = None,
-    loudness: str | float | None = None,
-    level_db: float | Varying | None = None,
-    level_follow: float | None = None,
-    ear_weighting: bool | None = None,
-    target_phase: float | None = None,
-    transpose: str | tuple[float, float] | Varying | None = None,
-    keep_formants: bool | None = None,
-    tape: bool | None = None,
-    tune_cents: float | None = None,
-    purity: float | None = None,
     target_f0: ArrayLike | None = None,
     source_f0: ArrayLike | Sequence[ArrayLike] | None = None,
     weights: ArrayLike | None = None,
@@ -170,6 +151,7 @@ def mosaic(
     params: StftParams | None = None,
     init: ArrayLike | None = None,
     rng: Seed = 0,
+    **knobs: Unpack[Knobs],
 ) -> Mosaic:
     """Re-create `target` out of the sounds of `source`.
 
@@ -179,13 +161,6 @@ def mosaic(
     source : one recording, (L,) or (C, L), a list of them, or a ready `Dictionary` or `Corpus`.
     sr : sample rate of all of them in Hz; nothing is resampled here.
     preset : a name in `PRESETS`, or `Settings` of your own.
-    layers, grain_length_s, drift, no_repeat_s, iterations, beta, phase : knobs that override the preset; see
-        `Settings`.
-    colour, attacks, channels, loudness, level_db, level_follow, ear_weighting, target_phase : likewise.
-    transpose, keep_formants, tape, tune_cents, purity : likewise. For any other setting, pass `Settings`:
-        ``dataclasses.replace(PRESETS["balanced"], candidates=8)``. Five of them may change over the target's time:
-        ``layers=[(0, 2), (4, 8)]``, or ``"0:2, 4:8"``, or a `Curve`; so may grain_length_s, drift, level_db and
-        transpose.
     target_f0 : the melody to follow, (N,) in Hz and 0 where there is no pitch: from a score, MIDI or another tracker;
         or (M, N), one row a voice, for chords. N is ``params.n_frames(L)``, frame n being about sample n * hop (512 at
         22 050 Hz); None to track the target's.
@@ -200,6 +175,10 @@ def mosaic(
     init : (K, N) activations to start from, those of atoms at unit norm if the settings have it so, or None for random
         ones. Pursuit starts from silence and takes none.
     rng : seed or generator of that random start. The same inputs, settings and seed give the same samples.
+    knobs : settings that override the preset, by name: layers, grain_length_s, drift, no_repeat_s, colour, attacks,
+        phase, channels, loudness, transpose and all others of `Settings`. Five of them may change over the target's
+        time: ``layers=[(0, 2), (4, 8)]``, or ``"0:2, 4:8"``, or a `Curve`; so may grain_length_s, drift, level_db and
+        transpose.
 
     Returns
     -------
@@ -224,29 +203,7 @@ def mosaic(
     >>> smalti.mosaic(target, source, 22050).audio.shape
     (22050,)
     """
-    settings = configure(
-        preset,
-        layers=layers,
-        grain_length_s=grain_length_s,
-        drift=drift,
-        no_repeat_s=no_repeat_s,
-        iterations=iterations,
-        beta=beta,
-        phase=phase,
-        colour=colour,
-        attacks=attacks,
-        channels=channels,
-        loudness=loudness,
-        level_db=level_db,
-        level_follow=level_follow,
-        ear_weighting=ear_weighting,
-        target_phase=target_phase,
-        transpose=transpose,
-        keep_formants=keep_formants,
-        tape=tape,
-        tune_cents=tune_cents,
-        purity=purity,
-    )
+    settings = configure(preset, **knobs)
     job = prepare(
         target, source, sr, settings, params=params, target_f0=target_f0, source_f0=source_f0,
         weights=None if weights is None else np.asarray(weights, np.float32), limits=limits, sketch=sketch,

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_rate, check_sound
-from smalti.curves import Curve
 from smalti.dsp.channels import as_channels, to_mono
 from smalti.dsp.stft import StftParams, stft
 from smalti.grains.corpus import Corpus, corpus_of, hop_at
@@ -21,8 +20,6 @@ from smalti.mosaicing.sketch import Sketch, Stroke, sketch_of_array, sketch_of_s
 from smalti.mosaicing.transpose import transposition_of
 from smalti.settings import Settings
 
-# What `smalti.curves.as_varying` makes a curve of.
-Varying = Curve | str | Sequence[tuple[float, float]]
 # What `sketched` makes a sketch of.
 Sketched = Sketch | Sequence[Stroke] | ArrayLike
 

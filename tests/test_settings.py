@@ -1,0 +1,54 @@
+"""The list of settings is one: what is known of each, what `mosaic` takes, and what the presets are made of."""
+
+import dataclasses
+import typing
+
+import pytest
+
+import smalti
+from smalti._checks import ParameterError
+from smalti.knobs import KINDS, METHODS
+from smalti.presets import FileKnobs, Knobs, configure
+from smalti.settings import KNOBS, Settings
+
+
+def test_every_setting_is_a_knob_of_mosaic_with_its_type_but_what_is_of_files():
+    own, given = typing.get_type_hints(Settings), typing.get_type_hints(Knobs)
+    assert set(own) - set(given) == {"summary", "sr"}
+    assert set(typing.get_type_hints(FileKnobs)) == set(own) - {"summary"}
+    for name, kind in given.items():
+        # A knob may be all that its setting may, and None.
+        assert set(typing.get_args(own[name]) or [own[name]]) <= set(typing.get_args(kind)), name
+
+
+def test_what_is_known_of_a_setting_agrees_with_its_default():
+    defaults = Settings()
+    assert list(KNOBS) == [field.name for field in dataclasses.fields(Settings)]
+    for name, knob in KNOBS.items():
+        assert knob.kind in KINDS
+        assert set(knob.methods) <= set(METHODS)
+        assert knob.help.endswith("."), name
+        assert name in Settings.__doc__
+        knob.check(name, getattr(defaults, name))
+
+
+@pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if knob.kind in ("real", "count")])
+def test_a_number_is_refused_beyond_its_range_and_named(name):
+    knob = KNOBS[name]
+    for value in (knob.least - 1, knob.most + 1):
+        if abs(value) < float("inf"):
+            with pytest.raises(ParameterError) as caught:
+                knob.check(name, type(getattr(Settings(), name) or 0)(value))
+            assert caught.value.name == name
+
+
+@pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if "pursuit" not in knob.methods])
+def test_what_pursuit_does_not_hear_is_refused(name):
+    value = getattr(smalti.PRESETS["balanced"], name)
+    with pytest.raises(ParameterError, match=f"{name} means nothing to the preset sparse"):
+        configure("sparse", **{name: 1 if value is None else value})
+
+
+def test_an_unknown_setting_is_refused_by_name():
+    with pytest.raises(TypeError, match=r"'layer' is no setting; pass names among .*layers"):
+        smalti.mosaic([0.0], [0.0], 8000, layer=3)
