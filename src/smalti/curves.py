@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smalti._checks import Floats
+from smalti._checks import Floats, ParameterError, ParameterTypeError
 
 # What a musician writes, for whoever wrote something else.
 SUCH_AS = "seconds and values such as '0:2, 4:8'"
@@ -41,7 +41,7 @@ class Curve:
         for name in ("times_s", "values"):
             numbers = getattr(self, name)
             if not isinstance(numbers, list | tuple | np.ndarray):
-                raise TypeError(f"{name} is {numbers!r}; pass a tuple of numbers")
+                raise ParameterTypeError(name, f"is {numbers!r}", "pass a tuple of numbers")
             object.__setattr__(self, name, tuple(_finite(name, number) for number in numbers))
         if len(self.times_s) != len(self.values):
             raise ValueError(f"{len(self.times_s)} times have {len(self.values)} values; pass as many of each")
@@ -105,9 +105,9 @@ def _plain(number: float) -> str:
 
 def _finite(name: str, number: Any) -> float:
     if isinstance(number, bool) or not isinstance(number, int | float | np.integer | np.floating):
-        raise TypeError(f"{name} holds {number!r}; pass numbers")
+        raise ParameterTypeError(name, f"holds {number!r}", "pass numbers")
     if not math.isfinite(number):
-        raise ValueError(f"{name} holds {number:g}; pass finite numbers")
+        raise ParameterError(name, f"holds {number:g}", "pass finite numbers")
     return float(number)
 
 
@@ -137,11 +137,13 @@ def as_varying(name: str, value: Any) -> Any:
         if isinstance(value, list | np.ndarray) or (isinstance(value, tuple) and not all(map(np.isscalar, value))):
             return Curve.through(value)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} is {_shown(value)}: {error}") from None
+        kind = ParameterTypeError if isinstance(error, TypeError) else ParameterError
+        got, _, remedy = str(error).rpartition("; ")
+        raise kind(name, f"is {_shown(value)}: {got}", remedy) from None
     if isinstance(value, str):
         value, text = _number(value), value
         if isinstance(value, str):
-            raise ValueError(f"{name} is {_shown(text)}; pass a number, or {SUCH_AS}")
+            raise ParameterError(name, f"is {_shown(text)}", f"pass a number, or {SUCH_AS}")
     return value
 
 

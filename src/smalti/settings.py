@@ -37,7 +37,7 @@ SEARCHES = ("auto", "always", "never")
 MOST_DRIFT_S = 2.0
 
 # Groups of options, and those that only the multiplicative updates hear.
-GRAINS, SOUND, LEVEL, PITCH, SOLVER = "The grains", "The sound", "The level", "The pitch", "The solver"
+GROUPS = GRAINS, SOUND, LEVEL, PITCH, SOLVER = "The grains", "The sound", "The level", "The pitch", "The solver"
 _UPDATES: dict[str, Any] = {"methods": ("updates",)}
 _PERCENT: dict[str, Any] = {"kind": "real", "unit": "%", "least": 0, "most": 100}
 
@@ -580,7 +580,9 @@ Settings.__doc__ = documented(Settings.__doc__ or "", KNOBS)
 
 
 def shown(value: Any) -> str:
-    """A value in a sentence: a curve as it is written, all else as Python has it."""
+    """A value in a sentence: curves and ranges as they are written, all else as Python has it."""
+    if isinstance(value, tuple):
+        return "..".join(f"{end:g}" for end in value)
     return str(value) if isinstance(value, Curve) else repr(value)
 
 

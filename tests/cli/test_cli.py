@@ -38,6 +38,7 @@ from smalti.mosaicing.solve import n_steps
 from smalti.presets import PRESETS, configure
 from smalti.settings import Settings
 from smalti.workflows import demo
+from smalti.workflows import make as make_workflow
 from smalti.workflows.outputs import FIGURES
 
 SR = 8000
@@ -54,14 +55,6 @@ def one_thread():
     """Test workers that each ask for every core wait for one another."""
     with threadpool_limits(1):
         yield
-
-
-@pytest.fixture(autouse=True)
-def signals():
-    """The command line takes over SIGTERM, which is the test runner's."""
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def tone(n=N, sr=SR, hz=440.0, level=0.5):
@@ -303,7 +296,7 @@ def test_nothing_is_measured_unless_it_is_reported(folder, make, monkeypatch):
     def fail(*_):
         raise AssertionError("measured")
 
-    monkeypatch.setattr(main, "measure_made", fail)
+    monkeypatch.setattr(make_workflow, "measure_made", fail)
     assert make().code == 0
     assert make("--overwrite", "--json").code == 1
 
@@ -565,7 +558,7 @@ def test_bad_names_for_results_are_refused_before_the_work(folder, make, monkeyp
     def work(*_, **__):
         raise AssertionError("worked before it checked")
 
-    monkeypatch.setattr(main, "prepare", work)
+    monkeypatch.setattr(make_workflow, "prepare", work)
     (folder / "taken.wav").write_text("precious")
     (folder / "full.wav").mkdir()
     (folder / "link.wav").symlink_to("target.wav")
@@ -752,7 +745,7 @@ def example(tmp_path_factory, monkeypatch):
     bell = Example(
         "bell", "bell.wav", "a bell", "nobody", "CC0", 0.4, 1, len(content), hashlib.sha256(content).hexdigest()
     )
-    for module in (examples, main):
+    for module in (examples, terminal):
         monkeypatch.setattr(module, "EXAMPLES", {"bell": bell})
     monkeypatch.setenv("SMALTI_EXAMPLES_DIR", str(tmp_path_factory.mktemp("cache")))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -1239,6 +1232,17 @@ def test_both_ways_to_start_are_one():
     assert started.stdout == f"smalti {__version__}\n"
 
 
+def test_only_the_entry_point_takes_over_sigterm(run, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    assert run("--version").code == 0
+    assert signal.getsignal(signal.SIGTERM) is before
+    taken = []
+    monkeypatch.setattr(signal, "signal", lambda number, _: taken.append(number))
+    with pytest.raises(SystemExit, match=r"^0$"):
+        main.main(["--version"])
+    assert taken == [signal.SIGTERM]
+
+
 @pytest.mark.parametrize(
     ("words", "offers"),
     [
@@ -1276,7 +1280,7 @@ def interrupted(*_, **__):
 )
 def test_ctrl_c_stops_at_any_moment_without_a_trace(folder, make, monkeypatch, moment):
     before = contents(folder)
-    monkeypatch.setattr(main, moment, interrupted)
+    monkeypatch.setattr(make_workflow, moment, interrupted)
     assert refused(make("--report", "report.json"), 130, "^smalti: stopped$")
     left = contents(folder)
     # Interrupted at the report, the sound is whole already.
@@ -1306,7 +1310,7 @@ def test_whatever_happens_is_told_in_a_sentence(folder, make, monkeypatch, fault
     def fail(*_, **__):
         raise fault
 
-    monkeypatch.setattr(main, "prepare", fail)
+    monkeypatch.setattr(make_workflow, "prepare", fail)
     assert refused(make(), code, sentence)
     assert not (folder / "out.wav").exists()
 
@@ -1485,7 +1489,7 @@ def test_channels_are_kept_unless_asked_otherwise(stereo, make, target, source, 
 
 def test_a_format_too_narrow_is_refused_before_the_work(stereo, make, monkeypatch):
     put(stereo / "six.wav", np.stack([tone(hz=100 * i) for i in range(1, 7)], axis=1))
-    monkeypatch.setattr(main, "prepare", None)
+    monkeypatch.setattr(make_workflow, "prepare", None)
     result = make(source="six.wav", output="out.mp3")
     refused(result, 2, r"MP3 holds at most 2 channels and there are 6; choose another ending .*--channels mono")
     monkeypatch.undo()
@@ -1763,7 +1767,7 @@ def test_melodies_that_are_none_are_the_world_s_fault(pitched, make, monkeypatch
         (pitched / "bad.csv").write_text(text)
     before = contents(pitched)
     # Before anything else is read.
-    monkeypatch.setattr(main, "read_inputs", interrupted)
+    monkeypatch.setattr(make_workflow, "read_inputs", interrupted)
     result = make("--transpose", "follow", "--target-f0", "bad.csv")
     assert refused(result, 1, rf"^smalti: cannot read bad\.csv: {sentence}")
     assert contents(pitched) == before
@@ -1783,7 +1787,7 @@ def test_a_melody_that_rests_throughout_the_excerpt_is_told(pitched, make):
 
 def test_without_the_tracker_the_extra_is_named_before_the_work(pitched, make, monkeypatch, without_tracker):
     before = contents(pitched)
-    monkeypatch.setattr(main, "read_inputs", interrupted)
+    monkeypatch.setattr(make_workflow, "read_inputs", interrupted)
     for option in ("--transpose=auto", "--transpose=follow", "--preset=melodic", "--transpose=-1..1"):
         assert refused(make(option), 1, r"needs swift-f0: pip install 'smalti\[pitch\]'$")
     assert contents(pitched) == before

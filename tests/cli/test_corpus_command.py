@@ -12,7 +12,7 @@ import soundfile
 
 from commands import refused
 from smalti.cli import corpus as cli_corpus
-from smalti.cli.corpus import filters_from, limits_from, weights_from
+from smalti.cli.options import filters_from, limits_from, weights_from
 from smalti.corpora import build
 from smalti.grains.filters import Filters
 

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import oracles
+from helpers import limit_peaks
 from smalti.dsp.dynamics import (
     CEILING_DB,
     LOOK_AHEAD_S,
@@ -17,7 +18,6 @@ from smalti.dsp.dynamics import (
     MOST_LIMITED_DB,
     contour_gains,
     follow_contour,
-    limit_peaks,
     limiter_gains,
     match_loudness,
 )

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
+from helpers import finish
 from smalti import PRESETS, StftParams, build_dictionary, griffin_lim, istft, mosaic, stft, synthesize
 from smalti.dsp.channels import (
     as_channels,
@@ -21,7 +22,7 @@ from smalti.dsp.channels import (
 from smalti.dsp.conditioning import highpass
 from smalti.dsp.phase import PHASES, shared_griffin_lim
 from smalti.grains.synthesis import target_correction
-from smalti.mosaicing.mosaic import assemble, finish, part_of
+from smalti.mosaicing.mosaic import assemble, part_of
 from smalti.mosaicing.prepare import channel_jobs, output_channels, prepare
 from smalti.mosaicing.solve import solve_steps
 from smalti.nmf.multiplicative import Step

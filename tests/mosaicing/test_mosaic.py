@@ -8,11 +8,12 @@ import pytest
 import scipy.sparse
 
 import oracles
+from helpers import finish, limit_peaks
 from smalti import PRESETS, LetItBee, Settings, StftParams, activation_steps, build_dictionary, istft, mosaic, stft
 from smalti.dsp.bands import a_weights
 from smalti.dsp.channels import match_coherence, to_mono
 from smalti.dsp.conditioning import fade_edges, highpass
-from smalti.dsp.dynamics import CEILING_DB, limit_peaks
+from smalti.dsp.dynamics import CEILING_DB
 from smalti.dsp.loudness import integrated_loudness, loudness_contour, true_peak
 from smalti.dsp.onsets import onset_times
 from smalti.dsp.phase import PHASES
@@ -23,7 +24,7 @@ from smalti.grains.sound import IN_TUNE_ATTACKS, Aim, shaped
 from smalti.grains.synthesis import synthesize
 from smalti.metrics import evaluate
 from smalti.mosaicing.compare import compared
-from smalti.mosaicing.mosaic import finish, melodies_of, part_of, recorded_gains
+from smalti.mosaicing.mosaic import melodies_of, part_of, recorded_gains
 from smalti.mosaicing.prepare import prepare
 from smalti.mosaicing.solve import n_steps, solve_steps
 from smalti.nmf.gains import GainFit

@@ -6,12 +6,12 @@ from functools import cache
 import numpy as np
 import pytest
 
+from helpers import finish
 from smalti import PRESETS, mosaic
 from smalti.dsp.conditioning import highpass
 from smalti.dsp.dynamics import CEILING_DB
 from smalti.dsp.loudness import integrated_loudness, true_peak
 from smalti.metrics.artefacts import click_rate, click_times, clipped_share, dc_share
-from smalti.mosaicing.mosaic import finish
 from smalti.mosaicing.prepare import prepare
 from smalti.nmf.multiplicative import Step
 from smalti.presets import configure

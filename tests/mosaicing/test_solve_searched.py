@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from helpers import finish
 from smalti import PRESETS, _parallel, beta_divergence, build_dictionary, mosaic, synthesize
 from smalti.dsp.stft import StftParams
 from smalti.grains.corpus import Corpus, cleaned, corpus_of
@@ -12,7 +13,6 @@ from smalti.grains.filters import Limit
 from smalti.grains.runs import Runs
 from smalti.mosaicing.candidates import along_diagonals, found
 from smalti.mosaicing.compare import Comparison, compared, may_sound
-from smalti.mosaicing.mosaic import finish
 from smalti.mosaicing.prepare import prepare
 from smalti.mosaicing.solve import n_steps, solve_steps
 from smalti.mosaicing.solve_searched import SearchedStep, beyond_limits, listed_steps, restricted

@@ -11,8 +11,9 @@ from hypothesis.extra.numpy import arrays
 from sklearn.decomposition import _nmf
 
 import oracles
+from helpers import SupportFit
 from smalti import beta_divergence, multiplicative_update
-from smalti.nmf.divergence import Block, BlockFit, GramFit, SpectralFit, SupportFit, noise_floor, scale_by_ratio
+from smalti.nmf.divergence import Block, BlockFit, GramFit, SpectralFit, noise_floor, scale_by_ratio
 from strategies import BETAS, DTYPES, betas, dtypes, magnitude, positive, problems
 
 any_beta = betas | st.floats(0, 2)

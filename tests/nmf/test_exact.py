@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.optimize import nnls
 
+from helpers import SupportFit
 from smalti import ExactStep, _parallel, activation_steps, exact_steps, solve_exact
-from smalti.nmf.divergence import SpectralFit, SupportFit, beta_divergence, noise_floor
+from smalti.nmf.divergence import SpectralFit, beta_divergence, noise_floor
 from smalti.nmf.gains import GainFit
 from smalti.nmf.multiplicative import Step, steps_of
 from strategies import dtypes, level, problems, seeds

@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from threadpoolctl import threadpool_limits
 
+from helpers import revealed
 from smalti.dsp.loudness import integrated_loudness, true_peak
 from smalti.errors import AudioFileError
 from smalti.workflows.blind import (
@@ -29,7 +30,6 @@ from smalti.workflows.blind import (
     levelled,
     page_of,
     read_contest,
-    revealed,
     stretches,
     write_listening,
 )

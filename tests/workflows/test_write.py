@@ -12,6 +12,7 @@ import pytest
 import soundfile
 from threadpoolctl import threadpool_limits
 
+from helpers import finish
 from smalti.dsp.conditioning import LOUDEST, QUIETEST
 from smalti.dsp.loudness import integrated_loudness
 from smalti.dsp.stft import StftParams
@@ -21,14 +22,14 @@ from smalti.io.files import make_folder
 from smalti.io.melody import read_melody
 from smalti.io.sound_read import read_audio
 from smalti.metrics.evaluation import target_leak
-from smalti.mosaicing.mosaic import assemble, finish, part_of
+from smalti.mosaicing.mosaic import assemble, part_of
 from smalti.mosaicing.prepare import channel_jobs, prepare
 from smalti.mosaicing.solve import solve_steps
 from smalti.presets import PRESETS, configure
 from smalti.workflows.inputs import Inputs, read_inputs
 from smalti.workflows.memory import check_memory, memory_needed
-from smalti.workflows.outputs import FIGURES, Outputs, check_outputs, figures_of
-from smalti.workflows.report import describe_transposition, grain_notes, report_json, write_report
+from smalti.workflows.outputs import FIGURES, Outputs, check_outputs, figures_of, grain_notes
+from smalti.workflows.report import describe_transposition, report_json, write_report
 
 SR = 8000
 

@@ -3,7 +3,6 @@
 import math
 import signal
 import sys
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import asdict
 from importlib.util import find_spec
@@ -13,13 +12,12 @@ from typing import Annotated, Any
 import typer
 from rich.progress import TextColumn
 
-from smalti._checks import check_real
+from smalti.cli.options import Exclude, Include, Json, Longest, Loudest, Quiet, Quietest, Shortest, Tags, filters_from
 from smalti.cli.terminal import Stopped, Terminated, bar, line, once, show, table, warn
 from smalti.corpora.build import Built, Index, build_corpus, remove_files
 from smalti.corpora.query import CorpusFile, CorpusInfo, corpus_info, list_files, verify_corpus
 from smalti.corpora.tables import corpus_path
 from smalti.errors import CorpusError
-from smalti.grains.filters import Filters
 from smalti.grains.nearest import inverted_file, packed
 from smalti.io.stderr import quiet_stderr
 from smalti.workflows.report import report_json
@@ -36,80 +34,6 @@ app = typer.Typer(
 NAMED = 10
 
 Name = Annotated[Path, typer.Argument(metavar="NAME", help="The corpus: a folder NAME.corpus.")]
-Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
-
-
-def _choice(*names: str, **kind: Any) -> Any:
-    """One of the options by which files are chosen, wherever they are: in the help they stand together."""
-    return typer.Option(*names, rich_help_panel="Which sources, and how much of them", **kind)
-
-
-Include = Annotated[
-    list[str] | None,
-    _choice(metavar="PATTERN", help="Only files that meet it: a folder's name, '*.flac', tag:NAME. May be repeated."),
-]
-Exclude = Annotated[list[str] | None, _choice(metavar="PATTERN", help="No file that meets it; may be given again.")]
-Tags = Annotated[list[str] | None, _choice("--tag", metavar="NAME", help="Only files so tagged; may be given again.")]
-Shortest = Annotated[float | None, _choice(min=0, metavar="S", help="Only files at least so long.")]
-Longest = Annotated[float | None, _choice(min=0, metavar="S", help="Only files at most so long.")]
-Quietest = Annotated[float | None, _choice(metavar="LUFS", help="Only files at least so loud, such as -40.")]
-Loudest = Annotated[float | None, _choice(metavar="LUFS", help="Only files at most so loud.")]
-Weights = Annotated[
-    list[str] | None,
-    _choice("--weight", metavar="PATTERN=X", help="Files that meet it count X times, such as rain=0.5, or not with 0."),
-]
-Limits = Annotated[
-    list[str] | None,
-    _choice("--limit", metavar="PATTERN=PERCENT", help="At most so much is of files that meet it, such as rain=20."),
-]
-
-
-def filters_from(
-    include: Sequence[str] | None = None,
-    exclude: Sequence[str] | None = None,
-    tags: Sequence[str] | None = None,
-    shortest: float | None = None,
-    longest: float | None = None,
-    quietest: float | None = None,
-    loudest: float | None = None,
-) -> Filters:
-    """The filters that options of these names ask for.
-
-    Raises
-    ------
-    ValueError : see `Filters`.
-    """
-    return Filters(
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        tags=tuple(tags or ()),
-        shortest_s=0.0 if shortest is None else shortest,
-        longest_s=math.inf if longest is None else longest,
-        quietest_lufs=-math.inf if quietest is None else quietest,
-        loudest_lufs=math.inf if loudest is None else loudest,
-    )
-
-
-def weights_from(texts: Sequence[str] | None) -> dict[str, float]:
-    """By pattern, the weights of texts such as ``rain=0.5``."""
-    return dict(_number(text, "--weight", "rain=0.5") for text in texts or ())
-
-
-def limits_from(texts: Sequence[str] | None) -> dict[str, float]:
-    """By pattern, the shares, from 0 to 1, of texts such as ``rain=20`` or ``rain=20%``."""
-    numbers = [_number(text.removesuffix("%"), "--limit", "rain=20") for text in texts or ()]
-    return {pattern: check_real(f"--limit {pattern}", percent, least=0, most=100) / 100 for pattern, percent in numbers}
-
-
-def _number(text: str, option: str, such_as: str) -> tuple[str, float]:
-    pattern, _, value = text.rpartition("=")
-    try:
-        number = float(value)
-    except ValueError:
-        number = math.nan
-    if not pattern or not math.isfinite(number):
-        raise ValueError(f"{option} is {text!r}; pass a pattern and a number, such as {such_as}")
-    return pattern, number
 
 
 @app.command()
@@ -126,7 +50,7 @@ def build(
     licence: Annotated[
         str, typer.Option("--licence", "--license", metavar="TEXT", help="Of all these files, if they do not say it.")
     ] = "",
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Analyse the recordings in FOLDERs into NAME.corpus, or bring it up to date.
 
@@ -289,7 +213,7 @@ def remove(
     pattern: Annotated[
         list[str], typer.Argument(metavar="PATTERN", help="Files: a path, a folder's name, '*.mp3', tag:NAME.")
     ],
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors.")] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Take files out of a corpus; the files themselves stay where they are.
 

@@ -3,11 +3,15 @@
 import re
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from smalti.io.examples import EXAMPLES, example_name, fetch_example
+from smalti.workflows.make import named_file
 
 
 class Terminated(BaseException):
@@ -75,3 +79,44 @@ def once(sentence: str) -> Callable[[], None]:
             print(line(f"smalti: {sentence}"), file=sys.stderr)
 
     return say
+
+
+def located(name: str, quiet: bool = False) -> Path:
+    """The file or folder that a name on the command line stands for, fetching an example if need be."""
+    example = example_name(name)
+    if example is None:
+        return named_file(name)
+    with bar(quiet, DownloadColumn()) as shown:
+        path = fetch_example(example, progress=_Download(shown, name))
+    if not quiet:
+        about = EXAMPLES[example]
+        print(f"{name}: {about.title} by {about.author}, {about.licence}", file=sys.stderr)
+    return path
+
+
+class _Download:
+    """A bar in the form that pooch turns: it sets `total`, then counts."""
+
+    def __init__(self, bar: Progress, name: str) -> None:
+        self._bar, self._task = bar, bar.add_task(f"fetching {name}", total=None, visible=False)
+        self._total = 0
+
+    @property
+    def total(self) -> int:
+        return self._total
+
+    @total.setter
+    def total(self, n: int) -> None:
+        self._total = n
+        self._bar.update(self._task, total=n, visible=True)
+
+    def update(self, n: int) -> None:
+        self._bar.update(self._task, advance=n)
+
+    def close(self) -> None:
+        self._bar.update(self._task, visible=False)
+
+
+def counted(n: int, what: str) -> str:
+    """So many of something: "1 grain", "3 grains"."""
+    return f"{n} {what}{'s' * (n != 1)}"

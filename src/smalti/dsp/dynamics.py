@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from smalti._checks import Floats, check_rate, check_real, check_sound
+from smalti._checks import Floats, check_real
 from smalti.dsp.loudness import (
     CONTOUR_HOP_S,
     CONTOUR_WINDOW_S,
@@ -32,31 +32,6 @@ _NEAR_ENOUGH_DB, _ROUNDS = 0.1, 5
 
 
 MOST_FOLLOWED_DB, SILENT_DB = 12.0, 60.0
-
-
-def limit_peaks(
-    samples: Floats, sr: int, *, ceiling_db: float = CEILING_DB - MARGIN_DB, most_db: float = MOST_LIMITED_DB
-) -> tuple[Floats, Floats]:
-    """`samples` with their true peaks turned down to a ceiling, each for a few milliseconds.
-
-    Parameters
-    ----------
-    samples : (L,) or (C, L) float array, finite, L >= 1.
-    sr : sample rate in Hz.
-    ceiling_db : the highest true peak, in dB of full scale.
-    most_db : the most that is taken off any moment; peaks further above the ceiling stay above it by the rest.
-
-    Returns
-    -------
-    samples : of the same shape and dtype; the very same array if nothing exceeds the ceiling.
-    gains_db : (L,) float64, <= 0, the gain of every sample in all channels; see `limiter_gains`.
-    """
-    sound, sr = check_sound("samples", samples), check_rate("sr", sr)
-    excess = excess_db(sound, sr, ceiling_db)
-    highest = float(excess.max())
-    if highest <= 0:
-        return samples, np.zeros(len(excess))
-    return _held(sound, sr, 0.0, excess, ceiling_db, most_db)
 
 
 def _held(

@@ -187,7 +187,11 @@ def _crest(curve: Floats) -> float:
 def excess_db(samples: Floats, sr: int, ceiling_db: float) -> Floats:
     """(L,) float64: by how many dB the curve to either side of each sample, in any channel, exceeds a ceiling.
 
-    Below 0 where it does not; the arguments are those of `limit_peaks`.
+    Below 0 where it does not.
+
+    Parameters
+    ----------
+    samples : (L,) or (C, L) float array. sr : Hz. ceiling_db : the highest true peak, in dB of full scale.
     """
     sound = as_channels(samples)
     highest = np.abs(sound).max(axis=0).astype(np.float64)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smalti._checks import Floats, Integers, check_count, check_rate, check_signal
+from smalti._checks import Floats, Integers, ParameterError, ParameterTypeError, check_count, check_rate, check_signal
 from smalti.dsp.stft import StftParams, spectra_at, stft
 from smalti.errors import MissingExtraError
 
@@ -119,20 +119,23 @@ def check_f0(name: str, f0: ArrayLike, n: int) -> Floats:
     """
     track = np.asarray(f0)
     if track.dtype.kind not in "iuf":
-        raise TypeError(f"{name} has dtype {track.dtype}; pass frequencies in Hz, and 0 where there is no pitch")
+        raise ParameterTypeError(
+            name, f"has dtype {track.dtype}", "pass frequencies in Hz, and 0 where there is no pitch"
+        )
     if track.ndim != 1:
-        raise ValueError(f"{name} has shape {track.shape}; pass one frequency for each frame, shape ({n},)")
+        raise ParameterError(name, f"has shape {track.shape}", f"pass one frequency for each frame, shape ({n},)")
     if len(track) != n:
-        raise ValueError(f"{name} has {len(track)} values; pass {n}, one for each frame: track with the same hop")
+        raise ParameterError(name, f"has {len(track)} values", f"pass {n}, one for each frame: track with the same hop")
     track = track.astype(np.float64)
     bad = int(n - np.count_nonzero(np.isfinite(track)))
     if bad:
-        raise ValueError(f"{name} holds {bad} values that are NaN or infinite; pass 0 where there is no pitch")
+        raise ParameterError(name, f"holds {bad} values that are NaN or infinite", "pass 0 where there is no pitch")
     beyond = track[(track != 0) & ~((track >= LOWEST_HZ) & (track <= HIGHEST_HZ))]
     if len(beyond):
-        raise ValueError(
-            f"{name} holds {beyond[0]:g} Hz; pass frequencies from {LOWEST_HZ:g} to {HIGHEST_HZ:g} Hz, "
-            "and pass 0 where there is no pitch"
+        raise ParameterError(
+            name,
+            f"holds {beyond[0]:g} Hz",
+            f"pass frequencies from {LOWEST_HZ:g} to {HIGHEST_HZ:g} Hz, and pass 0 where there is no pitch",
         )
     return track
 

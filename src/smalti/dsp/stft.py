@@ -12,7 +12,7 @@ import numpy as np
 import scipy.fft
 from numpy.typing import NDArray
 
-from smalti._checks import Floats, check_choice, check_count, check_rate, check_real
+from smalti._checks import Floats, ParameterError, check_choice, check_count, check_rate, check_real
 
 Complexes = NDArray[np.complexfloating[Any, Any]]
 
@@ -46,11 +46,12 @@ class StftParams:
         check_count("hop", self.hop, least=1)
         check_choice("window", self.window, WINDOWS)
         if self.n_fft % 2:
-            raise ValueError(f"n_fft is {self.n_fft}; pass an even number of samples")
+            raise ParameterError("n_fft", f"is {self.n_fft}", "pass an even number of samples")
         if self.hop > self.n_fft // 2:
-            raise ValueError(
-                f"hop is {self.hop} samples, more than half the window of {self.n_fft}; it cannot be inverted: "
-                f"pass a hop of at most {self.n_fft // 2}"
+            raise ParameterError(
+                "hop",
+                f"is {self.hop} samples, more than half the window of {self.n_fft}",
+                f"it cannot be inverted: pass a hop of at most {self.n_fft // 2}",
             )
 
     def window_at(self, places: NDArray[np.intp]) -> Floats:

@@ -12,7 +12,6 @@ from smalti.dsp.channels import CANCELLED, covariances, n_channels, remixed, to_
 from smalti.dsp.stft import Complexes, StftParams, frame_powers, spectra_at, stft
 from smalti.grains.descriptors import n_bands, shifted_views, views
 from smalti.nmf.let_it_bee import segment_slices
-from smalti.nmf.pursuit import unit_columns
 
 # Frames by which the image of a long recording is told.
 _MOST_SPREAD = 1024
@@ -81,11 +80,6 @@ class Dictionary:
         """(K,): the Euclidean length of each atom's magnitudes."""
         norms: Floats = np.linalg.norm(self.magnitudes, axis=0)
         return norms
-
-    @cached_property
-    def unit_magnitudes(self) -> Floats:
-        """(F, K): the magnitudes with columns of unit norm; those of silent atoms stay 0."""
-        return unit_columns(self.magnitudes, self.norms)
 
     @property
     def n_atoms(self) -> int:

@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti._checks import check_real
+from smalti._checks import ParameterError, ParameterTypeError, check_real
 
 TAG = "tag:"
 
@@ -69,7 +69,7 @@ class Filters:
         for name in ("include", "exclude", "tags"):
             patterns = getattr(self, name)
             if isinstance(patterns, str):
-                raise TypeError(f"{name} is the single text {patterns!r}; pass a tuple of them")
+                raise ParameterTypeError(name, f"is the single text {patterns!r}", "pass a tuple of them")
             for pattern in patterns:
                 check_pattern(name, pattern)
             object.__setattr__(self, name, tuple(patterns))
@@ -83,10 +83,18 @@ class Filters:
             if value != limit:
                 check_real(name, value, least=least)
         if self.longest_s < self.shortest_s:
-            raise ValueError(f"longest_s is {self.longest_s:g}; pass at least shortest_s, {self.shortest_s:g}")
+            raise ParameterError(
+                "longest_s",
+                f"is {self.longest_s:g}",
+                f"pass at least shortest_s, {self.shortest_s:g}",
+                also=("shortest_s",),
+            )
         if self.loudest_lufs < self.quietest_lufs:
-            raise ValueError(
-                f"loudest_lufs is {self.loudest_lufs:g}; pass at least quietest_lufs, {self.quietest_lufs:g}"
+            raise ParameterError(
+                "loudest_lufs",
+                f"is {self.loudest_lufs:g}",
+                f"pass at least quietest_lufs, {self.quietest_lufs:g}",
+                also=("quietest_lufs",),
             )
 
     def passes(self, told: RecordingInfo) -> bool:
@@ -122,9 +130,9 @@ def unmet(told: Sequence[RecordingInfo], filters: Filters) -> list[str]:
 def check_pattern(name: str, pattern: object) -> str:
     """Return `pattern` as a text that may be met."""
     if not isinstance(pattern, str):
-        raise TypeError(f"{name} holds {pattern!r}; pass texts such as 'rain', '*.flac' or 'tag:wind'")
+        raise ParameterTypeError(name, f"holds {pattern!r}", "pass texts such as 'rain', '*.flac' or 'tag:wind'")
     if not pattern.removeprefix(TAG).strip("/"):
-        raise ValueError(f"{name} holds {pattern!r}, which nothing meets; pass texts such as 'rain' or 'tag:wind'")
+        raise ParameterError(name, f"holds {pattern!r}, which nothing meets", "pass texts such as 'rain' or 'tag:wind'")
     return pattern
 
 
@@ -192,5 +200,5 @@ def _met(told: Sequence[RecordingInfo], name: str, pattern: str) -> NDArray[np.b
     met = np.array([meets(one, pattern) for one in told], bool)
     if not met.any():
         # A misspelt name that silently weighs nothing would be found by ear, if at all.
-        raise ValueError(f"{name} has {pattern!r}, which no recording in use meets; check the name")
+        raise ParameterError(name, f"has {pattern!r}, which no recording in use meets", "check the name")
     return met

@@ -1,6 +1,6 @@
 """Stretches of source brought to other pitches, each shifted once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -272,3 +272,14 @@ def _without_gaps(ratios: Floats, inside: NDArray[np.bool_]) -> Floats:
     after = np.clip(np.searchsorted(known, places), 0, len(known) - 1)
     left, right = known[np.maximum(after - 1, 0)], known[after]
     return ratios[np.where(np.abs(left - places) <= np.abs(right - places), left, right)]
+
+
+def heard_stretches(grains: Grains, activations: scipy.sparse.csc_array) -> Iterator[slice]:
+    """Where among the frames of `grains` each stretch of source lies that is heard at all, by activations (K', N)."""
+    if not len(grains.runs):
+        return
+    starts = np.flatnonzero(np.diff(grains.runs, prepend=-1))
+    heard = np.add.reduceat(np.asarray(activations.sum(axis=1)).ravel(), starts) > 0
+    for start, end, sounds in zip(starts, [*starts[1:], len(grains.runs)], heard, strict=True):
+        if sounds:
+            yield slice(int(start), int(end))

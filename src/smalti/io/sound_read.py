@@ -22,7 +22,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from smalti._checks import LOUDEST, MOST_CHANNELS, check_rate, check_real, check_sound
+from smalti._checks import LOUDEST, MOST_CHANNELS, ParameterError, check_rate, check_real, check_sound
 from smalti.dsp.channels import as_channels, n_channels, stack_channels
 from smalti.errors import AudioFileError
 from smalti.io.files import StrPath, file_status, reason_of
@@ -386,7 +386,9 @@ class AudioStream:
 def _check_excerpt(start_s: float | None, end_s: float | None) -> None:
     start_s = check_real("start_s", start_s or 0, least=0)
     if end_s is not None and check_real("end_s", end_s, least=0) <= start_s:
-        raise ValueError(f"end_s is {end_s:g}; pass seconds greater than start_s, {start_s:g}")
+        raise ParameterError(
+            "end_s", f"is {end_s:g}", f"pass seconds greater than start_s, {start_s:g}", also=("start_s",)
+        )
 
 
 def _check_readable(path: Path) -> None:

@@ -1,8 +1,8 @@
-"""The job: a target, a source, and what comes of them.
+"""A target, a source, and the mosaic that comes of them.
 
-`mosaic` does all of it. Its parts stand alone for those who want to watch or steer: `prepare` analyses, `solve_steps`
-yields the activations as they form, `finish` makes the sound. Where channels are driven apart there is more than one
-set of activations: `channel_jobs` gives a job for each, `part_of` makes the sound of one, `assemble` the mosaic of all.
+`mosaic` does all of it. Its parts stand alone for those who want to watch or steer: `prepare` analyses, `channel_jobs`
+gives a job for each channel that is solved for itself (one, unless channels are driven apart), `solve_steps` yields its
+activations as they form, `part_of` makes their sound, and `assemble` the mosaic of all parts.
 """
 
 from collections.abc import Sequence
@@ -215,11 +215,6 @@ def mosaic(
             divergences.append(step.divergence)
         parts.append(part_of(part, step, divergences))
     return assemble(job, parts)
-
-
-def finish(job: Job, step: Step, divergences: Sequence[float]) -> Mosaic:
-    """The mosaic of a job's activations, where one set of them is all (`Job.n_solves` is 1), at a safe level."""
-    return assemble(job, [part_of(job, step, divergences)])
 
 
 def part_of(job: Job, step: Step, divergences: Sequence[float]) -> Part:

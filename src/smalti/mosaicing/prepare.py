@@ -8,7 +8,7 @@ from typing import cast
 import numpy as np
 from numpy.typing import ArrayLike
 
-from smalti._checks import Floats, check_rate, check_sound
+from smalti._checks import Floats, ParameterError, check_rate, check_sound
 from smalti.dsp.channels import as_channels, to_mono
 from smalti.dsp.stft import StftParams, stft
 from smalti.grains.corpus import Corpus, corpus_of, hop_at
@@ -105,9 +105,10 @@ def sketched(job: Job, sketch: Sketched) -> Job:
         else:
             sketch = sketch_of_array(cast(ArrayLike, sketch), n_atoms, n_frames)
     if sketch.shape != (n_atoms, n_frames):
-        raise ValueError(
-            f"sketch is of {sketch.shape[0]} source and {sketch.shape[1]} target frames; make it for {n_atoms} and "
-            f"{n_frames}"
+        raise ParameterError(
+            "sketch",
+            f"is of {sketch.shape[0]} source and {sketch.shape[1]} target frames",
+            f"make it for {n_atoms} and {n_frames}",
         )
     if job.sketch is not None:
         sketch = job.sketch.times(sketch)
@@ -149,7 +150,9 @@ def _check_told_apart(
     if weights is not None and (
         np.shape(weights) != (n_recordings,) or not (np.isfinite(weights).all() and (weights >= 0).all())
     ):
-        raise ValueError(f"weights are {weights!r}; pass a number of at least 0 for each of {n_recordings} recordings")
+        raise ParameterError(
+            "weights", f"are {weights!r}", f"pass a number of at least 0 for each of {n_recordings} recordings"
+        )
 
 
 def unsearched(settings: Settings, params: StftParams, sr: int) -> str:

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smalti._checks import Floats, Integers, check_magnitudes, check_real
+from smalti._checks import Floats, Integers, ParameterError, ParameterTypeError, check_magnitudes, check_real
 from smalti.grains.corpus import Corpus
 from smalti.grains.dictionary import Dictionary
 from smalti.grains.filters import RecordingInfo, check_pattern, meets
@@ -156,13 +156,13 @@ def _read_span(text: str) -> tuple[float, float] | None:
 
 def _span(name: str, span: tuple[float, float]) -> tuple[float, float]:
     if not isinstance(span, list | tuple) or len(span) != 2:
-        raise TypeError(f"{name} is {span!r}; pass seconds from and to, such as (2, 4)")
+        raise ParameterTypeError(name, f"is {span!r}", "pass seconds from and to, such as (2, 4)")
     begin, end = span[0], span[1]
     check_real(f"the begin of {name}", begin, least=0)
     if end != math.inf:
         check_real(f"the end of {name}", end, least=0)
     if not begin < end:
-        raise ValueError(f"{name} goes from {begin:g} to {end:g} s; pass an end after its begin")
+        raise ParameterError(name, f"goes from {begin:g} to {end:g} s", "pass an end after its begin")
     return float(begin), float(end)
 
 
@@ -184,9 +184,11 @@ def sketch_of_array(weights: ArrayLike, n_atoms: int, n_frames: int) -> Sketch:
     """
     shape = np.shape(weights)
     if shape != (n_atoms, n_frames):
-        raise ValueError(
-            f"sketch has shape {shape}; pass ({n_atoms}, {n_frames}): a row for each of the {n_atoms} source frames "
-            f"and a column for each of the {n_frames} target frames"
+        raise ParameterError(
+            "sketch",
+            f"has shape {shape}",
+            f"pass ({n_atoms}, {n_frames}): a row for each of the {n_atoms} source frames and a column for each of the "
+            f"{n_frames} target frames",
         )
     cells = check_magnitudes("sketch", weights, most=MOST_WEIGHT).astype(np.float32)
     return Sketch(cells, np.arange(n_atoms), np.arange(n_frames))

@@ -21,7 +21,7 @@ from smalti.settings import Settings
 
 
 def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> Iterator[Step]:
-    """Yield the activations of a job as they form; the last is what `finish` wants.
+    """Yield the activations of a job as they form; the last is what `part_of` makes the sound of.
 
     Parameters
     ----------

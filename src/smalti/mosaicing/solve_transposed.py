@@ -16,8 +16,8 @@ from smalti.grains.shifted import Grains, shifted_grains
 from smalti.grains.transposition import Transposition
 from smalti.mosaicing.compare import ShiftedComparison
 from smalti.mosaicing.job import Job, chosen_among
-from smalti.nmf.base import Fit, Step
-from smalti.nmf.divergence import BlockFit, SupportFit
+from smalti.nmf.base import Step
+from smalti.nmf.divergence import BlockFit
 from smalti.nmf.gains import GainFit
 from smalti.nmf.multiplicative import Seed, steps_of
 
@@ -69,7 +69,7 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
     # What was needed to choose the grains, and may be much, is not needed to refine their gains.
     del step, first, start, blocks, norms, by_voice
     sounds = comparison.of_grains(grains.dictionary)
-    fit: Fit = SupportFit.of(V, sounds, H, eps=settings.eps) if settings.eps else GainFit.of(V, sounds, H)
+    fit = GainFit.of(V, sounds, H)
     step = ShiftedStep(done + 1, H, fit, grains)
     yield step
     for gains in steps_of(step, settings.refine):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smalti._checks import Floats
+from smalti._checks import Floats, ParameterError
 from smalti.curves import Curve
 from smalti.dsp.bands import audible
 from smalti.dsp.channels import to_mono
@@ -116,15 +116,18 @@ def transposition_of(
     """
     settings, dictionary, n_frames = job.settings, job.dictionary, job.spectrum.shape[1]
     if not isinstance(settings.transpose, str) and target_f0 is not None:
-        raise ValueError(
-            f"target_f0 is given but transpose is {_semitones(settings.transpose)} follows no melody; "
-            "pass transpose='follow', or leave target_f0 out"
+        raise ParameterError(
+            "target_f0",
+            f"is given but transpose is {_semitones(settings.transpose)} follows no melody",
+            "pass transpose='follow', or leave target_f0 out",
+            also=("transpose",),
         )
     own = source_track(dictionary, source_f0)
     if own.max(initial=0) > dictionary.sr / 2:
-        raise ValueError(
-            f"source_f0 holds {own.max():g} Hz, more than a sample rate of {dictionary.sr} Hz has; pass at most "
-            f"{dictionary.sr / 2:g} Hz"
+        raise ParameterError(
+            "source_f0",
+            f"holds {own.max():g} Hz, more than a sample rate of {dictionary.sr} Hz has",
+            f"pass at most {dictionary.sr / 2:g} Hz",
         )
     bridge = round(BRIDGE_S / dictionary.hop_s)
     recordings = segment_slices(dictionary.n_atoms, dictionary.recording_ids)
@@ -156,9 +159,10 @@ def transposition_of(
     if way == "off":
         return plan
     if not usable.any():
-        raise ValueError(
-            f"transpose is {settings.transpose!r} but the source has no pitch to start from; pass a range of "
-            "semitones, which needs none, or 'off', or its pitch as source_f0"
+        raise ParameterError(
+            "transpose",
+            f"is {settings.transpose!r} but the source has no pitch to start from",
+            "pass a range of semitones, which needs none, or 'off'",
         )
     melodies = given
     if melodies is None:
@@ -166,9 +170,11 @@ def transposition_of(
     if not melodies.any():
         if given is None and settings.transpose == "auto":
             return replace(plan, way="off", reason="no notes are found in the target")
-        raise ValueError(
-            f"transpose is {settings.transpose!r} but the target has no pitch to follow; pass 'off', or a melody as "
-            "target_f0"
+        raise ParameterError(
+            "transpose",
+            f"is {settings.transpose!r} but the target has no pitch to follow",
+            "pass 'off', or a melody as target_f0",
+            also=("target_f0",),
         )
     melodies = without_rests(melodies) * 2 ** (settings.tune_cents / 1200)
     if not _within_reach(melodies, origins[usable]):
@@ -176,9 +182,11 @@ def transposition_of(
         if given is None and settings.transpose == "auto":
             return replace(plan, way="off", reason=far)
         notes, own_notes = melodies[melodies > 0], origins[usable]
-        raise ValueError(
-            f"transpose is {settings.transpose!r} but {far}: these are {notes.min():.0f} to {notes.max():.0f} Hz and "
-            f"it has {own_notes.min():.0f} to {own_notes.max():.0f} Hz; pass others, in Hz"
+        raise ParameterError(
+            "transpose",
+            f"is {settings.transpose!r} but {far}: these are {notes.min():.0f} to {notes.max():.0f} Hz and it has "
+            f"{own_notes.min():.0f} to {own_notes.max():.0f} Hz",
+            "pass others, in Hz",
         )
     return replace(plan, melodies=melodies)
 
@@ -235,7 +243,7 @@ def source_track(dictionary: Dictionary, given: ArrayLike | Sequence[ArrayLike] 
     if not isinstance(given, list | tuple) or not given or np.isscalar(given[0]):
         return check_f0("source_f0", np.asarray(given), dictionary.n_atoms)
     if len(given) != len(frames):
-        raise ValueError(f"source_f0 has {len(given)} tracks for {len(frames)} recordings; pass one for each")
+        raise ParameterError("source_f0", f"has {len(given)} tracks for {len(frames)} recordings", "pass one for each")
     return np.concatenate(
         [
             check_f0(f"source_f0[{i}]", track, of.stop - of.start)

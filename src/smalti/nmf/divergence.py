@@ -267,52 +267,6 @@ class BlockFit:
         return H.reshape(-1, self.blocks[0].W.shape[1], H.shape[1])
 
 
-@dataclass(frozen=True, eq=False)
-class SupportFit:
-    """Kullback-Leibler over a few activations, all others being 0 for good: their cost is all that is paid.
-
-    What is 0 stays 0 under the updates, so it has the results of `SpectralFit` with `W`, whatever starts from the same
-    activations.
-    """
-
-    V: Floats
-    rows: NDArray[np.intp]
-    frames: NDArray[np.intp]
-    columns: Floats
-    eps: float
-    floor: float
-
-    @classmethod
-    def of(cls, V: Floats, W: Floats, H: Floats, *, eps: float = 0.0) -> "SupportFit":
-        """Over the activations that are not 0 in `H` (K, N)."""
-        frames, rows = np.nonzero(H.T)
-        return cls(np.ascontiguousarray(V.T), rows, frames, np.ascontiguousarray(W.T)[rows], eps, noise_floor(V))
-
-    @cached_property
-    def sums(self) -> Floats:
-        sums: Floats = self.columns.sum(axis=1)
-        return sums
-
-    def product(self, H: Floats) -> Floats:
-        """Transposed, (N, F), as both V and the atoms lie here."""
-        Y = np.full(self.V.shape, self.floor, self.V.dtype)
-        if len(self.frames):
-            first = np.flatnonzero(np.diff(self.frames, prepend=-1))
-            sounding = self.columns * H[self.rows, self.frames][:, None]
-            Y[self.frames[first]] += np.add.reduceat(sounding, first, axis=0)
-        return Y
-
-    def divergence(self, H: Floats, Y: Floats) -> float:
-        return beta_divergence(self.V, Y, beta=1)
-
-    def update(self, H: Floats, Y: Floats) -> Floats:
-        ratio, out = self.V / Y, np.zeros_like(H)
-        correlation = np.vecdot(self.columns, ratio[self.frames])
-        old = H[self.rows, self.frames]
-        out[self.rows, self.frames] = scale_by_ratio(old, correlation, self.sums, self.eps)
-        return out
-
-
 def scale_by_ratio(
     H: Floats,
     numerator: Floats,

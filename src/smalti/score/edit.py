@@ -5,6 +5,7 @@ to be heard. What was not selected stays as it is, to the last bit.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -327,3 +328,56 @@ def tape_read(shift: Shift, n_samples: int, score: Score) -> int:
     at = np.arange(n_samples + 1) / ratio_step(score.params.hop)
     speeds = np.exp(np.interp(at, np.arange(len(shift.ratios)), np.log(shift.ratios)))
     return round(float((speeds[1:] + speeds[:-1]).sum() / 2))
+
+
+# --- several edits
+
+
+@dataclass(frozen=True)
+class Edits:
+    """Several edits of one score, in the order in which `edited` makes them.
+
+    Attributes
+    ----------
+    swaps : for each, the pattern of the sources that are swapped, and what swaps those that a selection names.
+    mute, solo : patterns of sources.
+    semitones, gain_db, shift_s : how far what is meant is transposed, turned up and moved; 0 for not at all.
+    """
+
+    swaps: tuple[tuple[str, Callable[[Score, Selection], Score]], ...] = ()
+    mute: tuple[str, ...] = ()
+    solo: tuple[str, ...] = ()
+    semitones: float = 0.0
+    gain_db: float = 0.0
+    shift_s: float = 0.0
+
+    @property
+    def names_sources_only(self) -> bool:
+        """Whether every edit names its own sources, so that those of a selection would mean nothing."""
+        return not (self.semitones or self.gain_db or self.shift_s)
+
+
+def edited(score: Score, edits: Edits, meant: Selection = ALL) -> Score:
+    """A score with several edits made: swaps first, then what is muted, soloed, transposed, turned up, and moved.
+
+    Parameters
+    ----------
+    meant : which grains, and which parts of them. Its sources are those of transposing, gain and moving; swaps, `mute`
+        and `solo` name their own.
+    """
+    selected(score, Selection(ids=meant.ids))
+    for pattern, swap in edits.swaps:
+        score = swap(score, replace(meant, sources=(pattern,)))
+    steps: list[tuple[object, tuple[str, ...], Callable[[Score, Selection], Score]]] = [
+        (edits.mute, edits.mute, muted),
+        (edits.solo, edits.solo, soloed),
+        (edits.semitones, meant.sources, lambda of, which: transposed(of, edits.semitones, which)),
+        (edits.gain_db, meant.sources, lambda of, which: louder(of, edits.gain_db, which)),
+        (edits.shift_s, meant.sources, lambda of, which: moved(of, edits.shift_s, which)),
+    ]
+    for asked, sources, edit in steps:
+        # What an earlier edit has silenced is not there for the next one.
+        ids = tuple(number for number in meant.ids if number in score.ids)
+        if asked and (ids or not meant.ids):
+            score = edit(score, replace(meant, sources=sources, ids=ids))
+    return score

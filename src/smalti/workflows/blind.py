@@ -310,12 +310,6 @@ def hidden(key: Mapping[str, Any]) -> str:
     return base64.b64encode(_masked(text)).decode()
 
 
-def revealed(text: str) -> dict[str, Any]:
-    """The key that `hidden` hid."""
-    key: dict[str, Any] = json.loads(_masked(base64.b64decode(text)))
-    return key
-
-
 def _masked(text: bytes) -> bytes:
     # listen.html has the same line.
     return bytes(byte ^ (7 * i + 91) % 256 for i, byte in enumerate(text))

@@ -7,11 +7,18 @@ every length is the same at all rates, and nothing can alias.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import scipy.fft
+
+from smalti.io.files import check_writable, make_folder
+from smalti.io.sound_write import write_audio
+from smalti.presets import configure
+from smalti.workflows.make import MakeRequest
+from smalti.workflows.outputs import Outputs, check_outputs
 
 Floats = npt.NDArray[np.float64]
 Number = TypeVar("Number", float, Floats)
@@ -328,3 +335,30 @@ def _check_rate(sr: int) -> None:
         raise TypeError(f"sr is {sr!r}; it must be a whole number of Hz, such as 22050")
     if not 8000 <= sr <= 192_000:
         raise ValueError(f"sr is {sr} Hz; choose 8000 to 192000, such as 22050")
+
+
+def demo_request(
+    folder: Path, *, preset: str, seed: int = 0, overwrite: bool = False, figures: bool = True
+) -> MakeRequest:
+    """Write the demo's target and source into a folder, which is made; the request of their mosaic.
+
+    Raises
+    ------
+    AudioFileError : if a file exists and may not be replaced, or the folder cannot be written to.
+    """
+    settings = configure(preset)
+    target, source = folder / "target.wav", folder / "source.wav"
+    outputs = Outputs(
+        audio=folder / "mosaic.wav",
+        figures=folder / "figures" if figures else None,
+        report=folder / "report.json",
+        overwrite=overwrite,
+    )
+    make_folder(folder)
+    check_outputs(outputs, [target, source])
+    for file in (target, source):
+        check_writable(file, overwrite=overwrite)
+    sr = 22050
+    write_audio(target, demo_target(sr), sr, overwrite=overwrite)
+    write_audio(source, demo_source(sr), sr, overwrite=overwrite)
+    return MakeRequest(str(target), (str(source),), outputs, settings, preset, seed=seed, measured=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from smalti._checks import Floats
+from smalti._checks import Floats, ParameterError
 from smalti.corpora.query import OpenCorpus, open_corpus
 from smalti.corpora.tables import ENDING
 from smalti.dsp.channels import n_channels
@@ -62,9 +62,11 @@ class Painted:
         """
         if self.picture is not None:
             if inputs.shelf is not None:
-                raise ValueError(
-                    f"sketch is {self.picture.path} but {inputs.shelf.folder} is a corpus, whose files have no "
-                    "order for a picture to lie over; take --paint, with their names"
+                raise ParameterError(
+                    "sketch",
+                    f"is {self.picture.path} but {inputs.shelf.folder} is a corpus, whose files have no order for a "
+                    f"picture to lie over",
+                    "take --paint, with their names",
                 )
             pixels = self.picture.pixels
             job = sketched(job, sketch_of_image(pixels, job.dictionary.n_atoms, job.spectrum.shape[1]))
@@ -250,7 +252,9 @@ def _read_corpus(
     shelf = open_corpus(source, choice.filters, weights=choice.weights, limits=choice.limits)
     rate = shelf.corpus.sr
     if sr not in (None, rate):
-        raise ValueError(f"sr is {sr} but {source} was built at {rate} Hz; leave --sr out, or build it at {sr}")
+        raise ParameterError(
+            "sr", f"is {sr} but {source} was built at {rate} Hz", f"leave --sr out, or build it at {sr}"
+        )
     if not shelf.corpus.levels.any():
         raise CorpusError(f"the source is silent: no recording of {source} that passes has any sound; choose others")
     recording = read_audio(target, start_s=start_s, end_s=end_s)

@@ -1,6 +1,7 @@
-"""From files to numbers: what `smalti judge` does, in parts, and the measures that `smalti make` reports.
+"""Judge mosaics of files: `judge_steps` of a `JudgeRequest` does all of it; and the measures that `smalti make`
+reports.
 
-`read_case` reads and refuses, `judge_steps` yields the numbers of one mosaic after the other, `describe_case` makes the
+`read_case` reads and refuses, `judged_each` yields the numbers of one mosaic after the other, `describe_case` makes the
 report of it all.
 """
 
@@ -28,6 +29,7 @@ from smalti.metrics.artefacts import clipped_share
 from smalti.metrics.features import GRID, RATE
 from smalti.mosaicing.mosaic import Mosaic
 from smalti.presets import DEFAULT_PRESET, PRESETS
+from smalti.workflows.events import Done, Event, Progress, Stage, Warned
 from smalti.workflows.inputs import Inputs, read_inputs, refuse_corpora
 from smalti.workflows.report import provenance
 
@@ -73,6 +75,48 @@ class Judged:
     hop_s: float
     measures: Mapping[str, float]
     warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class JudgeRequest:
+    """What is to be judged.
+
+    Attributes
+    ----------
+    target : a sound file. sources : sound files and folders. mosaics : sound files, from any tool.
+    start_s, end_s : the target's excerpt that they re-create, or None.
+    hop_s : see `judged_each`.
+    """
+
+    target: Path
+    sources: tuple[Path, ...]
+    mosaics: tuple[Path, ...]
+    start_s: float | None = None
+    end_s: float | None = None
+    hop_s: float | None = None
+
+
+def judge_steps(request: JudgeRequest) -> Iterator[Event]:
+    """Read and measure.
+
+    Yields
+    ------
+    Stage, Warned, Progress (one a mosaic); at the end Done with the report, plain types.
+
+    Raises
+    ------
+    AudioFileError, ValueError : as for `read_case`.
+    """
+    yield Stage("read")
+    case = read_case(request.target, request.sources, request.mosaics, start_s=request.start_s, end_s=request.end_s)
+    yield from map(Warned, case.warnings)
+    yield Stage("measure")
+    judged = list[Judged]()
+    for one in judged_each(case, hop_s=request.hop_s):
+        judged.append(one)
+        yield Progress(len(judged), len(case.mosaics))
+    yield from (Warned(sentence) for one in judged for sentence in one.warnings)
+    yield Done(describe_case(case, judged))
 
 
 def read_case(
@@ -139,7 +183,7 @@ def _suspicions(mosaic: Recording, inputs: Inputs) -> Iterator[str]:
         )
 
 
-def judge_steps(case: JudgeInputs, *, hop_s: float | None = None) -> Iterator[Judged]:
+def judged_each(case: JudgeInputs, *, hop_s: float | None = None) -> Iterator[Judged]:
     """The numbers of one mosaic after the other.
 
     Parameters

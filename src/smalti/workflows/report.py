@@ -10,57 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from smalti._checks import Floats
 from smalti.corpora.query import OpenCorpus
 from smalti.dsp.channels import n_channels
 from smalti.dsp.loudness import integrated_loudness
 from smalti.dsp.stft import StftParams
 from smalti.grains.filters import Filters
+from smalti.grains.shifted import heard_stretches
 from smalti.io.files import write_atomic
 from smalti.io.melody import Melody
 from smalti.io.sound_read import Recording
 from smalti.io.sound_write import check_format
-from smalti.mosaicing.mosaic import Mosaic, Part
+from smalti.mosaicing.mosaic import Mosaic
 from smalti.nmf.let_it_bee import segment_slices
 from smalti.workflows.inputs import NOT_PAINTED, Inputs, Painted, SourceSelection
 from smalti.workflows.outputs import Outputs
-
-
-def _stretches(part: Part) -> Iterator[slice]:
-    """Where in a part's grains each stretch of source lies that is heard."""
-    if part.grains is None or not len(part.grains.runs):
-        return
-    starts = np.flatnonzero(np.diff(part.grains.runs, prepend=-1))
-    heard = np.add.reduceat(np.asarray(part.activations.sum(axis=1)).ravel(), starts) > 0
-    for start, end, sounds in zip(starts, [*starts[1:], len(part.grains.runs)], heard, strict=True):
-        if sounds:
-            yield slice(int(start), int(end))
-
-
-def grain_notes(mosaic: Mosaic) -> Floats:
-    """The notes that the grains of a transposed mosaic play, for `smalti.plots.notes.plot_pitch`.
-
-    Returns
-    -------
-    (G, 4) float64: begin and end in seconds, pitch in Hz, and the shift that led there in semitones. A grain that
-    passes through several notes is as many; one without pitch is none.
-    """
-    notes: list[tuple[float, float, float, float]] = []
-    hop_s, plan = mosaic.dictionary.hop_s, mosaic.transposition
-    for part in mosaic.parts:
-        for of in _stretches(part):
-            assert part.grains is not None
-            assert plan is not None
-            atoms, frames, ratios = part.grains.atoms[of], part.grains.frames[of], part.grains.ratios[of]
-            hz = plan.origins[atoms] * ratios
-            names = np.round(12 * np.log2(np.where(hz > 0, hz, 1)))
-            for piece in np.split(np.arange(len(hz)), np.flatnonzero(np.diff(names)) + 1):
-                if hz[piece[0]] > 0:
-                    begin, end = frames[piece[0]] - 0.5, frames[piece[-1]] + 0.5
-                    shift = 12 * np.log2(ratios[piece]).mean()
-                    notes.append((max(0.0, begin * hop_s), end * hop_s, float(np.median(hz[piece])), float(shift)))
-    return np.array(notes).reshape(-1, 4)
-
 
 # For whoever reads the measures of what is in tune.
 LEAK_IN_TUNE = (
@@ -81,8 +44,9 @@ def describe_transposition(mosaic: Mosaic, melody: Melody | None = None) -> dict
         return None
     grains = []
     for i, part in enumerate(mosaic.parts):
-        for of in _stretches(part):
-            assert part.grains is not None
+        if part.grains is None:
+            continue
+        for of in heard_stretches(part.grains, part.activations):
             atom, frame = int(part.grains.atoms[of.start]), int(part.grains.frames[of.start])
             grains.append(
                 {

@@ -1,0 +1,72 @@
+"""``smalti blind``: mosaics compared by ear, without knowing which is which."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smalti.cli import terminal
+from smalti.cli.options import EndOfMosaics, StartOfMosaics
+from smalti.cli.terminal import located
+from smalti.workflows.blind import (
+    DEFAULT_LENGTH_S,
+    DEFAULT_ROUNDS,
+    MOST_ROUNDS,
+    PAGE,
+    SHORTEST_S,
+    check_folder,
+    draw_rounds,
+    key_of,
+    read_contest,
+    write_listening,
+)
+
+
+def blind(
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="What the mosaics re-create: a sound file, or example:NAME.")
+    ],
+    source: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="What they are made of: a sound file, a folder, or example:NAME.")
+    ],
+    mosaic: Annotated[list[str], typer.Argument(metavar="MOSAIC MOSAIC", help="The mosaics: 2 to 8, from any tool.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to make.")],
+    rounds: Annotated[
+        int, typer.Option(min=1, max=MOST_ROUNDS, metavar="N", help="How often to ask. More: surer answers.")
+    ] = DEFAULT_ROUNDS,
+    length: Annotated[
+        float, typer.Option(min=SHORTEST_S, metavar="S", help="Each round plays another stretch, at most so long.")
+    ] = DEFAULT_LENGTH_S,
+    start: StartOfMosaics = None,
+    end: EndOfMosaics = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the order behind the letters.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier comparison.")] = False,
+) -> None:
+    """Compare mosaics by ear, without knowing which is which.
+
+    Makes a folder with a page, listen.html, to open in a browser. Each round
+    plays the target, the source and, under letters in a new order, the mosaics,
+    all equally loud, and asks: which follows the target better, which sounds
+    more like the source, which would you keep? At the end it tells the names,
+    counts the answers, and says what so few can tell.
+
+    [bold]Examples[/bold]
+
+    smalti blind song.wav bees.wav one_try.wav another_try.wav -o compare
+
+    smalti blind speech.wav rain/ storm_1.wav storm_2.wav storm_3.wav -o compare --rounds 12
+    """
+    sound, sources, mosaics = (
+        located(target),
+        [located(source)],
+        [located(name) for name in mosaic],
+    )
+    check_folder(output, [sound, *sources, *mosaics], overwrite=overwrite)
+    contest = read_contest(sound, sources, mosaics, start_s=start, end_s=end)
+    for sentence in contest.warnings:
+        terminal.warn(sentence)
+    drawn, sr = draw_rounds(contest, rounds=rounds, length_s=length, rng=seed)
+    write_listening(output, drawn, sr, key_of(contest, drawn, seed=seed), overwrite=overwrite)
+    lasts_s = drawn[0].end_s - drawn[0].start_s
+    of = f"{rounds} round{'s' * (rounds > 1)} of {lasts_s:.1f} s"
+    print(terminal.line(f"{output / PAGE}: {of}, {len(mosaics)} mosaics; open it in a browser"))

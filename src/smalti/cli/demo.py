@@ -1,0 +1,39 @@
+"""``smalti demo``: a mosaic with nothing to bring."""
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from smalti.cli import terminal
+from smalti.cli.make import sentence_of, watched
+from smalti.cli.options import Preset, Quiet
+from smalti.presets import DEFAULT_PRESET
+from smalti.workflows.demo import demo_request
+
+
+def demo(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to put it all.")] = Path(
+        "smalti-demo"
+    ),
+    preset: Preset = DEFAULT_PRESET,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the random start.")] = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
+    quiet: Quiet = False,
+    plots: Annotated[
+        bool | None,
+        typer.Option("--plots/--no-plots", help="Draw the figures; if left out, wherever matplotlib is installed."),
+    ] = None,
+) -> None:
+    """Hear a mosaic with nothing to bring: a swarm of bees plays a plucked tune.
+
+    Writes target.wav, source.wav, mosaic.wav, report.json and the folder figures.
+    """
+    if plots is None:
+        plots = find_spec("matplotlib") is not None
+    request = demo_request(output, preset=preset, seed=seed, overwrite=overwrite, figures=plots)
+    made = watched(request, quiet=quiet)
+    if not quiet:
+        print(terminal.line(sentence_of(made)))
+        print(terminal.line(f"listen to target.wav, source.wav and {request.outputs.audio.name} in {output}"))

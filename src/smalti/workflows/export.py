@@ -1,0 +1,89 @@
+"""Take a score into other tools: `export_steps` of an `ExportRequest` reads it, makes its form there, and writes."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from smalti.dsp.conditioning import remove_dc
+from smalti.io.files import check_writable, same_file, write_atomic
+from smalti.io.score_export import check_export, exported
+from smalti.io.score_file import read_score
+from smalti.score.daw_items import MOST_ITEMS, Reduction, items_of, reduction
+from smalti.score.render import recordings_of
+from smalti.workflows.events import Done, Event, Stage, Warned
+from smalti.workflows.locate import Found
+from smalti.workflows.render import found_recordings
+
+# Items that differ by more than this from their grains are another sound.
+FAR_DB = -15.0
+
+
+@dataclass(frozen=True)
+class ExportRequest:
+    """What is to be exported, and where it goes.
+
+    Attributes
+    ----------
+    score : a file that ``--score`` has written. output : its ending says which tool it is for; see
+    `smalti.io.score_export.EXPORTS`.
+    most : items of a REAPER project at most. places : where to look for recordings, too.
+    changed : take recordings that hold something else than when the score was made. overwrite : replace what exists.
+    """
+
+    score: Path
+    output: Path
+    most: int = MOST_ITEMS
+    places: tuple[Path, ...] = ()
+    changed: bool = False
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: its ending, how many grains it has, and for REAPER what its items change of them."""
+
+    ending: str
+    n_grains: int
+    reduction: Reduction | None
+
+
+def export_steps(request: ExportRequest) -> Iterator[Event]:
+    """Read, convert, write.
+
+    Yields
+    ------
+    Stage, Warned; at the end Done with an `Exported`.
+
+    Raises
+    ------
+    SmaltiError, ValueError, TypeError : as for `smalti.workflows.render.render_steps`.
+    """
+    ending = check_export(request.output)
+    if same_file(request.score, request.output):
+        raise ValueError(f"{request.output} is the score itself; choose another name")
+    check_writable(request.output, overwrite=request.overwrite)
+    yield Stage("read")
+    if ending != ".rpp":
+        score = read_score(request.score)
+        yield Stage("write")
+        write_atomic(request.output, exported(score, ending), overwrite=request.overwrite)
+        yield Done(Exported(ending, len(score), None))
+        return
+    found = found_recordings(request.score, request.places, dry=True, changed=request.changed)
+    yield from map(Warned, found.warnings)
+    items = items_of(found.score, most=request.most)
+    yield Stage("write")
+    write_atomic(request.output, exported(found.score, ending, items), overwrite=request.overwrite)
+    yield from map(Warned, _offsets(found))
+    told = reduction(items, found.score, recordings_of(found.score, list(found.recordings)))
+    if told.error_db is not None and told.error_db > FAR_DB:
+        yield Warned("the items are far from the grains, which cancel each other or are too many for straight lines")
+    yield Done(Exported(ending, len(found.score), told))
+
+
+def _offsets(found: Found) -> Iterator[str]:
+    """What is to be said of recordings whose offset smalti takes out and other tools play."""
+    for source, recording in zip(found.score.sources, found.recordings, strict=True):
+        if found.score.settings.remove_offset and remove_dc(recording, found.score.sr) is not recording:
+            offset = "has an offset, which smalti takes out and other tools play"
+            yield f"{source.name} {offset}: filter its track below 20 Hz"

@@ -1,0 +1,110 @@
+"""Make the sound of a score: `render_steps` of a `RenderRequest` finds its recordings, renders, and writes."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from smalti._checks import check_choice
+from smalti.dsp.dynamics import Levelled
+from smalti.grains.sound import needs_target
+from smalti.io.files import check_writable, same_file, write_atomic
+from smalti.io.score_file import read_score
+from smalti.io.sound_write import check_format, encode_audio
+from smalti.io.stem_files import STEMS_BY, check_stems, write_stems
+from smalti.score import Score
+from smalti.score.render import dry_score, recordings_of, render_levelled
+from smalti.workflows.events import Done, Event, Stage, Warned
+from smalti.workflows.locate import Found, find_recordings
+from smalti.workflows.memory import check_score_memory
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """What is to be rendered, and where it goes.
+
+    Attributes
+    ----------
+    score : a file that ``--score`` has written. output : the sound; its ending is the format.
+    places : files, folders and corpora to look for recordings in, too.
+    target : the target's file, if it is not to be looked for.
+    dry : nothing but the grains, added up as recorded.
+    stems : a folder for a sound of each source, or None. stems_by : "file" or "folder".
+    changed : take recordings that hold something else than when the score was made.
+    subtype : the sample format, or None for the first of the format. overwrite : replace what exists.
+    """
+
+    score: Path
+    output: Path
+    places: tuple[Path, ...] = ()
+    target: Path | None = None
+    dry: bool = False
+    stems: Path | None = None
+    stems_by: str = "file"
+    changed: bool = False
+    subtype: str | None = None
+    overwrite: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Rendered:
+    """What was rendered, at which level, and the files of its stems."""
+
+    score: Score
+    level: Levelled
+    stems: tuple[Path, ...]
+
+
+def render_steps(request: RenderRequest) -> Iterator[Event]:
+    """Find, render, write.
+
+    Yields
+    ------
+    Stage, Warned; at the end Done with a `Rendered`.
+
+    Raises
+    ------
+    SmaltiError : for what is wrong with files, memory or the disk.
+    ValueError, TypeError : for what is wrong with the request.
+    """
+    output, overwrite = request.output, request.overwrite
+    check_choice("stems_by", request.stems_by, STEMS_BY)
+    refuse_inputs(output, [request.score])
+    check_writable(output, overwrite=overwrite)
+    if request.stems is not None:
+        check_stems(request.stems, overwrite=overwrite)
+    yield Stage("read")
+    found = found_recordings(
+        request.score, request.places, target=request.target, dry=request.dry, changed=request.changed
+    )
+    yield from map(Warned, found.warnings)
+    check_format(output.suffix, found.score.sr, subtype=request.subtype, channels=found.score.channels)
+    refuse_inputs(output, [*(Path(source.name) for source in found.score.sources), Path(found.score.target.name)])
+    yield Stage("synthesise")
+    score, recordings = dry_score(found.score) if request.dry else found.score, list(found.recordings)
+    level = render_levelled(score, recordings_of(score, recordings), found.target)
+    yield Stage("write")
+    sound = encode_audio(level.samples, score.sr, ending=output.suffix, subtype=request.subtype)
+    write_atomic(output, sound, overwrite=overwrite)
+    stems = list[Path]()
+    if request.stems is not None:
+        stems = write_stems(
+            request.stems, score, recordings, mosaic=level.samples, by=request.stems_by, overwrite=overwrite
+        )
+    yield Done(Rendered(score, level, tuple(stems)))
+
+
+def refuse_inputs(output: Path, inputs: Sequence[Path]) -> None:
+    """Raise ValueError if a result would replace what it is made of."""
+    for file in inputs:
+        if same_file(output, file):
+            raise ValueError(f"{output} is what this is made of and would be overwritten; choose another name")
+
+
+def found_recordings(
+    file: Path, places: Sequence[Path], *, target: Path | None = None, dry: bool = False, changed: bool = False
+) -> Found:
+    """A score and its recordings, once it is known to fit into memory; errors as for `find_recordings`."""
+    score = read_score(file)
+    check_score_memory(score)
+    with_target = not dry and needs_target(score.settings)
+    return find_recordings(score, file, places=places, target=target, with_target=with_target, changed=changed)
