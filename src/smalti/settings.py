@@ -453,7 +453,7 @@ class Settings:
     def _check_choice(self) -> None:
         if self.choose is not None and self.layers is None:
             raise ParameterError(
-                "choose", f"is {self.choose!r} but layers is None", "pass how many layers to choose", also=("layers",)
+                "choose", f"is {self.choose!r} but layers is None", "pass how many to choose", also=("layers",)
             )
         if self.method == "pursuit" and isinstance(self.layers, Curve):
             raise ParameterError(

@@ -28,6 +28,8 @@ from threadpoolctl import threadpool_limits
 
 from smalti import __version__
 from smalti.cli import main, terminal
+from smalti.cli.options import setting_from
+from smalti.cli.presets import plain_value
 from smalti.dsp import pitch
 from smalti.dsp.loudness import integrated_loudness, true_peak
 from smalti.dsp.phase import PHASES
@@ -617,8 +619,8 @@ def test_results_may_go_elsewhere_and_folders_hold_the_last_results(folder, make
         (("--hop", "0"), "'--hop'"),
         (("--hop", "100000000"), "'--hop'"),
         (("--hop", "4096", "--n-fft", "2048"), "--hop is 4096 samples, more than half the window of 2048"),
-        (("--sr", "1"), "'--sr'"),
-        (("--sr", "999999999999"), "'--sr'"),
+        (("--sr", "1"), "--sr is 1 Hz; pass a sample rate"),
+        (("--sr", "999999999999"), "--sr is 999999999999 Hz"),
         (("--sr", "nan"), "'--sr'"),
         (("--start", "2", "--end", "1"), "--end is 1; pass seconds greater than --start, 2"),
         (("--start", "0.1", "--end", "0.1"), "--end is 0.1"),
@@ -876,7 +878,7 @@ def test_settings_are_set_one_after_another_and_after_the_options(make):
         ("compare=pixels", "compare is 'pixels'; pass one of bins, bands, views"),
         ("compare=3", "compare is 3; pass one of bins, bands, views"),
         ("choose=grains=frames", "choose is 'grains=frames'; pass one of grains, frames"),
-        ("layers=none", "choose is 'grains' but layers is None; pass how many layers"),
+        ("layers=none", "choose is 'grains' but --layers is None; pass how many to choose"),
         ("hop_s=0.9", "hop_s is 0.9, more than half of window_s"),
         ("colour=101", "--colour is 101; pass a number from 0 to 100"),
     ],
@@ -906,7 +908,7 @@ def test_a_preset_shows_all_its_settings_as_they_can_be_set(run, name):
         value = getattr(PRESETS[name], setting)
         if isinstance(value, float):
             value = pytest.approx(value, rel=1e-3)
-        assert main._setting(f"{setting}={text.strip()}") == (setting, value)
+        assert setting_from(f"{setting}={text.strip()}") == (setting, value)
 
 
 def test_presets_in_json_are_the_settings_themselves(run):
@@ -1685,13 +1687,12 @@ def test_what_was_left_has_no_picture_of_its_pitch(pitched, make):
     [
         (
             {"source": "noise.wav"},
-            "--transpose is 'follow' but the source has no pitch to start from; take semitones, which need none, such "
-            r"as --transpose=-12\.\.12, or --transpose off",
+            "--transpose is 'follow' but the source has no pitch to start from; pass a range of semitones, which needs "
+            "none, or 'off'",
         ),
         (
             {"target": "noise.wav"},
-            "--transpose is 'follow' but the target has no pitch to follow; take --transpose off, or write the melody "
-            "down for --target-f0",
+            "--transpose is 'follow' but the target has no pitch to follow; pass 'off', or a melody as --target-f0",
         ),
     ],
 )
@@ -1782,7 +1783,7 @@ def test_a_melody_is_an_input_that_no_result_replaces(pitched, make):
 
 def test_a_melody_that_rests_throughout_the_excerpt_is_told(pitched, make):
     result = make("--transpose", "follow", "--target-f0", "melody.csv", "--start", "0.65")
-    assert refused(result, 2, "the target has no pitch to follow; take --transpose off")
+    assert refused(result, 2, "the target has no pitch to follow; pass 'off', or a melody as --target-f0")
 
 
 def test_without_the_tracker_the_extra_is_named_before_the_work(pitched, make, monkeypatch, without_tracker):
@@ -1797,7 +1798,7 @@ def test_without_the_tracker_the_extra_is_named_before_the_work(pitched, make, m
 def test_the_bar_is_as_long_as_the_work(pitched, make, monkeypatch):
     turned = []
 
-    class Bar(main.Progress):
+    class Bar(terminal.Progress):
         def add_task(self, *arguments, total, **kind):
             turned.append(total)
             return super().add_task(*arguments, total=total, **kind)
@@ -1817,5 +1818,5 @@ def test_a_silent_target_has_nothing_to_follow_and_is_still_made(pitched, make):
 
 
 def test_a_range_is_shown_as_it_can_be_set(run, monkeypatch):
-    assert main._plainly((-12.0, 7.5)) == "-12..7.5"
-    assert main._setting("transpose=-12..7.5") == ("transpose", (-12, 7.5))
+    assert plain_value((-12.0, 7.5)) == "-12..7.5"
+    assert setting_from("transpose=-12..7.5") == ("transpose", (-12, 7.5))
