@@ -242,7 +242,7 @@ def test_a_folder_with_something_in_it_takes_no_stems_unasked(made, run):
     refused(
         run("render", "m.json", "-o", "c.wav", "--stems", "a/b"), 1, "cannot write stems into a/b: there is no fold"
     )
-    refused(run("render", "m.json", "-o", "c.wav", "--stems-by", "hat"), 2, "stems-by is 'hat'")
+    refused(run("render", "m.json", "-o", "c.wav", "--stems-by", "hat"), 2, "--stems-by is 'hat'")
     assert not (made / "c.wav").exists()
 
 

@@ -258,7 +258,8 @@ def setting_from(text: str) -> tuple[str, Any]:
 
 # What parameters that are no settings are called here.
 _OPTIONS = {
-    "stems_by": "--stems-by", "start_s": "--start", "end_s": "--end", "n_fft": "--n-fft", "hop": "--hop", "preset": "--preset",
+    "stems_by": "--stems-by",
+    "start_s": "--start", "end_s": "--end", "n_fft": "--n-fft", "hop": "--hop", "preset": "--preset",
     "weights": "--weight", "limits": "--limit", "sketch": "--sketch", "target_f0": "--target-f0", "length_s":
     "--length", "shortest_s": "--shortest", "longest_s": "--longest", "quietest_lufs": "--quietest", "loudest_lufs":
     "--loudest",
