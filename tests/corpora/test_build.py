@@ -294,6 +294,8 @@ def test_segments_of_a_file_that_never_came_to_its_end_leave_no_hole(tmp_path, r
 KILLED = """
 import os, random, shutil, signal, sys
 from pathlib import Path
+# The build loads these when it first needs them; loaded here, they need not be loaded again in every fork.
+import pyloudnorm, scipy.signal
 from smalti.corpora import build as builds
 from smalti.corpora import store, writer
 from smalti.corpora.build import build_corpus
