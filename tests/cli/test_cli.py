@@ -1033,7 +1033,7 @@ def test_files_of_one_name_are_told_apart(folder, judge):
 
 
 @on_posix
-@pytest.mark.parametrize(("width", "tables"), [(80, 1), (60, 1), (50, 2), (40, 3)])
+@pytest.mark.parametrize(("width", "tables"), [(60, 1), (50, 2), (40, 3)])
 def test_three_mosaics_fit_on_a_terminal(judge, monkeypatch, width, tables):
     monkeypatch.setitem(ENVIRONMENT, "COLUMNS", str(width))
     judge()

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 import scipy.signal
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oracles
@@ -179,6 +179,7 @@ def test_a_peak_is_found_wherever_it_lies(at):
 # Gains
 
 
+@settings(max_examples=50)
 @given(st.floats(-60, 0), st.floats(-90, 30), st.integers(1, 3), dtypes, seeds)
 def test_a_loudness_is_met_unless_peaks_forbid_it(wanted, level_db, channels, dtype, seed):
     rng = np.random.default_rng(seed)

@@ -164,11 +164,10 @@ def test_the_inverse_returns_signals_of_every_length(hop, name, dtype):
         assert_round_trip(noise(length, length).astype(dtype), StftParams(16, hop, name))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("length", [0, 1, 511, 512, 513, 2047, 2048, 2049, 22051])
-@pytest.mark.parametrize(("n_fft", "hop"), [(2048, 512), (2048, 1024), (2048, 441), (4, 1), (4, 2), (4096, 1024)])
-def test_the_inverse_returns_signals_on_grids_in_use(n_fft, hop, length, dtype):
-    assert_round_trip(noise(0, length).astype(dtype), StftParams(n_fft, hop))
+@pytest.mark.parametrize(("n_fft", "hop"), [(2048, 512), (2048, 441), (4096, 1024)])
+def test_the_inverse_returns_signals_on_grids_in_use(n_fft, hop):
+    for length in (1, n_fft - 1, n_fft, n_fft + 1, 22051):
+        assert_round_trip(noise(0, length), StftParams(n_fft, hop))
 
 
 @given(st.integers(1, 40), grids(most=16), seeds)

@@ -66,8 +66,7 @@ def small_blocks(monkeypatch):
 # --- the matrix
 
 
-@pytest.mark.parametrize("constraints", [None, CLASSIC])
-@pytest.mark.parametrize("eps", [0.0, 0.01])
+@pytest.mark.parametrize(("constraints", "eps"), [(None, 0.01), (CLASSIC, 0.0), (CLASSIC, 0.01)])
 def test_all_iterations_in_double_precision(rng, dense, constraints, eps):
     V, W, H = planted(rng, silent=[5, 130], empty=[0, 77])
     assert_agree(V, W, H, n_iter=50, eps=eps, constraints=constraints, rtol=1e-8)
@@ -163,8 +162,7 @@ def agreement_db(ours, theirs):
     return -20 * np.log10(np.linalg.norm(ours - theirs) / np.linalg.norm(theirs))
 
 
-@pytest.mark.parametrize("every", [1, 3])
-@pytest.mark.parametrize("segments", [None, np.repeat([0, 1], 75)])
+@pytest.mark.parametrize(("every", "segments"), [(1, np.repeat([0, 1], 75)), (3, None)])
 def test_lists_agree_with_the_matrix_to_80_db(rng, every, segments):
     V, W, H = planted(rng, silent=[5, 130], empty=[0, 77])
     how = {"n_iter": 50, "constraints": replace(CLASSIC, every=every), "segments": segments}
