@@ -1,0 +1,91 @@
+"""Python and the command line make the same samples out of the same files, to the byte."""
+
+import numpy as np
+import pytest
+import soundfile
+
+import smalti
+from smalti import PRESETS, read_audio
+from sounds import notes
+
+SR = 22050
+# Few iterations go through all that many do; pursuit takes none.
+FEW = {name: {} if name == "sparse" else {"iterations": 4} for name in PRESETS}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, rng):
+    """A target in mono, and a source of three recordings, one of them in stereo."""
+    (tmp_path / "s").mkdir()
+    put = {
+        "target.wav": notes(rng, 0.6, SR, octaves=3),
+        "s/a.wav": notes(rng, 0.8, SR, octaves=4),
+        "s/b.wav": np.stack([notes(rng, 0.5, SR, octaves=4) for _ in range(2)]),
+        "s/c.wav": notes(rng, 0.4, SR, octaves=4),
+    }
+    for name, samples in put.items():
+        soundfile.write(tmp_path / name, samples.T, SR, subtype="FLOAT")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def by_command(folder, run):
+    """The samples that ``smalti make`` writes."""
+
+    def call(source, *options):
+        done = run("make", "target.wav", source, "-o", "out.wav", "--subtype", "FLOAT", *options)
+        assert done.code == 0, done.err
+        return read_audio("out.wav").samples
+
+    return call
+
+
+def equal(written, made):
+    """Whether both have the same bytes, and sound."""
+    assert np.abs(written).max() > 0.01
+    assert (written.dtype, written.shape) == (made.audio.dtype, made.audio.shape)
+    return written.tobytes() == made.audio.tobytes()
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_every_preset_makes_the_same_of_files(by_command, preset):
+    options = [option for knob, value in FEW[preset].items() for option in (f"--{knob}", value)]
+    written = by_command("s", "--preset", preset, *options)
+    sources = [read_audio(f"s/{name}.wav").samples for name in "abc"]
+    made = smalti.mosaic(read_audio("target.wav").samples, sources, SR, preset=preset, **FEW[preset])
+    assert equal(written, made)
+
+
+def test_knobs_curves_and_the_seed_mean_the_same(by_command):
+    written = by_command(
+        "s", "--iterations", 4, "--layers", "0:1, 0.5:4", "--level", "0:-6, 0.5:0", "--drift", 20, "--colour", 50,
+        "--channels", "mono", "--loudness", "-20", "--ear-weighting", "--seed", 7,
+    )  # fmt: skip
+    made = smalti.mosaic(
+        read_audio("target.wav").samples,
+        [read_audio(f"s/{name}.wav").samples for name in "abc"],
+        SR,
+        iterations=4,
+        layers=[(0, 1), (0.5, 4)],
+        level_db=[(0, -6), (0.5, 0)],
+        drift=20,
+        colour=50,
+        channels="mono",
+        loudness=-20.0,
+        ear_weighting=True,
+        rng=7,
+    )
+    assert equal(written, made)
+
+
+@pytest.mark.parametrize("preset", ["balanced", "faithful", "classic"])
+def test_a_corpus_gives_the_same(folder, run, by_command, preset):
+    assert run("corpus", "build", "s", "-o", "c", "--sr", SR).code == 0
+    chosen = ("--exclude", "c", "--weight", "a=0.5", "--limit", "b=40") if preset == "balanced" else ()
+    written = by_command("c.corpus", "--preset", preset, "--iterations", 4, *chosen)
+    how = {"weights": {"a": 0.5}, "limits": {"b": 0.4}} if chosen else {}
+    opened = smalti.open_corpus("c", smalti.Filters(exclude=("c",)) if chosen else None, **how)
+    told = {"weights": opened.weights, "limits": opened.limits} if chosen else {}
+    made = smalti.mosaic(read_audio("target.wav").samples, opened.corpus, SR, preset=preset, iterations=4, **told)
+    assert equal(written, made)
