@@ -32,8 +32,6 @@ from smalti.nmf.let_it_bee import limit_polyphony
 from smalti.nmf.multiplicative import Step, steps_of
 from smalti.presets import configure
 
-pytestmark = pytest.mark.samples
-
 SR = 8000
 GRID = StftParams(256, 64)
 LENGTH = 3000

@@ -18,6 +18,8 @@ from smalti.mosaicing.solve import n_steps, solve_steps
 from smalti.mosaicing.solve_searched import SearchedStep, beyond_limits, listed_steps, restricted
 from smalti.presets import configure
 
+pytestmark = pytest.mark.samples
+
 SR = 11025
 BALANCED = replace(PRESETS["balanced"], search="always")
 GRID = StftParams.from_seconds(BALANCED.window_s, BALANCED.hop_s, SR)

@@ -17,8 +17,6 @@ from smalti.score.render import dry_score
 from smalti.workflows.demo import demo_source, demo_target
 from strategies import dtypes, seeds
 
-pytestmark = pytest.mark.samples
-
 RATE = 22050
 SHORT = int(0.8 * RATE)
 
