@@ -64,3 +64,12 @@ def signals(draw, *, dtype=None, most=80):
     """Noise in [-1, 1], 0 to `most` samples."""
     noise = np.random.default_rng(draw(seeds)).uniform(-1, 1, draw(st.integers(0, most)))
     return noise.astype(draw(dtypes) if dtype is None else dtype)
+
+
+def pairwise(first, second, third):
+    """Triples in which every two values of different lists meet, for parametrize; as many as `first` x `second`.
+
+    `third` may be no longer than the shorter of the others.
+    """
+    assert len(third) <= min(len(first), len(second))
+    return [(a, b, third[(i + j) % len(third)]) for i, a in enumerate(first) for j, b in enumerate(second)]

@@ -42,6 +42,7 @@ from smalti.settings import Settings
 from smalti.workflows import demo
 from smalti.workflows import make as make_workflow
 from smalti.workflows.outputs import FIGURES
+from strategies import pairwise
 
 SR = 8000
 N = 3000
@@ -305,15 +306,14 @@ def test_nothing_is_measured_unless_it_is_reported(folder, make, monkeypatch):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_odd_recordings_are_reported_too(folder, make, preset):
-    for name, samples in ODD.items():
+    for i, (name, samples) in enumerate(ODD.items()):
         put(folder / f"{name}.wav", samples, sr=22050, subtype="FLOAT")
-        for names in ({"target": f"{name}.wav"}, {"source": f"{name}.wav"}):
-            if name == "denormal" and "source" in names:  # too quiet to be a source
-                continue
-            result = make("--preset", preset, "--json", "--overwrite", **names)
-            assert result.code == 0, name
-            measures = json.loads(result.out)["measures"]
-            assert (measures is None) == (name == "denormal")
+        # Each as a target and as a source, but what is too quiet to be one, in turns from preset to preset.
+        which = "target" if name == "denormal" or (i + list(PRESETS).index(preset)) % 2 else "source"
+        result = make("--preset", preset, "--json", "--overwrite", **{which: f"{name}.wav"})
+        assert result.code == 0, name
+        measures = json.loads(result.out)["measures"]
+        assert (measures is None) == (name == "denormal")
 
 
 def test_a_silent_target_is_reported_without_measures(folder, make):
@@ -435,22 +435,22 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("preset", PRESETS)
-@pytest.mark.parametrize("name", ODD)
-def test_odd_samples_never_become_nan(folder, make, name, preset):
+@pytest.mark.parametrize(("preset", "name", "odd"), pairwise(list(PRESETS), list(ODD), ["target", "source", "both"]))
+def test_odd_samples_never_become_nan(folder, make, name, preset, odd):
     put(folder / "odd.wav", ODD[name], subtype="FLOAT")
-    for target, source in (("odd.wav", "source.wav"), ("target.wav", "odd.wav"), ("odd.wav", "odd.wav")):
-        result = make("--overwrite", "--json", "--preset", preset, "--sr", SR, target=target, source=source)
-        if (name, source) == ("denormal", "odd.wav"):
-            assert result.code == 1
-            assert re.search(r"source is silent: there is no sound in odd\.wav", result.err)
-            continue
-        assert result.code == 0
-        report = json.loads(result.out)
-        assert np.isfinite(report["divergence"]).all()
-        samples, _ = soundfile.read("out.wav")
-        assert len(samples) == soundfile.info(target).frames
-        assert np.isfinite(samples).all()
+    target = "target.wav" if odd == "source" else "odd.wav"
+    source = "source.wav" if odd == "target" else "odd.wav"
+    result = make("--json", "--preset", preset, "--sr", SR, target=target, source=source)
+    if (name, source) == ("denormal", "odd.wav"):
+        assert result.code == 1
+        assert re.search(r"source is silent: there is no sound in odd\.wav", result.err)
+        return
+    assert result.code == 0
+    report = json.loads(result.out)
+    assert np.isfinite(report["divergence"]).all()
+    samples, _ = soundfile.read("out.wav")
+    assert len(samples) == soundfile.info(target).frames
+    assert np.isfinite(samples).all()
 
 
 # Bad files
@@ -1480,7 +1480,9 @@ def stereo(folder, rng):
     ],
 )
 def test_channels_are_kept_unless_asked_otherwise(stereo, make, target, source, options, channels):
-    result = make(*options, "--json", "--figures", "figures", target=target, source=source)
+    # Figures show the mono mix, so that it is enough to draw them where both have two channels.
+    figures = ("--figures", "figures") if (target, source) == ("wide.wav", "rain.wav") and not options else ()
+    result = make(*options, "--json", *figures, target=target, source=source)
     assert (result.code, result.err) == (0, "")
     assert soundfile.info("out.wav").channels == channels
     report = json.loads(result.out)

@@ -11,6 +11,7 @@ import pytest
 import soundfile
 
 from commands import refused
+from smalti.cli import main
 from smalti.io import stem_files
 from smalti.io.score_file import read_score
 from smalti.workflows.demo import demo_source, demo_target
@@ -18,25 +19,44 @@ from smalti.workflows.demo import demo_source, demo_target
 SR = 22050
 
 
-@pytest.fixture
-def folder(tmp_path, monkeypatch, rng):
-    """Where the commands run: a tune, and two folders of sounds to make it of."""
-    source = demo_source(SR)
+@pytest.fixture(scope="module")
+def sounds(tmp_path_factory):
+    """A folder with a tune, and two folders of sounds to make it of."""
+    folder, source = tmp_path_factory.mktemp("sounds"), demo_source(SR)
     sounds = {"bees/one.wav": source[: 2 * SR], "bees/two.flac": source[2 * SR : 4 * SR], "rain/rain.wav": source[SR:]}
     for name, samples in sounds.items():
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        soundfile.write(tmp_path / name, samples, SR)
-    soundfile.write(tmp_path / "song.wav", demo_target(SR)[: 2 * SR], SR)
+        (folder / name).parent.mkdir(exist_ok=True)
+        soundfile.write(folder / name, samples, SR)
+    soundfile.write(folder / "song.wav", demo_target(SR)[: 2 * SR], SR)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def mosaic_of_sounds(sounds, tmp_path_factory):
+    """The same folder with a mosaic and its score."""
+    folder = tmp_path_factory.mktemp("made")
+    shutil.copytree(sounds, folder, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        named = ["song.wav", "bees", "rain", "-o", "m.wav", "--score", "m.json"]
+        assert main.run(["make", *named, "--set", "iterations=8", "-q"]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(sounds, tmp_path, monkeypatch):
+    """Where the commands run: a copy of the sounds."""
+    shutil.copytree(sounds, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 @pytest.fixture
-def made(folder, run):
-    """A mosaic and its score."""
-    result = run("make", "song.wav", "bees", "rain", "-o", "m.wav", "--score", "m.json", "--set", "iterations=8")
-    assert result.code == 0, result.err
-    return folder
+def made(mosaic_of_sounds, tmp_path, monkeypatch):
+    """Where the commands run: a copy of the sounds, the mosaic and its score."""
+    shutil.copytree(mosaic_of_sounds, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def files(folder):
@@ -59,14 +79,15 @@ def test_a_score_renders_its_mosaic_byte_for_byte(made, run):
         ["--preset", "classic"],
         ["--start", "0.3", "--end", "1.4", "--sr", "16000"],
         ["--preset", "melodic", "--transpose", "0:0, 1:7"],
-        ["--preset", "notebook", "--set", "iterations=3"],
+        ["--preset", "notebook"],
         ["--layers", "0:1, 1:3", "--level", "0:0, 1:-9", "--loudness", "-10"],
         ["--preset", "source-like", "--weight", "rain=0.5", "--limit", "two=30"],
     ],
     ids=["classic", "excerpt", "glide", "notebook", "curves", "weights"],
 )
 def test_whatever_was_asked_for_renders_again(folder, run, options):
-    result = run("make", "song.wav", "bees", "rain", "-o", "m.flac", "--score", "m.json", *options)
+    few = ("--iterations", "4")
+    result = run("make", "song.wav", "bees", "rain", "-o", "m.flac", "--score", "m.json", *few, *options)
     assert result.code == 0, result.err
     assert run("render", "m.json", "-o", "again.flac").code == 0
     assert (folder / "again.flac").read_bytes() == (folder / "m.flac").read_bytes()

@@ -281,7 +281,7 @@ def test_one_peak_shows_the_limiter_at_a_glance():
 @pytest.mark.parametrize("sr", [8000, 44100, 192_000])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_limited_peaks_reach_the_ceiling_and_what_needs_nothing_is_left(sr, dtype):
-    samples = hits(sr).astype(dtype)
+    samples = hits(sr, seconds=1).astype(dtype)
     ceiling_db = db(true_peak(samples, sr)) - 5
     limited, gains_db = limit_peaks(samples, sr, ceiling_db=ceiling_db)
     assert limited.dtype == dtype
@@ -434,8 +434,8 @@ def test_following_has_one_gain_for_all_channels_and_lifts_no_silence(rng):
     assert followed.dtype == own.dtype
 
 
-@pytest.mark.parametrize("sr", [8000, 16000, 22050, 44100, 48000])
-@pytest.mark.parametrize("channels", [1, 2, 5, 6])
+# Every rate, and every number of channels that weighs them in another way.
+@pytest.mark.parametrize(("sr", "channels"), [(8000, 1), (16000, 5), (22050, 2), (44100, 1), (48000, 6)])
 def test_loudness_in_stretches_is_that_of_the_whole(rng, sr, channels):
     for length_s, level in ((0.05, 0.1), (0.39, 0.1), (0.45, 0.1), (7.3, 0.1), (13.0, 1e-5)):
         rise = np.linspace(0.01, 1, round(length_s * sr))

@@ -28,7 +28,7 @@ from smalti.mosaicing.solve import solve_steps
 from smalti.nmf.multiplicative import Step
 from smalti.presets import configure
 from smalti.settings import CHANNELS
-from strategies import dtypes, seeds
+from strategies import dtypes, pairwise, seeds
 
 pytestmark = pytest.mark.samples
 
@@ -342,9 +342,7 @@ def coherence(samples, params=GRID):
     return np.array(out)
 
 
-@EVERY_PHASE
-@pytest.mark.parametrize("preset", ["classic", "balanced"])
-@pytest.mark.parametrize("shared", [0.0, 0.5, 0.7, 1.0])
+@pytest.mark.parametrize(("shared", "phase", "preset"), pairwise([0.0, 0.5, 0.7, 1.0], PHASES, ["classic", "balanced"]))
 def test_the_coherence_between_channels_is_the_source_s(preset, phase, shared):
     """From a source whose channels have nothing in common to one that is panned."""
     length = 4 * SR

@@ -31,15 +31,18 @@ from smalti.nmf.gains import GainFit
 from smalti.nmf.let_it_bee import limit_polyphony
 from smalti.nmf.multiplicative import Step, steps_of
 from smalti.presets import configure
+from strategies import pairwise
 
 SR = 8000
 GRID = StftParams(256, 64)
 LENGTH = 3000
 EVERY_PRESET = pytest.mark.parametrize("preset", sorted(PRESETS))
 # Those whose activations are gains of source frames that sound at the pitch they have.
-AS_RECORDED = pytest.mark.parametrize("preset", sorted(name for name, of in PRESETS.items() if of.transpose == "off"))
+UNSHIFTED = sorted(name for name, of in PRESETS.items() if of.transpose == "off")
+AS_RECORDED = pytest.mark.parametrize("preset", UNSHIFTED)
 EVERY_PHASE = pytest.mark.parametrize("phase", PHASES)
-EVERY_TYPE = pytest.mark.parametrize("dtype", [np.float32, np.float64])
+TYPES = [np.float32, np.float64]
+EVERY_TYPE = pytest.mark.parametrize("dtype", TYPES)
 # What only multiplicative updates have: a random start, rules, iterations.
 # Those that end as the updates end, without choosing grains.
 PLAIN = pytest.mark.parametrize(
@@ -70,9 +73,7 @@ def make(target=TARGET, source=SOURCE, sr=SR, *, preset="classic", params=GRID, 
 # Every preset and phase
 
 
-@EVERY_PRESET
-@EVERY_PHASE
-@EVERY_TYPE
+@pytest.mark.parametrize(("preset", "phase", "dtype"), pairwise(sorted(PRESETS), PHASES, TYPES))
 def test_a_mosaic_is_finite_and_as_long_as_fine_and_as_fast_as_its_target(preset, phase, dtype):
     made = make(TARGET.astype(dtype), SOURCE.astype(dtype), preset=preset, phase=phase)
     n_atoms, n_frames = GRID.n_frames(4000), GRID.n_frames(LENGTH)
@@ -145,9 +146,7 @@ def test_a_silent_stretch_of_the_target_is_silent_in_the_mosaic(preset, phase):
     assert audio[stop:].any()
 
 
-@EVERY_PRESET
-@EVERY_PHASE
-@EVERY_TYPE
+@pytest.mark.parametrize(("preset", "phase", "dtype"), pairwise(sorted(PRESETS), PHASES, TYPES))
 def test_a_target_may_fade_out_to_the_last_denormal(preset, phase, dtype):
     fade = np.geomspace(1, float(np.finfo(dtype).smallest_subnormal), LENGTH).astype(dtype)
     audio = make(TARGET.astype(dtype) * fade, SOURCE.astype(dtype), preset=preset, phase=phase).audio
@@ -167,9 +166,7 @@ def test_a_silent_target_makes_silence_and_says_so(preset, phase):
     assert (made.overlap, made.gain_db) == (1, 0)
 
 
-@EVERY_PRESET
-@EVERY_PHASE
-@pytest.mark.parametrize("length", [1, 63, 255])
+@pytest.mark.parametrize(("preset", "phase", "length"), pairwise(sorted(PRESETS), PHASES, [1, 63, 255]))
 def test_a_target_shorter_than_a_window_keeps_its_length(preset, phase, length):
     with pytest.warns(UserWarning, match=rf"target has {length} samples?, fewer than one window of 256; it is padded"):
         made = make(TARGET[100 : 100 + length], preset=preset, phase=phase)
@@ -188,9 +185,7 @@ def test_sources_shorter_than_a_window_are_padded_and_named(preset):
     assert np.isfinite(made.audio).all()
 
 
-@AS_RECORDED
-@EVERY_PHASE
-@pytest.mark.parametrize("loudness", ["as-is", "target"])
+@pytest.mark.parametrize(("preset", "phase", "loudness"), pairwise(UNSHIFTED, PHASES, ["as-is", "target"]))
 def test_true_peaks_stay_below_the_ceiling_whatever_the_level(preset, phase, loudness):
     # Unshaped, so that the sound is the synthesis at one gain.
     settings = replace(PRESETS[preset], colour=0, attacks=0)
@@ -519,15 +514,25 @@ def test_one_recording_a_list_of_it_and_its_dictionary_are_the_same_source():
     assert job.dictionary.names == ("a", "b")
 
 
-@EVERY_PHASE
-@EVERY_PRESET
-@pytest.mark.parametrize(("fine", "coarse"), [("target", "source"), ("source", "target")])
-def test_of_two_precisions_the_finer_wins(fine, coarse, preset, phase):
-    types = {fine: np.float64, coarse: np.float32}
-    target, source = TARGET.astype(types["target"]), SOURCE.astype(types["source"])
-    for given_as in (source, [source], build_dictionary(source, SR, params=GRID)):
-        made = make(target, given_as, preset=preset, phase=phase, **_briefly(preset))
-        assert made.audio.dtype == made.activations.dtype == np.float64
+# Either recording may be the finer, for each solver and each form that a source is given in.
+@pytest.mark.parametrize(
+    ("preset", "form", "fine"),
+    [
+        ("classic", "recording", "target"),
+        ("balanced", "list", "target"),
+        ("sparse", "dictionary", "target"),
+        ("balanced", "recording", "source"),
+        ("sparse", "list", "source"),
+        ("classic", "dictionary", "source"),
+    ],
+)
+def test_of_two_precisions_the_finer_wins(preset, form, fine):
+    target, source = TARGET, SOURCE.astype(np.float32)
+    if fine == "source":
+        target, source = TARGET.astype(np.float32), SOURCE
+    forms = {"recording": source, "list": [source], "dictionary": build_dictionary(source, SR, params=GRID)}
+    made = make(target, forms[form], preset=preset, **_briefly(preset))
+    assert made.audio.dtype == made.activations.dtype == np.float64
 
 
 def _briefly(preset):
