@@ -29,7 +29,7 @@ def over_blocks(work: Callable[[slice], T], n: int, *, size: int) -> list[T]:
     blocks = [slice(first, min(first + size, n)) for first in range(0, n, size)]
     done: dict[int, T] = {}
     faults: list[BaseException] = []
-    # Whoever is free takes the next one.
+    # A thread that is free takes the next block.
     left = iter(enumerate(blocks))
 
     def run() -> None:

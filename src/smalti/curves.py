@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, ParameterError, ParameterTypeError
 
-# What a musician writes, for whoever wrote something else.
+# An example of the form, for error messages.
 SUCH_AS = "seconds and values such as '0:2, 4:8'"
 
 

@@ -10,7 +10,7 @@ from smalti.curves import Curve
 
 # The solvers that a setting may matter to: multiplicative updates and orthogonal matching pursuit.
 METHODS = ("updates", "pursuit")
-# What a value may be, and how it is checked. Those of kind "own" have a check of their own.
+# Kinds of values, by which they are checked. Values of kind "own" have a check of their own in `Settings`.
 KINDS = ("flag", "count", "real", "choice", "own")
 
 

@@ -31,7 +31,7 @@ _BEYOND: dict[str, Any] = {
     "attacks": 90.0,
 }
 
-# Where `melodic` has nothing to bring in tune it is to sound as `balanced`, so the one is made of the other.
+# `melodic` sounds as `balanced` if there is nothing to bring in tune, so it is made from it.
 _BALANCED = Settings(
     summary="both at once: two layers of whole grains that follow the target's melody, loudness and attacks",
     **_BEYOND,
@@ -123,7 +123,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
 DEFAULT_PRESET = "balanced"
 
 
-# What `smalti.curves.as_varying` makes a curve of.
+# The forms of a curve; `smalti.curves.as_varying` reads them.
 Varying = Curve | str | Sequence[tuple[float, float]]
 
 

@@ -572,7 +572,7 @@ class Settings:
 _TRANSPOSITIONS = f"one of {', '.join(WAYS)}, or a range of semitones, (low, high), or a Curve of them"
 
 
-# What is known of every setting, by its name.
+# The knob of every setting, by its name.
 KNOBS: Mapping[str, Knob] = MappingProxyType({of.name: knob_of(of) for of in fields(Settings)})
 
 
@@ -588,6 +588,6 @@ def shown(value: Any) -> str:
 
 def _per_frame(values: Floats) -> PerFrame:
     """Whole numbers (N,) as a tuple, or as one number if they are all the same, as without a curve."""
-    # As many as any machine has frames.
+    # No machine holds more frames than this, and it fits every integer type.
     whole = tuple(np.minimum(values, 2**31 - 1).astype(np.int64).ravel().tolist())
     return whole[0] if len(set(whole)) == 1 else whole

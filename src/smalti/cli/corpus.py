@@ -78,7 +78,7 @@ def build(
                     print(line(f"smalti: another build is writing {name}; waiting"), file=sys.stderr)
                 if step.stage in ("analysing", "compacting", "indexing"):
                     if task is None:
-                        # What was there already took no time, and is not to be reckoned with.
+                        # The files that were there already took no time, so the estimate must not count them.
                         task = shown.add_task("analysing", total=step.total_bytes, completed=step.done_bytes, sound="")
                     shown.update(task, description=step.stage, completed=step.done_bytes, sound=_duration(step.done_s))
                 built = step.built

@@ -148,12 +148,12 @@ def _cells(about: Measure, values: Sequence[float]) -> list[Text]:
     # Less than none of a fault is no better than none of it.
     rivals = rounded if about.limit is None else [max(0.0, number) for number in rounded]
     best = max(rivals) if about.better == "higher" else min(rivals)
-    # Of equals none is best.
+    # Equal values have no best among them.
     differ = about.better != "" and min(rivals) < max(rivals)
     cells = []
     for value, number, rival in zip(values, rounded, rivals, strict=True):
         is_best, beyond = differ and rival == best, about.limit is not None and value > about.limit
-        # What is next to nothing is not nothing where the limit is 0.
+        # A value just above 0 must not be shown as 0 if the limit is 0.
         text = "<0.001" if number == 0 < value and decimals == 3 else f"{number:.{decimals}f}"
         marks = "*" * is_best + "!" * beyond
         cells.append(Text(f"{marks} {text}" if marks else text, "red" if beyond else "green" if is_best else ""))

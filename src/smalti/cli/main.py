@@ -106,9 +106,9 @@ def _flushed(code: int) -> int:
     try:
         sys.stdout.flush()
     except OSError as error:
-        # What is left would be tried again at the very end, and fail again.
+        # Python flushes once more at its end, which would fail again; the null device takes what is left.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        # One sentence is enough, and of a pipe that was closed at will ("| head") nobody has to be told.
+        # One sentence is enough, and a pipe that was closed on purpose ("| head") is no fault.
         if not code and not isinstance(error, BrokenPipeError):
             print(f"smalti: cannot print: {(error.strerror or str(error)).lower()}", file=sys.stderr)
         return code or 1

@@ -128,7 +128,7 @@ def with_settings(command: Callable[..., None]) -> Callable[..., None]:
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for name, parameter in signature.parameters.items() if name != "knobs"]
     optioned = [(GROUPS.index(knob.option.group), name) for name, knob in KNOBS.items() if knob.option is not None]
-    # In a stable sort, those of a group stay in the order of the list.
+    # The sort is stable: within a group the order of the list stays.
     optional = {_argument(name): name for _, name in sorted(optioned, key=lambda pair: pair[0])}
     added = [
         inspect.Parameter(argument, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(KNOBS[name]))
@@ -256,7 +256,7 @@ def setting_from(text: str) -> tuple[str, Any]:
     return name, value
 
 
-# What parameters that are no settings are called here.
+# The options of parameters that are no settings.
 _OPTIONS = {
     "stems_by": "--stems-by",
     "start_s": "--start", "end_s": "--end", "n_fft": "--n-fft", "hop": "--hop", "preset": "--preset",

@@ -65,7 +65,7 @@ def table(name: str, *columns: str) -> Table:
 
 
 def show(table: Table) -> None:
-    # In a pipe, lines stay whole for whatever reads them. Brackets are part of names, and no markup.
+    # Lines in a pipe stay whole for the program that reads them. Brackets belong to names and are no markup.
     Console(width=None if sys.stdout.isatty() else 500, markup=False).print(table)
 
 

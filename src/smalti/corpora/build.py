@@ -29,9 +29,9 @@ from smalti.grains.nearest import EXACT_BELOW
 from smalti.io.files import StrPath
 from smalti.io.sound_read import find_audio
 
-# What is made is put on the disk for good whenever it has come to so many bytes or files: seconds of work.
+# Results are committed whenever they come to so many bytes or files, which is seconds of work.
 COMMIT_BYTES, COMMIT_FILES = 1 << 25, 500
-# Where more than this share of the arrays is of files that are not in the corpus any more, they are written anew.
+# The arrays are written anew if more than this share of them belongs to files that left the corpus.
 MOST_HOLES = 1 / 3
 
 
@@ -386,7 +386,7 @@ class _Build:
         self._since_commit += 1
         self._done(found)
         p = self._progress
-        # What is left is taken to hold as much sound a byte as what is done.
+        # The files to come are assumed to hold as much sound a byte as those that are done.
         done = max(1, p.done_bytes - (p.total_bytes - self._todo_bytes))
         self._progress = replace(p, total_s=p.done_s * self._todo_bytes / done)
 

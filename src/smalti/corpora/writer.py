@@ -214,7 +214,7 @@ class Writer:
                 files = {kind: path.open("wb") for kind, path in new.items()}
                 for n, segment in enumerate(before.segments):
                     for kind, file in files.items():
-                        # What is moved must be what was written; a fault would be given a new checksum of its own.
+                        # The segment is checked before it is moved: a damaged one would get a new, valid checksum.
                         before.check_segment(segment, kind, mapped[kind])
                         file.write(mapped[kind][segment.span(kind)].view(np.uint8).reshape(-1).data)
                     segments.append(replace(segment, row=about.rows, first=about.samples))
@@ -255,7 +255,7 @@ class Writer:
         self._arrays = arrays
         del mapped
         for path in old:
-            # Where a file that is mapped cannot be removed, the next build does it.
+            # Some systems cannot remove a file that is mapped; the next build does it then.
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
@@ -281,7 +281,7 @@ class Writer:
 
     def close(self) -> None:
         for file in self._arrays.values():
-            # What is still in its buffer nobody will speak of; a full disk must not be told twice.
+            # Unflushed bytes belong to no committed row; a second disk-full error here would hide the first.
             with suppress(OSError):
                 file.close()
         self._tables.close()

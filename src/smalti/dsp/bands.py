@@ -38,7 +38,7 @@ def band_edges(params: StftParams, sr: int) -> NDArray[np.intp]:
     n_linear = min(params.n_bins, int(np.ceil(LINEAR_BELOW_HZ / bin_hz)))
     n_curved = max(0, int(np.log(params.n_bins * bin_hz / LINEAR_BELOW_HZ) / np.log1p(WIDTH)))
     curved = np.round(LINEAR_BELOW_HZ * (1 + WIDTH) ** np.arange(n_curved + 1) / bin_hz).astype(np.intp)
-    # Where a band would be narrower than a bin, several edges round to one.
+    # Several edges round to one bin if bands are narrower than a bin.
     edges = np.unique(np.concatenate([np.arange(n_linear), curved]))
     return np.append(edges[edges < params.n_bins], params.n_bins)
 

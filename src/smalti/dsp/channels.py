@@ -114,14 +114,14 @@ def toward_coherence(got: Complexes, wanted: Complexes, *, octaves: float = IMAG
     """
     got, wanted = _over_octaves(got, octaves), _over_octaves(wanted, octaves)
     had, aim = _coherence(got), _coherence(wanted)
-    # Where channels are to have more in common than they have, what they have tells little of the phase it should have.
+    # Channels that should share more than they do tell little of the phase that the shared part should have.
     raised = np.maximum(np.abs(aim) - np.abs(had), 0) / np.maximum(np.abs(aim), 1e-9)
     phases = np.exp(1j * np.angle(had + raised * aim))
     matrices = _mixing(np.abs(aim) * phases * _both(got), got)
     left, gains, right = np.linalg.svd(matrices)
     most = 10 ** (MOST_MIXED_DB / 20)
     bounded: Complexes = (left * np.clip(gains, 1 / most, most)[:, None]) @ right
-    # Of what is silent, nothing but rounding is known: it takes no part.
+    # Silent bins hold nothing but rounding, so they take no part.
     silent = np.einsum("fcc->fc", got).real <= 0
     bounded[silent] = 0
     bounded.swapaxes(1, 2)[silent] = 0
@@ -174,7 +174,7 @@ def _mixing(wanted: Complexes, got: Complexes) -> Complexes:
     """The matrices M (F, C, C) nearest to 1 for which ``M got M*`` is `wanted` at the power of `got`."""
     (V, v), (U, u) = _roots(wanted), _roots(got)
     root = (V * v[:, None]) @ V.conj().swapaxes(1, 2)
-    # What is not there, but for rounding, is not to be divided by.
+    # Values that are nothing but rounding must not be divided by.
     inverse = np.divide(1, u, out=np.zeros_like(u), where=u > 1e-5)
     left, _, right = np.linalg.svd((U * u[:, None]) @ U.conj().swapaxes(1, 2) @ root)
     turn = right.conj().swapaxes(1, 2) @ left.conj().swapaxes(1, 2)

@@ -21,7 +21,7 @@ from smalti.dsp.loudness import (
 
 # The highest true peak a mosaic may have, in dB of full scale. Lossy coding may still carry peaks 2 dB further.
 CEILING_DB = -1.0
-# What is turned down goes this far below it: true peaks are estimates, and estimates differ by as much.
+# Gains aim this far below the ceiling: true peaks are estimates, which differ by as much.
 MARGIN_DB = 0.05
 
 # The limiter: how far ahead of a peak its gain begins to fall, and for how long after it stays down; how fast it comes
@@ -115,7 +115,7 @@ def match_loudness(samples: Floats, sr: int, loudness: float | None) -> Levelled
     if loudness is None or not math.isfinite(loudness) or not math.isfinite(own):
         return _at_gain(samples, sr, 0.0, own, peak_db, limited=False)
     wanted = loudness - own
-    # What lies below the absolute gate does not count until the gain lifts it above it: hence once or twice more.
+    # Parts below the absolute gate count only once the gain lifts them above it, hence one or two more rounds.
     for _ in range(3):
         missing = loudness - _loudness_at(samples, sr, wanted)
         if not 0.02 < abs(missing) < 60:

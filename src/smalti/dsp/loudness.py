@@ -84,7 +84,7 @@ def step_powers(samples: Floats, sr: int) -> Floats:
     step = round(_BLOCK_S / 4 * check_rate("sr", sr))
     if sound.shape[1] < 4 * step:
         return np.array([10 ** ((integrated_loudness(sound, sr) - _OFFSET_DB) / 10)])
-    # What has to be interpolated first is, all at once: it is made of few samples.
+    # Slow rates are interpolated first, all at once, since they have few samples.
     at_once = _STEPS_AT_ONCE if sr >= _SLOWEST_HZ else sound.shape[1]
     n_steps, weights = sound.shape[1] // step, _CHANNEL_WEIGHTS
     held, out = None, list[Floats]()

@@ -82,7 +82,7 @@ def shared_griffin_lim(
     had = np.sqrt(sum((np.square(np.abs(own)) for own in channels), start=np.zeros_like(magnitudes)))
     sounding = had > magnitudes * np.finfo(had.dtype).tiny
     gain = np.divide(magnitudes, had, out=np.zeros_like(had), where=sounding)
-    # Of the spectra at unit power together, so that neither squares of loud nor of quiet ones leave their range.
+    # All spectra together are scaled to unit power, so that squares of loud and quiet ones stay in range.
     scale = np.divide(1, had, out=np.zeros_like(had), where=sounding)
     factor, previous = gain.astype(channels[0].dtype), np.zeros_like(channels[0])
     for iteration in range(n_iter):
@@ -125,7 +125,7 @@ def turn_toward(own: Complexes, other: Complexes, share: float) -> Complexes:
     one = np.ones(own.shape, own.real.dtype)
     units = with_phase(one, own)
     wanted = (1 - share) * units + share * with_phase(one, other)
-    # Of opposites rounding leaves something, at any angle.
+    # Opposite numbers add up to rounding errors, whose angle means nothing.
     wanted[np.abs(wanted) < 8 * np.finfo(one.dtype).eps] = 0
     turn = with_phase(one, wanted * units.conj())
     turn[turn == 0] = 1

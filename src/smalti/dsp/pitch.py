@@ -214,7 +214,7 @@ def clear(clarities: Floats, heard: NDArray[np.bool_]) -> NDArray[np.bool_]:
     if not heard.any():
         return np.ones(len(clarities), dtype=np.bool_)
     clearest = np.quantile(clarities[heard], _CLEAREST)
-    # Of a pitch that is not there at all clarity is negative, and a share of it more than itself.
+    # Harmonicity can be negative, and 0.4 times a negative number is larger than the number.
     enough: NDArray[np.bool_] = clarities >= np.minimum(_CLEAR_ENOUGH * clearest, clearest)
     return enough
 

@@ -27,7 +27,7 @@ CORRECTED, PERIODS_APART, LEAST_LIKENESS, ROUND_HZ = 0.02, 16, 0.5, 5000.0
 # A partial may be lifted if it stands out of what lies halfway to its neighbours by 16 dB, not if by the 8 dB that
 # noise does, in the mean of five frames; where partials are under six bins apart, that cannot be told.
 NOISE_OVER_DB, TONE_OVER_DB, STEADY_FRAMES, LEAST_SPACING = 8.0, 16.0, 5, 6.0
-# What reading faster would fold over is faded out over so many Hz below its limit.
+# Reading faster would alias: partials fade out over so many Hz below the limit.
 TRANSITION_HZ = 200.0
 
 # The source is read at twice its rate, where ten taps reach 80 dB up to the band's end.
@@ -47,10 +47,10 @@ UNPITCHED_SEGMENT_S, UNPITCHED_FADE_S, SEARCH_S = 0.030, 0.012, 0.008
 ATTACK_STEP_S, ATTACK_MEAN_STEPS, ATTACK_AFTER_S, ATTACK_BEFORE_S, ATTACK_RISE_DB = 0.0005, 4, 0.010, 0.030, 10.0
 # It counts within 40 dB of the grain's loudest, and starts where it has risen by 1 % of its rise in power.
 ATTACK_FLOOR_DB, ATTACK_FOOT = -40.0, 0.01
-# What sounds before an attack fades out in the last half millisecond before it.
+# Sound before an attack fades out within the last half millisecond before it.
 ATTACK_FADE_S = 0.0005
 
-# Of the recording around a grain so much is read as well.
+# So much of the recording around a grain is read as well.
 MARGIN_S = 0.010
 
 
@@ -260,7 +260,7 @@ def _between_attacks(
 ) -> tuple[int, Floats]:
     """What is heard from one attack to the next, or from and to the grain's ends: its first sample, and (C, N)."""
     fade = round(ATTACK_FADE_S * course.sr)
-    # In samples of the padded stretch: what is heard, and what may be read.
+    # The spans, in samples of the padded stretch, that are heard and that may be read.
     first = margin if start is None else max(start - fade, margin)
     last = len(mono) - margin if end is None else end
     reach = 0 if start is None else int(np.ceil((start - first) * course.speed[start]))
@@ -326,7 +326,7 @@ def _seams(course: _Course, first: int, last: int, room: int) -> tuple[Floats, F
     least = np.where(pitched, np.maximum(LEAST_SEGMENT_S * sr, heard), UNPITCHED_SEGMENT_S * sr)
     longest = MOST_SEGMENT_S * sr
     lengths = np.clip(drift / np.maximum(np.abs(rate - 1), 1e-6), np.minimum(least, longest), longest)
-    # What is read must fit between two attacks.
+    # Each reading must fit between two attacks.
     lengths = np.clip(lengths, 8, np.maximum(8, 0.6 * room / np.maximum(rate, 1)))
     passed = np.concatenate([[0.0], np.cumsum(np.diff(at) * (1 / lengths[1:] + 1 / lengths[:-1]) / 2)])
     count = max(1, round(passed[-1]))
@@ -387,7 +387,7 @@ def _cycles(
 
 def _whole(nominal: Floats, least: Floats, most: Floats, offset: float) -> Floats:
     """The values whole cycles from `offset` nearest to `nominal`, within bounds if any is."""
-    # What is a bound but for rounding is one.
+    # A place that differs from a bound by rounding only counts as that bound.
     lowest, highest = np.ceil(least - offset - 1e-6), np.floor(most - offset + 1e-6)
     cycles: Floats = np.maximum(np.minimum(np.rint(nominal - offset), highest), lowest) + offset
     return cycles
@@ -434,7 +434,7 @@ def _crossfade(
     weight: Floats = 1 - rise if fall else rise
     if alike.min() == 1:
         return weight
-    # Where a fade is, both sides share the lift; elsewhere the power is 1.
+    # Both sides of a fade share the lift; elsewhere the power is 1.
     weight /= np.sqrt(1 - 2 * (1 - alike[seam]) * rise * (1 - rise))
     return weight
 
@@ -553,7 +553,7 @@ def _filtered(sound: Floats, centres: NDArray[np.intp], gains: Floats, params: S
     """(L,) `sound` at (K, F) gains, at twice its rate; sample i of it lies at ``TAPS + 2 * i`` of what is returned."""
     spectra = spectra_at(sound, centres, params.n_fft).T
     n = OVERSAMPLING * params.n_fft
-    # What lies at half the rate is one line of a real spectrum there, and two at twice the rate.
+    # The line at half the rate is one line of a real spectrum there, and two lines at twice the rate.
     gains = np.concatenate([gains[:, :-1], gains[:, -1:] / 2], axis=1)
     frames: Floats = scipy.fft.irfft(spectra * gains, n=n, axis=1, overwrite_x=True)
     # Squares of Hann windows a quarter window apart add up to 1.5.

@@ -201,7 +201,7 @@ def purity(samples: Floats, melodies: Floats, sr: int, *, hop: int, share: float
         raise ValueError(f"melodies has shape {melodies.shape}; pass one row of frequencies for each voice, (M, N)")
     params = StftParams.from_seconds(PURITY_WINDOW_S, PURITY_HOP_S, sr)
     bands = erb_filters(params.n_fft, sr, step=PURITY_STEP_ERB)
-    # In double precision: the squares of what has all but faded out are too small for single.
+    # Double precision, since the squares of nearly silent samples are too small for single precision.
     power = np.square(np.abs(stft(_at_level_1(samples), params)), dtype=np.float64)
     # A running sum leaves rounding where there should be silence, even less than nothing.
     power = np.maximum(scipy.ndimage.uniform_filter1d(power, PURITY_MEAN_FRAMES, axis=1, mode="nearest"), 0)
@@ -210,7 +210,7 @@ def purity(samples: Floats, melodies: Floats, sr: int, *, hop: int, share: float
     inside, between = bands @ (np.square(kept) * power), bands @ (np.square(1 - kept) * power)
     whole = inside + between
     floor = whole.max(axis=0) * 10 ** (PURITY_FLOOR_DB / 10)
-    # What is silent is divided by 1 instead of by itself.
+    # Silent bands are divided by 1, not by their own level of 0.
     standing_db = 10 * np.log10(np.where(whole > 0, inside, 1) / np.where(between > 0, between, 1) + LEAST_STANDING)
     lacking = np.where((whole > floor) & (between > 0), np.clip(PURITY_OVER_DB - standing_db, 0, None), 0)
     down = bands.T @ np.minimum(share * lacking, PURITY_MOST_DB)
@@ -228,7 +228,7 @@ def _partials(melodies: Floats, params: StftParams, sr: int) -> tuple[Floats, Fl
     for f0 in melodies:
         number = hz / np.maximum(f0, 1e-9)
         away = np.abs(number - np.maximum(1, np.rint(number))) * f0
-        # Where partials are too close to tell, all is partial, even below the first.
+        # Partials too close to tell apart leave no gaps: all bands count as partials, even below the first.
         inside = np.where(f0 < 2 * reach[0], 1, np.clip(2 - away / reach, 0, 1))
         kept = np.maximum(kept, np.where(f0 > 0, inside, 0))
         pure = np.maximum(pure, np.where(f0 > 0, np.clip(2 - number / PURE_PARTIALS, 0, 1), 0))
@@ -268,7 +268,7 @@ def _powers(samples: Floats, target: Floats, params: StftParams) -> tuple[Floats
 
 def _at_level_1(samples: Floats) -> Floats:
     """`samples` at a root mean square of 1; silence stays silent."""
-    # In double precision: the squares of what has all but faded out are too small for single.
+    # Double precision, since the squares of nearly silent samples are too small for single precision.
     level = np.sqrt(np.square(samples, dtype=np.float64).mean())
     return (samples / level).astype(samples.dtype) if level > 0 else samples
 

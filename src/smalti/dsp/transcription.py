@@ -50,7 +50,7 @@ def spectral_tuning(samples: Floats, sr: int) -> tuple[float, float]:
     """
     params = StftParams.from_seconds(_TUNING_WINDOW_S, _TUNING_WINDOW_S / 4, sr)
     total, weight = 0j, 0.0
-    # In stretches, which bounds the memory.
+    # Stretch by stretch, which bounds the memory.
     for start in range(0, len(samples), _TUNING_BLOCK_S * sr):
         hz, magnitudes = _peaks(samples[start : start + _TUNING_BLOCK_S * sr], params, sr)
         total += complex((magnitudes * np.exp(2j * np.pi * 12 * np.log2(hz / 440))).sum())

@@ -173,7 +173,7 @@ class WhenAsked(Sequence[Floats]):
     def __getitem__(self, which: slice) -> tuple[Floats, ...]: ...
 
     def __getitem__(self, which: int | slice) -> Floats | tuple[Floats, ...]:
-        # In a range of them, numbers are checked, and counted from the end where they are negative.
+        # Indexing a range checks the numbers, and counts negative ones from the end.
         numbers = range(self.n)[which]
         return self.read(numbers) if isinstance(numbers, int) else tuple(map(self.read, numbers))
 
@@ -191,7 +191,7 @@ def corpus_of(recordings: Sequence[Floats], sr: int, *, params: StftParams, name
     return Corpus(
         recording_ids=np.repeat(np.arange(len(counts)), counts),
         centres=np.concatenate([np.arange(count) * params.hop for count in counts]),
-        # What cancels is silent in the looks already.
+        # Frames whose channels cancel are silent in the features already.
         cancelled=np.concatenate([part.norms == 0 for part in parts]),
         names=tuple(names),
         params=params,

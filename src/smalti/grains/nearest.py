@@ -20,7 +20,7 @@ _ROOM = 2**23
 _QUERIES = 128
 # Atoms whose keys are held in single precision while all queries are answered.
 _WIDE = 2**18
-# Of the cells that atoms are sorted into, this share is searched, and at least so many.
+# The share of the cells of the index that is searched for a query, and the least number of them.
 PROBED, LEAST_PROBED = 1 / 64, 16
 
 
@@ -82,7 +82,7 @@ def _asked(
         scores[short], atoms[short] = index.search(queries[short], n, params=faiss.SearchParametersIVF(**how))
         if probed == index.nlist:
             break
-        # What is allowed may lie in other cells than those that are like the query.
+        # The allowed atoms may lie in other cells than those that are like the query.
         short = short[(atoms[short] >= 0).sum(axis=1) < there]
         probed = min(index.nlist, 4 * probed)
     return atoms, scores

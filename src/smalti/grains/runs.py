@@ -16,7 +16,7 @@ from smalti.nmf.let_it_bee import PerFrame
 # Tells of places, atoms (P,) and frames (P,), which may sound.
 Allowed = Callable[[Integers, Integers], NDArray[np.bool_]]
 
-# What a grain may lie under the loudest of its frame, and of the whole mosaic, and still count as sounding, in dB.
+# A grain counts as sounding down to so many dB under the loudest of its frame, and of the whole mosaic.
 UNDER_FRAME_DB = 30.0
 UNDER_ALL_DB = 60.0
 # Frames that a stretch may pause without falling in two.

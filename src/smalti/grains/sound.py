@@ -103,7 +103,7 @@ def shaped(audio: Floats, dictionary: Dictionary, aim: Aim) -> Floats:
         share = settings.attacks / 100 * (IN_TUNE_ATTACKS if followed else 1)
         audio = attack_shape(to_mono(audio), aim.target, sr, onset_times(aim.target, sr), share=share).apply(audio)
     if audio.ndim == 2:
-        # What is turned up and down counts more and less in the coherence of the whole.
+        # Gains change how much each moment counts in the coherence between channels, so it is matched again.
         audio = match_coherence(audio, unshaped, dictionary.params)
     return audio
 

@@ -80,7 +80,7 @@ def synthesize(
             raise ValueError("phase 'target' needs the target's STFT: pass target=stft(samples, params)")
         if target.shape != (params.n_bins, needed):
             raise ValueError(f"target has shape {target.shape}; these activations need {(params.n_bins, needed)}")
-    # What is heard depends on the atoms that sound and on nothing else, so that it can be made again from these.
+    # The sound depends on the atoms that sound and on nothing else, so a score can make it again from these.
     used = _sounding(H)
     if not len(used):
         return stack_channels([np.zeros(length, dictionary.norms.dtype)] * dictionary.n_channels)
@@ -135,7 +135,7 @@ def target_correction(
     """
     one = np.ones_like(magnitudes)
     turn = with_phase(one, grains).conj()
-    # Where the mix has nothing to turn, channels that cancel in it may still sound.
+    # The mix may be silent in a bin in which channels that cancel in it still sound.
     turn[turn == 0] = 1
     had = np.sqrt(sum((np.square(np.abs(own)) for own in channels), start=np.zeros_like(magnitudes)))
     gain = np.divide(magnitudes, had, out=np.zeros_like(had), where=had > magnitudes * np.finfo(had.dtype).tiny)
@@ -163,5 +163,5 @@ def mix(spectra: Any, activations: Any) -> Any:
     H = scipy.sparse.csc_array(activations)
     if H.nnz > 0.2 * H.shape[0] * H.shape[1]:
         return spectra @ H.toarray()
-    # As rows of frames, so that sparse times dense walks along contiguous atoms.
+    # The spectra become rows, so that sparse times dense walks along contiguous atoms.
     return (H.T @ np.ascontiguousarray(spectra.T)).T

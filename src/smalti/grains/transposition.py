@@ -61,7 +61,7 @@ class Transposition:
         for voice, shift in enumerate(self.shifts):
             yield np.full(n_frames, voice), np.arange(n_frames), np.full(n_atoms, 2 ** (shift / 12))
         if self.glide:
-            # As notes, semitones share one dictionary, in the middle of where they lie.
+            # Frames near one semitone share one dictionary, at the median of their shifts, as frames of one note do.
             semitones = self.glide.at(np.arange(n_frames))
             names = np.round(semitones)
             for name in np.unique(names):

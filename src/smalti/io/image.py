@@ -62,7 +62,7 @@ def read_picture(file: Path) -> Picture:
             raise PictureError(_too_large(file))
         try:
             image.load()
-        # What a damaged file makes of Pillow's decoder depends on where it is damaged.
+        # Pillow raises different errors, depending on where a file is damaged.
         except (OSError, SyntaxError, ValueError, EOFError) as error:
             raise PictureError(
                 f"cannot read {file}: it is damaged, or not all of it is there; save it again"
@@ -77,7 +77,7 @@ def _too_large(file: Path) -> str:
 def _grey(image: Any, image_of: Any) -> NDArray[np.float32]:
     """(h, w) float32 from 0 to 1."""
     if image.mode.startswith("I"):
-        # Of 16 bits; none has an alpha channel.
+        # These modes have 16 bits and no alpha channel.
         return np.asarray(image).astype(np.float32) / np.float32(65535)
     if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")

@@ -29,7 +29,7 @@ EXPORTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# What REAPER calls files of an ending; it finds out the rest by itself.
+# REAPER's names for kinds of source files, by their endings; it finds the others out by itself.
 _KINDS = {".flac": "FLAC", ".mp3": "MP3", ".ogg": "VORBIS", ".oga": "VORBIS", ".opus": "OPUS"}
 # Modes of a take's channels.
 _AS_IT_IS, _MIXED, _LEFT, _RIGHT = 0, 2, 3, 4
@@ -94,7 +94,7 @@ def rpp_text(items: Sequence[Item], score: Score) -> str:
         '<REAPER_PROJECT 0.1 "6.0/smalti" 0',
         # At the middle everything is as loud as it is.
         "  PANLAW 1",
-        # Where items overlap, all of them sound; else one that lies within another would take its place.
+        # All items of an overlap sound; by REAPER's default one within another would replace it.
         "  ITEMMIX 1",
         "  TEMPO 120 4 4",
         f"  SAMPLERATE {sr} 1 0",
@@ -235,7 +235,7 @@ def midi_bytes(score: Score, f0: ArrayLike | None = None) -> bytes:
                 velocity = max(1, round(127 * (1 - soft)))
                 events += [(begin, 1, note, velocity), (end, 0, note, 0)]
         now = 0
-        # Of one moment, notes end before others begin.
+        # Notes end before others begin at the same moment.
         for at, on, note, velocity in sorted(events):
             kind = "note_on" if on else "note_off"
             track.append(mido.Message(kind, channel=channel, note=note, velocity=velocity, time=at - now))

@@ -26,7 +26,7 @@ from smalti.score.score import Score, Source, Target
 
 FORMAT, VERSION = "smalti score", 1
 
-# What is larger is not read: it would not fit into the memory of a laptop, and no mosaic of minutes is.
+# Larger files are refused: they would not fit into a laptop's memory, and no mosaic of minutes needs one.
 MOST_BYTES, MOST_GRAINS = 256_000_000, 1_000_000
 # Nor what would keep a machine busy for hours.
 MOST_VOICES, MOST_ROUNDS = 64, 10_000
@@ -193,7 +193,7 @@ def _too_large(size: str) -> ScoreFileError:
 
 
 def _with_path(named: dict[str, Any]) -> dict[str, Any]:
-    # What is no text in the name of a file could not be read again; such a file is found by what it holds.
+    # Bytes of a file name that are no text could not be read again; such a file is found by its hash.
     name = named.pop("name").encode("utf-8", "backslashreplace").decode()
     return {"path": name, **named}
 
@@ -315,7 +315,7 @@ def _score(part: ScorePart) -> Score:
             raise ValueError(f"grain {grain.id} has source {grain.source}; there are {len(sources)}, counted from 0")
     begins = np.array([source.begin for source in sources], np.intp)
     origins = np.array([grain.source for grain in part.grains], np.intp)
-    # What is moved by less than a hop begins on the grid all the same, with what lies so much earlier in its source.
+    # A grain moved by less than a hop still begins on the grid, so much earlier in its source.
     off_grid = np.array(starts, np.intp) - np.array(frames, np.intp) * grid.hop
     gain_db, n_frames = part.gain_db, params.n_frames(part.length)
     melodies = np.array(part.melodies_hz, np.float64)

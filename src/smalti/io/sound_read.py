@@ -317,7 +317,7 @@ class AudioStream:
 
     def _at_rate(self) -> Iterator[Samples]:
         """Blocks (n, C) at `sr`, of about a second."""
-        # Of one rate there is nothing to do; soxr would only copy.
+        # Equal rates need no resampling; soxr would only copy.
         if self.sr == self.own_sr:
             yield from self._blocks()
             return
@@ -352,7 +352,7 @@ class AudioStream:
                 held += len(part)
                 if held and (not len(part) or held >= wanted):
                     block = np.concatenate(parts)
-                    # In one pass: NaN and infinity survive both extremes.
+                    # NaN and infinity survive both extremes, so one pass is enough.
                     if not max(-float(block.min()), float(block.max())) <= LOUDEST:
                         bad = np.flatnonzero(~(np.abs(block) <= LOUDEST).all(axis=1))
                         raise AudioFileError(

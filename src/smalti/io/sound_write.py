@@ -123,7 +123,7 @@ def encode_audio(samples: Samples, sr: int, *, ending: str, subtype: str | None 
         data: NDArray[Any] = _pcm(samples, _BITS[subtype])
     else:
         data = samples
-    # In files the samples of one moment stand side by side.
+    # Files hold the samples of one moment side by side.
     data = np.ascontiguousarray(as_channels(data).T)
     # libsndfile hands its output to a Python callback, and an exception raised there is dropped: a Ctrl-C would go
     # unheard and leave a hole in the file. It can only strike the main thread, so another one does the encoding.

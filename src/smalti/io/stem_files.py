@@ -39,7 +39,7 @@ def stem_groups(score: Score, by: str = "file") -> tuple[list[str], NDArray[np.i
             + ("; take one for each folder (--stems-by folder)" if by == "file" else "; sort the sources into fewer")
         )
     numbers = {name: i for i, name in enumerate(names)}
-    # Of sources that no grain is cut from, whatever.
+    # Sources that no grain is cut from get -1, which no grain looks up.
     return names, np.array([numbers.get(name, -1) for name in named], np.intp)[score.origins]
 
 

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats
 
-# What sounds: within 30 dB of the strongest of its moment and 60 dB of the strongest of all.
+# A source frame sounds if it is within 30 dB of the strongest of its moment and 60 dB of the strongest of all.
 FRAME_SPAN_DB, TOTAL_SPAN_DB = 30.0, 60.0
 # A grain from here on is heard as a sound of its own; a source frame that returns sooner is heard as a stutter.
 LONG_S = STUTTER_S = 0.150

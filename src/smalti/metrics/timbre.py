@@ -114,7 +114,7 @@ class Scale:
         """What counts as 1 of each feature."""
         if not self.standardise:
             return np.ones_like(self.deviation)
-        # What never varies tells nothing; dividing by rounding errors would make it tell everything.
+        # A feature that never varies tells nothing. Divided by its rounding errors it would outweigh all others.
         still = self.deviation <= np.maximum(1e-5 * np.abs(self.centre), 1e-6 * self.deviation.max())
         return np.where(still, self.deviation.dtype.type(np.inf), self.deviation)
 

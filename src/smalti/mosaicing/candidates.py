@@ -33,10 +33,10 @@ def found(comparison: Comparison, of: Floats, allowed: NDArray[np.bool_], *, n: 
     order = np.argsort(hits, axis=1)
     hits, scores = np.take_along_axis(hits, order, axis=1), np.take_along_axis(scores, order, axis=1)
     there = hits >= 0
-    # What counts more is found sooner, too. What is not there has whatever score.
+    # Weight the scores so that preferred recordings rank higher. Padding entries (-1) are masked below.
     scores = np.where(there, scores, 0) * comparison.weights_at(hits, np.arange(len(hits))[:, None])
     indptr = np.concatenate([[0], np.cumsum(there.sum(axis=1))])
-    # What is no hit is worse than all that are; so much better than that is each.
+    # Shift scores so that each frame's worst real hit is 0.
     scores = scores - np.where(there, scores, np.inf).min(axis=1, initial=np.inf, keepdims=True)
     atoms, values = hits[there].astype(np.int32), scores[there].astype(np.float32)
     return best_diagonals(Lists(indptr, atoms, values), comparison.segments, n=n, reach=reach)
@@ -67,7 +67,7 @@ def hits_of(
     index = None if n_allowed <= EXACT_BELOW else corpus.index
     if index is None:
         return nearest(corpus.descriptors, queries, HITS, allowed=allowed)
-    # What is filed are all frames that the corpus has, whatever is left out today.
+    # The index holds all frames of the corpus, also those that the filters leave out.
     rows = np.zeros(index.ntotal, bool)
     rows[corpus.rows[allowed]] = True
     atoms = np.full(len(rows), -1, np.int64)

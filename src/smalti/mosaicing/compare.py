@@ -70,7 +70,7 @@ def may_sound(dictionary: Dictionary, settings: Settings) -> NDArray[np.bool_]:
 
 
 T = TypeVar("T")
-# What is missing counts at most so many times what is there.
+# A missing part of the target counts at most so many times its own level.
 MOST_MISSING = 8.0
 # Entries that come to less than this share of their frame's largest are dropped.
 LEAST = 1e-4

@@ -15,7 +15,7 @@ from smalti.grains.filters import RecordingInfo, check_pattern, meets
 
 # No weight is larger; the same holds of recordings.
 MOST_WEIGHT = 1000.0
-# What a musician writes, for whoever wrote something else.
+# An example of the form, for error messages.
 SUCH_AS = "'2..4 10..20=0', '0..3 rain*=0' or '0..3 bees.wav 10..20=4'"
 
 

@@ -342,7 +342,7 @@ def list_update(
             out[k] = values[k] * ((q + shift) / beneath) if beneath >= tiny else V.dtype.type(0)
             largest = max(largest, out[j], out[k])
             j += 2
-        # What fades for ever would end as numbers that processors multiply tenfold slower.
+        # Values that keep fading would become denormal numbers, which processors multiply ten times as slowly.
         border = V.dtype.type(np.sqrt(tiny) * min(1.0, largest))
         for j in range(start, stop):
             if out[j] < border:
@@ -420,7 +420,7 @@ def restricted(
     out : (last - first, K) like H, overwritten.
     """
     n_frames, n_atoms = H.shape
-    # What continuity will look at.
+    # The frames that continuity will look at.
     start, stop = max(0, first - continuity), min(n_frames, last + continuity)
     R = np.empty((stop - start, n_atoms), H.dtype)
     if repetition:
@@ -531,7 +531,7 @@ def _thin(
 
 @kernel
 def _copy(values: Floats, out: Floats) -> None:
-    # As a loop: an assignment of slices takes a second to compile.
+    # A loop, since an assignment of slices takes a second to compile.
     for k in range(len(values)):
         out[k] = values[k]
 
@@ -569,7 +569,7 @@ def updated(H: Floats, correlations: Floats, reciprocals: Floats, weights: Float
             g[k] = new
             strongest = max(strongest, new)
             loudest = max(loudest, new * weights[k])
-        # What fades for ever would end as numbers that processors multiply tenfold slower.
+        # Values that keep fading would become denormal numbers, which processors multiply ten times as slowly.
         border = H.dtype.type(smallest * min(1.0, strongest))
         least_h, least_w = share * strongest, share * loudest
         for k in range(n_atoms):

@@ -113,7 +113,7 @@ def improve(
             part = 1.0 if euclidean else _along(target, model, way)
             for j in range(m):
                 moved = start[j] + part * (gains[j] - start[j])
-                # What ends at 0 is 0, not what rounding leaves of it.
+                # A gain that ends at 0 is set to 0, without what rounding leaves of it.
                 values[first + j] = zero if gains[j] <= 0 and part == 1 else moved
             _add(model, rows.dtype.type(part), way)
             if part == 0:

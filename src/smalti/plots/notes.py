@@ -96,7 +96,7 @@ def plot_pitch(
         rim: dict[str, Any] = {"markersize": 4.5, "color": "white", "markeredgecolor": "black", "markeredgewidth": 0.6}
         ax.plot(times[heard], dots[heard], ".", **rim, label="mosaic, as tracked", zorder=4)
     bar = ax.figure.colorbar(drawn, ax=ax, label="Grains, shifted by (semitones)", pad=0.02, aspect=30)
-    # In octaves, or in what makes few even parts of one.
+    # Ticks stand in octaves, or in a step that divides one into a few even parts.
     bar.locator = MultipleLocator(next(step for step in (1, 2, 3, 6, 12) if reach <= 4 * step or step == 12))
     bar.formatter = FuncFormatter(lambda shift, _: f"{shift:+g}" if shift else "0")
     bar.update_ticks()

@@ -14,7 +14,7 @@ from smalti.score.score import COLUMNS, Ints, Score
 
 # Over so long the share of the grains that sound is to be what was asked for.
 REACH_S = 1.5
-# What two mosaics must have in common, and those whose grains are shifted beside that.
+# Settings that two mosaics must share, and those that they must share if their grains are shifted.
 _IN_COMMON, _OF_SHIFTS = ("sr", "length", "channels", "n_parts", "n_frames"), ("tape", "keep_formants")
 # Moments within so much of a mosaic's loudest are heard; of these none may be left with less than this share of both.
 HEARD_DB, LEAST_SHARE = 40.0, 0.25
@@ -39,7 +39,7 @@ class _Fractions:
     @classmethod
     def of(cls, score: Score) -> "_Fractions":
         own = mean_squares(score.gains, score.lengths)
-        # As if the source were equally loud all along a grain.
+        # This takes the source to be equally loud all along a grain.
         per_gain = np.divide(10 ** (score.levels / 10), own, out=np.zeros(len(score)), where=own > 0)
         powers = per_gain[score.owners] * np.square(score.gains, dtype=np.float64)
         cells = score.parts[score.owners] * score.n_frames + score.at

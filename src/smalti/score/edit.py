@@ -173,7 +173,7 @@ def louder(score: Score, gain_db: float, selection: Selection = ALL) -> Score:
 def _without(score: Score, silent: Bools) -> Score:
     left = at_gains(score, np.where(silent, 0, score.gains))
     sounding = left.gains > 0
-    # What is not touched is not trimmed either.
+    # Grains that are not touched are not trimmed either.
     whole = (score.shifted & _any(score, sounding)) | ~_any(score, silent)
     return cut(left, sounding | whole[score.owners]).sorted()
 
@@ -193,7 +193,7 @@ def mean_squares(gains: Floats, lengths: Ints) -> NDArray[np.float64]:
 
 def rise_db(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
     """(G,) by how much powers rise; where there was none, by nothing."""
-    # What was silent tells nothing of how loud it would be.
+    # A silent grain does not tell how loud it would be.
     ratios = np.divide(after, before, out=np.ones_like(before), where=before > 0)
     return 10 * np.log10(np.maximum(ratios, 1e-30))
 
@@ -281,7 +281,7 @@ def _shift_of(score: Score, i: int) -> Shift:
     if (shift := score.shifts[i]) is not None:
         return shift
     hop, length = score.params.hop, int(score.lengths[i])
-    # As far as the windows of its first and last frames look.
+    # The windows of its first and last frames reach so far.
     before = -(-score.params.n_fft // (2 * hop))
     n, begin = n_ratios(before, length, hop), int(score.centres[i]) - before * hop
     return Shift(int(score.origins[i]), begin, length, before, np.ones(n), np.zeros(n))
@@ -376,7 +376,7 @@ def edited(score: Score, edits: Edits, meant: Selection = ALL) -> Score:
         (edits.shift_s, meant.sources, lambda of, which: moved(of, edits.shift_s, which)),
     ]
     for asked, sources, edit in steps:
-        # What an earlier edit has silenced is not there for the next one.
+        # An earlier edit may have silenced grains that a later one names.
         ids = tuple(number for number in meant.ids if number in score.ids)
         if asked and (ids or not meant.ids):
             score = edit(score, replace(meant, sources=sources, ids=ids))

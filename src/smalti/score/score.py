@@ -308,7 +308,7 @@ class Score(Sequence[Grain]):
             (self.gains[shifted], (np.arange(n_shifted), self.at[shifted])), shape=(n_shifted, self.n_frames)
         )
         gains.eliminate_zeros()
-        # Whatever an edit has made of where grains are from.
+        # An edit may have changed which recording a grain is cut from.
         shifts = tuple(
             replace(shift, recording=origin)
             for shift, origin, own in zip(self.shifts, self.origins.tolist(), mine, strict=True)
@@ -317,7 +317,7 @@ class Score(Sequence[Grain]):
         return Sounding(places[0], places[1], H, shifts, gains)
 
 
-# Of a score, the arrays that have an entry for each grain.
+# The arrays of a score that have an entry for each grain.
 COLUMNS = ("ids", "parts", "origins", "frames", "lengths", "centres", "levels")
 
 
@@ -415,7 +415,7 @@ def _entries(gains: Floats, lengths: Integers, chosen: Integers) -> Floats:
 
 def _levels(powers: NDArray[np.float64], params: StftParams) -> NDArray[np.float64]:
     """(G,) dB of full scale: what the mean squared lengths of magnitude spectra are as RMS levels of samples."""
-    # Of the bins of a real signal each but the first and the last stands for two.
+    # Each bin of a real signal stands for two, but for the first and the last.
     mean_squares = 2 * powers / (params.n_fft * params.window_power)
     return 10 * np.log10(np.maximum(mean_squares, 1e-30))
 

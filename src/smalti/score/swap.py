@@ -16,7 +16,7 @@ from smalti.score.edit import Selection, chosen, cut, rise_db
 from smalti.score.render import Sources, heard_of, recordings_of
 from smalti.score.score import Ints, Score, Source
 
-# What a frame may be turned up or down by to be as loud as the one that it replaces.
+# The most that a frame may be turned up or down to be as loud as the one that it replaces.
 MOST_GAIN = 10 ** (24 / 20)
 # Frames transformed at once, which bounds the memory.
 _BLOCK = 1024

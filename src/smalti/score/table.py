@@ -13,7 +13,7 @@ from smalti.score.score import Score
 COLUMNS = (
     "id", "start_s", "duration_s", "source", "source_start_s", "level_db", "gain_db", "semitones", "channel", "at_once",
 )  # fmt: skip
-# What of a record an edit is read from; all else is there to be looked at.
+# The fields of a record that are read back as edits; the others are for reading only.
 EDITABLE = ("start_s", "gain_db")
 
 
