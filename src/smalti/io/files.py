@@ -43,6 +43,11 @@ def check_writable(path: StrPath, *, overwrite: bool) -> None:
     _destination(Path(path), overwrite)
 
 
+def hidden_beside(path: Path) -> Path:
+    """A hidden name beside `path` that nothing has yet, for what takes the name of `path` once it is whole."""
+    return path.with_name(f".smalti-{uuid.uuid4().hex}.part")
+
+
 def write_atomic(path: StrPath, data: bytes, *, overwrite: bool = False) -> None:
     """Write a file so that its name never stands for half of it.
 
@@ -63,7 +68,7 @@ def write_atomic(path: StrPath, data: bytes, *, overwrite: bool = False) -> None
     path = Path(path)
     target = _destination(path, overwrite)
     # Not by `tempfile`, whose files are private: this one gets the permissions of any new file.
-    part = target.with_name(f".smalti-{uuid.uuid4().hex}.part")
+    part = hidden_beside(target)
     try:
         try:
             with part.open("xb") as file:
@@ -139,7 +144,7 @@ def reason_of(error: OSError) -> str:
 @contextmanager
 def folder_beside(folder: Path) -> Iterator[Path]:
     """A hidden folder on the same disk, which is gone afterwards."""
-    room = folder.absolute().parent / f".smalti-{uuid.uuid4().hex}.part"
+    room = hidden_beside(folder.absolute())
     try:
         room.mkdir()
     except OSError as error:

@@ -131,7 +131,7 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
         raise AudioFileError(f"cannot read {path}: {reason_of(error)}; check its permissions and disk") from error
     samples = decoded.samples
 
-    bad = np.flatnonzero(~(np.abs(as_channels(samples)) <= LOUDEST).all(axis=0))  # NaN fails every comparison
+    bad = _no_sound(as_channels(samples).T)
     if bad.size:
         at_s = (decoded.first + bad[0]) / decoded.sr
         raise AudioFileError(
@@ -352,9 +352,7 @@ class AudioStream:
                 held += len(part)
                 if held and (not len(part) or held >= wanted):
                     block = np.concatenate(parts)
-                    # NaN and infinity survive both extremes, so one pass is enough.
-                    if not max(-float(block.min()), float(block.max())) <= LOUDEST:
-                        bad = np.flatnonzero(~(np.abs(block) <= LOUDEST).all(axis=1))
+                    if (bad := _no_sound(block)).size:
                         raise AudioFileError(
                             f"cannot use {self.path}: it holds samples that are NaN, infinite or beyond {LOUDEST:g}, "
                             f"the first at {(at + bad[0]) / self.own_sr:.3f} s; export it again or cut that part out"
@@ -381,6 +379,14 @@ class AudioStream:
             raise AudioFileError(
                 f"cannot read {self.path}: {reason_of(error)}; check its permissions and disk"
             ) from error
+
+
+def _no_sound(block: Samples) -> NDArray[np.intp]:
+    """The frames of a block (n, C) that hold NaN, infinity, or numbers beyond what any recording has."""
+    # NaN and infinity survive both extremes, so a good block takes one pass and no array of booleans.
+    if not block.size or max(-float(block.min()), float(block.max())) <= LOUDEST:
+        return np.zeros(0, np.intp)
+    return np.flatnonzero(~(np.abs(block) <= LOUDEST).all(axis=1))
 
 
 def _check_excerpt(start_s: float | None, end_s: float | None) -> None:

@@ -9,9 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep off the terminal what libraries write to file descriptor 2, as libmpg123 does about odd MP3s; we still may.
+    """Keep off the terminal what libraries write to file descriptor 2, as libmpg123 does about odd MP3s.
 
-    The descriptor is the whole process's: for while threads decode, which cannot take it from each other.
+    `sys.stderr` still prints. The descriptor belongs to the whole process, so use this once around all threads that
+    decode, and not in each.
     """
     try:
         kept = os.dup(2)
@@ -39,23 +40,9 @@ def quiet_stderr() -> Iterator[None]:
 
 @contextmanager
 def quiet_decoder() -> Iterator[None]:
-    """Keep what libmpg123 prints about odd MP3s off the terminal.
-
-    It writes to file descriptor 2 and cannot be told not to. The descriptor is the whole process's, so this steps
-    aside when there is another thread, whose words would be lost with the chatter.
-    """
-    try:
-        stderr = os.dup(2) if threading.active_count() == 1 else None
-    except OSError:  # descriptor 2 is closed: nothing can be printed
-        stderr = None
-    if stderr is None:
+    """`quiet_stderr` while one file is decoded, unless another thread might print: its words would be lost, too."""
+    if threading.active_count() > 1:
         yield
         return
-    try:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, 2)
-        os.close(nowhere)
+    with quiet_stderr():
         yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)

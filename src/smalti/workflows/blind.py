@@ -10,7 +10,6 @@ import json
 import math
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -26,7 +25,7 @@ from smalti.dsp.conditioning import QUIETEST
 from smalti.dsp.dynamics import CEILING_DB, MARGIN_DB, amplified, match_loudness
 from smalti.dsp.loudness import integrated_loudness, true_peak
 from smalti.errors import AudioFileError
-from smalti.io.files import check_writable, same_file
+from smalti.io.files import check_writable, hidden_beside, same_file
 from smalti.io.sound_read import Recording, read_audio, resample
 from smalti.io.sound_write import encode_audio
 from smalti.workflows.inputs import Inputs, read_inputs, refuse_corpora
@@ -343,7 +342,7 @@ def check_folder(folder: Path, inputs: Iterable[Path], *, overwrite: bool) -> No
                 f"cannot overwrite {folder}: it holds something else than a blind comparison; choose another name"
             )
     # A file of that name could be written wherever a folder can.
-    check_writable(place.with_name(_hidden_name()), overwrite=False)
+    check_writable(hidden_beside(place), overwrite=False)
 
 
 def _is_comparison(folder: Path) -> bool:
@@ -365,7 +364,7 @@ def write_listening(
     AudioFileError : see `check_folder`; also if the disk is full or fails.
     """
     place = Path(os.path.realpath(folder))
-    part, old = place.with_name(_hidden_name()), place.with_name(_hidden_name())
+    part, old = hidden_beside(place), hidden_beside(place)
     try:
         try:
             (part / SOUNDS).mkdir(parents=True)
@@ -388,7 +387,3 @@ def write_listening(
         raise AudioFileError(
             f"cannot write {folder}: {(error.strerror or str(error)).lower()}; choose another folder"
         ) from error
-
-
-def _hidden_name() -> str:
-    return f".smalti-{uuid.uuid4().hex}.part"
