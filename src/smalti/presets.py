@@ -40,8 +40,6 @@ _BALANCED = Settings(
     no_repeat_s=6 * _HOP_S,
     grain_length_s=11 * _HOP_S,
 )
-
-
 PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
         "classic": Settings(
@@ -118,11 +116,7 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
         ),
     }
 )
-
-
 DEFAULT_PRESET = "balanced"
-
-
 # The forms of a curve; `smalti.curves.as_varying` reads them.
 Varying = Curve | str | Sequence[tuple[float, float]]
 

@@ -570,12 +570,8 @@ class Settings:
 
 
 _TRANSPOSITIONS = f"one of {', '.join(WAYS)}, or a range of semitones, (low, high), or a Curve of them"
-
-
 # The knob of every setting, by its name.
 KNOBS: Mapping[str, Knob] = MappingProxyType({of.name: knob_of(of) for of in fields(Settings)})
-
-
 Settings.__doc__ = documented(Settings.__doc__ or "", KNOBS)
 
 

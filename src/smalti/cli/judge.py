@@ -78,11 +78,7 @@ def judge(
 # Columns of the table: names and units, which way is better, the limit, and their gaps; then each mosaic's, of which
 # the least holds a number, both its marks and a gap.
 _BESIDE_MOSAICS, _LEAST_COLUMN = 29, 10
-
-
 _LONGEST_SUMMARY = 39
-
-
 # A pipe has no width; whatever is in a table is narrower.
 _NO_WIDTH = 1_000_000
 

@@ -33,8 +33,6 @@ from smalti.io.sound_read import find_audio
 COMMIT_BYTES, COMMIT_FILES = 1 << 25, 500
 # The arrays are written anew if more than this share of them belongs to files that left the corpus.
 MOST_HOLES = 1 / 3
-
-
 # Makes of the keys (R, D) of a large corpus what it is searched with.
 Index = Callable[[NDArray[np.float16]], bytes | memoryview]
 

@@ -25,11 +25,7 @@ from smalti.grains.corpus import hop_at
 from smalti.grains.descriptors import KEY_SIZES, n_bands
 
 ENDING = ".corpus"
-
-
 FORMAT = 2
-
-
 TABLES, LOCK = "corpus.sqlite", "lock.sqlite"
 # The application id in the SQLite file: "smlt".
 APPLICATION = 0x736D6C74

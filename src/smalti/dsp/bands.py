@@ -13,8 +13,6 @@ from smalti.dsp.stft import StftParams
 # stays, since the ear tells partials apart there; above, bands are 3 % wide, about what two neighbouring tones must
 # differ by to be told apart in a mixture.
 LINEAR_BELOW_HZ = 1000.0
-
-
 WIDTH = 0.03
 
 # A frame this far below the loudest is not heard beside it.

@@ -29,8 +29,6 @@ MARGIN_DB = 0.05
 LOOK_AHEAD_S, RELEASE_DB_PER_S, MOST_LIMITED_DB = 0.005, 75.0, 6.0
 # A limited sound is made louder until it is as near as this to the loudness it should have, in so many rounds.
 _NEAR_ENOUGH_DB, _ROUNDS = 0.1, 5
-
-
 MOST_FOLLOWED_DB, SILENT_DB = 12.0, 60.0
 
 

@@ -133,6 +133,4 @@ def turn_toward(own: Complexes, other: Complexes, share: float) -> Complexes:
 
 
 PHASES = ("source", "target", "griffin-lim")
-
-
 AIMS = ("amplitude", "geometric")

@@ -18,8 +18,6 @@ from smalti.dsp.stft import Complexes, StftParams, spectra_at
 LONG_S, MIDDLE_S, SHORT_S = 4096 / 22050, 2048 / 22050, 512 / 22050
 # The short window looks at the four quarters of a hop, in bands that it can tell apart.
 QUARTERS = (-3 / 8, -1 / 8, 1 / 8, 3 / 8)
-
-
 SHORT_WIDTH_ERB = 1.8
 # What keeping the formants may add to or take from a shifted frame, 24 dB as a natural logarithm.
 MOST_FORMANT_GAIN = 24 / 20 * np.log(10)
@@ -239,8 +237,6 @@ def stack(of: Sequence[Floats], gains: Sequence[float]) -> Floats:
 
 
 Halves = NDArray[np.float16]
-
-
 # Numbers of a key for each view: pitch is told by the long window, timbre by the middle one, attacks by the short.
 KEY_SIZES = (64, 32, 24)
 

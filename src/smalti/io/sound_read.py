@@ -43,14 +43,8 @@ BLOCK = 4096
 
 # Programs that write into a pipe cannot come back to fill in the size: they leave one of the largest there are.
 _SIZE_LEFT_OPEN = 0x7FFFF000
-
-
 _SIZE_IN_LOG = re.compile(r"^\s*(?:data|SSND|BODY|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.M)
-
-
 _OGG_WITHOUT_END = re.compile(r"without an End-Of-Stream|lacks an end-of-stream")
-
-
 _UNKNOWN_FORMAT = {1, 7}  # libsndfile's "format not recognised", and what it says when libmpg123 finds no MP3
 
 

@@ -27,8 +27,6 @@ class _Format(NamedTuple):
 
 
 _MP3_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000)
-
-
 _FORMATS = {
     ".wav": _Format("WAV", ("PCM_16", "PCM_24", "FLOAT"), lambda sr: True, "any", MOST_CHANNELS),
     ".flac": _Format(
@@ -42,8 +40,6 @@ _FORMATS = {
     ".ogg": _Format("OGG", ("VORBIS",), lambda sr: sr <= 200_000, "up to 200000 Hz", MOST_CHANNELS),
     ".mp3": _Format("MP3", ("MPEG_LAYER_III",), _MP3_RATES.__contains__, ", ".join(map(str, _MP3_RATES)) + " Hz", 2),
 }
-
-
 _BITS = {"PCM_16": 16, "PCM_24": 24}
 
 

@@ -46,8 +46,6 @@ BRIDGE_S = 0.25
 # if so much of its power lies in that pitch's partials; of chords the tracker follows this note or that, but all lie in
 # one tuning.
 STEADY_SOURCE, STEADY_MELODY, STEADY_CHORDS = 0.5, 0.6, 0.3
-
-
 ONE_VOICE, IN_TUNE = 0.5, 0.2
 
 

@@ -20,11 +20,7 @@ from smalti.dsp.pitch import note_frequencies, note_numbers
 
 # More cells than any screen has pixels for: what pooling to these takes away, nobody would have seen.
 MAX_COLUMNS = 2000
-
-
 MAX_CELLS = 1000
-
-
 LOG_ROWS = 512
 
 # Perceptually uniform, and black where there is nothing.
@@ -39,17 +35,11 @@ BLOCK_FRAMES = 512
 # Digital silence has no level; this one is below the rounding errors of any recording that holds a loud
 # sample.
 SILENCE_DB = -200.0
-
-
 NOTES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 # Which notes are named where so many semitones are seen: all, the white keys, those of a chord of C, fifths,
 # octaves.
 NAMED = ((15, range(12)), (26, (0, 2, 4, 5, 7, 9, 11)), (50, (0, 4, 7)), (76, (0, 7)), (math.inf, (0,)))
-
-
 FINE_FREQUENCY_TICKS = [digit * 10.0**power for power in range(6) for digit in (1, 1.5, 2, 3, 4, 5, 6, 8)]
-
-
 FREQUENCY_TICKS = [digit * 10.0**power for power in range(6) for digit in (1, 2, 5)]
 
 
