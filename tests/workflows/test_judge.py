@@ -18,7 +18,7 @@ from smalti.metrics import MEASURES, measure, reference
 from smalti.metrics.grains import run_ms, sounding
 from smalti.workflows.demo import demo_source, demo_target
 from smalti.workflows.inputs import read_inputs
-from smalti.workflows.judge import blueprint_of, describe_case, judged_each, measure_made, preset_hop_s, read_case
+from smalti.workflows.judge import blueprint_of, describe_case, judge_each, measure_made, preset_hop_s, read_case
 from smalti.workflows.report import report_json
 
 SR = 22050
@@ -70,7 +70,7 @@ def files(tmp_path, monkeypatch, target, source, mixed):
 def judged(*mosaics, target="target.wav", sources=("source.wav",), hop_s=None, **excerpt):
     """The mosaics' numbers and every warning."""
     case = read_case(target, list(sources), list(mosaics), **excerpt)
-    steps = list(judged_each(case, hop_s=hop_s))
+    steps = list(judge_each(case, hop_s=hop_s))
     return [dict(one.measures) for one in steps], describe_case(case, steps)["warnings"]
 
 
@@ -248,7 +248,7 @@ def test_odd_sounds_have_numbers_that_json_knows(files, name):
 
 def test_the_report_says_what_was_judged_by_what(files):
     case = read_case("target.wav", ["source.wav"], ["mixed.wav"], start_s=0.5)
-    report = describe_case(case, list(judged_each(case)))
+    report = describe_case(case, list(judge_each(case)))
     assert json.loads(report_json(report)) == report
     assert list(report) == ["smalti", "target", "sources", "skipped", "excerpt", "mosaics", "warnings"]
     assert report["excerpt"] == {"start_s": 0.5, "end_s": None}

@@ -14,11 +14,8 @@ from smalti.workflows.blind import (
     MOST_ROUNDS,
     PAGE,
     SHORTEST_S,
-    check_folder,
-    draw_rounds,
-    key_of,
-    read_contest,
-    write_listening,
+    BlindRequest,
+    blind_steps,
 )
 
 
@@ -56,17 +53,19 @@ def blind(
 
     smalti blind speech.wav rain/ storm_1.wav storm_2.wav storm_3.wav -o compare --rounds 12
     """
-    sound, sources, mosaics = (
-        located(target),
-        [located(source)],
-        [located(name) for name in mosaic],
+    request = BlindRequest(
+        target=str(located(target)),
+        sources=(str(located(source)),),
+        mosaics=tuple(str(located(name)) for name in mosaic),
+        folder=output,
+        rounds=rounds,
+        length_s=length,
+        start_s=start,
+        end_s=end,
+        seed=seed,
+        overwrite=overwrite,
     )
-    check_folder(output, [sound, *sources, *mosaics], overwrite=overwrite)
-    contest = read_contest(sound, sources, mosaics, start_s=start, end_s=end)
-    for sentence in contest.warnings:
-        terminal.warn(sentence)
-    drawn, sr = draw_rounds(contest, rounds=rounds, length_s=length, rng=seed)
-    write_listening(output, drawn, sr, key_of(contest, drawn, seed=seed), overwrite=overwrite)
+    drawn = terminal.watched(blind_steps(request))
     lasts_s = drawn[0].end_s - drawn[0].start_s
     of = f"{rounds} round{'s' * (rounds > 1)} of {lasts_s:.1f} s"
-    print(terminal.line(f"{output / PAGE}: {of}, {len(mosaics)} mosaics; open it in a browser"))
+    print(terminal.line(f"{output / PAGE}: {of}, {len(mosaic)} mosaics; open it in a browser"))

@@ -7,10 +7,10 @@ from typing import Annotated
 import typer
 
 from smalti.cli import terminal
-from smalti.cli.make import sentence_of, watched
+from smalti.cli.make import build, sentence_of
 from smalti.cli.options import Preset, Quiet
 from smalti.presets import DEFAULT_PRESET
-from smalti.workflows.demo import demo_request
+from smalti.workflows.demo import prepare_demo
 
 
 def demo(
@@ -32,8 +32,8 @@ def demo(
     """
     if plots is None:
         plots = find_spec("matplotlib") is not None
-    request = demo_request(output, preset=preset, seed=seed, overwrite=overwrite, figures=plots)
-    made = watched(request, quiet=quiet)
+    request = prepare_demo(output, preset=preset, seed=seed, overwrite=overwrite, figures=plots)
+    made = build(request, quiet=quiet)
     if not quiet:
         print(terminal.line(sentence_of(made)))
         print(terminal.line(f"listen to target.wav, source.wav and {request.outputs.audio.name} in {output}"))

@@ -15,7 +15,6 @@ from smalti.cli import terminal
 from smalti.cli.options import EndOfMosaics, StartOfMosaics
 from smalti.cli.terminal import located
 from smalti.metrics import MEASURES, Measure
-from smalti.workflows.events import Done, Progress, Warned
 from smalti.workflows.judge import JudgeRequest, judge_steps
 from smalti.workflows.report import report_json
 
@@ -51,24 +50,14 @@ def judge(
     """
     hop_s = None if hop is None else check_real("hop", hop, least=2, most=1000) / 1000
     request = JudgeRequest(
-        target=located(target, json),
-        sources=tuple(located(name, json) for name in (source, *(also or ()))),
-        mosaics=tuple(located(name, json) for name in mosaic),
+        target=str(located(target, json)),
+        sources=tuple(str(located(name, json)) for name in (source, *(also or ()))),
+        mosaics=tuple(str(located(name, json)) for name in mosaic),
         start_s=start,
         end_s=end,
         hop_s=hop_s,
     )
-    report: dict[str, Any] = {}
-    with terminal.bar(json) as bar:
-        task = bar.add_task("judging", total=len(mosaic))
-        for event in judge_steps(request):
-            match event:
-                case Warned(sentence):
-                    terminal.warn(sentence)
-                case Progress(done):
-                    bar.update(task, completed=done)
-                case Done(result):
-                    report = result
+    report = terminal.watched(judge_steps(request), quiet=json)
     if json:
         print(report_json(report), end="")
     else:

@@ -1,6 +1,5 @@
 """``smalti make``: a target re-created out of the sounds of a source."""
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,7 +7,6 @@ from typing import Annotated, Any
 import typer
 from rich.progress import TextColumn
 
-from smalti._checks import check_choice
 from smalti._numba import told_of_compiling
 from smalti.cli import terminal
 from smalti.cli.options import (
@@ -40,10 +38,9 @@ from smalti.io.stem_files import STEMS_BY
 from smalti.mosaicing.sketch import Stroke
 from smalti.presets import DEFAULT_PRESET, configure
 from smalti.settings import Settings
-from smalti.workflows.events import Done, Progress, Remark, Stage, Warned
 from smalti.workflows.inputs import SourceSelection
 from smalti.workflows.make import MakeRequest, make_steps
-from smalti.workflows.outputs import Outputs, figures_of
+from smalti.workflows.outputs import Outputs
 from smalti.workflows.report import report_json
 
 # Longer windows are no spectra any more, and the first thing they do is to fill the memory.
@@ -168,11 +165,10 @@ def make(
     # Through `configure`, which refuses what the method does not have; None, which means nothing to it, comes after.
     settings = replace(configure(configure(preset, **knobs), **changed), **changed)
     _check_transposing(settings, knobs, target_f0)
-    check_choice("stems-by", stems_by, STEMS_BY)
     request = MakeRequest(
         target=str(located(target, quiet)),
         sources=tuple(str(located(name, quiet)) for name in source),
-        outputs=Outputs(output, subtype, figures, report, overwrite, figures_of(settings), score, stems, stems_by),
+        outputs=Outputs(output, subtype, figures, report, overwrite, score=score, stems=stems, stems_by=stems_by),
         settings=settings,
         preset=preset,
         grid=_grid(n_fft, hop),
@@ -189,37 +185,20 @@ def make(
         seed=seed,
         measured=json or report is not None,
     )
-    made = watched(request, quiet=quiet or json)
+    made = build(request, quiet=quiet or json)
     if json:
         print(report_json(made), end="")
     elif not quiet:
         print(terminal.line(sentence_of(made)))
 
 
-def watched(request: MakeRequest, *, quiet: bool) -> dict[str, Any]:
-    """The report of a mosaic, made with warnings, remarks and a progress bar on stderr."""
+def build(request: MakeRequest, *, quiet: bool) -> dict[str, Any]:
+    """Make a mosaic with warnings, remarks and a progress bar on stderr; return its report."""
     compiles = terminal.once("compiling what this needs for this machine; it takes some seconds, once")
-    with (
-        told_of_compiling((lambda: None) if quiet else compiles),
-        terminal.bar(quiet, TextColumn("divergence {task.fields[divergence]}")) as bar,
-    ):
-        task = None
-        for event in make_steps(request):
-            match event:
-                case Warned(sentence):
-                    terminal.warn(sentence)
-                case Remark(sentence) if not quiet:
-                    print(f"smalti: {sentence}", file=sys.stderr)
-                case Progress(done, total, divergence):
-                    if task is None:
-                        task = bar.add_task("building", total=total, divergence="")
-                    shown = "" if divergence is None else f"{divergence:.4g}"
-                    bar.update(task, completed=done, divergence=shown)
-                case Stage("synthesise") if task is not None:
-                    bar.update(task, description="making the sound")
-                case Done(report):
-                    made: dict[str, Any] = report
-    return made
+    with told_of_compiling((lambda: None) if quiet else compiles):
+        columns = TextColumn("divergence {task.fields[divergence]}")
+        report: dict[str, Any] = terminal.watched(make_steps(request), columns, quiet=quiet)
+    return report
 
 
 def _stroke(text: str) -> Stroke:

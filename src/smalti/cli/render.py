@@ -10,7 +10,6 @@ from smalti.cli import terminal
 from smalti.cli.options import Changed, Overwrite, Places, Quiet, ScoreFile, Subtype, one_of
 from smalti.cli.terminal import counted
 from smalti.io.stem_files import STEMS_BY
-from smalti.workflows.events import Done, Warned
 from smalti.workflows.render import Rendered, RenderRequest, render_steps
 
 
@@ -60,12 +59,9 @@ def render(
         subtype=subtype,
         overwrite=overwrite,
     )
-    for event in render_steps(request):
-        match event:
-            case Warned(sentence):
-                terminal.warn(sentence)
-            case Done(rendered) if not quiet:
-                print(terminal.line(_sentence(output, rendered)))
+    rendered = terminal.watched(render_steps(request), quiet=quiet)
+    if not quiet:
+        print(terminal.line(_sentence(output, rendered)))
 
 
 def _sentence(output: Path, rendered: Rendered) -> str:

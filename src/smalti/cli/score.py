@@ -26,8 +26,7 @@ from smalti.score.edit import Edits, Selection, edited
 from smalti.score.score import Score, Source
 from smalti.score.swap import swapped
 from smalti.score.table import records, summary
-from smalti.workflows.events import Done, Warned
-from smalti.workflows.export import ExportRequest, export_steps
+from smalti.workflows.export import Exported, ExportRequest, export_steps
 from smalti.workflows.locate import find_recordings
 from smalti.workflows.memory import check_score_memory
 from smalti.workflows.render import refuse_inputs
@@ -298,17 +297,12 @@ def export(
     smalti score export score.json -o grains.csv
     """
     request = ExportRequest(score, output, most, tuple(sources or ()), changed, overwrite)
-    for event in export_steps(request):
-        match event:
-            case Warned(sentence):
-                terminal.warn(sentence)
-            case Done(written):
-                told = (
-                    f"{EXPORTS[written.ending]}, of {counted(written.n_grains, 'grain')}"
-                    if written.reduction is None
-                    else _reduced(written.reduction)
-                )
-                print(terminal.line(f"{output}: {told}"))
+    written: Exported = terminal.watched(export_steps(request))
+    if written.reduction is None:
+        sentence = f"{EXPORTS[written.ending]}, of {counted(written.n_grains, 'grain')}"
+    else:
+        sentence = _reduced(written.reduction)
+    print(terminal.line(f"{output}: {sentence}"))
 
 
 def _reduced(told: Reduction) -> str:

@@ -3,15 +3,17 @@
 import re
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from smalti.io.examples import EXAMPLES, example_name, fetch_example
-from smalti.workflows.make import named_file
+from smalti.workflows import steps
+from smalti.workflows.inputs import named_file
 
 
 class Terminated(BaseException):
@@ -53,6 +55,46 @@ def bar(quiet: bool, *columns: Any) -> Progress:
         # Rich takes a pipe for a terminal where colours are forced upon it.
         disable=quiet or not sys.stderr.isatty(),
     )
+
+
+# Stages that the bar shows, by what is done in them.
+_SHOWN = {"solve": "building", "synthesise": "making the sound", "measure": "judging"}
+
+
+def watched(events: steps.Events, *columns: Any, quiet: bool = False) -> Any:
+    """Run a workflow to its end with warnings, remarks and a progress bar on stderr; return its result.
+
+    The bar is taken away before anything is printed. If `quiet`, nothing but warnings is shown.
+    """
+    result, doing = None, ""
+    with closing(events), ExitStack() as stack:
+        shown: tuple[Progress, TaskID] | None = None
+        for event in events:
+            if isinstance(event, steps.Warned | steps.Remark) or (
+                isinstance(event, steps.Stage) and event.name not in _SHOWN
+            ):
+                stack.close()
+                shown = None
+            match event:
+                case steps.Warned(sentence):
+                    warn(sentence)
+                case steps.Remark(sentence) if not quiet:
+                    print(line(f"smalti: {sentence}"), file=sys.stderr)
+                case steps.Stage(name) if name in _SHOWN:
+                    doing = _SHOWN[name]
+                    if shown is not None:
+                        shown[0].update(shown[1], description=doing)
+                case steps.Progress(done, total, divergence):
+                    if shown is None:
+                        progress = stack.enter_context(bar(quiet, *columns))
+                        shown = progress, progress.add_task(doing, total=total, divergence="")
+                    if divergence is None:
+                        shown[0].update(shown[1], completed=done)
+                    else:
+                        shown[0].update(shown[1], completed=done, divergence=f"{divergence:.4g}")
+                case steps.Done(result):
+                    pass
+    return result
 
 
 def table(name: str, *columns: str) -> Table:

@@ -1,8 +1,8 @@
-"""From files to ears: what `smalti blind` does, a comparison of mosaics that hides which is which.
+"""Compare mosaics by ear without knowing which is which: `blind_steps` does all that a `BlindRequest` asks for.
 
-`read_contest` reads and refuses, `draw_rounds` cuts the sounds, levels them and draws their order, `write_listening`
-makes the folder: ``listen.html`` and the sounds it plays. The page itself is ``listen.html`` beside this module, a
-template with one gap, the key.
+`read_contest` reads and refuses, `draw_rounds` cuts the sounds, levels them and draws their order, and
+`write_listening` makes the folder: ``listen.html`` and the sounds it plays. ``listen.html`` beside this module is the
+page's template, with one gap for the key.
 """
 
 import base64
@@ -28,9 +28,10 @@ from smalti.errors import AudioFileError
 from smalti.io.files import check_writable, hidden_beside, same_file
 from smalti.io.sound_read import Recording, read_audio, resample
 from smalti.io.sound_write import encode_audio
-from smalti.workflows.inputs import Inputs, read_inputs, refuse_corpora
+from smalti.workflows.inputs import Inputs, named_file, read_inputs, refuse_corpora
 from smalti.workflows.judge import FAR_OFF_S
 from smalti.workflows.report import provenance
+from smalti.workflows.steps import Clock, Done, Events, Request, Warned
 
 PAGE, SOUNDS = "listen.html", "sounds"
 # Where the page's template takes the key.
@@ -84,6 +85,62 @@ class Round:
     end_s: float
     order: tuple[int, ...]
     sounds: Mapping[str, Floats]
+
+
+@dataclass(frozen=True)
+class BlindRequest(Request):
+    """All that it takes to make a blind comparison of files.
+
+    Attributes
+    ----------
+    target : a sound file, or example:NAME.
+    sources : sound files, folders, or example:NAME.
+    mosaics : sound files, from any tool: 2 to 8.
+    folder : where the page and its sounds go.
+    rounds, length_s : see `draw_rounds`.
+    start_s, end_s : the target's excerpt that the mosaics re-create, in seconds, or None.
+    seed : of the order behind the letters.
+    overwrite : whether an earlier comparison is replaced.
+    """
+
+    target: str
+    sources: tuple[str, ...]
+    mosaics: tuple[str, ...]
+    folder: Path
+    rounds: int = DEFAULT_ROUNDS
+    length_s: float = DEFAULT_LENGTH_S
+    start_s: float | None = None
+    end_s: float | None = None
+    seed: int = 0
+    overwrite: bool = False
+
+
+def blind_steps(request: BlindRequest) -> Events:
+    """Read, level and write a blind comparison.
+
+    Yields
+    ------
+    Stage : "read", "synthesise", then "write".
+    Warned : as soon as there is something to warn of.
+    Done : the last one; `result` is the list of rounds.
+
+    Raises
+    ------
+    AudioFileError, ValueError : as for `check_folder`, `read_contest` and `draw_rounds`.
+    """
+    clock, folder, overwrite = Clock(), request.folder, request.overwrite
+    yield clock.begin("read")
+    target, sources, mosaics = (
+        list(map(named_file, names)) for names in ([request.target], request.sources, request.mosaics)
+    )
+    check_folder(folder, [*target, *sources, *mosaics], overwrite=overwrite)
+    contest = read_contest(target[0], sources, mosaics, start_s=request.start_s, end_s=request.end_s)
+    yield from map(Warned, contest.warnings)
+    yield clock.begin("synthesise")
+    rounds, sr = draw_rounds(contest, rounds=request.rounds, length_s=request.length_s, rng=request.seed)
+    yield clock.begin("write")
+    write_listening(folder, rounds, sr, key_of(contest, rounds, seed=request.seed), overwrite=overwrite)
+    yield Done(rounds)
 
 
 def read_contest(
@@ -306,12 +363,9 @@ def key_of(contest: BlindTest, rounds: Sequence[Round], *, seed: int) -> dict[st
 def hidden(key: Mapping[str, Any]) -> str:
     """A key as text that nobody reads by chance. It is no secret: the page itself can read it, and so can you."""
     text = json.dumps(key, allow_nan=False).encode()
-    return base64.b64encode(_masked(text)).decode()
-
-
-def _masked(text: bytes) -> bytes:
-    # listen.html has the same line.
-    return bytes(byte ^ (7 * i + 91) % 256 for i, byte in enumerate(text))
+    # listen.html undoes it with the same numbers.
+    masked = bytes(byte ^ (7 * i + 91) % 256 for i, byte in enumerate(text))
+    return base64.b64encode(masked).decode()
 
 
 def page_of(key: Mapping[str, Any]) -> str:

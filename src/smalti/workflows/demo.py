@@ -16,9 +16,9 @@ import scipy.fft
 
 from smalti.io.files import check_writable, make_folder
 from smalti.io.sound_write import write_audio
-from smalti.presets import configure
+from smalti.presets import DEFAULT_PRESET, configure
 from smalti.workflows.make import MakeRequest
-from smalti.workflows.outputs import Outputs, check_outputs
+from smalti.workflows.outputs import Outputs, check_outputs, figures_of
 
 Floats = npt.NDArray[np.float64]
 Number = TypeVar("Number", float, Floats)
@@ -337,10 +337,10 @@ def _check_rate(sr: int) -> None:
         raise ValueError(f"sr is {sr} Hz; choose 8000 to 192000, such as 22050")
 
 
-def demo_request(
-    folder: Path, *, preset: str, seed: int = 0, overwrite: bool = False, figures: bool = True
+def prepare_demo(
+    folder: Path, *, preset: str = DEFAULT_PRESET, seed: int = 0, overwrite: bool = False, figures: bool = True
 ) -> MakeRequest:
-    """Write the demo's target and source into a folder, which is made; the request of their mosaic.
+    """Write the demo's target and source into a folder, which is made if need be; return the request of their mosaic.
 
     Raises
     ------
@@ -353,6 +353,7 @@ def demo_request(
         figures=folder / "figures" if figures else None,
         report=folder / "report.json",
         overwrite=overwrite,
+        drawn=figures_of(settings),
     )
     make_folder(folder)
     check_outputs(outputs, [target, source])

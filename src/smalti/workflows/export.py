@@ -1,4 +1,4 @@
-"""Take a score into other tools: `export_steps` of an `ExportRequest` reads it, makes its form there, and writes."""
+"""Take a score into other tools: `export_steps` does all that an `ExportRequest` asks for, and yields what happens."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,24 +10,26 @@ from smalti.io.score_export import check_export, exported
 from smalti.io.score_file import read_score
 from smalti.score.daw_items import MOST_ITEMS, Reduction, items_of, reduction
 from smalti.score.render import recordings_of
-from smalti.workflows.events import Done, Event, Stage, Warned
 from smalti.workflows.locate import Found
 from smalti.workflows.render import found_recordings
+from smalti.workflows.steps import Clock, Done, Events, Request, Warned
 
 # Items that differ by more than this from their grains are another sound.
 FAR_DB = -15.0
 
 
 @dataclass(frozen=True)
-class ExportRequest:
-    """What is to be exported, and where it goes.
+class ExportRequest(Request):
+    """All that it takes to export a score.
 
     Attributes
     ----------
-    score : a file that ``--score`` has written. output : its ending says which tool it is for; see
-    `smalti.io.score_export.EXPORTS`.
-    most : items of a REAPER project at most. places : where to look for recordings, too.
-    changed : take recordings that hold something else than when the score was made. overwrite : replace what exists.
+    score : a file that ``--score`` has written.
+    output : the file to write; its ending chooses the tool, see `smalti.io.score_export.EXPORTS`.
+    most : the most items that a REAPER project may have.
+    places : files, folders and corpora to look for recordings in, too.
+    changed : whether recordings are taken that hold something else than when the score was made.
+    overwrite : whether an existing file is replaced.
     """
 
     score: Path
@@ -40,39 +42,49 @@ class ExportRequest:
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: its ending, how many grains it has, and for REAPER what its items change of them."""
+    """What was written.
+
+    Attributes
+    ----------
+    ending : of the file.
+    n_grains : of the score.
+    reduction : how far the items of a REAPER project are from the grains; None for other endings.
+    """
 
     ending: str
     n_grains: int
     reduction: Reduction | None
 
 
-def export_steps(request: ExportRequest) -> Iterator[Event]:
-    """Read, convert, write.
+def export_steps(request: ExportRequest) -> Events:
+    """Read a score, bring it into the form of another tool, and write it.
 
     Yields
     ------
-    Stage, Warned; at the end Done with an `Exported`.
+    Stage : "read", then "write".
+    Warned : as soon as there is something to warn of.
+    Done : the last one; `result` is an `Exported`.
 
     Raises
     ------
     SmaltiError, ValueError, TypeError : as for `smalti.workflows.render.render_steps`.
     """
+    clock = Clock()
+    yield clock.begin("read")
     ending = check_export(request.output)
     if same_file(request.score, request.output):
         raise ValueError(f"{request.output} is the score itself; choose another name")
     check_writable(request.output, overwrite=request.overwrite)
-    yield Stage("read")
     if ending != ".rpp":
         score = read_score(request.score)
-        yield Stage("write")
+        yield clock.begin("write")
         write_atomic(request.output, exported(score, ending), overwrite=request.overwrite)
         yield Done(Exported(ending, len(score), None))
         return
     found = found_recordings(request.score, request.places, dry=True, changed=request.changed)
     yield from map(Warned, found.warnings)
     items = items_of(found.score, most=request.most)
-    yield Stage("write")
+    yield clock.begin("write")
     write_atomic(request.output, exported(found.score, ending, items), overwrite=request.overwrite)
     yield from map(Warned, _offsets(found))
     told = reduction(items, found.score, recordings_of(found.score, list(found.recordings)))
@@ -82,7 +94,7 @@ def export_steps(request: ExportRequest) -> Iterator[Event]:
 
 
 def _offsets(found: Found) -> Iterator[str]:
-    """What is to be said of recordings whose offset smalti takes out and other tools play."""
+    """A warning for each recording with an offset, which smalti removes and other tools play."""
     for source, recording in zip(found.score.sources, found.recordings, strict=True):
         if found.score.settings.remove_offset and remove_dc(recording, found.score.sr) is not recording:
             offset = "has an offset, which smalti takes out and other tools play"

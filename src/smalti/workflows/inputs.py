@@ -17,6 +17,7 @@ from smalti.errors import AudioFileError, CorpusError
 from smalti.grains.corpus import Corpus
 from smalti.grains.dictionary import Dictionary
 from smalti.grains.filters import Filters, Limit, RecordingInfo, limits_of, unmet, weights_of
+from smalti.io.examples import example_name, fetch_example
 from smalti.io.files import StrPath, same_file
 from smalti.io.image import Picture, read_picture
 from smalti.io.sound_read import Recording, find_audio, read_audio, resample
@@ -82,6 +83,21 @@ def read_painted(picture: Path | None, strokes: Sequence[Stroke] = ()) -> Painte
 
 
 NOT_PAINTED = Painted()
+
+
+def named_file(name: str) -> Path:
+    """The file or folder that a name stands for, after fetching it if it is example:NAME.
+
+    Raises
+    ------
+    ValueError : for an empty name.
+    ExampleError : if an example is unknown, or cannot be fetched.
+    """
+    if not name:
+        # As a path it would be the current folder, and all that is in it.
+        raise ValueError("the name of a recording is empty; name a file, a folder or example:NAME")
+    example = example_name(name)
+    return Path(name) if example is None else fetch_example(example)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,7 @@
-"""Judge mosaics of files: `judge_steps` of a `JudgeRequest` does all of it; and the measures that `smalti make`
-reports.
+"""Judge mosaics of files: `judge_steps` does all that a `JudgeRequest` asks for, and yields what happens.
 
-`read_case` reads and refuses, `judged_each` yields the numbers of one mosaic after the other, `describe_case` makes the
-report of it all.
+`read_case` reads and refuses, `judge_each` yields the numbers of one mosaic after the other, and `describe_case` makes
+the report. `measure_made` measures a mosaic that has just been made.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,9 +28,9 @@ from smalti.metrics.artefacts import clipped_share
 from smalti.metrics.features import GRID, RATE
 from smalti.mosaicing.mosaic import Mosaic
 from smalti.presets import DEFAULT_PRESET, PRESETS
-from smalti.workflows.events import Done, Event, Progress, Stage, Warned
-from smalti.workflows.inputs import Inputs, read_inputs, refuse_corpora
+from smalti.workflows.inputs import Inputs, named_file, read_inputs, refuse_corpora
 from smalti.workflows.report import provenance
+from smalti.workflows.steps import Clock, Done, Events, Progress, Request, Warned
 
 # One analysis window; of less there is no spectrum to judge. Of less than a second there is, but one or two events
 # decide everything.
@@ -78,43 +77,53 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class JudgeRequest:
-    """What is to be judged.
+class JudgeRequest(Request):
+    """All that it takes to judge mosaics of files.
 
     Attributes
     ----------
-    target : a sound file. sources : sound files and folders. mosaics : sound files, from any tool.
-    start_s, end_s : the target's excerpt that they re-create, or None.
-    hop_s : see `judged_each`.
+    target : a sound file, or example:NAME.
+    sources : sound files, folders, or example:NAME.
+    mosaics : sound files, from any tool.
+    start_s, end_s : the target's excerpt that they re-create, in seconds, or None.
+    hop_s : see `judge_each`.
     """
 
-    target: Path
-    sources: tuple[Path, ...]
-    mosaics: tuple[Path, ...]
+    target: str
+    sources: tuple[str, ...]
+    mosaics: tuple[str, ...]
     start_s: float | None = None
     end_s: float | None = None
     hop_s: float | None = None
 
 
-def judge_steps(request: JudgeRequest) -> Iterator[Event]:
-    """Read and measure.
+def judge_steps(request: JudgeRequest) -> Events:
+    """Read and measure mosaics.
 
     Yields
     ------
-    Stage, Warned, Progress (one a mosaic); at the end Done with the report, plain types.
+    Stage : "read", then "measure".
+    Progress : one as "measure" begins, and one after each mosaic.
+    Warned : as soon as there is something to warn of.
+    Done : the last one; `result` is the report, of plain types.
 
     Raises
     ------
-    AudioFileError, ValueError : as for `read_case`.
+    SmaltiError, ValueError, TypeError : as for `read_case`.
     """
-    yield Stage("read")
-    case = read_case(request.target, request.sources, request.mosaics, start_s=request.start_s, end_s=request.end_s)
+    clock = Clock()
+    yield clock.begin("read")
+    target, sources, mosaics = (
+        list(map(named_file, names)) for names in ([request.target], request.sources, request.mosaics)
+    )
+    case = read_case(target[0], sources, mosaics, start_s=request.start_s, end_s=request.end_s)
     yield from map(Warned, case.warnings)
-    yield Stage("measure")
+    yield clock.begin("measure")
+    yield Progress(0, len(mosaics))
     judged = list[Judged]()
-    for one in judged_each(case, hop_s=request.hop_s):
+    for one in judge_each(case, hop_s=request.hop_s):
         judged.append(one)
-        yield Progress(len(judged), len(case.mosaics))
+        yield Progress(len(judged), len(mosaics))
     yield from (Warned(sentence) for one in judged for sentence in one.warnings)
     yield Done(describe_case(case, judged))
 
@@ -183,7 +192,7 @@ def _suspicions(mosaic: Recording, inputs: Inputs) -> Iterator[str]:
         )
 
 
-def judged_each(case: JudgeInputs, *, hop_s: float | None = None) -> Iterator[Judged]:
+def judge_each(case: JudgeInputs, *, hop_s: float | None = None) -> Iterator[Judged]:
     """The numbers of one mosaic after the other.
 
     Parameters

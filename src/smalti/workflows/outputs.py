@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 import scipy.sparse
 
-from smalti._checks import Floats
+from smalti._checks import Floats, check_choice
 from smalti.corpora.query import CorpusFile
 from smalti.dsp.channels import to_mono
 from smalti.dsp.pitch import track_pitch
@@ -22,7 +22,7 @@ from smalti.io.files import check_writable, make_folder, same_file, write_atomic
 from smalti.io.score_file import score_json
 from smalti.io.sound_read import Recording
 from smalti.io.sound_write import check_format, encode_audio
-from smalti.io.stem_files import check_stems, write_stems
+from smalti.io.stem_files import STEMS_BY, check_stems, write_stems
 from smalti.mosaicing.job import Job
 from smalti.mosaicing.mosaic import Mosaic
 from smalti.score.score import Score, Source, Target
@@ -90,6 +90,7 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, 
     """
     files = outputs.files()
     check_format(outputs.audio.suffix, sr, subtype=outputs.subtype, channels=channels)
+    check_choice("stems_by", outputs.stems_by, STEMS_BY)
     inputs = list(inputs)
     for i, file in enumerate(files):
         for source in inputs:

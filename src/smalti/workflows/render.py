@@ -1,6 +1,6 @@
-"""Make the sound of a score: `render_steps` of a `RenderRequest` finds its recordings, renders, and writes."""
+"""Make the sound of a score: `render_steps` does all that a `RenderRequest` asks for, and yields what happens."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,24 +13,27 @@ from smalti.io.sound_write import check_format, encode_audio
 from smalti.io.stem_files import STEMS_BY, check_stems, write_stems
 from smalti.score import Score
 from smalti.score.render import dry_score, recordings_of, render_levelled
-from smalti.workflows.events import Done, Event, Stage, Warned
 from smalti.workflows.locate import Found, find_recordings
 from smalti.workflows.memory import check_score_memory
+from smalti.workflows.steps import Clock, Done, Events, Request, Warned
 
 
 @dataclass(frozen=True)
-class RenderRequest:
-    """What is to be rendered, and where it goes.
+class RenderRequest(Request):
+    """All that it takes to make the sound of a score.
 
     Attributes
     ----------
-    score : a file that ``--score`` has written. output : the sound; its ending is the format.
+    score : a file that ``--score`` has written.
+    output : the sound; its ending is the format.
     places : files, folders and corpora to look for recordings in, too.
-    target : the target's file, if it is not to be looked for.
-    dry : nothing but the grains, added up as recorded.
-    stems : a folder for a sound of each source, or None. stems_by : "file" or "folder".
-    changed : take recordings that hold something else than when the score was made.
-    subtype : the sample format, or None for the first of the format. overwrite : replace what exists.
+    target : the target's file, or None to look for it.
+    dry : whether the grains are added up as recorded, and nothing else is done.
+    stems : a folder for a sound of each source, or None.
+    stems_by : "file" or "folder": what has a stem.
+    changed : whether recordings are taken that hold something else than when the score was made.
+    subtype : the sample format, or None for the first of the format.
+    overwrite : whether existing files are replaced.
     """
 
     score: Path
@@ -54,35 +57,37 @@ class Rendered:
     stems: tuple[Path, ...]
 
 
-def render_steps(request: RenderRequest) -> Iterator[Event]:
-    """Find, render, write.
+def render_steps(request: RenderRequest) -> Events:
+    """Find the recordings of a score, render it, and write its sound.
 
     Yields
     ------
-    Stage, Warned; at the end Done with a `Rendered`.
+    Stage : "read", "synthesise", then "write".
+    Warned : as soon as there is something to warn of.
+    Done : the last one; `result` is a `Rendered`.
 
     Raises
     ------
     SmaltiError : for what is wrong with files, memory or the disk.
     ValueError, TypeError : for what is wrong with the request.
     """
-    output, overwrite = request.output, request.overwrite
+    clock, output, overwrite = Clock(), request.output, request.overwrite
+    yield clock.begin("read")
     check_choice("stems_by", request.stems_by, STEMS_BY)
     refuse_inputs(output, [request.score])
     check_writable(output, overwrite=overwrite)
     if request.stems is not None:
         check_stems(request.stems, overwrite=overwrite)
-    yield Stage("read")
     found = found_recordings(
         request.score, request.places, target=request.target, dry=request.dry, changed=request.changed
     )
     yield from map(Warned, found.warnings)
     check_format(output.suffix, found.score.sr, subtype=request.subtype, channels=found.score.channels)
     refuse_inputs(output, [*(Path(source.name) for source in found.score.sources), Path(found.score.target.name)])
-    yield Stage("synthesise")
+    yield clock.begin("synthesise")
     score, recordings = dry_score(found.score) if request.dry else found.score, list(found.recordings)
     level = render_levelled(score, recordings_of(score, recordings), found.target)
-    yield Stage("write")
+    yield clock.begin("write")
     sound = encode_audio(level.samples, score.sr, ending=output.suffix, subtype=request.subtype)
     write_atomic(output, sound, overwrite=overwrite)
     stems = list[Path]()
