@@ -14,7 +14,6 @@ from smalti.dsp.dynamics import CEILING_DB, MARGIN_DB, MOST_LIMITED_DB, _held
 from smalti.dsp.loudness import excess_db
 from smalti.mosaicing.mosaic import assemble, part_of
 from smalti.nmf.divergence import beta_divergence, noise_floor, scale_by_ratio
-from smalti.workflows.blind import _masked
 
 
 def finish(job, step, divergences):
@@ -49,7 +48,7 @@ def limit_peaks(
 
 def revealed(text: str) -> dict[str, Any]:
     """The key that `hidden` hid."""
-    key: dict[str, Any] = json.loads(_masked(base64.b64decode(text)))
+    key: dict[str, Any] = json.loads(bytes(byte ^ (7 * i + 91) % 256 for i, byte in enumerate(base64.b64decode(text))))
     return key
 
 

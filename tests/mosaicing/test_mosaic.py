@@ -743,7 +743,7 @@ def test_a_choosing_preset_is_its_steps_composed(preset):
 
 
 def test_choosing_needs_to_know_how_many():
-    with pytest.raises(ValueError, match="choose is 'grains' but layers is None; pass how many layers to choose"):
+    with pytest.raises(ValueError, match="choose is 'grains' but layers is None; pass how many to choose"):
         Settings(choose="grains")
 
 

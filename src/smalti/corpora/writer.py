@@ -3,8 +3,8 @@
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -204,60 +204,64 @@ class Writer:
     def compact(self) -> Iterator[float]:
         """Write all that is in use to a new generation of arrays, in order; yields how far it is, from 0 to 1."""
         before = self.current()
-        about = replace(self.about, generation=self.about.generation + 1, rows=0, samples=0, **_NO_INDEX)
-        old = [self.folder / before.about.name(kind) for kind in KINDS] + [self.folder / before.about.index_name]
-        new = {kind: self.folder / about.name(kind) for kind in KINDS}
-        mapped, files = {kind: before.mapped(kind) for kind in KINDS}, dict[str, BinaryIO]()
-        segments = list[SegmentRow]()
+        generation = self.about.generation + 1
+        empty = replace(self.about, generation=generation, rows=0, samples=0, **_NO_INDEX)
         try:
-            with corpus_errors(self.folder):
-                files = {kind: path.open("wb") for kind, path in new.items()}
-                for n, segment in enumerate(before.segments):
-                    for kind, file in files.items():
-                        # The segment is checked before it is moved: a damaged one would get a new, valid checksum.
-                        before.check_segment(segment, kind, mapped[kind])
-                        file.write(mapped[kind][segment.span(kind)].view(np.uint8).reshape(-1).data)
-                    segments.append(replace(segment, row=about.rows, first=about.samples))
-                    about = replace(
-                        about,
-                        rows=about.rows + segment.n_rows,
-                        samples=about.samples + segment.length * segment.channels,
-                    )
-                    yield (n + 1) / len(before.segments)
-                for file in files.values():
-                    file.flush()
-                    os.fsync(file.fileno())
-                    file.close()
-                _sync_folder(self.folder)
-                arrays = {kind: self._open(kind, about) for kind in KINDS}
-            was, self.about = (self.about, self._spoken), about
-            self._spoken = {"rows": 0, "samples": 0}
-            self._said.append(("DELETE FROM segments", ()))
-            self.add(*segments)
-            try:
-                self.commit()
-            except BaseException:
-                (self.about, self._spoken), self._said = was, []
-                for file in arrays.values():
-                    file.close()
-                raise
+            about, segments = yield from self._copied(before, empty)
+            self._swap_in(about, segments)
         except Exception:
+            # The tables know whether a commit that failed took place. An interrupted one is left to the next build.
+            if self.current().about.generation != generation:
+                for kind in KINDS:
+                    (self.folder / empty.name(kind)).unlink(missing_ok=True)
+            raise
+        for name in (*map(before.about.name, KINDS), before.about.index_name):
+            # Some systems cannot remove a file that is mapped; the next build does it then.
+            with suppress(OSError):
+                (self.folder / name).unlink(missing_ok=True)
+
+    def _copied(self, before: CorpusTables, about: About) -> Generator[float, None, tuple[About, list[SegmentRow]]]:
+        """Copy the arrays of all segments to the files of the generation of `about`, which are empty so far.
+
+        Returns what the corpus is then, and where its segments lie.
+        """
+        mapped, segments = {kind: before.mapped(kind) for kind in KINDS}, list[SegmentRow]()
+        with corpus_errors(self.folder), ExitStack() as stack:
+            files = {kind: stack.enter_context((self.folder / about.name(kind)).open("wb")) for kind in KINDS}
+            for n, segment in enumerate(before.segments):
+                for kind, file in files.items():
+                    # The segment is checked before it is moved: a damaged one would get a new, valid checksum.
+                    before.check_segment(segment, kind, mapped[kind])
+                    file.write(mapped[kind][segment.span(kind)].view(np.uint8).reshape(-1).data)
+                segments.append(replace(segment, row=about.rows, first=about.samples))
+                rows, samples = segment.n_rows, segment.length * segment.channels
+                about = replace(about, rows=about.rows + rows, samples=about.samples + samples)
+                yield (n + 1) / len(before.segments)
             for file in files.values():
-                with suppress(OSError):
-                    file.close()
-            # Whether a commit that failed was one is for the tables to say. Interrupted, it is left to the next build.
-            if self.current().about.generation != about.generation:
-                for path in new.values():
-                    path.unlink(missing_ok=True)
+                file.flush()
+                os.fsync(file.fileno())
+        with corpus_errors(self.folder):
+            _sync_folder(self.folder)
+        return about, segments
+
+    def _swap_in(self, about: About, segments: Sequence[SegmentRow]) -> None:
+        """Let the tables speak of the arrays of another generation, and write to these from now on."""
+        with corpus_errors(self.folder):
+            arrays = {kind: self._open(kind, about) for kind in KINDS}
+        was = self.about, self._spoken
+        self.about, self._spoken = about, {"rows": 0, "samples": 0}
+        self._said.append(("DELETE FROM segments", ()))
+        self.add(*segments)
+        try:
+            self.commit()
+        except BaseException:
+            (self.about, self._spoken), self._said = was, []
+            for file in arrays.values():
+                file.close()
             raise
         for file in self._arrays.values():
             file.close()
         self._arrays = arrays
-        del mapped
-        for path in old:
-            # Some systems cannot remove a file that is mapped; the next build does it then.
-            with suppress(OSError):
-                path.unlink(missing_ok=True)
 
     def write_index(self, data: bytes | memoryview) -> None:
         """Put a search index of all rows beside the arrays, whole or not at all."""
