@@ -34,7 +34,6 @@ from smalti.dsp.phase import PHASES
 from smalti.io import examples
 from smalti.io.examples import Example
 from smalti.metrics import MEASURES
-from smalti.mosaicing.solve import n_steps
 from smalti.presets import PRESETS, configure
 from smalti.settings import Settings
 from smalti.workflows import demo
@@ -288,7 +287,7 @@ def test_the_report_tells_what_was_made_of_what_and_how(folder, make):
     assert report["output"]["loudness_lufs"] == pytest.approx(wanted, abs=0.5)
     assert report["leak"] is None
     assert report["settings"].keys() >= {"layers", "grain_length_s", "no_repeat_s", "beta", "iterations", "phase"}
-    assert len(report["divergence"]) == n_steps(configure(iterations=6), 0)
+    assert len(report["divergence"]) == 6 + 1 + configure().refine + 1
     assert 0 < report["fit"] <= 1
     assert list(report["measures"]) == [name for name in MEASURES if name not in ("rpa", "rca")]
     assert report["peak_gain_db"] <= 0 > report["limited_db"]
@@ -1480,7 +1479,7 @@ def test_channels_are_kept_unless_asked_otherwise(stereo, make, target, source, 
     report = json.loads(result.out)
     assert report["output"]["channels"] == channels
     assert report["target"]["channels"] == soundfile.info(target).channels
-    assert len(report["divergence"]) == n_steps(configure(iterations=2), 0)
+    assert len(report["divergence"]) == 2 + 1 + configure().refine + 1
 
 
 def test_a_format_too_narrow_is_refused_before_the_work(stereo, make, monkeypatch):

@@ -61,7 +61,7 @@ from smalti.metrics import MEASURES, Measure
 from smalti.mosaicing.mosaic import assemble, part_of
 from smalti.mosaicing.prepare import channel_jobs, looked_up, prepare, unsearched
 from smalti.mosaicing.sketch import Stroke
-from smalti.mosaicing.solve import n_steps, solve_steps
+from smalti.mosaicing.solve import solve_steps, solver_of
 from smalti.presets import DEFAULT_PRESET, PRESETS, configure
 from smalti.settings import CHANNELS, KNOBS, LOUDNESSES, MOST_SHIFT, WAYS, Settings
 from smalti.workflows.blind import (
@@ -753,7 +753,7 @@ def _make(
     job = painted.onto(job, inputs)
     if job.transposition is not None and not quiet:
         print(f"smalti: {_way(job.transposition, settings)}", file=sys.stderr)
-    steps = n_steps(settings, job.dictionary.n_atoms)
+    steps = solver_of(job).n_steps
     parts = []
     clock.lap("analyse")
     compiles = terminal.once("compiling what this needs for this machine; it takes some seconds, once")
