@@ -32,11 +32,12 @@ FIRST_USE = """
 import time
 start = time.perf_counter()
 import numpy as np
-from smalti import LetItBee, engine
+from smalti import LetItBee
+from smalti.nmf import blockwise
 rng = np.random.default_rng(0)
 V, W, H = (rng.random(shape, np.float32) for shape in ((40, 300), (40, 400), (400, 300)))
 loaded = time.perf_counter()
-for step in engine.engine_steps(V, W, H, n_iter=30, constraints=LetItBee()):
+for step in blockwise.engine_steps(V, W, H, n_iter=30, constraints=LetItBee()):
     step.divergence
 step.H
 print(loaded - start, time.perf_counter() - loaded)

@@ -160,10 +160,18 @@ def test_a_function_documents_its_parameters_and_what_it_gives(name):
 def test_a_record_documents_its_fields_and_is_frozen(name):
     record = getattr(smalti, name)
     documented = described(sections(record.__doc__)["Attributes"])
-    # What a step measures itself by is the solver's own.
-    private = {"fit"} if name == "Step" else set()
-    assert {field.name for field in dataclasses.fields(record)} - private <= documented
+    assert {field.name for field in dataclasses.fields(record)} <= documented
     assert record.__dataclass_params__.frozen
+
+
+@pytest.mark.parametrize("name", ["solve_activations", "sparse_code"])
+def test_what_a_solver_yields_has_what_a_step_documents(name):
+    step = getattr(smalti, name)([[1.0]], [[1.0]], **({"n_iter": 1} if name == "solve_activations" else {}))
+    documented = described(sections(smalti.Step.__doc__)["Attributes"])
+    assert documented == {"iteration", "H", "divergence"}
+    assert all(hasattr(step, attribute) for attribute in documented)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        step.iteration = 2
 
 
 @pytest.mark.parametrize("name", CLASSES)

@@ -10,7 +10,6 @@ import soundfile
 from kit import SR, N, put, refused, tone
 
 from smalti.dsp.loudness import integrated_loudness
-from smalti.mosaicing.solve import n_steps
 from smalti.presets import configure
 from smalti.workflows import make as make_workflow
 
@@ -43,7 +42,7 @@ def test_channels_are_kept_unless_asked_otherwise(stereo, make, target, source, 
     report = json.loads(result.out)
     assert report["output"]["channels"] == channels
     assert report["target"]["channels"] == soundfile.info(target).channels
-    assert len(report["divergence"]) == n_steps(configure(iterations=2), 0)
+    assert len(report["divergence"]) == 2 + 1 + configure().refine + 1
 
 
 def test_a_format_too_narrow_is_refused_before_the_work(stereo, make, monkeypatch):

@@ -25,7 +25,7 @@ from smalti.grains.synthesis import target_correction
 from smalti.mosaicing.mosaic import assemble, part_of
 from smalti.mosaicing.prepare import channel_jobs, output_channels, prepare
 from smalti.mosaicing.solve import solve_steps
-from smalti.nmf.multiplicative import Step
+from smalti.nmf.base import MatrixStep
 from smalti.presets import configure
 from smalti.settings import CHANNELS
 from strategies import dtypes, pairwise, seeds
@@ -529,7 +529,7 @@ def test_a_job_of_one_solve_is_its_own_part():
     assert job.n_solves == 1
     assert list(channel_jobs(job)) == [job]
     np.testing.assert_array_equal(job.target, to_mono(job.recording))
-    made = finish(job, Step(1, np.zeros((job.dictionary.n_atoms, job.spectrum.shape[1])), None), [])
+    made = finish(job, MatrixStep(1, np.zeros((job.dictionary.n_atoms, job.spectrum.shape[1])), None), [])
     assert made.audio.shape == (2, 2000)
 
 

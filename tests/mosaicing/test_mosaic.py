@@ -24,12 +24,13 @@ from smalti.grains.sound import IN_TUNE_ATTACKS, Aim, shaped
 from smalti.grains.synthesis import synthesize
 from smalti.metrics import evaluate
 from smalti.mosaicing.compare import compared
-from smalti.mosaicing.mosaic import melodies_of, part_of, recorded_gains
+from smalti.mosaicing.mosaic import melodies_of, part_of
 from smalti.mosaicing.prepare import prepare
-from smalti.mosaicing.solve import n_steps, solve_steps
+from smalti.mosaicing.solve import recorded_gains, solve_steps, solver_of
+from smalti.nmf.base import MatrixStep
 from smalti.nmf.gains import GainFit
 from smalti.nmf.let_it_bee import limit_polyphony
-from smalti.nmf.multiplicative import Step, steps_of
+from smalti.nmf.multiplicative import steps_of
 from smalti.presets import configure
 from strategies import pairwise
 
@@ -387,7 +388,7 @@ def test_a_target_made_of_the_source_is_found_in_it():
 def test_fit_is_one_for_the_target_itself(phase, dtype):
     target = TARGET.astype(dtype)
     job = prepare(target, target, SR, configure("classic", phase=phase), params=GRID)
-    made = finish(job, Step(1, np.eye(job.dictionary.n_atoms, dtype=dtype), None), [])
+    made = finish(job, MatrixStep(1, np.eye(job.dictionary.n_atoms, dtype=dtype), None), [])
     np.testing.assert_allclose(made.audio, target, rtol=0, atol=1e-5 if dtype is np.float32 else 1e-12)
     assert made.overlap == pytest.approx(1, abs=1e-5 if dtype is np.float32 else 1e-12)
     assert made.overlap <= 1
@@ -728,7 +729,7 @@ def test_a_choosing_preset_is_its_steps_composed(preset):
         assert ((H > 0).sum(axis=0) <= settings.layers).all()
     assert (H > 0).sum() < (last.H > 0).sum()
     if settings.choose == "grains":
-        *_, refined = steps_of(Step(0, H, GainFit.of(V, W, H)), settings.refine)
+        *_, refined = steps_of(MatrixStep(0, H, GainFit.of(V, W, H)), settings.refine)
     else:
         *_, refined = activation_steps(V, W, n_iter=settings.refine, init=H)
     wanted = refined.H
@@ -801,7 +802,7 @@ def test_the_contour_follows_the_target_s_if_asked():
     # A source that is loud where it is used last.
     settings = configure("classic", iterations=1)
     job = prepare(target, glide(4 * SR, 500), SR, settings, params=GRID)
-    step = Step(1, np.eye(job.dictionary.n_atoms), None)
+    step = MatrixStep(1, np.eye(job.dictionary.n_atoms), None)
 
     def apart(level_follow):
         made = finish(replace(job, settings=replace(settings, level_follow=level_follow)), step, [])
@@ -998,7 +999,7 @@ def test_there_are_as_many_steps_as_announced(preset, changes):
     # On the grid of the settings themselves, a third of a second of which is enough.
     job = prepare(TARGET, SOURCE, SR, settings)
     steps = list(solve_steps(job))
-    assert len(steps) == n_steps(settings, job.dictionary.n_atoms)
+    assert len(steps) == solver_of(job).n_steps
     assert [step.iteration for step in steps] == list(range(1, len(steps) + 1))
 
 
@@ -1006,7 +1007,7 @@ def test_pursuit_takes_no_more_steps_than_there_are_source_frames():
     for layers in (3, 100, None):
         settings = replace(PRESETS["sparse"], layers=layers)
         job = prepare(TARGET, SOURCE[:600], SR, settings, params=GRID)
-        assert len(list(solve_steps(job))) == n_steps(settings, job.dictionary.n_atoms) == min(layers or 10, 10)
+        assert len(list(solve_steps(job))) == solver_of(job).n_steps == min(layers or 10, 10)
 
 
 # What comes out of it

@@ -14,7 +14,7 @@ from smalti.grains.runs import Runs
 from smalti.mosaicing.candidates import along_diagonals, found
 from smalti.mosaicing.compare import Comparison, compared, may_sound
 from smalti.mosaicing.prepare import prepare
-from smalti.mosaicing.solve import n_steps, solve_steps
+from smalti.mosaicing.solve import solve_steps, solver_of
 from smalti.mosaicing.solve_searched import SearchedStep, beyond_limits, listed_steps, restricted
 from smalti.presets import configure
 
@@ -191,8 +191,8 @@ def test_the_same_seed_gives_the_same_samples_whatever_the_cores(rng, sources, m
 @pytest.mark.parametrize("preset", ["balanced", "faithful", "source-like"])
 def test_a_bar_can_be_as_long_as_the_work(rng, corpus, preset):
     settings = replace(PRESETS[preset], iterations=4)
-    _, steps = solved(noises(rng, seconds=0.5), corpus, settings)
-    assert [step.iteration for step in steps] == list(range(1, n_steps(settings, corpus.n_atoms) + 1))
+    job, steps = solved(noises(rng, seconds=0.5), corpus, settings)
+    assert [step.iteration for step in steps] == list(range(1, solver_of(job).n_steps + 1))
 
 
 def test_double_precision_is_searched_too(rng, sources):

@@ -17,7 +17,7 @@ from smalti.grains.shifted import frames_of, grain_params
 from smalti.mosaicing.compare import ShiftedComparison, compared
 from smalti.mosaicing.mosaic import part_of
 from smalti.mosaicing.prepare import prepare
-from smalti.mosaicing.solve import n_steps, solve_steps
+from smalti.mosaicing.solve import solve_steps, solver_of
 from smalti.mosaicing.transpose import fine_track, has_fundamental, without_rests
 from smalti.presets import configure
 
@@ -565,7 +565,7 @@ def test_there_are_as_many_steps_as_announced_and_only_gains_change_in_the_end(c
     given = {} if isinstance(settings.transpose, tuple) else {"target_f0": written(MELODY)} | options
     job = prepare(TARGET, SOURCE, SR, settings, source_f0=SOURCE_F0, **given)
     steps = list(solve_steps(job))
-    assert len(steps) == n_steps(settings, job.dictionary.n_atoms)
+    assert len(steps) == solver_of(job).n_steps
     assert [step.iteration for step in steps] == list(range(1, len(steps) + 1))
     assert all(np.isfinite(step.divergence) for step in steps)
     chosen, last = steps[4], steps[-1]
@@ -574,6 +574,8 @@ def test_there_are_as_many_steps_as_announced_and_only_gains_change_in_the_end(c
     refined = steps[4 : 5 + settings.refine]
     falls = np.array([step.divergence for step in refined])
     assert (falls[1:] <= falls[:-1] * (1 + 1e-9)).all()
+    with pytest.raises(ValueError, match="step 4 has no sound yet, as its grains are not shifted; take one after step"):
+        part_of(job, steps[3], [])
 
 
 @pytest.mark.parametrize("way", ["follow", "chords", "shifts"])

@@ -2,7 +2,7 @@
 
 import sys
 import threading
-from dataclasses import replace
+from dataclasses import FrozenInstanceError, replace
 from itertools import islice
 
 import numpy as np
@@ -13,7 +13,7 @@ from threadpoolctl import threadpool_info
 
 from smalti import LetItBee, _parallel, activation_steps
 from smalti.nmf import blockwise
-from smalti.nmf.base import Step
+from smalti.nmf.base import MatrixStep
 from smalti.nmf.divergence import SpectralFit, beta_divergence, noise_floor
 from smalti.nmf.multiplicative import steps_of
 from strategies import DTYPES, problems, segments_of
@@ -38,7 +38,7 @@ def planted(rng, n_bins=60, n_atoms=150, n_frames=300, *, dtype=np.float64, **ze
 def reference_steps(V, W, H, *, n_iter, eps=0.0, constraints=None, segments=None):
     fit = SpectralFit.of(V, W, beta=1, eps=eps)
     weights = constraints.weights(W) if constraints else None
-    return steps_of(Step(0, H, fit), n_iter, constraints, segments, weights)
+    return steps_of(MatrixStep(0, H, fit), n_iter, constraints, segments, weights)
 
 
 def assert_agree(V, W, H, *, rtol, n=None, **how):
@@ -280,10 +280,29 @@ def test_the_fit_is_the_readable_one(rng):
     assert ours.divergence(H, product) == pytest.approx(theirs.divergence(H, product))
 
 
-def test_a_step_may_have_another_number(rng):
+def test_steps_go_on_from_the_number_of_the_first(rng):
     V, W, H = planted(rng)
-    *_, step = _classic(V, W, H)
-    again = step.numbered(7)
-    assert (again.iteration, step.iteration) == (7, 50)
-    np.testing.assert_array_equal(again.H, step.H)
-    assert again.divergence == step.divergence
+    first = MatrixStep(7, H, SpectralFit.of(V, W, beta=1, eps=0))
+    assert [step.iteration for step in steps_of(first, 3)] == [8, 9, 10]
+
+
+def test_lists_become_a_matrix_again_where_more_is_left(rng):
+    V, W, H = planted(rng)
+    fit = blockwise.BlockwiseFit.of(V, W, eps=0)
+    step = blockwise.BlockStep(3, np.ascontiguousarray(H.T).T, fit, H.size)
+    lists = step.as_lists(0.0)
+    assert step.as_matrix() is step
+    assert lists.as_lists(0.0) is lists
+    again = lists.as_matrix()
+    assert (lists.iteration, again.iteration, again.n_left) == (3, 3, lists.n_left)
+    np.testing.assert_array_equal(again.H, H)
+    np.testing.assert_allclose(again.divergence, lists.divergence, rtol=1e-10)
+
+
+def test_steps_are_frozen_however_they_hold_their_activations(rng):
+    V, W, H = planted(rng)
+    fit = blockwise.BlockwiseFit.of(V, W, eps=0)
+    step = blockwise.BlockStep(1, np.ascontiguousarray(H.T).T, fit, H.size)
+    for one in (step, step.as_lists(0.0)):
+        with pytest.raises(FrozenInstanceError):
+            one.iteration = 2

@@ -10,9 +10,10 @@ from scipy.optimize import nnls
 
 from helpers import SupportFit
 from smalti import ExactStep, _parallel, activation_steps, exact_steps, solve_exact
+from smalti.nmf.base import MatrixStep
 from smalti.nmf.divergence import SpectralFit, beta_divergence, noise_floor
 from smalti.nmf.gains import GainFit
-from smalti.nmf.multiplicative import Step, steps_of
+from smalti.nmf.multiplicative import steps_of
 from strategies import dtypes, level, problems, seeds
 
 pytestmark = pytest.mark.samples
@@ -278,7 +279,7 @@ def test_gains_never_get_worse_and_stay_where_they_were(beta, problem, seed):
     eps = 500 * np.finfo(V.dtype).eps
     np.testing.assert_allclose(fit.product(H).T, plain.product(H), rtol=eps)
     last = divergence(V, W, H, beta)
-    for step in steps_of(Step(0, H, fit), 4):
+    for step in steps_of(MatrixStep(0, H, fit), 4):
         assert step.H.dtype == V.dtype
         assert not step.H[H == 0].any()
         now = divergence(V, W, step.H, beta)
@@ -292,7 +293,7 @@ def test_gains_never_get_worse_and_stay_where_they_were(beta, problem, seed):
 def test_five_steps_of_gains_are_those_of_the_optimum(beta):
     V, W = sounds(9, n_atoms=12)
     H = np.ones((12, 6))
-    *_, last = steps_of(Step(0, H, GainFit.of(V, W, H, beta=beta)), 8)
+    *_, last = steps_of(MatrixStep(0, H, GainFit.of(V, W, H, beta=beta)), 8)
     assert last.divergence == pytest.approx(solve_exact(V, W, beta=beta, tolerance=1e-8).divergence, rel=1e-5)
 
 
@@ -301,8 +302,8 @@ def test_gains_come_further_in_five_steps_than_by_a_hundred_updates(dtype):
     V, W = sounds(9, n_bins=100, n_atoms=60, dtype=dtype)
     H = np.zeros((60, 6), dtype)
     H[np.random.default_rng(0).permuted(np.tile(np.arange(60), (6, 1)), axis=1)[:, :8].T, np.arange(6)] = 1
-    *_, few = steps_of(Step(0, H, GainFit.of(V, W, H)), 5)
-    *_, many = steps_of(Step(0, H, SupportFit.of(V, W, H)), 100)
+    *_, few = steps_of(MatrixStep(0, H, GainFit.of(V, W, H)), 5)
+    *_, many = steps_of(MatrixStep(0, H, SupportFit.of(V, W, H)), 100)
     assert few.divergence <= many.divergence * (1 + 1e-6)
 
 

@@ -92,7 +92,7 @@ class Corpus(Dictionary):
     it.
     scales, levels : (K,) float32, the `Analysis.scales` and `Analysis.norms`. keys : (K, D) float16.
     files : (len(recordings),) int array. Recordings with equal numbers are parts of one file, and are as loud as that.
-    channels : those of the widest recording.
+    channels : to be given, as recordings are not read before they are asked for.
     read_index : reads the search index of the descriptors, see `smalti.grains.nearest`, or returns None if all are to
         be compared. It is called whenever the index is wanted, so it remembers what it has read. None: no index.
     """
@@ -103,7 +103,6 @@ class Corpus(Dictionary):
     levels: NDArray[np.float32]
     descriptors: Halves
     files: NDArray[np.intp]
-    channels: int
     read_index: Callable[[], Any] | None = None
 
     @property
@@ -117,9 +116,9 @@ class Corpus(Dictionary):
         return self.levels
 
     @property
-    def n_channels(self) -> int:
-        """C, those of the widest recording."""
-        return self.channels
+    def file_ids(self) -> NDArray[np.intp]:
+        """As for `Dictionary`; long files of a corpus lie in it in parts."""
+        return self.files
 
     def sounding(self, quietest_db: float) -> NDArray[np.bool_]:
         """As for `Dictionary`; a file in several parts is one recording."""

@@ -32,6 +32,7 @@ class Dictionary:
     recordings : one array a recording, (L,) or (C, L): what sounds. Transformed when that is asked for.
     in_part : whether the atoms are only some of the frames of their recordings, whose image they do not tell.
     begins : one a recording, the sample of its file that it begins with; 0 if left out.
+    channels : in how many it sounds; None for those of the widest recording.
     """
 
     recording_ids: NDArray[np.intp]
@@ -43,6 +44,7 @@ class Dictionary:
     recordings: Sequence[Floats]
     in_part: bool = field(default=False, kw_only=True)
     begins: tuple[int, ...] = field(default=(), kw_only=True)
+    channels: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.begins:
@@ -88,8 +90,13 @@ class Dictionary:
 
     @cached_property
     def n_channels(self) -> int:
-        """C, those of the widest recording."""
-        return max(map(n_channels, self.recordings))
+        """C, in how many it sounds."""
+        return max(map(n_channels, self.recordings)) if self.channels is None else self.channels
+
+    @property
+    def file_ids(self) -> NDArray[np.intp]:
+        """(len(recordings),) ints: the file that each recording is, or is a part of."""
+        return np.arange(len(self.recordings))
 
     def channel_frames(self, mixing: Sequence[Complexes | None] | None = None) -> list[Complexes]:
         """The frames as they sound in each of the `n_channels` channels.
@@ -223,7 +230,7 @@ class Dictionary:
         It has as many channels, however narrow those recordings are.
         """
         kept, segments = np.unique(self.recording_ids[atoms], return_inverse=True)
-        some = Dictionary(
+        return Dictionary(
             recording_ids=segments,
             centres=self.centres[atoms],
             cancelled=self.cancelled[atoms],
@@ -233,9 +240,8 @@ class Dictionary:
             recordings=self._recordings_at(kept),
             in_part=True,
             begins=tuple(self.begins[i] for i in kept),
+            channels=self.n_channels,
         )
-        vars(some)["n_channels"] = self.n_channels
-        return some
 
     def _recordings_at(self, places: NDArray[np.intp]) -> Sequence[Floats]:
         return tuple(self.recordings[i] for i in places)
@@ -244,7 +250,7 @@ class Dictionary:
         """The same atoms, sounding in one channel: the mono mixes."""
         if self.n_channels == 1:
             return self
-        return replace(self, recordings=tuple(map(to_mono, self.recordings)))
+        return replace(self, recordings=tuple(map(to_mono, self.recordings)), channels=1)
 
     def one_channel(self, channel: int, of: int) -> "Dictionary":
         """The dictionary of a single channel: of recordings with `of` channels the one asked for, else the mono mix."""
@@ -256,7 +262,8 @@ class Dictionary:
             for recording, own in zip(self.recordings, alone, strict=True)
         ]
         # A channel by itself cancels with nothing.
-        return replace(self, recordings=tuple(chosen), cancelled=self.cancelled & ~alone[self.recording_ids])
+        cancelled = self.cancelled & ~alone[self.recording_ids]
+        return replace(self, recordings=tuple(chosen), cancelled=cancelled, channels=1)
 
     @property
     def hop_s(self) -> float:

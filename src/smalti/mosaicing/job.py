@@ -1,8 +1,11 @@
-"""A mosaic to be made: its target and source, and what a solver compares of them."""
+"""A mosaic to be made, what solves it, and what its solution is."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from smalti._checks import Floats
@@ -12,9 +15,12 @@ from smalti.dsp.stft import Complexes
 from smalti.grains.dictionary import Dictionary
 from smalti.grains.filters import Limit
 from smalti.grains.runs import Allowed, Runs, choose_runs, drifting
+from smalti.grains.shifted import Grains
 from smalti.grains.transposition import Transposition
 from smalti.mosaicing.sketch import Sketch
+from smalti.nmf.base import Step
 from smalti.nmf.let_it_bee import PerFrame
+from smalti.nmf.multiplicative import Seed
 from smalti.settings import MOST_DRIFT_S, Settings
 
 
@@ -46,6 +52,54 @@ class Job:
     def n_solves(self) -> int:
         """How many sets of activations the mosaic has: as many as `channel_jobs` gives jobs."""
         return n_channels(self.recording) if self.settings.channels == "apart" else 1
+
+    @property
+    def smoothing_reach(self) -> int:
+        """Frames to either side over which the gains of a grain are smoothed; 0 for not at all."""
+        return round(self.settings.smooth_gains_s / self.dictionary.hop_s)
+
+    @property
+    def n_updates(self) -> int:
+        """The steps of a solver that updates, chooses what sounds, refines the gains of that and smooths them."""
+        settings = self.settings
+        if settings.choose is None:
+            return settings.iterations
+        return settings.iterations + 1 + settings.refine + (settings.choose == "grains" and self.smoothing_reach > 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """What a mosaic's sound is made of.
+
+    Attributes
+    ----------
+    dictionary : what sounds: the source's frames, or those of `grains`.
+    activations : (K, N) scipy.sparse CSC, the gains of its frames as recorded; 0 where the target is silent.
+    grains : the grains that were shifted, or None.
+    recordings : (R,) ints, which of the source's recordings those of `dictionary` are, where it is not all; else None.
+    """
+
+    dictionary: Dictionary
+    activations: scipy.sparse.csc_array
+    grains: Grains | None = None
+    recordings: NDArray[np.intp] | None = None
+
+
+SomeStep = TypeVar("SomeStep", bound=Step)
+
+
+class Solver(Protocol[SomeStep]):
+    """A way to solve a job; see `smalti.mosaicing.solve.solver_of`."""
+
+    @property
+    def n_steps(self) -> int:
+        """How many steps there are in all."""
+
+    def steps(self, rng: Seed) -> Iterator[SomeStep]:
+        """The activations as they form."""
+
+    def solution(self, step: SomeStep) -> Solution:
+        """What one of these steps comes to."""
 
 
 def chosen_among(

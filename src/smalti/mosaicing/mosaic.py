@@ -19,18 +19,14 @@ from smalti.dsp.channels import n_channels, stack_channels, to_mono
 from smalti.dsp.dynamics import at_gain, match_loudness
 from smalti.dsp.loudness import integrated_loudness
 from smalti.dsp.stft import StftParams, stft
-from smalti.grains.corpus import Corpus
 from smalti.grains.dictionary import Dictionary
 from smalti.grains.filters import Limit
 from smalti.grains.shifted import Grains
 from smalti.grains.sound import Aim, apply_gain_curve, follow_target_contour, sounded
 from smalti.grains.transposition import Transposition
-from smalti.mosaicing.compare import atom_norms, may_sound
 from smalti.mosaicing.job import Job
 from smalti.mosaicing.prepare import Sketched, channel_jobs, prepare
-from smalti.mosaicing.solve import solve_steps
-from smalti.mosaicing.solve_searched import SearchedStep
-from smalti.mosaicing.solve_transposed import ShiftedStep
+from smalti.mosaicing.solve import solve_steps, solver_of
 from smalti.nmf.base import Step
 from smalti.nmf.multiplicative import Seed
 from smalti.presets import DEFAULT_PRESET, Knobs, configure
@@ -218,18 +214,14 @@ def mosaic(
 
 
 def part_of(job: Job, step: Step, divergences: Sequence[float]) -> Part:
-    """The sound of a job's activations, at the level they come to."""
-    dictionary, recordings, grains = job.dictionary, None, None
-    if isinstance(step, SearchedStep):
-        # Of hours of source, only what sounds is read.
-        dictionary, activations, recordings = what_sounds(step, job)
-    elif isinstance(step, ShiftedStep):
-        grains = step.grains
-        dictionary, activations = grains.dictionary, scipy.sparse.csc_array(step.H * job.spectrum.any(axis=0))
-    else:
-        activations = recorded_gains(step.H, job)
+    """The sound of a job's activations, of one of the steps of its solver, at the level they come to."""
+    solution = solver_of(job).solution(step)
+    dictionary, activations = solution.dictionary, solution.activations
     audio, unshaped = sounded(activations, dictionary, Aim(job.target, job.settings, melodies_of(job)))
-    return Part(audio, activations, np.asarray(divergences, dtype=np.float64), unshaped, dictionary, grains, recordings)
+    return Part(
+        audio, activations, np.asarray(divergences, np.float64), unshaped, dictionary, solution.grains,
+        solution.recordings,
+    )  # fmt: skip
 
 
 def melodies_of(job: Job) -> Floats:
@@ -251,7 +243,7 @@ def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
         audio=level.samples,
         sr=sr,
         activations=_mean([in_source_frames(part, job.dictionary) for part in parts]),
-        dictionary=parts[0].dictionary if isinstance(job.dictionary, Corpus) else job.dictionary,
+        dictionary=job.dictionary if parts[0].recordings is None else parts[0].dictionary,
         divergences=np.sum([part.divergences for part in parts], axis=0),
         gain_db=level.gain_db,
         peak_gain_db=level.peak_gain_db,
@@ -280,19 +272,6 @@ def in_source_frames(part: Part, dictionary: Dictionary) -> scipy.sparse.csc_arr
     return part.activations if part.grains is None else part.grains.in_source(part.activations, dictionary.n_atoms)
 
 
-def what_sounds(step: SearchedStep, job: Job) -> tuple[Dictionary, scipy.sparse.csc_array, NDArray[np.intp]]:
-    """The dictionary of the atoms that sound, (U,), their activations (U, N), and which recordings they are of.
-
-    Activations are 0 where the target is silent. Where none sounds, the first atom is there for all: a mosaic of
-    silence is one of something.
-    """
-    H = scipy.sparse.csr_array(step.H * job.spectrum.any(axis=0))
-    H.eliminate_zeros()
-    used = np.flatnonzero(np.diff(H.indptr))
-    used = used if len(used) else np.zeros(1, np.intp)
-    return job.dictionary.only(used), scipy.sparse.csc_array(H[used]), np.unique(job.dictionary.recording_ids[used])
-
-
 def _wanted_loudness(job: Job) -> float | None:
     wanted = job.settings.loudness
     if isinstance(wanted, str):
@@ -312,16 +291,6 @@ def _leak(audio: Floats, job: Job) -> float:
     from smalti.metrics.evaluation import target_leak
 
     return target_leak(to_mono(audio), job.target, job.dictionary.sr)
-
-
-def recorded_gains(H: Floats, job: Job) -> scipy.sparse.csc_array:
-    """Solver activations as gains of the source frames as recorded: (K, N), 0 wherever target or source are silent."""
-    if job.settings.unit_norm:
-        norms = atom_norms(job.dictionary, job.settings)
-        H = np.divide(H, norms[:, None], out=np.zeros_like(H), where=norms[:, None] > 0)
-    # Updates with eps > 0 only fade out in a silent frame, and leave the start of a frame that explains nothing as it
-    # was; silence stays silence.
-    return scipy.sparse.csc_array(H * job.spectrum.any(axis=0) * may_sound(job.dictionary, job.settings)[:, None])
 
 
 def spectral_overlap(audio: Floats, job: Job) -> float:

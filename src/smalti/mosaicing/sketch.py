@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, Integers, ParameterError, ParameterTypeError, check_magnitudes, check_real
-from smalti.grains.corpus import Corpus
 from smalti.grains.dictionary import Dictionary
 from smalti.grains.filters import RecordingInfo, check_pattern, meets
 
@@ -242,10 +241,9 @@ def sketch_of_strokes(
     ValueError : for a rectangle in which nothing lies: beyond the target's end or the recordings', or in none of them.
     """
     hop_s = dictionary.hop_s
-    # Long files of a corpus lie in it in parts, whose frames are on one grid.
-    files = dictionary.files if isinstance(dictionary, Corpus) else np.arange(len(dictionary.recordings))
     told = told or [_Named(name) for name in dictionary.names]
-    file_of = files[dictionary.recording_ids]
+    # The parts of a long file are on one grid.
+    file_of = dictionary.file_ids[dictionary.recording_ids]
     own_s = (np.arange(len(file_of)) - np.searchsorted(file_of, file_of)) * hop_s
     times_s = np.arange(n_frames) * hop_s
     in_rows, in_columns = [], []

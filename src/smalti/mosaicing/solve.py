@@ -1,18 +1,21 @@
-"""The steps of a solver: the activations as they form."""
+"""Which solver a job takes, and the two that consider every source frame: by updates, and by pursuit."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats
 from smalti.grains.corpus import Corpus
 from smalti.grains.runs import find_runs, keep_runs, smooth_runs
-from smalti.mosaicing.compare import compared
-from smalti.mosaicing.job import Job, chosen_among
-from smalti.mosaicing.solve_searched import searched_steps
-from smalti.mosaicing.solve_transposed import transposed_steps
-from smalti.nmf.base import Fit, Step
+from smalti.mosaicing.compare import atom_norms, compared, may_sound
+from smalti.mosaicing.job import Job, Solution, Solver, chosen_among
+from smalti.mosaicing.solve_searched import SearchedSolver
+from smalti.mosaicing.solve_transposed import TransposedSolver
+from smalti.nmf.base import Fit, MatrixStep, Step
 from smalti.nmf.gains import GainFit
 from smalti.nmf.let_it_bee import limit_polyphony
 from smalti.nmf.multiplicative import Seed, activation_steps, choose_fit, steps_of
@@ -20,49 +23,111 @@ from smalti.nmf.pursuit import pursuit_steps
 from smalti.settings import Settings
 
 
-def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> Iterator[Step]:
-    """Yield the activations of a job as they form; the last is what `part_of` makes the sound of.
+def solver_of(job: Job, *, init: ArrayLike | None = None) -> Solver[Any]:
+    """What solves a job: one of four, by its source and settings.
 
     Parameters
     ----------
     job : from `prepare`; with channels "apart", from `channel_jobs`.
-    init, rng : as for `mosaic`.
+    init : as for `mosaic`.
+
+    Raises
+    ------
+    ValueError : if there is an `init` and the solver has no use for it.
+    """
+    if job.transposition is not None and job.transposition.n_voices:
+        _check_no_init(init, "where grains are transposed")
+        return TransposedSolver(job, job.transposition)
+    if isinstance(job.dictionary, Corpus):
+        _check_no_init(init, "where the source is searched")
+        return SearchedSolver(job, job.dictionary)
+    if job.settings.method == "pursuit":
+        _check_no_init(init, "to pursuit, which starts from silence")
+        return PursuitSolver(job)
+    return UpdateSolver(job, init)
+
+
+def _check_no_init(init: ArrayLike | None, where: str) -> None:
+    if init is not None:
+        raise ValueError(f"init means nothing {where}; leave it out")
+
+
+def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> Iterator[Step]:
+    """Yield the activations of a job as they form; the last is what `part_of` wants.
+
+    Parameters
+    ----------
+    job, init : as for `solver_of`.
+    rng : as for `mosaic`.
 
     Yields
     ------
     Step : one an iteration (updates) or a layer (pursuit).
     """
-    settings, dictionary = job.settings, job.dictionary
-    if job.transposition is not None and job.transposition.n_voices:
-        if init is not None:
-            raise ValueError("init means nothing where grains are transposed; leave it out")
-        return transposed_steps(job, job.transposition, rng=rng)
-    if isinstance(dictionary, Corpus):
-        if init is not None:
-            raise ValueError("init means nothing where the source is searched; leave it out")
-        return searched_steps(job, dictionary, rng=rng)
-    if settings.method == "pursuit":
-        if init is not None:
-            raise ValueError("init means nothing to pursuit, which starts from silence; leave it out")
-        layers = settings.constant_layers or dictionary.n_atoms
-        return pursuit_steps(*compared(job), n_atoms=layers, nonnegative=settings.nonnegative)
-    V, W = compared(job)
-    if init is None and settings.start_spread < 1:
-        drawn = np.random.default_rng(rng).random((W.shape[1], V.shape[1]))
-        init = (1 - settings.start_spread * drawn).astype(np.result_type(V, W))
-    steps = activation_steps(
-        V,
-        W,
-        n_iter=settings.iterations,
-        beta=settings.beta,
-        eps=settings.eps,
-        constraints=settings.constraints(dictionary.hop_s, V.shape[1]),
-        segments=dictionary.recording_ids,
-        weights=None if job.sketch is None else job.sketch.whole(),
-        init=init,
-        rng=rng,
-    )
-    return _refined(steps, V, W, job) if settings.choose else steps
+    return solver_of(job, init=init).steps(rng)
+
+
+@dataclass(frozen=True, eq=False)
+class PursuitSolver:
+    """The `Solver` by orthogonal matching pursuit: a step is a layer."""
+
+    job: Job
+
+    @property
+    def n_steps(self) -> int:
+        n_atoms = self.job.dictionary.n_atoms
+        return min(self.job.settings.constant_layers or n_atoms, n_atoms)
+
+    def steps(self, rng: Seed) -> Iterator[Step]:
+        return pursuit_steps(*compared(self.job), n_atoms=self.n_steps, nonnegative=self.job.settings.nonnegative)
+
+    def solution(self, step: Step) -> Solution:
+        return Solution(self.job.dictionary, recorded_gains(step.H, self.job))
+
+
+@dataclass(frozen=True, eq=False)
+class UpdateSolver:
+    """The `Solver` by multiplicative updates of all source frames, from `init` or at random."""
+
+    job: Job
+    init: ArrayLike | None = None
+
+    @property
+    def n_steps(self) -> int:
+        return self.job.n_updates
+
+    def steps(self, rng: Seed) -> Iterator[Step]:
+        job, settings, init = self.job, self.job.settings, self.init
+        V, W = compared(job)
+        if init is None and settings.start_spread < 1:
+            drawn = np.random.default_rng(rng).random((W.shape[1], V.shape[1]))
+            init = (1 - settings.start_spread * drawn).astype(np.result_type(V, W))
+        steps = activation_steps(
+            V,
+            W,
+            n_iter=settings.iterations,
+            beta=settings.beta,
+            eps=settings.eps,
+            constraints=settings.constraints(job.dictionary.hop_s, V.shape[1]),
+            segments=job.dictionary.recording_ids,
+            weights=None if job.sketch is None else job.sketch.whole(),
+            init=init,
+            rng=rng,
+        )
+        return _refined(steps, V, W, job) if settings.choose else steps
+
+    def solution(self, step: Step) -> Solution:
+        return Solution(self.job.dictionary, recorded_gains(step.H, self.job))
+
+
+def recorded_gains(H: Floats, job: Job) -> scipy.sparse.csc_array:
+    """Solver activations as gains of the source frames as recorded: (K, N), 0 wherever target or source are silent."""
+    if job.settings.unit_norm:
+        norms = atom_norms(job.dictionary, job.settings)
+        H = np.divide(H, norms[:, None], out=np.zeros_like(H), where=norms[:, None] > 0)
+    # Updates with eps > 0 only fade out in a silent frame, and leave the start of a frame that explains nothing as it
+    # was; silence stays silence.
+    return scipy.sparse.csc_array(H * job.spectrum.any(axis=0) * may_sound(job.dictionary, job.settings)[:, None])
 
 
 def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[Step]:
@@ -82,17 +147,13 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
     else:
         layers = settings.layers_in(V.shape[1], dictionary.hop_s) or 1
         H = limit_polyphony(step.H, polyphony=layers, strength=1.0, weights=loudness)
-    step = Step(step.iteration + 1, H, step.fit)
-    yield step
-    if settings.refine:
-        # What is not chosen stays 0, so only gains move and the choice stands.
-        start = step.iteration
-        for gains in steps_of(Step(0, H, _gains_fit(V, W, H, settings)), settings.refine):
-            step = gains.numbered(start + gains.iteration)
-            yield step
-    reach = round(settings.smooth_gains_s / dictionary.hop_s)
-    if runs is not None and reach:
-        yield Step(step.iteration + 1, smooth_runs(step.H, runs, reach=reach), step.fit)
+    last = chosen = MatrixStep(step.iteration + 1, H, _gains_fit(V, W, H, settings))
+    yield chosen
+    # What is not chosen stays 0, so only gains move and the choice stands.
+    for last in steps_of(chosen, settings.refine):
+        yield last
+    if runs is not None and job.smoothing_reach:
+        yield MatrixStep(last.iteration + 1, smooth_runs(last.H, runs, reach=job.smoothing_reach), last.fit)
 
 
 def _gains_fit(V: Floats, W: Floats, H: Floats, settings: Settings) -> Fit:
@@ -101,16 +162,3 @@ def _gains_fit(V: Floats, W: Floats, H: Floats, settings: Settings) -> Fit:
         return GainFit.of(V, W, H, beta=settings.beta)
     # Single frames sound better short of the optimum, which takes timbre for fidelity: see docs/sound.md.
     return choose_fit(V, W, n_iter=settings.refine, beta=settings.beta, eps=settings.eps)
-
-
-def n_steps(settings: Settings, n_atoms: int) -> int:
-    """How many steps `solve_steps` yields for a job with so many source frames.
-
-    On a grid other than the settings' own it may be one more or less: gains are smoothed over whole hops or not at all.
-    """
-    if settings.method == "pursuit":
-        return min(settings.constant_layers or n_atoms, n_atoms)
-    if settings.choose is None:
-        return settings.iterations
-    smoothed = settings.choose == "grains" and round(settings.smooth_gains_s / settings.hop_s) > 0
-    return settings.iterations + 1 + settings.refine + smoothed

@@ -1,10 +1,11 @@
-"""The steps of a solver that searches: of hours of source, each moment of the target considers a few dozen frames.
+"""A solver that searches: of hours of source, each moment of the target considers a few dozen frames.
 
 The target's frames are looked up in a corpus, what is still missing is looked up again, and Let it Bee and the choice
 of whole grains go on among what was found. Nothing here is as large as source frames times target frames.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -17,8 +18,7 @@ from smalti.grains.filters import Limit
 from smalti.grains.runs import Runs, places, runs_in, smoothed
 from smalti.mosaicing.candidates import along_diagonals, code_of, found
 from smalti.mosaicing.compare import Comparison, Entries, may_sound
-from smalti.mosaicing.job import Job, chosen_among
-from smalti.nmf.base import Step
+from smalti.mosaicing.job import Job, Solution, chosen_among
 from smalti.nmf.lists import entry_frames, indptr_of, restrict, strongest
 from smalti.nmf.multiplicative import Seed
 from smalti.settings import Settings
@@ -29,16 +29,13 @@ FIRST_ROUNDS = 10
 FIRST_LAYERS = 2
 
 
-class SearchedStep(Step):
+@dataclass(frozen=True, eq=False)
+class SearchedStep:
     """A step whose activations are of what was found: `entries`, and H (K, N) a scipy.sparse CSC."""
 
+    iteration: int
     entries: Entries
     comparison: Comparison
-
-    def __init__(self, iteration: int, entries: Entries, comparison: Comparison) -> None:
-        # As a frozen dataclass sets its own.
-        for name, value in (("iteration", iteration), ("entries", entries), ("comparison", comparison)):
-            object.__setattr__(self, name, value)
 
     @cached_property
     def H(self) -> scipy.sparse.csc_array:
@@ -48,6 +45,33 @@ class SearchedStep(Step):
     @cached_property
     def divergence(self) -> float:
         return self.comparison.divergence(self.entries)
+
+
+@dataclass(frozen=True, eq=False)
+class SearchedSolver:
+    """The `Solver` of a job whose source is a corpus, in which what to consider is looked up."""
+
+    job: Job
+    corpus: Corpus
+
+    @property
+    def n_steps(self) -> int:
+        return self.job.n_updates
+
+    def steps(self, rng: Seed) -> Iterator[SearchedStep]:
+        return searched_steps(self.job, self.corpus, rng=rng)
+
+    def solution(self, step: SearchedStep) -> Solution:
+        """Of hours of source, only the frames that sound, (U,), and their activations (U, N).
+
+        Where none sounds, the first is there for all: even a mosaic of silence is made of something.
+        """
+        H = scipy.sparse.csr_array(step.H * self.job.spectrum.any(axis=0))
+        H.eliminate_zeros()
+        used = np.flatnonzero(np.diff(H.indptr))
+        used = used if len(used) else np.zeros(1, np.intp)
+        recordings = np.unique(self.corpus.recording_ids[used])
+        return Solution(self.corpus.only(used), scipy.sparse.csc_array(H[used]), recordings=recordings)
 
 
 def restricted(entries: Entries, job: Job, comparison: Comparison, *, layers: int | None, strength: float) -> Floats:
@@ -72,8 +96,8 @@ def restricted(entries: Entries, job: Job, comparison: Comparison, *, layers: in
 # --- the steps
 
 
-def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[Step]:
-    """As `smalti.mosaicing.solve.solve_steps`, of a corpus in which what to consider is looked up."""
+def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[SearchedStep]:
+    """The steps of a `SearchedSolver`."""
     settings = job.settings
     comparison, allowed = Comparison.of(job, corpus), may_sound(corpus, settings)
     allowed &= (comparison.weights > 0)[corpus.recording_ids]
@@ -152,7 +176,7 @@ def _check_limits(limits: Sequence[Limit], recordings: Integers) -> None:
 
 def listed_steps(
     job: Job, comparison: Comparison, lists: tuple[Integers, Integers], *, rng: np.random.Generator
-) -> Iterator[Step]:
+) -> Iterator[SearchedStep]:
     """The steps of a solver that considers what is in the lists, `indptr` and `atoms`, and nothing else."""
     settings = job.settings
     entries = _started(comparison, lists, settings, rng)
@@ -172,7 +196,7 @@ def listed_steps(
         yield from _frame_steps(step, job)
 
 
-def _grain_steps(step: SearchedStep, job: Job) -> Iterator[Step]:
+def _grain_steps(step: SearchedStep, job: Job) -> Iterator[SearchedStep]:
     """Whole grains, chosen from `step`; then their gains, refined and smoothed."""
     settings, comparison, done = job.settings, step.comparison, step.iteration
     runs = _chosen(step.entries, job, comparison)
@@ -182,16 +206,15 @@ def _grain_steps(step: SearchedStep, job: Job) -> Iterator[Step]:
     for i in range(settings.refine):
         entries = entries.with_values(fit.improved(entries.lists.values))
         yield SearchedStep(done + 2 + i, entries, comparison)
-    reach = round(settings.smooth_gains_s / job.dictionary.hop_s)
-    if reach:
+    if job.smoothing_reach:
         order = np.argsort(code_of(*places(runs), comparison.corpus.n_atoms))
         gains = np.empty_like(entries.lists.values)
         gains[order] = entries.lists.values
-        gains = smoothed(gains, runs.lengths, reach=reach)[order]
+        gains = smoothed(gains, runs.lengths, reach=job.smoothing_reach)[order]
         yield SearchedStep(done + 2 + settings.refine, entries.with_values(gains), comparison)
 
 
-def _frame_steps(step: SearchedStep, job: Job) -> Iterator[Step]:
+def _frame_steps(step: SearchedStep, job: Job) -> Iterator[SearchedStep]:
     """The strongest source frames of each moment; then their gains, refined."""
     settings, comparison, done = job.settings, step.comparison, step.iteration
     layers = settings.layers_in(job.spectrum.shape[1], job.dictionary.hop_s) or 1

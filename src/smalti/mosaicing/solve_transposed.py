@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import numpy as np
+import scipy.sparse
 from numpy.typing import NDArray
 
 from smalti._checks import Floats, Integers
@@ -15,8 +16,8 @@ from smalti.grains.runs import Allowed, Runs, close_gaps, find_runs, keep_runs, 
 from smalti.grains.shifted import Grains, shifted_grains
 from smalti.grains.transposition import Transposition
 from smalti.mosaicing.compare import ShiftedComparison
-from smalti.mosaicing.job import Job, chosen_among
-from smalti.nmf.base import Step
+from smalti.mosaicing.job import Job, Solution, chosen_among
+from smalti.nmf.base import MatrixStep
 from smalti.nmf.divergence import BlockFit
 from smalti.nmf.gains import GainFit
 from smalti.nmf.multiplicative import Seed, steps_of
@@ -25,15 +26,57 @@ from smalti.nmf.multiplicative import Seed, steps_of
 
 
 @dataclass(frozen=True, eq=False)
-class ShiftedStep(Step):
-    """A step whose activations are of grains that were shifted: H is (K', N) over the frames of `grains`."""
+class ShiftedStep:
+    """A step of a solver that shifts grains.
 
-    grains: Grains
+    Attributes
+    ----------
+    of : the activations, of source frames at the pitch of the moment, or of the frames of `grains`.
+    grains : the grains that were shifted; None as long as they are not chosen.
+    """
+
+    of: MatrixStep
+    grains: Grains | None = None
+
+    @property
+    def iteration(self) -> int:
+        return self.of.iteration
+
+    @property
+    def H(self) -> Floats:
+        return self.of.H
+
+    @property
+    def divergence(self) -> float:
+        return self.of.divergence
 
 
-def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> Iterator[Step]:
-    """As `smalti.mosaicing.solve.solve_steps`: first of all source frames at the pitch of the moment, then of the
-    grains."""
+@dataclass(frozen=True, eq=False)
+class TransposedSolver:
+    """The `Solver` of a job whose source comes to the target's pitches: it chooses grains, then shifts these."""
+
+    job: Job
+    transposition: Transposition
+
+    @property
+    def n_steps(self) -> int:
+        return self.job.n_updates
+
+    def steps(self, rng: Seed) -> Iterator[ShiftedStep]:
+        return transposed_steps(self.job, self.transposition, rng=rng)
+
+    def solution(self, step: ShiftedStep) -> Solution:
+        if step.grains is None:
+            raise ValueError(
+                f"step {step.iteration} has no sound yet, as its grains are not shifted; take one after step "
+                f"{self.job.settings.iterations}"
+            )
+        activations = scipy.sparse.csc_array(step.H * self.job.spectrum.any(axis=0))
+        return Solution(step.grains.dictionary, activations, step.grains)
+
+
+def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> Iterator[ShiftedStep]:
+    """The steps of a `TransposedSolver`: first of source frames at the pitch of the moment, then of the grains."""
     settings, dictionary = job.settings, job.dictionary
     # What cannot be shifted, or does not sound, is no part of it: H has rows for the rest alone.
     usable = np.flatnonzero(transposition.usable)
@@ -56,10 +99,10 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
     breaks = (np.diff(usable, prepend=-2) != 1) | (np.diff(dictionary.recording_ids[usable], prepend=-1) != 0)
     stretches = np.cumsum(breaks)
     segments = (stretches + (stretches[-1] + 1) * np.arange(transposition.n_voices)[:, None]).ravel()
-    first = Step(0, start, BlockFit.of(V, blocks, eps=settings.eps))
+    first = MatrixStep(0, start, BlockFit.of(V, blocks, eps=settings.eps))
     rules = settings.constraints(dictionary.hop_s, V.shape[1])
     for step in steps_of(first, settings.iterations, rules, segments, norms, may):
-        yield step
+        yield ShiftedStep(step)
     runs = chosen_runs(step.H * norms, segments, job, transposition, allowed)
     runs = _without_gaps(runs, segments, job, transposition, allowed)
     # By time, as a score has them, so that what is made of that is summed up in the same order.
@@ -70,16 +113,14 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
     del step, first, start, blocks, norms, by_voice
     sounds = comparison.of_grains(grains.dictionary)
     fit = GainFit.of(V, sounds, H)
-    step = ShiftedStep(done + 1, H, fit, grains)
-    yield step
-    for gains in steps_of(step, settings.refine):
-        step = ShiftedStep(step.iteration + 1, gains.H, fit, grains)
-        yield step
-    reach = round(settings.smooth_gains_s / dictionary.hop_s)
-    if reach:
+    last = chosen = MatrixStep(done + 1, H, fit)
+    yield ShiftedStep(chosen, grains)
+    for last in steps_of(chosen, settings.refine):
+        yield ShiftedStep(last, grains)
+    if job.smoothing_reach:
         firsts = np.searchsorted(grains.runs, np.arange(len(runs.atoms)))
-        smooth = smooth_runs(step.H, replace(runs, atoms=firsts), reach=reach)
-        yield ShiftedStep(step.iteration + 1, smooth, fit, grains)
+        smooth = smooth_runs(last.H, replace(runs, atoms=firsts), reach=job.smoothing_reach)
+        yield ShiftedStep(MatrixStep(last.iteration + 1, smooth, fit), grains)
 
 
 def chosen_runs(

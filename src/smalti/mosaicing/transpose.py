@@ -1,11 +1,12 @@
-"""A mosaic whose source is brought to the target's pitches: which way, and the steps of its solver.
+"""How a source comes to the target's pitches, found by `transposition_of`.
 
-`transposition_of` finds the way; `transposed_steps` chooses grains with every source frame at the pitch of the moment,
-has them shifted, and refines their gains as they then sound.
+`smalti.mosaicing.solve_transposed` then chooses grains with every source frame at the pitch of the moment, has them
+shifted, and refines their gains as they then sound.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -38,6 +39,7 @@ from smalti.mosaicing.solve_transposed import only_atoms
 from smalti.nmf.let_it_bee import segment_slices
 from smalti.nmf.multiplicative import solve_activations
 from smalti.nmf.pursuit import unit_columns
+from smalti.settings import Settings
 
 # Pitch is carried over gaps of up to so long: a consonant or a breath belongs to the note around it.
 BRIDGE_S = 0.25
@@ -47,6 +49,11 @@ BRIDGE_S = 0.25
 # one tuning.
 STEADY_SOURCE, STEADY_MELODY, STEADY_CHORDS = 0.5, 0.6, 0.3
 ONE_VOICE, IN_TUNE = 0.5, 0.2
+
+# Notes that chords are made of, MIDI numbers: E1 to C8; where the target has something within 40 dB of its loudest.
+LOWEST_NOTE, HIGHEST_NOTE, FUNDAMENTAL_DB = 28, 108, 40.0
+# They are transcribed with the sum of so many source frames as each note's spectrum, in so many updates.
+TEMPLATE_FRAMES, TRANSCRIPTION_ROUNDS = 48, 60
 
 
 # --- which way
@@ -87,15 +94,6 @@ def decide(target: PitchProfile, source: PitchProfile) -> tuple[str, str]:
     return "off", f"the target has no steady pitch to follow ({target.steady:.0%} of what sounds)"
 
 
-# Notes that chords are made of, MIDI numbers: E1 to C8; where the target has something within 40 dB of its loudest.
-LOWEST_NOTE, HIGHEST_NOTE, FUNDAMENTAL_DB = 28, 108, 40.0
-# They are transcribed with the sum of so many source frames as each note's spectrum, in so many updates.
-TEMPLATE_FRAMES, TRANSCRIPTION_ROUNDS = 48, 60
-
-
-# --- which way
-
-
 def transposition_of(
     job: Job, *, target_f0: ArrayLike | None = None, source_f0: ArrayLike | Sequence[ArrayLike] | None = None
 ) -> Transposition:
@@ -112,7 +110,16 @@ def transposition_of(
         sounds.
     MissingExtraError : if a track is needed and swift-f0 is not installed.
     """
-    settings, dictionary, n_frames = job.settings, job.dictionary, job.spectrum.shape[1]
+    _check_melody_wanted(job.settings, target_f0)
+    plan = _source_plan(job, source_f0)
+    if not isinstance(job.settings.transpose, str):
+        return _shifted(plan, job)
+    given = None if target_f0 is None else _given_melodies(target_f0, job.spectrum.shape[1])
+    plan = _way_to_go(plan, job, given)
+    return plan if plan.way == "off" else _following(plan, job, given)
+
+
+def _check_melody_wanted(settings: Settings, target_f0: ArrayLike | None) -> None:
     if not isinstance(settings.transpose, str) and target_f0 is not None:
         raise ParameterError(
             "target_f0",
@@ -120,6 +127,11 @@ def transposition_of(
             "pass transpose='follow', or leave target_f0 out",
             also=("transpose",),
         )
+
+
+def _source_plan(job: Job, source_f0: ArrayLike | Sequence[ArrayLike] | None) -> Transposition:
+    """What is known of the source: its pitch, and what of it sounds. Nothing is shifted yet."""
+    dictionary = job.dictionary
     own = source_track(dictionary, source_f0)
     if own.max(initial=0) > dictionary.sr / 2:
         raise ParameterError(
@@ -130,63 +142,89 @@ def transposition_of(
     bridge = round(BRIDGE_S / dictionary.hop_s)
     recordings = segment_slices(dictionary.n_atoms, dictionary.recording_ids)
     origins = np.concatenate([fill_gaps(own[of], longest=bridge) for of in recordings])
-    fine = fine_track(dictionary, origins, given=source_f0 is not None)
-    heard = may_sound(dictionary, settings)
-    if isinstance(settings.transpose, Curve):
-        curve = settings.transpose
-        glide = Curve(
-            tuple(time_s / dictionary.hop_s for time_s in curve.times_s),
-            tuple(semitones + settings.tune_cents / 100 for semitones in curve.values),
-        )
-        return Transposition("glide", "as asked", np.zeros(n_frames), own, origins, fine, heard, glide=glide)
-    if isinstance(settings.transpose, tuple):
-        low, high = settings.transpose
-        # A hair above the upper end, which rounding must not leave out.
-        shifts = np.arange(low, high + 1e-9) + settings.tune_cents / 100
-        return Transposition("shifts", "as asked", np.zeros(n_frames), own, origins, fine, heard, shifts=shifts)
-    given = None if target_f0 is None else _given_melodies(target_f0, n_frames)
-    track = _track(job.target, dictionary.sr, dictionary.params, n_frames) if given is None else given[0]
-    way, reason = settings.transpose, "as asked"
+    return Transposition(
+        "off",
+        "as asked",
+        target_f0=np.zeros(job.spectrum.shape[1]),
+        source_f0=own,
+        origins=origins,
+        glides=fine_track(dictionary, origins, given=source_f0 is not None),
+        usable=may_sound(dictionary, job.settings),
+    )
+
+
+def _shifted(plan: Transposition, job: Job) -> Transposition:
+    """The plan with the semitones that were asked for, whatever the target's pitch."""
+    asked, tuned = job.settings.transpose, job.settings.tune_cents / 100
+    if isinstance(asked, Curve):
+        # In frames of the target instead of seconds.
+        times = tuple(time_s / job.dictionary.hop_s for time_s in asked.times_s)
+        return replace(plan, way="glide", glide=Curve(times, tuple(semitones + tuned for semitones in asked.values)))
+    low, high = cast("tuple[float, float]", asked)
+    # A hair above the upper end, which rounding must not leave out.
+    return replace(plan, way="shifts", shifts=np.arange(low, high + 1e-9) + tuned)
+
+
+def _way_to_go(plan: Transposition, job: Job, given: Floats | None) -> Transposition:
+    """The plan with the target's pitch, the way that is asked for or suits it, and what of the source is clear enough.
+
+    Parameters
+    ----------
+    given : (M, N) Hz, the melodies to follow, or None to look for them.
+    """
+    dictionary, heard = job.dictionary, plan.usable
+    way, reason = cast("str", job.settings.transpose), "as asked"
     if given is not None:
+        track = given[0]
         way, reason = ("follow" if len(given) == 1 else "chords"), "its notes are given"
-    elif way == "auto":
-        way, reason = decide(_voicing_of_target(job, track), _voicing_of_source(job, own))
-    clarities = harmonicity(dictionary.magnitudes, origins, dictionary.sr)
-    usable = heard & (origins > 0) & clear(clarities, heard & (origins > 0))
-    plan = Transposition(way, reason, track, own, origins, fine, usable)
-    if way == "off":
-        return plan
-    if not usable.any():
+    else:
+        track = _track(job.target, dictionary.sr, dictionary.params, job.spectrum.shape[1])
+        if way == "auto":
+            way, reason = decide(_voicing_of_target(job, track), _voicing_of_source(job, plan.source_f0))
+    pitched = heard & (plan.origins > 0)
+    usable = pitched & clear(harmonicity(dictionary.magnitudes, plan.origins, dictionary.sr), pitched)
+    return replace(plan, way=way, reason=reason, target_f0=track, usable=usable)
+
+
+def _following(plan: Transposition, job: Job, given: Floats | None) -> Transposition:
+    """The plan with the melodies that it follows: those given, or the target's own."""
+    asked, origins = job.settings.transpose, plan.origins[plan.usable]
+    if not len(origins):
         raise ParameterError(
             "transpose",
-            f"is {settings.transpose!r} but the source has no pitch to start from",
+            f"is {asked!r} but the source has no pitch to start from",
             "pass a range of semitones, which needs none, or 'off'",
         )
     melodies = given
     if melodies is None:
-        melodies = track[None] if way == "follow" else chord_melodies(job, origins)
+        melodies = plan.target_f0[None] if plan.way == "follow" else chord_melodies(job, plan.origins)
     if not melodies.any():
-        if given is None and settings.transpose == "auto":
+        if _may_leave(job, given):
             return replace(plan, way="off", reason="no notes are found in the target")
         raise ParameterError(
             "transpose",
-            f"is {settings.transpose!r} but the target has no pitch to follow",
+            f"is {asked!r} but the target has no pitch to follow",
             "pass 'off', or a melody as target_f0",
             also=("target_f0",),
         )
-    melodies = without_rests(melodies) * 2 ** (settings.tune_cents / 1200)
-    if not _within_reach(melodies, origins[usable]):
+    melodies = without_rests(melodies) * 2 ** (job.settings.tune_cents / 1200)
+    if not _within_reach(melodies, origins):
         far = "the source is more than four octaves from every note of the target"
-        if given is None and settings.transpose == "auto":
+        if _may_leave(job, given):
             return replace(plan, way="off", reason=far)
-        notes, own_notes = melodies[melodies > 0], origins[usable]
+        notes = melodies[melodies > 0]
         raise ParameterError(
             "transpose",
-            f"is {settings.transpose!r} but {far}: these are {notes.min():.0f} to {notes.max():.0f} Hz and it has "
-            f"{own_notes.min():.0f} to {own_notes.max():.0f} Hz",
+            f"is {asked!r} but {far}: these are {notes.min():.0f} to {notes.max():.0f} Hz and it has "
+            f"{origins.min():.0f} to {origins.max():.0f} Hz",
             "pass others, in Hz",
         )
     return replace(plan, melodies=melodies)
+
+
+def _may_leave(job: Job, given: Floats | None) -> bool:
+    """Whether the source may stay at its own pitch where the target's cannot be followed, as nobody asked for that."""
+    return given is None and job.settings.transpose == "auto"
 
 
 def _semitones(asked: tuple[float, float] | Curve) -> str:

@@ -1,9 +1,8 @@
 """`Step`, which every solver yields after each iteration, and `Fit`, what it minimises."""
 
-import copy
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, Self
+from typing import Protocol
 
 from smalti._checks import Floats
 
@@ -16,18 +15,34 @@ class Fit(Protocol):
     def update(self, H: Floats, product: Floats) -> Floats: ...
 
 
-@dataclass(frozen=True, eq=False)
-class Step:
-    """The activations after one iteration.
+class Step(Protocol):
+    """The activations after one iteration, whichever way a solver holds them.
 
     Attributes
     ----------
     iteration : 1 for the first.
-    H : (K, N) activations, >= 0.
-    fit : what is minimised, such as `SpectralFit` or `GramFit`.
+    H : (K, N) activations, >= 0; written out when first asked for, where the solver holds lists.
     divergence : how far ``W @ H`` is from V; computed when first asked for, then remembered. Without restrictions it
         costs a few per cent of an iteration (with a beta other than 1 and 2, a fifth to a third), since the next update
         needs the same product; with them it costs one product more, until few activations are left.
+    """
+
+    @property
+    def iteration(self) -> int: ...
+    @property
+    def H(self) -> Floats: ...
+    @property
+    def divergence(self) -> float: ...
+
+
+@dataclass(frozen=True, eq=False)
+class MatrixStep:
+    """A `Step` that holds all activations.
+
+    Attributes
+    ----------
+    iteration, H : as for `Step`.
+    fit : what is minimised, such as `SpectralFit` or `GramFit`.
     """
 
     iteration: int
@@ -42,9 +57,3 @@ class Step:
     @cached_property
     def divergence(self) -> float:
         return self.fit.divergence(self.H, self.product)
-
-    def numbered(self, iteration: int) -> Self:
-        """The same step under another number."""
-        step = copy.copy(self)
-        object.__setattr__(step, "iteration", iteration)
-        return step

@@ -14,7 +14,7 @@ import numpy as np
 
 from smalti._checks import Floats, Integers
 from smalti._parallel import over_blocks
-from smalti.nmf.base import Step
+from smalti.nmf.base import MatrixStep, Step
 from smalti.nmf.divergence import SpectralFit, beta_divergence
 from smalti.nmf.let_it_bee import LetItBee, segment_slices
 from smalti.nmf.lists import Lists, joined
@@ -221,16 +221,37 @@ class Rules:
         )
 
 
-class ListStep(Step):
-    """A step whose activations are lists, written out as an array when asked for."""
+@dataclass(frozen=True, eq=False)
+class BlockStep(MatrixStep):
+    """A step whose activations are a matrix; `H` is a transposed view of a time-major array.
+
+    Attributes
+    ----------
+    n_left : how many activations matter by `LEAST`, or are not 0.
+    """
 
     fit: BlockwiseFit
-    lists: Lists
+    n_left: int
 
-    def __init__(self, iteration: int, lists: Lists, fit: BlockwiseFit) -> None:
-        # As a frozen dataclass sets its own.
-        for name, value in (("iteration", iteration), ("lists", lists), ("fit", fit)):
-            object.__setattr__(self, name, value)
+    def as_matrix(self) -> "BlockStep":
+        return self
+
+    def as_lists(self, least: float) -> "ListStep":
+        return ListStep(self.iteration, self.fit.listed(self.H.T, least), self.fit)
+
+    def advance(self, rules: "Rules | None", strength: float, product: Floats | None) -> "BlockStep":
+        """The step after this one; `product` is that of the activations, if it is known and nothing is restricted."""
+        H, n_left = self.fit.iterate(self.H.T, rules, strength, product)
+        return BlockStep(self.iteration + 1, H.T, self.fit, n_left)
+
+
+@dataclass(frozen=True, eq=False)
+class ListStep:
+    """A step whose activations are lists, written out as an array when asked for."""
+
+    iteration: int
+    lists: Lists
+    fit: BlockwiseFit
 
     @cached_property
     def H(self) -> Floats:
@@ -243,6 +264,20 @@ class ListStep(Step):
     @cached_property
     def divergence(self) -> float:
         return self.fit.divergence(self.lists.values, self.product)
+
+    @property
+    def n_left(self) -> int:
+        return len(self.lists.values)
+
+    def as_matrix(self) -> BlockStep:
+        return BlockStep(self.iteration, self.H, self.fit, self.n_left)
+
+    def as_lists(self, least: float) -> "ListStep":
+        return self
+
+    def advance(self, rules: "Rules | None", strength: float, product: Floats | None) -> "ListStep":
+        """As `BlockStep.advance`; lists are so short that a known product saves nothing."""
+        return ListStep(self.iteration + 1, self.fit.iterate_lists(self.lists, rules, strength), self.fit)
 
 
 def engine_steps(
@@ -266,23 +301,11 @@ def engine_steps(
     rules = None if constraints is None else Rules.of(constraints, W, segments)
     few = LISTS_BELOW * H.size
     least = 0.0 if rules is None else LEAST
-    state: Floats | Lists = np.ascontiguousarray(H.T)
-    count = int(np.count_nonzero(state))
-    step: Step | None = None
+    step: BlockStep | ListStep = BlockStep(0, np.ascontiguousarray(H.T).T, fit, int(np.count_nonzero(H)))
     for iteration in range(n_iter):
-        if isinstance(state, Lists):
-            if count >= few:
-                state = fit.dense(state)
-        elif count < few:
-            state = fit.listed(state, least)
         now = rules if constraints is not None and iteration % constraints.every == 0 else None
-        strength = (iteration + 1) / n_iter
-        if isinstance(state, Lists):
-            state = fit.iterate_lists(state, now, strength)
-            count = len(state.values)
-            step = ListStep(iteration + 1, state, fit)
-        else:
-            known = None if now is not None or step is None else step.__dict__.get("product")
-            state, count = fit.iterate(state, now, strength, known)
-            step = Step(iteration + 1, state.T, fit)
+        # Whoever has read the divergence has had the product computed.
+        product = None if now else vars(step).get("product")
+        step = step.as_lists(least) if step.n_left < few else step.as_matrix()
+        step = step.advance(now, (iteration + 1) / n_iter, product)
         yield step

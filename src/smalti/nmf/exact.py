@@ -7,7 +7,7 @@ the prices themselves prove that next to nothing is left to gain. `docs/methods.
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse
@@ -24,6 +24,8 @@ _JOIN = 16
 _GIVEN = 0.01
 # Newton steps a round at most; multiplicative updates before them.
 _NEWTON, _UPDATES = 1, 3
+# What a frame may leave ungained over the atoms it begins with, of its level.
+_FIRST_GOAL = 0.05
 # The share of its gap that a frame may leave ungained over its own atoms, before others join.
 _ENOUGH = 0.02
 # Rounds in which a frame may fail to come nearer by a tenth before it is left as it is: rounding is in the way.
@@ -114,7 +116,7 @@ class _Problem:
 
     Attributes
     ----------
-    V : (N, F), W : (K, F), as given. floor : of the model.
+    V : (N, F), W : (K, F), as given. floor, floors : of the model, and (N,) beside targets at a level of 1.
     targets : (N, F) and rows : (K, F), each divided by its sum, or by its norm if `euclidean`; 0 where silent.
     levels : (N,) and scales : (K,) float64, what they were divided by; 0 where silent.
     sums : (K,) float64, of W's rows; 0 where silent.
@@ -123,6 +125,7 @@ class _Problem:
     V: Floats
     W: Floats
     floor: float
+    floors: Floats
     targets: Floats
     rows: Floats
     levels: NDArray[np.float64]
@@ -140,44 +143,43 @@ class _Problem:
         limits = np.finfo(V.dtype)
         sounds = (scales >= limits.tiny) & (scales > levels.max() / (0.25 * float(limits.max)))
         scales, sums = np.where(sounds, scales, 0), np.where(sounds, sums, 0)
-        return cls(VT, WT, floor, scaled(VT, levels), scaled(WT, scales), levels, scales, sums, euclidean)
+        floors = floor_at(floor, levels, V.dtype)
+        return cls(VT, WT, floor, floors, scaled(VT, levels), scaled(WT, scales), levels, scales, sums, euclidean)
+
+    def units(self, frames: NDArray[np.intp]) -> NDArray[np.float64]:
+        """What the divergences of some frames grow with: their levels, or the squares of these."""
+        levels = self.levels[frames]
+        return levels**2 if self.euclidean else levels
 
 
 @dataclass(eq=False)
-class _State:
-    """What sounds in each frame, and what is known of it; all but the arrays' room changes in place.
+class _Sounding:
+    """The atoms that sound in some frames, and their gains; all but the arrays' room changes in place.
 
     Attributes
     ----------
-    atoms, values : (N, room), the first `counts` (N,) of each row; gains of rows and targets at a level of 1.
-    divergences, bests : (N,) float64, the divergence, and the highest lower bound of it so far.
-    goals : (N,) float64, what is left to gain over a frame's own atoms, at a level of 1, at which to leave it.
-    open : (N,) bools, the frames that are not yet done. stuck : (N,) ints, rounds without coming nearer.
+    counts : (N,), how many. atoms, values : (N, room), the first `counts` of each row; gains of rows and targets at a
+    level of 1.
     """
 
     counts: NDArray[np.int64]
     atoms: NDArray[np.int64]
     values: Floats
-    divergences: NDArray[np.float64]
-    bests: NDArray[np.float64]
-    goals: NDArray[np.float64]
-    open: NDArray[np.bool_]
-    stuck: NDArray[np.int64]
-    gaps: NDArray[np.float64] = field(init=False)
 
     @classmethod
-    def of(cls, problem: _Problem) -> "_State":
-        n_frames, room = len(problem.V), 4 * _JOIN
-        return cls(
-            np.zeros(n_frames, np.int64),
-            np.zeros((n_frames, room), np.int64),
-            np.zeros((n_frames, room), problem.V.dtype),
-            np.zeros(n_frames),
-            np.full(n_frames, -np.inf),
-            np.full(n_frames, 0.05),
-            np.ones(n_frames, bool),
-            np.zeros(n_frames, np.int64),
-        )
+    def nothing(cls, problem: _Problem) -> "_Sounding":
+        shape = len(problem.V), 4 * _JOIN
+        return cls(np.zeros(shape[0], np.int64), np.zeros(shape, np.int64), np.zeros(shape, problem.V.dtype))
+
+    def copy(self) -> "_Sounding":
+        return _Sounding(self.counts.copy(), self.atoms.copy(), self.values.copy())
+
+    def at(self, frames: slice | NDArray[np.intp]) -> "_Sounding":
+        """What sounds in some frames: a view for a slice, else a copy."""
+        return _Sounding(self.counts[frames], self.atoms[frames], self.values[frames])
+
+    def put(self, frames: NDArray[np.intp], changed: "_Sounding") -> None:
+        self.counts[frames], self.atoms[frames], self.values[frames] = changed.counts, changed.atoms, changed.values
 
     def make_room(self) -> None:
         """For `_JOIN` more in every frame."""
@@ -187,31 +189,93 @@ class _State:
             self.atoms = np.concatenate([self.atoms, np.zeros((n_frames, more), self.atoms.dtype)], axis=1)
             self.values = np.concatenate([self.values, np.zeros((n_frames, more), self.values.dtype)], axis=1)
 
+    @property
+    def firsts(self) -> NDArray[np.int64]:
+        """(N,), where each frame's row begins in the flat arrays that the kernels take."""
+        firsts: NDArray[np.int64] = np.arange(len(self.counts)) * self.atoms.shape[1]
+        return firsts
+
+    def enter(self, prices: Floats, least: NDArray[np.float64], given: NDArray[np.float64]) -> None:
+        """Let the atoms join whose prices (N, K) are above `least`; see `smalti.nmf._newton.enter`."""
+        from smalti.nmf import _newton
+
+        atoms, values = self.atoms.reshape(-1), self.values.reshape(-1)
+        _newton.enter(prices, least, self.firsts, self.counts, atoms, values, given, _JOIN)
+
+    def improve(
+        self,
+        problem: _Problem,
+        frames: slice | NDArray[np.intp],
+        goals: NDArray[np.float64],
+        *,
+        n_updates: int,
+        n_newton: int,
+    ) -> None:
+        """Fit the gains until no more than `goals`, at a level of 1, is left to gain; then let go of what has none."""
+        from smalti.nmf import _newton
+
+        firsts, atoms, values = self.firsts, self.atoms.reshape(-1), self.values.reshape(-1)
+        _newton.improve(
+            problem.rows, problem.targets[frames], problem.floors[frames], firsts, self.counts, atoms, values, goals,
+            problem.euclidean, n_updates, n_newton,
+        )  # fmt: skip
+        _newton.leave(firsts, self.counts, atoms, values)
+
+
+@dataclass(eq=False)
+class _State:
+    """What sounds in each frame, and what is known of it; changes in place.
+
+    Attributes
+    ----------
+    sounding : the atoms of all frames, and their gains.
+    divergences, bests : (N,) float64, the divergence, and the highest lower bound of it so far.
+    gaps : (N,) float64, the one less the other.
+    open : (N,) bools, the frames that are not yet done. stuck : (N,) ints, rounds without coming nearer.
+    """
+
+    sounding: _Sounding
+    divergences: NDArray[np.float64]
+    bests: NDArray[np.float64]
+    gaps: NDArray[np.float64]
+    open: NDArray[np.bool_]
+    stuck: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, problem: _Problem) -> "_State":
+        n_frames = len(problem.V)
+        return cls(
+            _Sounding.nothing(problem),
+            np.zeros(n_frames),
+            np.full(n_frames, -np.inf),
+            np.full(n_frames, np.inf),
+            np.ones(n_frames, bool),
+            np.zeros(n_frames, np.int64),
+        )
+
 
 def _rounds(problem: _Problem, tolerance: float, n_iter: int) -> Iterator[ExactStep]:
     state = _State.of(problem)
-    state.gaps = np.full(len(problem.V), np.inf)
-    _begin(problem, state)
+    _begin(problem, state.sounding)
     for iteration in range(1, n_iter + 1):
-        state.make_room()
+        state.sounding.make_room()
         todo = np.flatnonzero(state.open)
         # Those that are open go on from here; what is yielded is what was priced.
-        before = state.counts.copy(), state.atoms.copy(), state.values.copy()
+        before = state.sounding.copy()
         shared = max(float(state.bests.mean()), 0.0)
         over_blocks(
             lambda block: _advance(problem, state, todo[block], tolerance, shared),  # noqa: B023 - called in this round
             len(todo),
             size=BLOCK,
         )
-        yield _step(iteration, problem, state, *before)
+        yield _step(iteration, problem, state, before)
         gap, least = float(state.gaps.sum()), float(state.bests.sum())
         if gap <= tolerance * least or not state.open.any():
             return
 
 
-def _begin(problem: _Problem, state: _State) -> None:
+def _begin(problem: _Problem, sounding: _Sounding) -> None:
     """Give every frame the atoms that overlap with it most, by the Bhattacharyya coefficient (beta 2: the cosine)."""
-    from smalti.nmf import _newton
 
     def like(rows: Floats) -> Floats:
         return rows if problem.euclidean else np.sqrt(rows)
@@ -219,90 +283,124 @@ def _begin(problem: _Problem, state: _State) -> None:
     rows = like(problem.rows)
 
     def begin(block: slice) -> None:
-        counts, atoms, values = state.counts[block], state.atoms[block], state.values[block]
-        n = len(counts)
-        firsts = np.arange(n) * atoms.shape[1]
-        overlaps = like(problem.targets[block]) @ rows.T
-        _newton.enter(overlaps, np.zeros(n), firsts, counts, atoms.reshape(-1), values.reshape(-1), np.ones(n), _JOIN)
-        floors = _floors(problem, np.arange(len(problem.V))[block])
-        _newton.improve(
-            problem.rows, problem.targets[block], floors, firsts, counts, atoms.reshape(-1), values.reshape(-1),
-            state.goals[block], problem.euclidean, 2 * _UPDATES, _NEWTON,
-        )  # fmt: skip
-        _newton.leave(firsts, counts, atoms.reshape(-1), values.reshape(-1))
+        own = sounding.at(block)
+        n = len(own.counts)
+        own.enter(like(problem.targets[block]) @ rows.T, np.zeros(n), np.ones(n))
+        own.improve(problem, block, np.full(n, _FIRST_GOAL), n_updates=2 * _UPDATES, n_newton=_NEWTON)
 
     over_blocks(begin, len(problem.V), size=BLOCK)
 
 
-def _floors(problem: _Problem, frames: NDArray[np.intp]) -> Floats:
-    return floor_at(problem.floor, problem.levels[frames], problem.V.dtype)
-
-
 def _advance(problem: _Problem, state: _State, frames: NDArray[np.intp], tolerance: float, shared: float) -> None:
     """Price all atoms in some frames, close those that are near enough, and improve the others."""
+    sounding = state.sounding.at(frames)
+    prices, ratios, totals = _price(problem, frames, sounding)
+    gaps = _bound(problem, frames, sounding.atoms.shape[1], prices, ratios, totals)
+    allowed = _decide(problem, state, frames, totals[:, 0], gaps, tolerance, shared)
+    go = np.flatnonzero(state.open[frames])
+    if len(go):
+        sounding = sounding.at(go)
+        _improve(problem, state, frames[go], sounding, prices[go], allowed[go])
+        state.sounding.put(frames[go], sounding)
+
+
+def _price(
+    problem: _Problem, frames: NDArray[np.intp], sounding: _Sounding
+) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:
+    """What all atoms would gain in some frames: prices (n, K), and what `smalti.nmf._newton.expose` gives.
+
+    These are ratios (n, F) and totals (n, 5) in double precision; the first total is the divergence.
+    """
     from smalti.nmf import _newton
 
-    n, room = len(frames), state.atoms.shape[1]
-    firsts = np.arange(n) * room
-    counts, atoms, values = state.counts[frames], state.atoms[frames], state.values[frames]
-    V, euclidean, dtype = problem.V[frames], problem.euclidean, problem.V.dtype
-    gains = _as_given(problem, frames, atoms, values)
-    ratios, shown, totals = np.empty(V.shape), np.empty_like(V), np.empty((n, 5))
-    flat = atoms.reshape(-1), values.reshape(-1)
+    V = problem.V[frames]
+    gains = _as_given(problem, frames, sounding)
+    ratios, shown, totals = np.empty(V.shape), np.empty_like(V), np.empty((len(V), 5))
     _newton.expose(
-        problem.W, V, problem.floor, firsts, counts, flat[0], gains.reshape(-1), euclidean, ratios, shown, totals
-    )
-    prices = shown @ problem.rows.T
-    worst = np.empty(n)
-    limits = np.finfo(dtype)
+        problem.W, V, problem.floor, sounding.firsts, sounding.counts, sounding.atoms.reshape(-1), gains.reshape(-1),
+        problem.euclidean, ratios, shown, totals,
+    )  # fmt: skip
+    return shown @ problem.rows.T, ratios, totals
+
+
+def _bound(
+    problem: _Problem,
+    frames: NDArray[np.intp],
+    room: int,
+    prices: Floats,
+    ratios: NDArray[np.float64],
+    totals: NDArray[np.float64],
+) -> NDArray[np.float64]:
+    """(n,) how far each frame is from its best at most, by what `_price` gives, of at most `room` atoms that sound.
+
+    Rounding is on the safe side.
+    """
+    from smalti.nmf import _newton
+
+    V, limits = problem.V[frames], np.finfo(problem.V.dtype)
     # A sum of F products of rounded factors, in whatever order (Higham 2002, lemma 3.1), seen from its result.
     terms = (V.shape[1] + 8) * float(limits.eps) / 2
-    within = terms / (1 - 2 * terms)
+    within, worst = terms / (1 - 2 * terms), np.empty(len(V))
     _newton.worst_price(
-        problem.W, problem.sums, prices, problem.scales, within, float(limits.tiny), ratios, totals, euclidean, worst
-    )
+        problem.W, problem.sums, prices, problem.scales, within, float(limits.tiny), ratios, totals, problem.euclidean,
+        worst,
+    )  # fmt: skip
     rounding = (V.shape[1] + room + 8) * float(np.finfo(np.float64).eps)
     worst += np.abs(worst) * rounding
-    gaps = _euclidean_gaps(V, ratios, totals, worst) if euclidean else _kl_gaps(problem.floor, totals, worst)
-    gaps = np.maximum(gaps, 0) + rounding * totals[:, 4]
+    gaps = _euclidean_gaps(V, ratios, totals, worst) if problem.euclidean else _kl_gaps(problem.floor, totals, worst)
+    np.maximum(gaps, 0, out=gaps)
+    gaps += rounding * totals[:, 4]
     # Nothing is nearer to silence than silence.
     gaps[problem.levels[frames] == 0] = 0
-    divergences = totals[:, 0]
+    return gaps
+
+
+def _decide(
+    problem: _Problem,
+    state: _State,
+    frames: NDArray[np.intp],
+    divergences: NDArray[np.float64],
+    gaps: NDArray[np.float64],
+    tolerance: float,
+    shared: float,
+) -> NDArray[np.float64]:
+    """Note how far some frames are, and close those near enough; return the gaps (n,) that they may keep."""
     bests = np.maximum(state.bests[frames], divergences - gaps)
     gaps, last = np.maximum(divergences - bests, 0), state.gaps[frames]
     stuck = np.where(gaps > 0.9 * last, state.stuck[frames] + 1, 0)
-    levels = problem.levels[frames]
-    heard = levels**2 if euclidean else levels
-    allowed = np.maximum(0.5 * tolerance * (np.maximum(bests, 0) + shared), 4 * float(limits.eps) * heard)
-    open_ = (gaps > allowed) & (stuck < _PATIENCE)
+    least = 4 * float(np.finfo(problem.V.dtype).eps) * problem.units(frames)
+    allowed: NDArray[np.float64] = np.maximum(0.5 * tolerance * (np.maximum(bests, 0) + shared), least)
     state.divergences[frames], state.bests[frames], state.gaps[frames] = divergences, bests, gaps
-    state.stuck[frames], state.open[frames] = stuck, open_
-    if not open_.any():
-        return
-    go = np.flatnonzero(open_)
-    # Where a frame came no nearer, its own atoms may not have been fitted closely enough.
-    goals = np.maximum(0.2 * allowed[go], _ENOUGH * gaps[go]) * 0.1 ** stuck[go] / heard[go]
-    counts, atoms, values = counts[go], atoms[go], values[go]
-    firsts, flat = firsts[: len(go)], (atoms.reshape(-1), values.reshape(-1))
-    prices = prices[go]
-    if euclidean:
+    state.stuck[frames], state.open[frames] = stuck, (gaps > allowed) & (stuck < _PATIENCE)
+    return allowed
+
+
+def _improve(
+    problem: _Problem,
+    state: _State,
+    frames: NDArray[np.intp],
+    sounding: _Sounding,
+    prices: Floats,
+    allowed: NDArray[np.float64],
+) -> None:
+    """Let the atoms join that are priced highest in some frames, and fit the gains of all; `sounding` changes."""
+    gaps, stuck, units = state.gaps[frames], state.stuck[frames], problem.units(frames)
+    if problem.euclidean:
         # What is left to be explained, relative to the target.
-        prices /= levels[go, None].astype(dtype)
+        prices /= problem.levels[frames, None].astype(problem.V.dtype)
     # Who would gain next to nothing stays out, or rounding would call in the same atoms for ever.
-    least = (0.0 if euclidean else 1.0) + 0.1 * allowed[go] / heard[go]
-    given = np.zeros(len(go)) if euclidean else np.minimum(_GIVEN, gaps[go] / heard[go])
-    _newton.enter(prices, least, firsts, counts, *flat, given, _JOIN)
-    _newton.improve(
-        problem.rows, problem.targets[frames[go]], _floors(problem, frames[go]), firsts, counts, *flat,
-        goals, euclidean, _UPDATES, _NEWTON * (1 + 4 * bool((stuck[go] > 1).any())),
-    )  # fmt: skip
-    _newton.leave(firsts, counts, *flat)
-    state.counts[frames[go]], state.atoms[frames[go]], state.values[frames[go]] = counts, atoms, values
+    least = (0.0 if problem.euclidean else 1.0) + 0.1 * allowed / units
+    given = np.zeros(len(frames)) if problem.euclidean else np.minimum(_GIVEN, gaps / units)
+    sounding.enter(prices, least, given)
+    # Where a frame came no nearer, its own atoms may not have been fitted closely enough.
+    goals = np.maximum(0.2 * allowed, _ENOUGH * gaps) * 0.1**stuck / units
+    n_newton = _NEWTON * (1 + 4 * bool((stuck > 1).any()))
+    sounding.improve(problem, frames, goals, n_updates=_UPDATES, n_newton=n_newton)
 
 
-def _as_given(problem: _Problem, frames: NDArray[np.intp], atoms: NDArray[np.int64], values: Floats) -> Floats:
-    """Gains of the atoms as they were given, in the dtype that is returned."""
-    scales = problem.scales[atoms]
+def _as_given(problem: _Problem, frames: NDArray[np.intp], sounding: _Sounding) -> Floats:
+    """(n, room) gains of the atoms as they were given, in the dtype that is returned."""
+    values, scales = sounding.values, problem.scales[sounding.atoms]
     gains = values * problem.levels[frames, None]
     out = np.divide(gains, scales, out=np.zeros(values.shape), where=scales > 0)
     return out.astype(values.dtype)
@@ -333,18 +431,11 @@ def _euclidean_gaps(
     return gaps
 
 
-def _step(
-    iteration: int,
-    problem: _Problem,
-    state: _State,
-    counts: NDArray[np.int64],
-    atoms: NDArray[np.int64],
-    values: Floats,
-) -> ExactStep:
-    gains = _as_given(problem, np.arange(len(counts)), atoms, values)
-    sounding = np.arange(atoms.shape[1]) < counts[:, None]
-    frames, places = np.nonzero(sounding & (gains > 0))
+def _step(iteration: int, problem: _Problem, state: _State, sounding: _Sounding) -> ExactStep:
+    gains = _as_given(problem, np.arange(len(sounding.counts)), sounding)
+    sounds = np.arange(gains.shape[1]) < sounding.counts[:, None]
+    frames, places = np.nonzero(sounds & (gains > 0))
     H = scipy.sparse.csc_array(
-        (gains[frames, places], (atoms[frames, places], frames)), shape=(len(problem.W), len(problem.V))
+        (gains[frames, places], (sounding.atoms[frames, places], frames)), shape=(len(problem.W), len(problem.V))
     )
     return ExactStep(iteration, H, float(state.divergences.sum()), float(state.gaps.sum()), state.gaps.copy())

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, Integers, check_count, check_magnitudes, check_real, check_same_bins
-from smalti.nmf.base import Fit, Step
+from smalti.nmf.base import Fit, MatrixStep, Step
 from smalti.nmf.blockwise import engine_steps, worthwhile
 from smalti.nmf.divergence import GramFit, SpectralFit
 from smalti.nmf.let_it_bee import LetItBee
@@ -94,7 +94,7 @@ def activation_steps(
         return engine_steps(V, W, H, n_iter=n_iter, eps=eps, constraints=constraints, segments=labels)
     fit = choose_fit(V, W, n_iter=n_iter, beta=beta, eps=eps)
     # The checks above run at the call; a generator function would put them off to the first step.
-    return steps_of(Step(0, H, fit), n_iter, constraints, labels, ranked, allowed)
+    return steps_of(MatrixStep(0, H, fit), n_iter, constraints, labels, ranked, allowed)
 
 
 def solve_activations(
@@ -138,20 +138,21 @@ def choose_fit(V: Floats, W: Floats, *, n_iter: int, beta: float, eps: float) ->
 
 
 def steps_of(
-    step: Step,
+    step: MatrixStep,
     n_iter: int,
     constraints: LetItBee | None = None,
     segments: Integers | None = None,
     weights: Floats | None = None,
     allowed: NDArray[np.bool_] | None = None,
-) -> Iterator[Step]:
-    """The steps of any `Fit` from a first one, which is not checked; `weights` is what `LetItBee.apply` takes.
+) -> Iterator[MatrixStep]:
+    """The `n_iter` steps of any `Fit` that follow one, which is not checked; `weights` is what `LetItBee.apply` takes.
 
     Where H (K, N) is not `allowed`, it is 0 from the first step on, and continuity does not bring it back.
     """
+    done = step.iteration
     for iteration in range(n_iter):
         if constraints is not None and iteration % constraints.every == 0:
             H = constraints.apply(step.H, strength=(iteration + 1) / n_iter, segments=segments, weights=weights)
-            step = Step(iteration, H if allowed is None else H * allowed, step.fit)
-        step = Step(iteration + 1, step.fit.update(step.H, step.product), step.fit)
+            step = MatrixStep(done + iteration, H if allowed is None else H * allowed, step.fit)
+        step = MatrixStep(done + iteration + 1, step.fit.update(step.H, step.product), step.fit)
         yield step

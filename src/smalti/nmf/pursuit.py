@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_count, check_magnitudes, check_same_bins
-from smalti.nmf.base import Step
+from smalti.nmf.base import MatrixStep, Step
 from smalti.nmf.divergence import SpectralFit
 
 # Frames whose least-squares problems are solved together; bounds the gathered atoms to tens of megabytes.
@@ -70,7 +70,7 @@ def _steps(V: Floats, W: Floats, n_atoms: int, nonnegative: bool) -> Iterator[St
     for n in range(1, n_atoms + 1):
         supports = np.column_stack([supports, _best_atoms(unit, residual, supports, V, nonnegative)])
         gains, residual = _fit_gains(V, unit, supports, nonnegative)
-        yield Step(n, _scatter(gains, supports, norms), fit)
+        yield MatrixStep(n, _scatter(gains, supports, norms), fit)
 
 
 def unit_columns(W: Floats, norms: Floats) -> Floats:

@@ -174,8 +174,8 @@ def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple
         sr=score.sr,
         recordings=cut,
         in_part=True,
+        channels=width,
     )
-    vars(dictionary)["n_channels"] = width
     return H, dictionary
 
 

@@ -130,7 +130,7 @@ class Inputs:
 
     def channels_of(self, settings: Settings) -> int:
         """How many channels a mosaic of them has."""
-        sources = [self.shelf.corpus.channels] if self.shelf else list(map(n_channels, self.source_samples))
+        sources = [self.shelf.corpus.n_channels] if self.shelf else list(map(n_channels, self.source_samples))
         return output_channels(settings, n_channels(self.target_samples), sources)
 
     @property

@@ -15,7 +15,7 @@ from smalti.mosaicing.job import Job
 from smalti.mosaicing.mosaic import Mosaic, Part, assemble, part_of
 from smalti.mosaicing.prepare import channel_jobs, looked_up, prepare, unsearched
 from smalti.mosaicing.sketch import Stroke
-from smalti.mosaicing.solve import n_steps, solve_steps
+from smalti.mosaicing.solve import solve_steps, solver_of
 from smalti.presets import DEFAULT_PRESET, PRESETS
 from smalti.settings import Settings
 from smalti.workflows.inputs import (
@@ -193,7 +193,7 @@ def _all_considered(inputs: Inputs, settings: Settings, params: StftParams, need
 
 def _solved(job: Job, seed: int, clock: Clock) -> Generator[Event, None, list[Part]]:
     """The parts of the mosaic, solved and synthesised: one, or one a channel."""
-    total, done, parts = n_steps(job.settings, job.dictionary.n_atoms) * job.n_solves, 0, list[Part]()
+    total, done, parts = solver_of(job).n_steps * job.n_solves, 0, list[Part]()
     for channel in channel_jobs(job):
         yield clock.begin("solve")
         yield Progress(done, total)
