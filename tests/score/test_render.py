@@ -68,6 +68,16 @@ def test_whatever_was_asked_for_its_score_renders_it(preset, how):
     np.testing.assert_array_equal(render(m.score, m.job.dictionary, target=target), m.audio)
 
 
+def test_where_every_frame_of_a_long_source_sounds_they_tell_its_image(rng):
+    # So many frames that, where not all of them sound, every second one tells it.
+    common = np.linspace(0, 1, 1100 * 16) * rng.standard_normal(1100 * 16)
+    source = np.stack([common + 0.3 * rng.standard_normal(len(common)), common])
+    target = rng.standard_normal(500)
+    m = smalti.mosaic(target, source, 8000, preset="notebook", params=StftParams(64, 16), iterations=2)
+    assert m.activations.nnz == m.activations.shape[0] * m.activations.shape[1]
+    np.testing.assert_array_equal(render(m.score, source, target=target), m.audio)
+
+
 def test_a_mosaic_of_silence_is_rendered_as_silence():
     target, sources = recordings(1)
     with warnings.catch_warnings():

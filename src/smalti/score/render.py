@@ -162,6 +162,12 @@ def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple
         segments = np.concatenate([segments, np.full(shifted.n_atoms, len(kept))])
         centres = np.concatenate([centres, shifted.centres])
         H = scipy.sparse.csc_array(scipy.sparse.vstack([H, sounding.shifted]))
+    # The mosaic takes the image from its atoms if every one of them sounds, and otherwise from whole recordings.
+    if sounding.shifts:
+        in_part = len(kept) > 0
+    else:
+        n_frames = sum(score.params.n_frames(recording.shape[-1]) for recording in cut)
+        in_part = len(kept) < len(recordings) or len(centres) < n_frames
     if not cut:
         # A score of no grains is one of silence.
         cut = [np.zeros(1, score.dtype)]
@@ -173,7 +179,7 @@ def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple
         params=score.params,
         sr=score.sr,
         recordings=cut,
-        in_part=True,
+        in_part=in_part,
         channels=width,
     )
     return H, dictionary
