@@ -76,10 +76,10 @@ def main() -> None:
     targets = []
     for target in options.target:
         inputs = read_inputs(target, [options.corpus])
-        targets.append(repeated(to_mono(inputs.target_samples), round(options.seconds * inputs.sr)))
+        targets.append(repeated(to_mono(inputs.target.samples), round(options.seconds * inputs.sr)))
     rows = list[Row]()
     for size in options.sizes:
-        corpus = first(inputs.source, size)
+        corpus = first(inputs.source.material, size)
         of_size = [compared(samples, corpus, options.seeds, dense=size in options.dense) for samples in targets]
         rows += [
             mean([row for of_target in of_size for row in of_target if row.way == way])

@@ -5,8 +5,9 @@ import scipy.sparse
 from hypothesis import strategies as st
 
 from smalti import StftParams, build_dictionary
+from smalti.grains.source import Source
 from smalti.score.edit import Selection, transposed
-from smalti.score.score import Score, Source, Target, joined, read_grains
+from smalti.score.score import Score, Target, joined, read_grains
 from smalti.settings import Settings
 from strategies import seeds
 

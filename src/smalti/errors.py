@@ -4,6 +4,11 @@ A bad argument is the caller's mistake and raises `ValueError` or `TypeError`. W
 a file that does not decode or a server that does not answer, raises one of these; the cause is chained.
 """
 
+from importlib.util import find_spec
+
+# The package that tells whether an optional dependency of smalti is installed.
+_EXTRAS = {"plots": "matplotlib", "pitch": "swift_f0", "corpus": "faiss", "midi": "mido"}
+
 
 class SmaltiError(Exception):
     """Base of everything the world, not the caller, got wrong. Its text is one sentence fit for a terminal."""
@@ -35,3 +40,8 @@ class ExampleError(SmaltiError):
 
 class MissingExtraError(SmaltiError):
     """A feature was asked for whose optional dependency is not installed."""
+
+
+def has_extra(extra: str) -> bool:
+    """Whether an extra of smalti is installed, such as "corpus" for ``pip install 'smalti[corpus]'``."""
+    return find_spec(_EXTRAS[extra]) is not None

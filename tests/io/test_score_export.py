@@ -19,11 +19,12 @@ import smalti
 from scores import GRID, LENGTH, SR, mosaics, score_of
 from smalti import build_dictionary
 from smalti.dsp.pitch import FINENESS
+from smalti.grains.source import Source
 from smalti.io.score_export import EXPORTS, csv_text, exported, label_text, midi_bytes, rpp_text
 from smalti.score.daw_items import added_items, items_of, reduction
 from smalti.score.edit import Selection, louder, moved
 from smalti.score.render import added_up, recordings_of
-from smalti.score.score import Source, Target
+from smalti.score.score import Target
 from smalti.score.table import records, score_from_records
 from smalti.workflows.demo import demo_source, demo_target
 

@@ -17,9 +17,10 @@ from smalti import ScoreFileError
 from smalti.curves import Curve
 from smalti.dsp.pitch import FINENESS
 from smalti.grains.shifted import Shift
+from smalti.grains.source import Source
 from smalti.io import score_file
 from smalti.io.score_file import MOST_GRAINS, read_score, schema, score_json
-from smalti.score.score import Source, Target
+from smalti.score.score import Target
 from smalti.settings import Settings
 from smalti.workflows.demo import demo_source, demo_target
 

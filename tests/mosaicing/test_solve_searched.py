@@ -11,6 +11,7 @@ from smalti.dsp.stft import StftParams
 from smalti.grains.corpus import Corpus, cleaned, corpus_of
 from smalti.grains.filters import Limit
 from smalti.grains.runs import Runs
+from smalti.grains.source import Source, as_sources
 from smalti.mosaicing.candidates import along_diagonals, found
 from smalti.mosaicing.compare import Comparison, compared, may_sound
 from smalti.mosaicing.prepare import prepare
@@ -343,13 +344,13 @@ def test_files_in_parts_are_whole_again_where_they_are_not_searched(sources, cor
     parted = replace(
         corpus,
         recordings=(corpus.recordings[0], first, second, corpus.recordings[2]),
-        names=("a", "b", "b", "c"),
+        sources=as_sources(["a", "b", "b", "c"]),
         files=np.array([0, 1, 1, 2]),
         recording_ids=segments,
         centres=centres,
     )
-    recordings, names = parted.whole_recordings()
-    assert names == ["a", "b", "c"]
+    recordings, wholes = parted.whole_recordings()
+    assert wholes == [Source("a"), Source("b"), Source("c")]
     for got, expected in zip(recordings, corpus.recordings, strict=True):
         np.testing.assert_array_equal(got, expected)
 

@@ -12,9 +12,10 @@ import smalti
 from scores import GRID, LENGTH, SR, check, mosaics, score_of
 from smalti import build_dictionary, render
 from smalti.curves import Curve
+from smalti.grains.source import Source
 from smalti.score.blend import blended
 from smalti.score.edit import transposed
-from smalti.score.score import COLUMNS, Source
+from smalti.score.score import COLUMNS
 from smalti.workflows.demo import demo_source, demo_target
 
 RATE = 22050

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from scores import GRID, HOP, LENGTH, SOFT_DB, SR, back, check, mosaics, score_of, scores, selections, spans
 from smalti import StftParams, build_dictionary, render
 from smalti.grains.shifted import Shift
+from smalti.grains.source import Source
 from smalti.score.edit import Selection, chosen, louder, moved, muted, selected, soloed, transposed
-from smalti.score.score import COLUMNS, Source
+from smalti.score.score import COLUMNS
 from smalti.score.table import summary
 
 

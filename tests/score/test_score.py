@@ -10,7 +10,7 @@ from hypothesis import given
 from scores import GRID, LENGTH, SR, back, mosaics, score_of
 from smalti import build_dictionary
 from smalti.dsp.stft import stft
-from smalti.score.score import Source
+from smalti.grains.source import Source
 
 
 @given(mosaics())

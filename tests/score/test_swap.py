@@ -10,8 +10,8 @@ from hypothesis import given, settings
 import smalti
 from scores import check, score_of, scores, selections
 from smalti import StftParams, build_dictionary, render
+from smalti.grains.source import Source
 from smalti.score.edit import Selection, chosen, transposed
-from smalti.score.score import Source
 from smalti.score.swap import MOST_GAIN, swapped
 from smalti.workflows.demo import demo_source, demo_target
 

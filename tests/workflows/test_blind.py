@@ -29,10 +29,11 @@ from smalti.workflows.blind import (
     key_of,
     levelled,
     page_of,
-    read_contest,
+    read_blind_test,
     stretches,
     write_listening,
 )
+from smalti.workflows.inputs import Excerpt
 
 SR = 8000
 SECONDS = 6
@@ -71,7 +72,9 @@ def files(tmp_path, monkeypatch, rng):
 
 
 def contest_of(*mosaics, **excerpt):
-    return read_contest(Path("target.wav"), [Path("source.wav")], list(map(Path, mosaics or MOSAICS)), **excerpt)
+    return read_blind_test(
+        Path("target.wav"), [Path("source.wav")], list(map(Path, mosaics or MOSAICS)), excerpt=Excerpt(**excerpt)
+    )
 
 
 def write(folder="compare", *mosaics, rounds=4, length_s=2.0, seed=0, overwrite=False):

@@ -17,8 +17,8 @@ from smalti.io.sound_read import resample
 from smalti.metrics import MEASURES, measure, reference
 from smalti.metrics.grains import run_ms, sounding
 from smalti.workflows.demo import demo_source, demo_target
-from smalti.workflows.inputs import read_inputs
-from smalti.workflows.judge import blueprint_of, describe_case, judge_each, measure_made, preset_hop_s, read_case
+from smalti.workflows.inputs import Excerpt, read_inputs
+from smalti.workflows.judge import blueprint_of, describe_judged, judge_each, measure_made, preset_hop_s, read_judged
 from smalti.workflows.report import report_json
 
 SR = 22050
@@ -69,9 +69,9 @@ def files(tmp_path, monkeypatch, target, source, mixed):
 
 def judged(*mosaics, target="target.wav", sources=("source.wav",), hop_s=None, **excerpt):
     """The mosaics' numbers and every warning."""
-    case = read_case(target, list(sources), list(mosaics), **excerpt)
+    case = read_judged(target, list(sources), list(mosaics), excerpt=Excerpt(**excerpt))
     steps = list(judge_each(case, hop_s=hop_s))
-    return [dict(one.measures) for one in steps], describe_case(case, steps)["warnings"]
+    return [dict(one.measures) for one in steps], describe_judged(case, steps)["warnings"]
 
 
 # --- what must hold, of files
@@ -224,7 +224,7 @@ def test_what_cannot_be_judged_is_named(files, name, role):
     spoil(files)
     names = {"target": "target.wav", "source": "source.wav", "mosaic": "mixed.wav"} | {role: name}
     with pytest.raises(AudioFileError, match=BAD_FILES[name]) as error:
-        read_case(names["target"], [names["source"]], ["mixed.wav", names["mosaic"]])
+        read_judged(names["target"], [names["source"]], ["mixed.wav", names["mosaic"]])
     if (name, role) != ("one.wav", "source"):  # a single source may be short beside others
         assert name in str(error.value)
 
@@ -247,8 +247,8 @@ def test_odd_sounds_have_numbers_that_json_knows(files, name):
 
 
 def test_the_report_says_what_was_judged_by_what(files):
-    case = read_case("target.wav", ["source.wav"], ["mixed.wav"], start_s=0.5)
-    report = describe_case(case, list(judge_each(case)))
+    case = read_judged("target.wav", ["source.wav"], ["mixed.wav"], excerpt=Excerpt(start_s=0.5))
+    report = describe_judged(case, list(judge_each(case)))
     assert json.loads(report_json(report)) == report
     assert list(report) == ["smalti", "target", "sources", "skipped", "excerpt", "mosaics", "warnings"]
     assert report["excerpt"] == {"start_s": 0.5, "end_s": None}
@@ -262,8 +262,8 @@ def test_the_report_says_what_was_judged_by_what(files):
 
 @pytest.mark.parametrize("preset", [name for name, of in smalti.PRESETS.items() if of.transpose == "off"])
 def test_everything_is_measured_of_a_mosaic_just_made(files, target, source, preset):
-    inputs = read_inputs("target.wav", ["source.wav"], end_s=1.5)
-    made = smalti.mosaic(inputs.target_samples, list(inputs.source_samples), inputs.sr, preset=preset, iterations=None)
+    inputs = read_inputs("target.wav", ["source.wav"], excerpt=Excerpt(end_s=1.5))
+    made = smalti.mosaic(inputs.target.samples, inputs.source.material, inputs.sr, preset=preset, iterations=None)
     numbers, said = measure_made(inputs, made)
     assert said == ()
     assert list(numbers) == [name for name in MEASURES if name not in ("rpa", "rca")]
@@ -271,15 +271,15 @@ def test_everything_is_measured_of_a_mosaic_just_made(files, target, source, pre
     assert numbers == measure(made.audio, reference(target[: 3 * SR // 2], source, SR), blueprint=blueprint)
     # Of the sound before it was shaped: shaping is no fault of the grains.
     unshaped = replace(made.settings, colour=0, attacks=0)
-    plain = smalti.mosaic(inputs.target_samples, list(inputs.source_samples), inputs.sr, preset=unshaped)
+    plain = smalti.mosaic(inputs.target.samples, inputs.source.material, inputs.sr, preset=unshaped)
     again, _ = measure_made(inputs, plain)
     for name in ("model_err", "incons"):
         assert again[name] == pytest.approx(numbers[name], rel=1e-3, abs=1e-4)
 
 
 def test_a_mosaic_in_tune_is_measured_beside_its_source_as_shifted_and_by_its_melody(files, target, source):
-    inputs = read_inputs("target.wav", ["source.wav"], end_s=1.5)
-    samples, own = inputs.target_samples, list(inputs.source_samples)
+    inputs = read_inputs("target.wav", ["source.wav"], excerpt=Excerpt(end_s=1.5))
+    samples, own = inputs.target.samples, inputs.source.material
     params = smalti.StftParams.from_seconds(
         smalti.PRESETS["melodic"].window_s, smalti.PRESETS["melodic"].hop_s, inputs.sr
     )
@@ -303,11 +303,11 @@ def test_a_mosaic_in_tune_is_measured_beside_its_source_as_shifted_and_by_its_me
 
 
 def test_what_was_inverted_is_what_is_asked_for_its_consistency(files):
-    inputs = read_inputs("target.wav", ["source.wav"], end_s=1.5)
-    made = smalti.mosaic(inputs.target_samples, list(inputs.source_samples), inputs.sr, preset="balanced")
+    inputs = read_inputs("target.wav", ["source.wav"], excerpt=Excerpt(end_s=1.5))
+    made = smalti.mosaic(inputs.target.samples, inputs.source.material, inputs.sr, preset="balanced")
     bare = smalti.mosaic(
-        inputs.target_samples,
-        list(inputs.source_samples),
+        inputs.target.samples,
+        inputs.source.material,
         inputs.sr,
         preset=replace(made.settings, phase_iterations=0, colour=0, attacks=0),
     )
@@ -315,9 +315,7 @@ def test_what_was_inverted_is_what_is_asked_for_its_consistency(files):
     (before, _), (after, _) = measure_made(inputs, bare), measure_made(inputs, made)
     assert after["incons"] < 0.9 * before["incons"]
     assert after["model_err"] < 0.9 * before["model_err"]
-    apart = smalti.mosaic(
-        np.stack([inputs.target_samples] * 2), list(inputs.source_samples), inputs.sr, channels="apart"
-    )
+    apart = smalti.mosaic(np.stack([inputs.target.samples] * 2), inputs.source.material, inputs.sr, channels="apart")
     assert {"incons", "model_err", "run_ms", "poly"}.isdisjoint(measure_made(inputs, apart)[0])
 
 

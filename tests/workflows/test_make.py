@@ -15,7 +15,7 @@ from smalti.dsp.stft import StftParams
 from smalti.grains.filters import Filters
 from smalti.mosaicing.sketch import Stroke
 from smalti.presets import PRESETS
-from smalti.workflows.inputs import SourceSelection
+from smalti.workflows.inputs import Excerpt, SourceSelection
 from smalti.workflows.make import MakeRequest, make_steps
 from smalti.workflows.outputs import Outputs
 from smalti.workflows.steps import Done, Progress, Remark, Stage, Warned
@@ -50,8 +50,7 @@ EVERYTHING = MakeRequest(
     ),
     preset="melodic",
     grid=StftParams(n_fft=512, hop=128),
-    start_s=1.0,
-    end_s=2.5,
+    excerpt=Excerpt(1.0, 2.5),
     melody=Path("m.csv"),
     selection=SourceSelection(Filters(include=("a*",), tags=("wind",), longest_s=4.0), {"a": 2.0}, {"b": 0.25}),
     sketch=Path("p.png"),

@@ -294,5 +294,5 @@ def test_an_index_is_read_only_to_be_searched_with(folder, run, make, monkeypatc
     # So few frames are all looked at.
     assert report_of(make("--json"))["corpus"]["index"] is False
     monkeypatch.setattr(query, "EXACT_BELOW", 10)
-    monkeypatch.setattr(query, "find_spec", lambda _: None)
+    monkeypatch.setattr(query, "has_extra", lambda _: False)
     assert report_of(make("--json"))["corpus"]["index"] is False

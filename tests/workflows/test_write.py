@@ -26,7 +26,7 @@ from smalti.mosaicing.mosaic import assemble, part_of
 from smalti.mosaicing.prepare import channel_jobs, prepare
 from smalti.mosaicing.solve import solve_steps
 from smalti.presets import PRESETS, configure
-from smalti.workflows.inputs import Inputs, read_inputs
+from smalti.workflows.inputs import Excerpt, FileSource, Inputs, TargetInput, read_inputs
 from smalti.workflows.memory import check_memory, memory_needed
 from smalti.workflows.outputs import FIGURES, Outputs, check_outputs, figures_of, grain_notes
 from smalti.workflows.report import describe_transposition, report_json, write_report
@@ -74,25 +74,25 @@ def without_matplotlib(monkeypatch):
 def test_everything_is_brought_to_the_rate_of_the_target(tmp_path, target):
     fast = put(tmp_path / "fast.wav", tone(24000, sr=24000, hz=1000), sr=24000)
     inputs = read_inputs(target, [fast])
-    assert (inputs.sr, len(inputs.target_samples), len(inputs.source_samples[0])) == (SR, 4000, 8000)
+    assert (inputs.sr, len(inputs.target.samples), len(inputs.source.samples[0])) == (SR, 4000, 8000)
     # A second of 1 kHz stays a second of 1 kHz.
-    spectrum = np.abs(np.fft.rfft(inputs.source_samples[0]))
+    spectrum = np.abs(np.fft.rfft(inputs.source.samples[0]))
     assert spectrum.argmax() == 1000
-    assert (inputs.target.sr, inputs.sources[0].sr) == (SR, 24000)
+    assert (inputs.target.recording.sr, inputs.source.recordings[0].sr) == (SR, 24000)
     (said,) = inputs.warnings
     assert said == f"at the {SR} Hz of {target}, what {fast} has above {SR // 2} Hz is lost; --sr 24000 keeps it"
 
 
 def test_what_another_rate_than_the_target_s_loses_is_said(target, source):
     inputs = read_inputs(target, [source], sr=SR // 2)
-    assert (inputs.sr, len(inputs.target_samples)) == (SR // 2, len(read_audio(target).samples) // 2)
+    assert (inputs.sr, len(inputs.target.samples)) == (SR // 2, len(read_audio(target).samples) // 2)
     assert inputs.warnings == (f"working at {SR // 2} Hz: what {target} has above {SR // 4} Hz is lost",)
     assert read_inputs(target, [source], sr=2 * SR).warnings == ()
 
 
 def test_only_the_target_is_cut_to_the_excerpt(target, source):
-    inputs = read_inputs(target, [source], start_s=0.1, end_s=0.3)
-    assert (len(inputs.target_samples), len(inputs.source_samples[0])) == (1600, 4000)
+    inputs = read_inputs(target, [source], excerpt=Excerpt(0.1, 0.3))
+    assert (len(inputs.target.samples), len(inputs.source.samples[0])) == (1600, 4000)
 
 
 def test_what_cannot_be_used_is_skipped_and_said(tmp_path, target, source):
@@ -102,9 +102,9 @@ def test_what_cannot_be_used_is_skipped_and_said(tmp_path, target, source):
     put(folder / "loud.wav", tone(100, level=20 * LOUDEST), subtype="FLOAT")
     good = put(folder / "good.wav", tone(100))
     inputs = read_inputs(target, [folder, source])
-    assert [recording.path for recording in inputs.sources] == [good, source]
-    assert [len(samples) for samples in inputs.source_samples] == [100, 4000]
-    assert set(inputs.skipped) == {str(folder / "text.wav"), str(folder / "loud.wav")}
+    assert [recording.path for recording in inputs.source.recordings] == [good, source]
+    assert [len(samples) for samples in inputs.source.samples] == [100, 4000]
+    assert set(inputs.source.skipped) == {str(folder / "text.wav"), str(folder / "loud.wav")}
     assert len(inputs.warnings) == 2
     assert set(inputs.files) == {target, source, good, folder / "text.wav", folder / "loud.wav"}
 
@@ -123,7 +123,7 @@ def test_a_source_without_sound_is_refused(tmp_path, target, level):
     silent = put(tmp_path / "silent.wav", np.full(100, level, np.float32), subtype="FLOAT")
     with pytest.raises(AudioFileError, match=r"source is silent.*silent\.wav"):
         read_inputs(target, [silent])
-    assert len(read_inputs(target, [silent, target]).sources) == 2
+    assert len(read_inputs(target, [silent, target]).source.recordings) == 2
 
 
 def test_the_loudest_and_the_quietest_that_are_taken_can_be_worked_with(tmp_path):
@@ -138,8 +138,8 @@ def test_the_loudest_and_the_quietest_that_are_taken_can_be_worked_with(tmp_path
                 with warnings.catch_warnings():
                     warnings.filterwarnings("ignore", "(target|source).* fewer than one window")
                     job = prepare(
-                        inputs.target_samples,
-                        list(inputs.source_samples),
+                        inputs.target.samples,
+                        list(inputs.source.samples),
                         inputs.sr,
                         settings,
                         params=StftParams(n_fft, n_fft // 4),
@@ -439,15 +439,8 @@ def test_a_folder_is_made_once_and_only_where_there_is_room(tmp_path, target):
 
 def inputs_of(n_target, *n_sources):
     """As from files; only lengths matter to the memory."""
-    return Inputs(
-        target=None,
-        sources=(),
-        target_samples=np.zeros(n_target, np.float32),
-        source_samples=tuple(np.zeros(n, np.float32) for n in n_sources),
-        sr=SR,
-        skipped={},
-        warnings=(),
-    )
+    samples = tuple(np.zeros(n, np.float32) for n in n_sources)
+    return Inputs(TargetInput(None, np.zeros(n_target, np.float32)), FileSource((), samples), SR)
 
 
 # Many atoms by many frames; a long target; a long source.
@@ -589,10 +582,10 @@ def test_a_job_beyond_the_machine_is_refused(monkeypatch):
         monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 1, "SC_PHYS_PAGES": n_bytes}.__getitem__, raising=False)
 
     machine_of(2 * needed)
-    check_memory(inputs, settings, params)
+    check_memory(inputs, settings, inputs.plan(settings, params))
     machine_of(needed)
     with pytest.raises(SmaltiError, match=f"{n_atoms} source frames by {n_frames} target frames .* shorter target"):
-        check_memory(inputs, settings, params)
+        check_memory(inputs, settings, inputs.plan(settings, params))
 
 
 def test_a_machine_that_does_not_tell_its_memory_is_trusted(monkeypatch):
@@ -600,7 +593,8 @@ def test_a_machine_that_does_not_tell_its_memory_is_trusted(monkeypatch):
         raise ValueError("unrecognized configuration name")
 
     monkeypatch.setattr(os, "sysconf", sysconf, raising=False)
-    check_memory(inputs_of(10**6, 10**6), PRESETS["classic"], StftParams(4, 1))
+    inputs, settings = inputs_of(10**6, 10**6), PRESETS["classic"]
+    check_memory(inputs, settings, inputs.plan(settings, StftParams(4, 1)))
 
 
 # Report

@@ -17,6 +17,7 @@ from smalti.workflows.blind import (
     BlindRequest,
     blind_steps,
 )
+from smalti.workflows.inputs import Excerpt
 
 
 def blind(
@@ -60,8 +61,7 @@ def blind(
         folder=output,
         rounds=rounds,
         length_s=length,
-        start_s=start,
-        end_s=end,
+        excerpt=Excerpt(start, end),
         seed=seed,
         overwrite=overwrite,
     )

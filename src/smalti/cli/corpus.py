@@ -5,7 +5,6 @@ import signal
 import sys
 from contextlib import closing
 from dataclasses import asdict
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +16,7 @@ from smalti.cli.terminal import Stopped, Terminated, bar, line, once, show, tabl
 from smalti.corpora.build import Built, Index, build_corpus, remove_files
 from smalti.corpora.query import CorpusFile, CorpusInfo, corpus_info, list_files, verify_corpus
 from smalti.corpora.tables import corpus_path
-from smalti.errors import CorpusError
+from smalti.errors import CorpusError, has_extra
 from smalti.grains.nearest import inverted_file, packed
 from smalti.io.stderr import quiet_stderr
 from smalti.workflows.report import report_json
@@ -97,7 +96,7 @@ def build(
 
 def _filing() -> Index | None:
     """What makes a search index of keys, if the extra `corpus` is installed: without one, all of them are looked at."""
-    if find_spec("faiss") is None:
+    if not has_extra("corpus"):
         return None
     return lambda keys: packed(inverted_file(keys)).data
 

@@ -1,6 +1,5 @@
 """``smalti demo``: a mosaic with nothing to bring."""
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +8,7 @@ import typer
 from smalti.cli import terminal
 from smalti.cli.make import build, sentence_of
 from smalti.cli.options import Preset, Quiet
+from smalti.errors import has_extra
 from smalti.presets import DEFAULT_PRESET
 from smalti.workflows.demo import prepare_demo
 
@@ -31,7 +31,7 @@ def demo(
     Writes target.wav, source.wav, mosaic.wav, report.json and the folder figures.
     """
     if plots is None:
-        plots = find_spec("matplotlib") is not None
+        plots = has_extra("plots")
     request = prepare_demo(output, preset=preset, seed=seed, overwrite=overwrite, figures=plots)
     made = build(request, quiet=quiet)
     if not quiet:

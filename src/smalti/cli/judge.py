@@ -15,6 +15,7 @@ from smalti.cli import terminal
 from smalti.cli.options import EndOfMosaics, StartOfMosaics
 from smalti.cli.terminal import located
 from smalti.metrics import MEASURES, Measure
+from smalti.workflows.inputs import Excerpt
 from smalti.workflows.judge import JudgeRequest, judge_steps
 from smalti.workflows.report import report_json
 
@@ -53,8 +54,7 @@ def judge(
         target=str(located(target, json)),
         sources=tuple(str(located(name, json)) for name in (source, *(also or ()))),
         mosaics=tuple(str(located(name, json)) for name in mosaic),
-        start_s=start,
-        end_s=end,
+        excerpt=Excerpt(start, end),
         hop_s=hop_s,
     )
     report = terminal.watched(judge_steps(request), quiet=json)

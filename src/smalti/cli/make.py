@@ -38,7 +38,7 @@ from smalti.io.stem_files import STEMS_BY
 from smalti.mosaicing.sketch import Stroke
 from smalti.presets import DEFAULT_PRESET, configure
 from smalti.settings import Settings
-from smalti.workflows.inputs import SourceSelection
+from smalti.workflows.inputs import Excerpt, SourceSelection
 from smalti.workflows.make import MakeRequest, make_steps
 from smalti.workflows.outputs import Outputs
 from smalti.workflows.report import report_json
@@ -172,8 +172,7 @@ def make(
         settings=settings,
         preset=preset,
         grid=_grid(n_fft, hop),
-        start_s=start,
-        end_s=end,
+        excerpt=Excerpt(start, end),
         melody=target_f0,
         selection=SourceSelection(
             filters_from(include, exclude, tag, shortest, longest, quietest, loudest),

@@ -15,6 +15,7 @@ from smalti.cli import terminal
 from smalti.cli.options import Changed, Json, Overwrite, Places, ScoreFile
 from smalti.cli.terminal import counted
 from smalti.curves import Curve, as_varying
+from smalti.grains.source import Source
 from smalti.io import score_file
 from smalti.io.files import check_writable, same_file, write_atomic
 from smalti.io.score_export import EXPORTS
@@ -23,7 +24,7 @@ from smalti.io.sound_read import read_audio, resample
 from smalti.score.blend import blended
 from smalti.score.daw_items import MOST_ITEMS, Reduction
 from smalti.score.edit import Edits, Selection, edited
-from smalti.score.score import Score, Source
+from smalti.score.score import Score
 from smalti.score.swap import swapped
 from smalti.score.table import records, summary
 from smalti.workflows.export import Exported, ExportRequest, export_steps

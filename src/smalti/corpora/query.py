@@ -9,8 +9,7 @@ import math
 import os
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +21,12 @@ from smalti.corpora.segments import decoded
 from smalti.corpora.store import CorpusTables, StoredIndex, read_mapped, read_shelves
 from smalti.corpora.tables import FORMAT, SegmentRow, damaged, from_json
 from smalti.dsp.stft import StftParams
-from smalti.errors import CorpusError
+from smalti.errors import CorpusError, has_extra
 from smalti.grains.corpus import HOP_S, Corpus, WhenAsked
 from smalti.grains.descriptors import MIDDLE_S
 from smalti.grains.filters import Filters, Limit, limits_of, unmet, weights_of
 from smalti.grains.nearest import EXACT_BELOW, unpacked
+from smalti.grains.source import Source
 from smalti.io.files import StrPath
 
 
@@ -238,6 +238,7 @@ def open_corpus(
         raise damaged(shelves.folder / shelves.about.name("levels"), "its levels are no levels")
     params = StftParams.from_seconds(MIDDLE_S, HOP_S, sr)
     told = [used[i] for i in files]
+    about = {file.id: _source_of(file, shelves.folder) for file in used}
     missing, changed = _looked_after(shelves, used)
     # Files in order are mostly not in order on the disk; where they are, nothing is copied.
     in_order = len(rows) == shelves.about.rows and bool((np.diff(rows) == 1).all())
@@ -247,8 +248,7 @@ def open_corpus(
             recording_ids=np.repeat(np.arange(len(segments)), counts),
             centres=np.concatenate([of.centre + np.arange(of.n_rows) * params.hop for of in segments]),
             cancelled=levels[:, 1] == 0,
-            names=tuple(str(one.place) for one in told),
-            begins=tuple(segment.begin for segment in segments),
+            sources=tuple(replace(about[segment.file], begin=segment.begin) for segment in segments),
             params=params,
             sr=sr,
             recordings=_recordings(arrays["samples"], segments),
@@ -271,9 +271,22 @@ def open_corpus(
     )
 
 
+def _source_of(file: CorpusFile, folder: Path) -> Source:
+    """Where the recordings of a file come from."""
+    return Source(
+        name=str(file.place),
+        sha256=file.sha256,
+        sr=file.sr,
+        channels=file.channels,
+        duration_s=file.duration_s,
+        tags=file.tags,
+        corpus=str(folder),
+    )
+
+
 def _index_reader(stored: StoredIndex | None, n_frames: int) -> Callable[[], Any] | None:
     """A function that reads the search index of a corpus once; None if searching `n_frames` would not use it."""
-    if stored is None or n_frames <= EXACT_BELOW or find_spec("faiss") is None:
+    if stored is None or n_frames <= EXACT_BELOW or not has_extra("corpus"):
         return None
 
     @functools.cache

@@ -18,6 +18,7 @@ from smalti.dsp.conditioning import fade_edges, remove_dc
 from smalti.dsp.stft import StftParams, frame_powers
 from smalti.grains.descriptors import MIDDLE_S, Halves, keys_of, views
 from smalti.grains.dictionary import Dictionary, cancelled_frames
+from smalti.grains.source import Source, as_sources
 
 # Edges of a recording fade over so long; what the presets that whole grains are chosen with do.
 FADE_S = 0.003
@@ -132,11 +133,12 @@ class Corpus(Dictionary):
     def _recordings_at(self, places: NDArray[np.intp]) -> Sequence[Floats]:
         return WhenAsked(len(places), lambda i: self.recordings[places[i]])
 
-    def whole_recordings(self) -> tuple[list[Floats], list[str]]:
-        """Every file in one piece, and its name: of parts, what they hold beyond their borders is left out."""
+    def whole_recordings(self) -> tuple[list[Floats], list[Source]]:
+        """Every file in one piece, and its source: of parts, what they hold beyond their borders is left out."""
         files = np.unique(self.files).tolist()
-        firsts = [int(np.argmax(self.files == of)) for of in files]
-        return [self.whole_recording(of) for of in files], [self.names[first] for first in firsts]
+        firsts = [self.sources[int(np.argmax(self.files == of))] for of in files]
+        sources = [replace(first, begin=0, whole=bool(first.corpus)) for first in firsts]
+        return [self.whole_recording(of) for of in files], sources
 
     def whole_recording(self, of: int) -> Floats:
         """The file of that number in one piece."""
@@ -177,12 +179,12 @@ class WhenAsked(Sequence[Floats]):
         return self.read(numbers) if isinstance(numbers, int) else tuple(map(self.read, numbers))
 
 
-def corpus_of(recordings: Sequence[Floats], sr: int, *, params: StftParams, names: Sequence[str]) -> Corpus:
+def corpus_of(recordings: Sequence[Floats], sr: int, *, params: StftParams, names: Sequence[str | Source]) -> Corpus:
     """A corpus in memory.
 
     Parameters
     ----------
-    recordings : (L,) or (C, L) float32 arrays, cleaned; not copied. names : one each.
+    recordings : (L,) or (C, L) float32 arrays, cleaned; not copied. names : one each, or a `Source`.
     sr : sample rate in Hz. params : the grid, whose hop is `hop_at` it.
     """
     parts = [analyse(recording, sr) for recording in recordings]
@@ -192,7 +194,7 @@ def corpus_of(recordings: Sequence[Floats], sr: int, *, params: StftParams, name
         centres=np.concatenate([np.arange(count) * params.hop for count in counts]),
         # Frames whose channels cancel are silent in the features already.
         cancelled=np.concatenate([part.norms == 0 for part in parts]),
-        names=tuple(names),
+        sources=as_sources(names),
         params=params,
         sr=sr,
         recordings=tuple(recordings),

@@ -11,6 +11,7 @@ from smalti._checks import Floats, check_rate, check_sound
 from smalti.dsp.channels import CANCELLED, covariances, n_channels, remixed, to_mono, toward_coherence
 from smalti.dsp.stft import Complexes, StftParams, frame_powers, spectra_at, stft
 from smalti.grains.descriptors import n_bands, shifted_views, views
+from smalti.grains.source import Source, as_sources
 from smalti.nmf.let_it_bee import segment_slices
 
 # Frames by which the image of a long recording is told.
@@ -23,32 +24,31 @@ class Dictionary:
 
     Attributes
     ----------
-    recording_ids : (K,) int array, the recording each atom comes from: an index into `names`.
+    recording_ids : (K,) int array, the recording each atom comes from: an index into `sources`.
     centres : (K,) int array, the sample of that recording on which the atom is centred.
     cancelled : (K,) bools, atoms whose channels cancel in the mono mix. They are silent in `spectra`: no gain measured
         by next to nothing may be put on what the channels hold.
-    names : one name a recording.
+    sources : where each recording comes from.
     params, sr : the grid, and the sample rate in Hz.
     recordings : one array a recording, (L,) or (C, L): what sounds. Transformed when that is asked for.
     in_part : whether the atoms are only some of the frames of their recordings, whose image they do not tell.
-    begins : one a recording, the sample of its file that it begins with; 0 if left out.
     channels : in how many it sounds; None for those of the widest recording.
     """
 
     recording_ids: NDArray[np.intp]
     centres: NDArray[np.intp]
     cancelled: NDArray[np.bool_]
-    names: tuple[str, ...]
+    sources: tuple[Source, ...]
     params: StftParams
     sr: int
     recordings: Sequence[Floats]
     in_part: bool = field(default=False, kw_only=True)
-    begins: tuple[int, ...] = field(default=(), kw_only=True)
     channels: int | None = field(default=None, kw_only=True)
 
-    def __post_init__(self) -> None:
-        if not self.begins:
-            object.__setattr__(self, "begins", (0,) * len(self.recordings))
+    @cached_property
+    def names(self) -> tuple[str, ...]:
+        """What each recording is called."""
+        return tuple(source.name for source in self.sources)
 
     @cached_property
     def spectra(self) -> Complexes:
@@ -234,12 +234,11 @@ class Dictionary:
             recording_ids=segments,
             centres=self.centres[atoms],
             cancelled=self.cancelled[atoms],
-            names=tuple(self.names[i] for i in kept),
+            sources=tuple(self.sources[i] for i in kept),
             params=self.params,
             sr=self.sr,
             recordings=self._recordings_at(kept),
             in_part=True,
-            begins=tuple(self.begins[i] for i in kept),
             channels=self.n_channels,
         )
 
@@ -287,7 +286,7 @@ def build_dictionary(
     sr: int,
     *,
     params: StftParams | None = None,
-    names: Sequence[str] | None = None,
+    names: Sequence[str | Source] | None = None,
 ) -> Dictionary:
     """Every frame of `sources` as an atom.
 
@@ -297,7 +296,7 @@ def build_dictionary(
         than a window is padded with silence) and any number of channels.
     sr : sample rate of all, in Hz.
     params : the grid; by default `StftParams()`, which suits 22 050 Hz.
-    names : one a recording; by default "source 1", "source 2", ...
+    names : one a recording, or a `Source` that says where it comes from; by default "source 1", "source 2", ...
 
     Returns
     -------
@@ -321,7 +320,7 @@ def build_dictionary(
         recording_ids=np.repeat(np.arange(len(counts)), counts),
         centres=np.concatenate([np.arange(count) * params.hop for count in counts]),
         cancelled=np.concatenate([cancelled_frames(recording, params) for recording in recordings]),
-        names=names,
+        sources=as_sources(names),
         params=params,
         sr=sr,
         recordings=recordings,

@@ -14,6 +14,7 @@ from smalti.dsp.pitch import FINENESS, MOST_RATIO, pitch_at
 from smalti.dsp.stft import StftParams
 from smalti.grains.dictionary import Dictionary, heard_in
 from smalti.grains.runs import Runs
+from smalti.grains.source import Source
 from smalti.grains.transposition import Ints, Transposition
 
 # Shifted grains are added up in windows no longer than this, 116 ms: all sound at the pitch of the moment, so that a
@@ -260,7 +261,7 @@ def grain_params(params: StftParams, sr: int) -> StftParams:
 def frames_of(recording: Floats, centres: Ints, params: StftParams, sr: int) -> Dictionary:
     """The dictionary of frames of one recording, (L,) or (C, L), centred on samples `centres` (K,)."""
     none = np.zeros(len(centres), np.intp)
-    return Dictionary(none, centres, none > 0, ("grains",), params, sr, (recording,))
+    return Dictionary(none, centres, none > 0, (Source("grains"),), params, sr, (recording,))
 
 
 def _without_gaps(ratios: Floats, inside: NDArray[np.bool_]) -> Floats:

@@ -20,9 +20,10 @@ from smalti.dsp.pitch import MOST_RATIO
 from smalti.dsp.stft import WINDOWS, StftParams
 from smalti.errors import ScoreFileError
 from smalti.grains.shifted import Shift, n_ratios
+from smalti.grains.source import Source
 from smalti.io.files import StrPath
 from smalti.presets import settings_from
-from smalti.score.score import Score, Source, Target
+from smalti.score.score import Score, Target
 
 FORMAT, VERSION = "smalti score", 1
 

@@ -21,7 +21,11 @@ from smalti.mosaicing.sketch import Sketch
 from smalti.nmf.base import Step
 from smalti.nmf.let_it_bee import PerFrame
 from smalti.nmf.multiplicative import Seed
+from smalti.score.score import Target
 from smalti.settings import MOST_DRIFT_S, Settings
+
+# A target of which nothing is known but its samples.
+PLAIN_TARGET = Target("target")
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +40,7 @@ class Job:
     weights : (R,) how much each recording of the source counts, or None for all alike.
     limits : how much of the mosaic some of them may be.
     sketch : what may sound when, and how much it counts; None for everything alike.
+    about_target : where the target comes from.
     """
 
     target: Floats
@@ -47,6 +52,7 @@ class Job:
     weights: Floats | None = None
     limits: tuple[Limit, ...] = ()
     sketch: Sketch | None = None
+    about_target: Target = PLAIN_TARGET
 
     @property
     def n_solves(self) -> int:

@@ -30,7 +30,7 @@ from smalti.mosaicing.solve import solve_steps, solver_of
 from smalti.nmf.base import Step
 from smalti.nmf.multiplicative import Seed
 from smalti.presets import DEFAULT_PRESET, Knobs, configure
-from smalti.score.score import Columns, Score, Source, Target, joined, read_grains, read_shifted
+from smalti.score.score import Columns, Score, joined, read_grains, read_shifted
 from smalti.settings import Settings
 
 
@@ -118,8 +118,8 @@ class Mosaic:
             dtype=self.audio.dtype.name,
             settings=self.settings,
             gain_db=self.gain_db,
-            target=Target("target"),
-            sources=tuple(Source(name, begin=begin) for name, begin in zip(source.names, source.begins, strict=True)),
+            target=self.job.about_target,
+            sources=source.sources,
             melodies=melodies_of(self.job),
             **joined([_grains_of(part, source) for part in self.parts]),
         )

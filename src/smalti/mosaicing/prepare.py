@@ -11,13 +11,16 @@ from numpy.typing import ArrayLike
 from smalti._checks import Floats, ParameterError, check_rate, check_sound
 from smalti.dsp.channels import as_channels, to_mono
 from smalti.dsp.stft import StftParams, stft
-from smalti.grains.corpus import Corpus, corpus_of, hop_at
+from smalti.grains.corpus import Corpus, corpus_of
 from smalti.grains.dictionary import Dictionary, as_recordings, build_dictionary
 from smalti.grains.filters import Limit
 from smalti.grains.sound import cleaned
-from smalti.mosaicing.job import Job
+from smalti.grains.source import Source
+from smalti.mosaicing.job import PLAIN_TARGET, Job
+from smalti.mosaicing.search_plan import SearchPlan, grid_of
 from smalti.mosaicing.sketch import Sketch, Stroke, sketch_of_array, sketch_of_strokes
 from smalti.mosaicing.transpose import transposition_of
+from smalti.score.score import Target
 from smalti.settings import Settings
 
 # What `sketched` makes a sketch of.
@@ -31,8 +34,9 @@ def prepare(
     settings: Settings,
     *,
     params: StftParams | None = None,
-    names: Sequence[str] | None = None,
-    target_name: str = "target",
+    plan: SearchPlan | None = None,
+    names: Sequence[str | Source] | None = None,
+    about_target: Target = PLAIN_TARGET,
     target_f0: ArrayLike | None = None,
     source_f0: ArrayLike | Sequence[ArrayLike] | None = None,
     weights: Floats | None = None,
@@ -41,32 +45,34 @@ def prepare(
 ) -> Job:
     """Check and analyse both recordings; arguments as for `mosaic`, `names` as for `build_dictionary`.
 
-    `target_name` is what warnings call the target. `weights` and `limits` are those of `Job`; the source is searched
-    then, however short it is.
+    `about_target` says where the target comes from; warnings call it by that name. `weights` and `limits` are those of
+    `Job`; the source is searched then, however short it is. `plan` is what was decided of that already, and `params`
+    is left out then.
     """
     recording, sr = check_sound("target", target), check_rate("sr", sr)
+    asked = weights is not None or bool(limits)
     if isinstance(source, Corpus):
-        source = on_grid(source, settings, params)
-        params = None
-    if isinstance(source, Dictionary):
-        dictionary = source
-        if dictionary.sr != sr:
-            raise ValueError(f"the dictionary is at {dictionary.sr} Hz but the target at {sr} Hz; resample one of them")
+        _check_rates(source, sr)
+        plan = plan or SearchPlan.of(source.n_atoms, settings, params or grid_of(settings, sr), sr, asked=True)
+        dictionary = on_grid(source, plan)
+    elif isinstance(source, Dictionary):
+        dictionary, plan = source, SearchPlan.of_ready(source.params)
+        _check_rates(source, sr)
         if params not in (None, dictionary.params):
             raise ValueError(
                 f"params is {params} but the dictionary was built with {dictionary.params}; leave params out"
             )
     else:
-        params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, sr)
         recordings = as_recordings(source)
         dtype = np.result_type(recording, *recordings)
-        recordings = [of.astype(dtype, copy=False) for of in recordings]
-        recordings = cleaned(recordings, sr, settings)
+        recordings = cleaned([of.astype(dtype, copy=False) for of in recordings], sr, settings)
+        params = plan.params if plan else params or grid_of(settings, sr)
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
-        if looked_up(dictionary.n_atoms, settings, params, sr, asked=weights is not None or bool(limits)):
-            dictionary = corpus_of(dictionary.recordings, sr, params=params, names=dictionary.names)
+        plan = plan or SearchPlan.of(dictionary.n_atoms, settings, params, sr, asked=asked)
+        if plan.searched:
+            dictionary = corpus_of(dictionary.recordings, sr, params=params, names=dictionary.sources)
         _warn_of_short({name: of.shape[-1] for name, of in zip(dictionary.names, recordings, strict=True)}, params)
-    _check_told_apart(dictionary, settings, weights, limits)
+    _check_told_apart(dictionary, plan, settings, weights, limits)
     if settings.channels == "mono":
         dictionary = dictionary.to_mono()
     # A ready dictionary may be float64 where the target is not; the mosaic is float32 only if both are.
@@ -74,13 +80,16 @@ def prepare(
     samples = to_mono(recording)
     if not dictionary.norms.any():
         raise ValueError("source is silent: there is no sound to build a mosaic from; pass a source that sounds")
-    _warn_of_short({target_name: len(samples)}, dictionary.params)
+    _warn_of_short({about_target.name: len(samples)}, dictionary.params)
     if not samples.any():
-        warnings.warn(f"{target_name} is silent, and so is its mosaic", stacklevel=3)
+        warnings.warn(f"{about_target.name} is silent, and so is its mosaic", stacklevel=3)
     spectrum = stft(samples, dictionary.params)
     if settings.transpose == "off" and (target_f0 is not None or source_f0 is not None):
         raise ValueError("a pitch is given but transpose is 'off'; pass transpose='follow', or leave the pitch out")
-    job = Job(samples, spectrum, dictionary, settings, recording, weights=weights, limits=tuple(limits))
+    job = Job(
+        samples, spectrum, dictionary, settings, recording, weights=weights, limits=tuple(limits),
+        about_target=about_target,
+    )  # fmt: skip
     if sketch is not None:
         job = sketched(job, sketch)
     if settings.transpose == "off" or not samples.any():
@@ -117,29 +126,29 @@ def sketched(job: Job, sketch: Sketched) -> Job:
     return replace(job, sketch=sketch)
 
 
-# Where there are more source frames, which of them to consider is looked up rather than found by considering all.
-SEARCHED_ABOVE = 5_000
+def on_grid(corpus: Corpus, plan: SearchPlan) -> Dictionary:
+    """The corpus on the grid of a job; where that does not search in it, the dictionary of all its recordings."""
+    if plan.searched:
+        return replace(corpus, params=plan.params)
+    recordings, sources = corpus.whole_recordings()
+    return build_dictionary(recordings, corpus.sr, params=plan.params, names=sources)
 
 
-def looked_up(n_atoms: int, settings: Settings, params: StftParams, sr: int, *, asked: bool = False) -> bool:
-    """Whether a source of so many frames is searched on this grid, rather than every frame considered.
-
-    `asked` is whether it is a corpus, or recordings are weighed or limited, so that it is searched however short it is.
-    """
-    wanted = settings.search == "always" or asked or n_atoms > SEARCHED_ABOVE
-    return wanted and settings.searchable and params.hop == hop_at(sr)
+def _check_rates(dictionary: Dictionary, sr: int) -> None:
+    if dictionary.sr != sr:
+        raise ValueError(f"the dictionary is at {dictionary.sr} Hz but the target at {sr} Hz; resample one of them")
 
 
 def _check_told_apart(
-    dictionary: Dictionary, settings: Settings, weights: Floats | None, limits: Sequence[Limit]
+    dictionary: Dictionary, plan: SearchPlan, settings: Settings, weights: Floats | None, limits: Sequence[Limit]
 ) -> None:
     """Refuse weights and limits that would not be listened to, or are none."""
     if weights is None and not limits:
         return
-    if not isinstance(dictionary, Corpus):
+    if not plan.searched:
         raise ValueError(
             "sources can be weighed and limited only where they are searched, and here all is considered, as "
-            f"{unsearched(settings, dictionary.params, dictionary.sr)}; take the preset balanced or source-like"
+            f"{plan.reason}; take the preset balanced or source-like"
         )
     if limits and settings.choose != "grains":
         raise ValueError(
@@ -153,24 +162,6 @@ def _check_told_apart(
         raise ParameterError(
             "weights", f"are {weights!r}", f"pass a number of at least 0 for each of {n_recordings} recordings"
         )
-
-
-def unsearched(settings: Settings, params: StftParams, sr: int) -> str:
-    """Why a corpus is not searched, such as "beta is 2"."""
-    if settings.unsearchable:
-        return settings.unsearchable
-    if params.hop != hop_at(sr):
-        return f"the hop is {params.hop} and not {hop_at(sr)}"
-    return "the source is a ready dictionary"
-
-
-def on_grid(corpus: Corpus, settings: Settings, params: StftParams | None) -> Dictionary:
-    """The corpus on the grid of a job; where that cannot search in it, the dictionary of all its recordings."""
-    params = params or StftParams.from_seconds(settings.window_s, settings.hop_s, corpus.sr)
-    if looked_up(corpus.n_atoms, settings, params, corpus.sr, asked=True):
-        return replace(corpus, params=params)
-    recordings, names = corpus.whole_recordings()
-    return build_dictionary(recordings, corpus.sr, params=params, names=names)
 
 
 def output_channels(settings: Settings, target: int, sources: Sequence[int]) -> int:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, Integers, ParameterError, ParameterTypeError, check_magnitudes, check_real
 from smalti.grains.dictionary import Dictionary
-from smalti.grains.filters import RecordingInfo, check_pattern, meets
+from smalti.grains.filters import Tagged, check_pattern, meets
 
 # No weight is larger; the same holds of recordings.
 MOST_WEIGHT = 1000.0
@@ -227,21 +227,21 @@ def sketch_of_image(pixels: ArrayLike, n_atoms: int, n_frames: int) -> Sketch:
 
 
 def sketch_of_strokes(
-    strokes: Sequence[Stroke], dictionary: Dictionary, n_frames: int, *, told: Sequence[RecordingInfo] | None = None
+    strokes: Sequence[Stroke], dictionary: Dictionary, n_frames: int, *, infos: Sequence[Tagged] | None = None
 ) -> Sketch:
     """The sketch of some rectangles: where they lie over each other the last one counts, where there is none, 1.
 
     Parameters
     ----------
     dictionary : the source. n_frames : of the target.
-    told : what patterns are to be met by, one for each recording of the source; by default its name.
+    infos : what patterns are met by, one for each recording of the source; by default the dictionary's sources.
 
     Raises
     ------
     ValueError : for a rectangle in which nothing lies: beyond the target's end or the recordings', or in none of them.
     """
     hop_s = dictionary.hop_s
-    told = told or [_Named(name) for name in dictionary.names]
+    infos = infos or dictionary.sources
     # The parts of a long file are on one grid.
     file_of = dictionary.file_ids[dictionary.recording_ids]
     own_s = (np.arange(len(file_of)) - np.searchsorted(file_of, file_of)) * hop_s
@@ -250,7 +250,7 @@ def sketch_of_strokes(
     for stroke in strokes:
         if not (frames := _within(times_s, stroke.target_s)).any():
             raise ValueError(f"the stroke {stroke} begins after the target, which lasts {n_frames * hop_s:.3g} s")
-        of = np.array([stroke.source is None or meets(one, stroke.source) for one in told], bool)
+        of = np.array([stroke.source is None or meets(one, stroke.source) for one in infos], bool)
         if not of.any():
             raise ValueError(
                 f"the stroke {stroke} has {stroke.source!r}, which no recording in use meets; check the name"
@@ -271,16 +271,6 @@ def sketch_of_strokes(
     for i, stroke in enumerate(strokes):
         cells[np.ix_(row_kinds[:, i], column_kinds[:, i])] = stroke.weight
     return Sketch(cells, rows, columns)
-
-
-@dataclass(frozen=True)
-class _Named:
-    """What a pattern asks of a recording of which only the name is known."""
-
-    path: str
-    tags: tuple[str, ...] = ()
-    duration_s: float = 0.0
-    loudness_lufs: float = 0.0
 
 
 def _within(times_s: Floats, span: tuple[float, float]) -> NDArray[np.bool_]:

@@ -15,7 +15,8 @@ from smalti._checks import Floats, check_count, check_real
 from smalti.dsp.pitch import MOST_RATIO
 from smalti.grains.filters import check_pattern, meets
 from smalti.grains.shifted import Shift, n_ratios, ratio_step
-from smalti.score.score import Ints, Score, Source
+from smalti.grains.source import Source
+from smalti.score.score import Ints, Score
 
 Bools = NDArray[np.bool_]
 

@@ -18,6 +18,7 @@ from smalti.dsp.stft import istft, stft
 from smalti.grains.dictionary import Dictionary, as_recordings
 from smalti.grains.shifted import sound_of_shifts
 from smalti.grains.sound import Aim, apply_gain_curve, cleaned, follow_target_contour, needs_target, sounded
+from smalti.grains.source import as_sources
 from smalti.score.score import Score
 
 # The recordings that a score is made of; see `render`.
@@ -175,7 +176,7 @@ def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple
         recording_ids=segments.astype(np.intp),
         centres=centres.astype(np.intp),
         cancelled=np.zeros(len(segments), bool),
-        names=tuple(map(str, range(len(cut)))),
+        sources=as_sources([str(i) for i in range(len(cut))]),
         params=score.params,
         sr=score.sr,
         recordings=cut,

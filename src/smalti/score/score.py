@@ -18,38 +18,10 @@ from smalti._checks import Floats, Integers
 from smalti.dsp.stft import StftParams
 from smalti.grains.dictionary import Dictionary
 from smalti.grains.shifted import Grains, Shift
+from smalti.grains.source import Source
 from smalti.settings import Settings
 
 Ints = NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Source:
-    """Where grains are cut from: a recording, or a stretch of one.
-
-    Attributes
-    ----------
-    name : the path of its file, or what it was called.
-    sha256 : of the file, or "". sr : its own rate in Hz, channels, duration_s : 0 where they are not known.
-    tags : as `smalti.grains.filters.Filters` has them.
-    corpus : the corpus it lies in, or "". begin : the sample of the file, at the score's rate, that it begins with.
-    whole : of a corpus, whether it is all of a file, whose parts are put together.
-    """
-
-    name: str
-    sha256: str = ""
-    sr: int = 0
-    channels: int = 0
-    duration_s: float = 0.0
-    tags: tuple[str, ...] = ()
-    corpus: str = ""
-    begin: int = 0
-    whole: bool = False
-
-    @property
-    def path(self) -> str:
-        """What patterns of `smalti.grains.filters` are met by."""
-        return self.name
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from smalti.dsp.stft import spectra_at
 from smalti.grains.descriptors import keys_of, views
 from smalti.grains.shifted import sound_of_shifts
 from smalti.grains.sound import cleaned
+from smalti.grains.source import Source
 from smalti.score.edit import Selection, chosen, cut, rise_db
 from smalti.score.render import Sources, heard_of, recordings_of
-from smalti.score.score import Ints, Score, Source
+from smalti.score.score import Ints, Score
 
 # The most that a frame may be turned up or down to be as loud as the one that it replaces.
 MOST_GAIN = 10 ** (24 / 20)

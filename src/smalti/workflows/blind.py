@@ -1,6 +1,6 @@
 """Compare mosaics by ear without knowing which is which: `blind_steps` does all that a `BlindRequest` asks for.
 
-`read_contest` reads and refuses, `draw_rounds` cuts the sounds, levels them and draws their order, and
+`read_blind_test` reads and refuses, `draw_rounds` cuts the sounds, levels them and draws their order, and
 `write_listening` makes the folder: ``listen.html`` and the sounds it plays. ``listen.html`` beside this module is the
 page's template, with one gap for the key.
 """
@@ -11,7 +11,7 @@ import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from importlib.resources import files
 from pathlib import Path
@@ -26,11 +26,10 @@ from smalti.dsp.dynamics import CEILING_DB, MARGIN_DB, amplified, match_loudness
 from smalti.dsp.loudness import integrated_loudness, true_peak
 from smalti.errors import AudioFileError
 from smalti.io.files import check_writable, hidden_beside, same_file
-from smalti.io.sound_read import Recording, read_audio, resample
+from smalti.io.sound_read import Recording, resample
 from smalti.io.sound_write import encode_audio
-from smalti.workflows.inputs import Inputs, named_file, read_inputs, refuse_corpora
-from smalti.workflows.judge import FAR_OFF_S
-from smalti.workflows.report import provenance
+from smalti.workflows.inputs import WHOLE, Excerpt, describe_recording, named_file
+from smalti.workflows.judge import FAR_OFF_S, MosaicInputs, read_mosaics
 from smalti.workflows.steps import Clock, Done, Events, Request, Warned
 
 PAGE, SOUNDS = "listen.html", "sounds"
@@ -52,22 +51,6 @@ SILENT_DB = 50.0
 FADE_S = 0.01
 # At so many places of each part of the target an excerpt may begin.
 _PLACES = 64
-
-
-@dataclass(frozen=True, eq=False)
-class BlindTest:
-    """What is to be compared.
-
-    Attributes
-    ----------
-    inputs : target and sources, at the target's rate.
-    mosaics : as read from their files, at their own rates; two at least.
-    warnings : sentences for the user.
-    """
-
-    inputs: Inputs
-    mosaics: tuple[Recording, ...]
-    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +81,7 @@ class BlindRequest(Request):
     mosaics : sound files, from any tool: 2 to 8.
     folder : where the page and its sounds go.
     rounds, length_s : see `draw_rounds`.
-    start_s, end_s : the target's excerpt that the mosaics re-create, in seconds, or None.
+    excerpt : of the target, that the mosaics re-create, in seconds.
     seed : of the order behind the letters.
     overwrite : whether an earlier comparison is replaced.
     """
@@ -109,8 +92,7 @@ class BlindRequest(Request):
     folder: Path
     rounds: int = DEFAULT_ROUNDS
     length_s: float = DEFAULT_LENGTH_S
-    start_s: float | None = None
-    end_s: float | None = None
+    excerpt: Excerpt = WHOLE
     seed: int = 0
     overwrite: bool = False
 
@@ -126,7 +108,7 @@ def blind_steps(request: BlindRequest) -> Events:
 
     Raises
     ------
-    AudioFileError, ValueError : as for `check_folder`, `read_contest` and `draw_rounds`.
+    AudioFileError, ValueError : as for `check_folder`, `read_blind_test` and `draw_rounds`.
     """
     clock, folder, overwrite = Clock(), request.folder, request.overwrite
     yield clock.begin("read")
@@ -134,30 +116,24 @@ def blind_steps(request: BlindRequest) -> Events:
         list(map(named_file, names)) for names in ([request.target], request.sources, request.mosaics)
     )
     check_folder(folder, [*target, *sources, *mosaics], overwrite=overwrite)
-    contest = read_contest(target[0], sources, mosaics, start_s=request.start_s, end_s=request.end_s)
-    yield from map(Warned, contest.warnings)
+    inputs = read_blind_test(target[0], sources, mosaics, excerpt=request.excerpt)
+    yield from map(Warned, inputs.warnings)
     yield clock.begin("synthesise")
-    rounds, sr = draw_rounds(contest, rounds=request.rounds, length_s=request.length_s, rng=request.seed)
+    rounds, sr = draw_rounds(inputs, rounds=request.rounds, length_s=request.length_s, rng=request.seed)
     yield clock.begin("write")
-    write_listening(folder, rounds, sr, key_of(contest, rounds, seed=request.seed), overwrite=overwrite)
+    write_listening(folder, rounds, sr, key_of(inputs, rounds, seed=request.seed), overwrite=overwrite)
     yield Done(rounds)
 
 
-def read_contest(
-    target: Path,
-    sources: Sequence[Path],
-    mosaics: Sequence[Path],
-    *,
-    start_s: float | None = None,
-    end_s: float | None = None,
-) -> BlindTest:
-    """Read the target (or the excerpt of it that the mosaics were made of), every source, and the mosaics.
+def read_blind_test(
+    target: Path, sources: Sequence[Path], mosaics: Sequence[Path], *, excerpt: Excerpt = WHOLE
+) -> MosaicInputs:
+    """Read what is to be compared.
 
     Raises
     ------
-    AudioFileError : if the target, a mosaic, or every source cannot be used, or is silent.
-    ValueError : if there are fewer than two mosaics or more than eight, or one is named twice; if the excerpt is no
-        stretch of time.
+    AudioFileError, ValueError : as for `smalti.workflows.judge.read_mosaics`; also if there are fewer than two mosaics
+        or more than eight, or one is named twice.
     """
     if not 2 <= len(mosaics) <= len(LETTERS):
         got = "one mosaic" if len(mosaics) == 1 else f"{len(mosaics)} mosaics"
@@ -165,17 +141,12 @@ def read_contest(
     for i, mosaic in enumerate(mosaics):
         if any(same_file(mosaic, other) for other in mosaics[:i]):
             raise ValueError(f"{mosaic} is named twice; name two that differ")
-    refuse_corpora(sources)
-    inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s)
-    recordings = tuple(read_audio(mosaic) for mosaic in mosaics)
-    for recording in (inputs.target, *recordings):
-        if not np.abs(recording.samples).max() > QUIETEST:
-            raise AudioFileError(f"cannot compare {recording.path}: it is silent; choose a recording that sounds")
-    warnings = list(inputs.warnings)
-    for i, recording in enumerate(recordings):
-        warnings += [f"{recording.path}: {said}" for said in recording.warnings]
-        warnings += _suspicions(recording, recordings[:i], inputs.target)
-    return BlindTest(inputs, recordings, tuple(warnings))
+    read = read_mosaics(target, sources, mosaics, excerpt=excerpt, purpose="compare")
+    warnings = list(read.warnings)
+    for i, recording in enumerate(read.mosaics):
+        warnings += [f"{recording.path}: {sentence}" for sentence in recording.warnings]
+        warnings += _suspicions(recording, read.mosaics[:i], read.target.recording)
+    return replace(read, warnings=tuple(warnings))
 
 
 def _suspicions(mosaic: Recording, others: Sequence[Recording], target: Recording) -> Iterator[str]:
@@ -190,7 +161,7 @@ def _suspicions(mosaic: Recording, others: Sequence[Recording], target: Recordin
 
 
 def draw_rounds(
-    contest: BlindTest,
+    inputs: MosaicInputs,
     *,
     rounds: int = DEFAULT_ROUNDS,
     length_s: float = DEFAULT_LENGTH_S,
@@ -200,7 +171,7 @@ def draw_rounds(
 
     Parameters
     ----------
-    contest : see `read_contest`.
+    inputs : see `read_blind_test`.
     rounds : how many, 1 to 100.
     length_s : of each round's stretch in seconds, at least 0.5; a shorter target is heard whole each time.
     rng : the seed of the order, or a Generator.
@@ -219,15 +190,14 @@ def draw_rounds(
     if rounds > MOST_ROUNDS:
         raise ValueError(f"rounds is {rounds}; pass at most {MOST_ROUNDS}")
     check_real("length_s", length_s, least=SHORTEST_S)
-    inputs = contest.inputs
     sr = min(max(inputs.sr, SLOWEST_HZ), FASTEST_HZ)
-    target = resample(inputs.target_samples, inputs.sr, sr)
-    sources = [resample(samples, inputs.sr, sr) for samples in inputs.source_samples]
-    mosaics = [resample(mosaic.samples, mosaic.sr, sr) for mosaic in contest.mosaics]
+    target = resample(inputs.target.samples, inputs.sr, sr)
+    sources = [resample(samples, inputs.sr, sr) for samples in inputs.source.samples]
+    mosaics = [resample(mosaic.samples, mosaic.sr, sr) for mosaic in inputs.mosaics]
     # Two loudspeakers or one, for all alike: a sound that alone comes from the middle would be known by it.
     channels = min(2, max(map(n_channels, (target, *sources, *mosaics))))
     target, *mosaics = (fitted(sound, target.shape[-1], channels) for sound in (target, *mosaics))
-    for recording, mosaic in zip(contest.mosaics, mosaics, strict=True):
+    for recording, mosaic in zip(inputs.mosaics, mosaics, strict=True):
         if not np.abs(mosaic).max() > QUIETEST:
             raise AudioFileError(
                 f"cannot compare {recording.path}: it is silent for as long as the target lasts; "
@@ -348,14 +318,14 @@ def _brought(clip: Floats, sr: int, own: _Height, loudness: float) -> Floats:
     return amplified(clip, loudness - own.loudness)
 
 
-def key_of(contest: BlindTest, rounds: Sequence[Round], *, seed: int) -> dict[str, Any]:
+def key_of(inputs: MosaicInputs, rounds: Sequence[Round], *, seed: int) -> dict[str, Any]:
     """Who stands behind which letter: what the page reveals at its end; plain types, ready for JSON."""
     return {
         "smalti": version("smalti"),
         "seed": seed,
-        "target": provenance(contest.inputs.target),
-        "sources": [provenance(source) for source in contest.inputs.sources],
-        "mosaics": [provenance(mosaic) for mosaic in contest.mosaics],
+        "target": describe_recording(inputs.target.recording),
+        "sources": list(map(describe_recording, inputs.source.recordings)),
+        "mosaics": list(map(describe_recording, inputs.mosaics)),
         "rounds": [{"start_s": one.start_s, "end_s": one.end_s, "order": list(one.order)} for one in rounds],
     }
 

@@ -1,30 +1,42 @@
-"""From files to what a mosaic is made of: recordings, corpora, melodies and sketches, read and checked."""
+"""From files to what a mosaic is made of: recordings and corpora, read and checked.
+
+`read_inputs` gives a target and a source. A source is made of sound files (`FileSource`) or lies in a corpus
+(`CorpusSource`); whoever works with one asks it through `SourceInput`, and need not know which it is.
+"""
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
+import scipy.sparse
 
 from smalti._checks import Floats, ParameterError
 from smalti.corpora.query import OpenCorpus, open_corpus
 from smalti.corpora.tables import ENDING
-from smalti.dsp.channels import n_channels
+from smalti.dsp.channels import n_channels, to_mono
 from smalti.dsp.conditioning import LOUDEST, QUIETEST
 from smalti.dsp.loudness import integrated_loudness
+from smalti.dsp.stft import StftParams
 from smalti.errors import AudioFileError, CorpusError
 from smalti.grains.corpus import Corpus
 from smalti.grains.dictionary import Dictionary
-from smalti.grains.filters import Filters, Limit, RecordingInfo, limits_of, unmet, weights_of
+from smalti.grains.filters import Filters, Limit, Tagged, limits_of, unmet, weights_of
+from smalti.grains.source import Source
 from smalti.io.examples import example_name, fetch_example
 from smalti.io.files import StrPath, same_file
-from smalti.io.image import Picture, read_picture
+from smalti.io.image import Picture
 from smalti.io.sound_read import Recording, find_audio, read_audio, resample
-from smalti.mosaicing.job import Job
-from smalti.mosaicing.prepare import output_channels, sketched
-from smalti.mosaicing.sketch import Stroke, sketch_of_image, sketch_of_strokes
+from smalti.mosaicing.mosaic import Mosaic
+from smalti.mosaicing.prepare import output_channels
+from smalti.mosaicing.search_plan import SearchPlan, grid_of
+from smalti.score.score import Target
 from smalti.settings import Settings
+
+# The measures compare a mosaic with no more than so much of a corpus: the recordings that it is mostly made of.
+MOST_COMPARED_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -47,42 +59,310 @@ NO_CHOICE = SourceSelection()
 
 
 @dataclass(frozen=True)
-class Painted:
-    """A sketch as it was asked for: a picture, strokes over it, or neither."""
+class Excerpt:
+    """A stretch of the target, in seconds of its file; None is the file's beginning or end."""
 
-    picture: Picture | None = None
-    strokes: tuple[Stroke, ...] = ()
+    start_s: float | None = None
+    end_s: float | None = None
 
-    def onto(self, job: Job, inputs: "Inputs") -> Job:
-        """The job with the sketch.
-
-        Raises
-        ------
-        ValueError : for strokes in which nothing lies, for a picture over a corpus, and where the job's method takes no
-            sketch.
-        """
-        if self.picture is not None:
-            if inputs.shelf is not None:
-                raise ParameterError(
-                    "sketch",
-                    f"is {self.picture.path} but {inputs.shelf.folder} is a corpus, whose files have no order for a "
-                    f"picture to lie over",
-                    "take --paint, with their names",
-                )
-            pixels = self.picture.pixels
-            job = sketched(job, sketch_of_image(pixels, job.dictionary.n_atoms, job.spectrum.shape[1]))
-        if self.strokes:
-            told = inputs.told(job.dictionary)
-            job = sketched(job, sketch_of_strokes(self.strokes, job.dictionary, job.spectrum.shape[1], told=told))
-        return job
+    @property
+    def begin_s(self) -> float:
+        """Where it begins, as a number."""
+        return self.start_s or 0.0
 
 
-def read_painted(picture: Path | None, strokes: Sequence[Stroke] = ()) -> Painted:
-    """A sketch of the picture in a file and of strokes over it; errors as for `smalti.io.image.read_picture`."""
-    return Painted(None if picture is None else read_picture(picture), tuple(strokes))
+WHOLE = Excerpt()
 
 
-NOT_PAINTED = Painted()
+@dataclass(frozen=True, eq=False)
+class TargetInput:
+    """The target as read from its file.
+
+    Attributes
+    ----------
+    recording : at its own rate. samples : (L,) or (C, L) float32, at the working rate. excerpt : what was read of it.
+    """
+
+    recording: Recording
+    samples: Floats
+    excerpt: Excerpt = WHOLE
+
+    @property
+    def path(self) -> Path:
+        """The file, as it was named."""
+        return self.recording.path
+
+    @property
+    def provenance(self) -> Target:
+        """Where it comes from, for scores."""
+        of = self.recording
+        return Target(
+            str(of.path), of.sha256, of.sr, of.channels, of.duration_s, self.excerpt.begin_s, self.excerpt.end_s
+        )
+
+
+class SourcePicture(NamedTuple):
+    """What figures show of a source.
+
+    Attributes
+    ----------
+    samples : (L,) float array. H : (K, N) scipy.sparse CSC, how loud each of its frames sounds in each target frame.
+    boundaries : the first frame of every further recording. rows : what the frames are, for an axis.
+    """
+
+    samples: Floats
+    H: scipy.sparse.csc_array
+    boundaries: tuple[int, ...]
+    rows: str
+
+
+class SourceInput(Protocol):
+    """What a mosaic is made of, wherever it lies."""
+
+    @property
+    def channels(self) -> Sequence[int]:
+        """How many channels its recordings have; of many recordings the most may stand for all."""
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file that was named or found, used or not: none may be overwritten."""
+
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Files that could not be used, and why."""
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its sound and features lie in memory, or are mapped from a disk."""
+
+    @property
+    def weights(self) -> Floats | None:
+        """How much each recording counts, or None for all alike."""
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """How much of the mosaic some of the recordings may be."""
+
+    @property
+    def asks_for_search(self) -> bool:
+        """Whether it is to be searched however short it is."""
+
+    @property
+    def material(self) -> list[Floats] | Corpus:
+        """What `smalti.mosaicing.prepare.prepare` takes."""
+
+    @property
+    def provenance(self) -> tuple[Source, ...] | None:
+        """Where each recording comes from, in the order of `material`; None if the material says so itself."""
+
+    def n_frames(self, params: StftParams) -> int:
+        """How many frames it has on a grid."""
+
+    def infos(self, dictionary: Dictionary) -> Sequence[Tagged] | None:
+        """What patterns of strokes are met by, one a recording of the dictionary; None: the dictionary's sources."""
+
+    def check_picture(self, picture: Picture) -> None:
+        """Raise ValueError where no picture can lie over its time."""
+
+    def unsearched(self, plan: SearchPlan, needed: int) -> list[str]:
+        """Sentences for the user about all of it being considered, which takes `needed` bytes."""
+
+    def picture(self, mosaic: Mosaic) -> SourcePicture:
+        """What figures show of it."""
+
+    def compared_with(self, mosaic: Mosaic) -> list[Floats]:
+        """The recordings that the measures compare a mosaic with."""
+
+    def describe(self, mosaic: Mosaic) -> dict[str, Any]:
+        """Its entries of the report: "sources" and "corpus"."""
+
+
+@dataclass(frozen=True, eq=False)
+class FileSource:
+    """Sound files; see `SourceInput`.
+
+    Attributes
+    ----------
+    recordings : those that could be read. samples : (L,) or (C, L) float32 each, at the working rate.
+    """
+
+    recordings: tuple[Recording, ...]
+    samples: tuple[Floats, ...]
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    weights: Floats | None = None
+    limits: tuple[Limit, ...] = ()
+    in_memory = True
+
+    @property
+    def channels(self) -> list[int]:
+        return list(map(n_channels, self.samples))
+
+    @property
+    def files(self) -> list[Path]:
+        return [*(recording.path for recording in self.recordings), *map(Path, self.skipped)]
+
+    @property
+    def asks_for_search(self) -> bool:
+        return self.weights is not None or bool(self.limits)
+
+    @property
+    def material(self) -> list[Floats]:
+        return list(self.samples)
+
+    @property
+    def provenance(self) -> tuple[Source, ...]:
+        return tuple(Source(str(of.path), of.sha256, of.sr, of.channels, of.duration_s) for of in self.recordings)
+
+    def n_frames(self, params: StftParams) -> int:
+        return sum(params.n_frames(samples.shape[-1]) for samples in self.samples)
+
+    def infos(self, dictionary: Dictionary) -> None:
+        return None
+
+    def check_picture(self, picture: Picture) -> None:
+        """A picture can lie over files: they follow each other as they were named."""
+
+    def unsearched(self, plan: SearchPlan, needed: int) -> list[str]:
+        return []
+
+    def picture(self, mosaic: Mosaic) -> SourcePicture:
+        samples, rows = np.concatenate(list(map(to_mono, self.samples))), "Source time (s)"
+        H, some, kept = mosaic.contributions, mosaic.dictionary, mosaic.parts[0].recordings
+        if kept is None:
+            return SourcePicture(samples, H, some.borders, rows)
+        whole = mosaic.job.dictionary
+        # The files were searched. They are drawn in their own time, as a sketch lies over it.
+        firsts = np.searchsorted(whole.recording_ids, kept[some.recording_ids])
+        entries = H.tocoo()
+        at = (firsts + some.centres // some.params.hop)[entries.row]
+        in_time = scipy.sparse.csc_array((entries.data, (at, entries.col)), shape=(whole.n_atoms, H.shape[1]))
+        return SourcePicture(samples, in_time, whole.borders, rows)
+
+    def compared_with(self, mosaic: Mosaic) -> list[Floats]:
+        return [*self.samples, *_shifted_grains(mosaic)]
+
+    def describe(self, mosaic: Mosaic) -> dict[str, Any]:
+        return {"sources": list(map(describe_recording, self.recordings)), "corpus": None}
+
+
+@dataclass(frozen=True, eq=False)
+class CorpusSource:
+    """What passes of a corpus; see `SourceInput`."""
+
+    opened: OpenCorpus
+    weights: Floats | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    in_memory = False
+    asks_for_search = True
+    provenance = None
+
+    @property
+    def material(self) -> Corpus:
+        return self.opened.corpus
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return self.opened.limits
+
+    @property
+    def channels(self) -> list[int]:
+        return [self.material.n_channels]
+
+    @property
+    def files(self) -> list[Path]:
+        return [file.place for file in self.opened.files]
+
+    def n_frames(self, params: StftParams) -> int:
+        return self.material.n_atoms * self.material.params.hop // params.hop
+
+    def infos(self, dictionary: Dictionary) -> Sequence[Tagged] | None:
+        return [self.opened.files[i] for i in dictionary.files] if isinstance(dictionary, Corpus) else None
+
+    def check_picture(self, picture: Picture) -> None:
+        raise ParameterError(
+            "sketch",
+            f"is {picture.path} but {self.opened.folder} is a corpus, whose files have no order for a picture to lie "
+            "over",
+            "take --paint, with their names",
+        )
+
+    def unsearched(self, plan: SearchPlan, needed: int) -> list[str]:
+        if self.weights is not None or self.limits:
+            # `prepare` refuses these for the same reason.
+            return []
+        return [f"all of {self.opened.folder} is considered, which takes {needed / 1e9:.1f} GB, as {plan.reason}"]
+
+    def picture(self, mosaic: Mosaic) -> SourcePicture:
+        """What sounds of it, in the order of its frames."""
+        dictionary = mosaic.dictionary
+        half, parts = dictionary.params.hop // 2, []
+        for of, recording in enumerate(map(to_mono, dictionary.recordings)):
+            atoms = np.flatnonzero(dictionary.recording_ids == of)
+            for stretch in np.split(atoms, np.flatnonzero(np.diff(dictionary.stretches[atoms])) + 1):
+                first, last = int(dictionary.centres[stretch[0]]), int(dictionary.centres[stretch[-1]])
+                parts.append(recording[max(0, first - half) : last + half])
+        rows = "What sounds of the source (s)"
+        return SourcePicture(np.concatenate(parts), mosaic.contributions, dictionary.borders, rows)
+
+    def compared_with(self, mosaic: Mosaic) -> list[Floats]:
+        """The recordings that sound most, as far as `MOST_COMPARED_S`; of what was shifted, that alone."""
+        if mosaic.transposition is not None and mosaic.transposition.n_voices:
+            return _shifted_grains(mosaic)
+        dictionary = mosaic.dictionary
+        sounding = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
+        share = np.bincount(dictionary.recording_ids, weights=sounding, minlength=len(dictionary.recordings))
+        out, left = list[Floats](), round(MOST_COMPARED_S * mosaic.sr)
+        for of in np.argsort(-share, kind="stable"):
+            if left > 0:
+                out.append(dictionary.recordings[of][..., :left])
+                left -= out[-1].shape[-1]
+        return out
+
+    def describe(self, mosaic: Mosaic) -> dict[str, Any]:
+        """Which corpus it was, and of which of its files how much sounds, the most first."""
+        dictionary, files = mosaic.dictionary, {str(file.place): file for file in self.opened.files}
+        gains = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
+        seconds = dict[str, float]()
+        for atom in np.flatnonzero(gains):
+            name = dictionary.names[dictionary.recording_ids[atom]]
+            seconds[name] = seconds.get(name, 0.0) + float(gains[atom]) * dictionary.hop_s
+        used = [
+            {
+                "path": name,
+                "sha256": files[name].sha256,
+                "licence": files[name].licence,
+                "tags": list(files[name].tags),
+                "sounds_s": round(time, 4),
+            }
+            for name, time in sorted(seconds.items(), key=lambda item: -item[1])
+        ]
+        about = {
+            "path": str(self.opened.folder),
+            "sr": self.material.sr,
+            "files": len(self.opened.files),
+            "frames": self.material.n_atoms,
+            "index": self.material.index is not None,
+            "used": used,
+        }
+        return {"sources": [], "corpus": about}
+
+
+def _shifted_grains(mosaic: Mosaic) -> list[Floats]:
+    """The grains of a mosaic as they were shifted. Its timbre can be no other than theirs."""
+    if mosaic.transposition is None or not mosaic.transposition.n_voices:
+        return []
+    return [part.grains.dictionary.recordings[0] for part in mosaic.parts if part.grains is not None]
+
+
+def describe_recording(recording: Recording) -> dict[str, Any]:
+    """Which recording it was, for reports."""
+    return {
+        "path": str(recording.path),
+        "sha256": recording.sha256,
+        "sr": recording.sr,
+        "channels": recording.channels,
+        "duration_s": recording.duration_s,
+    }
 
 
 def named_file(name: str) -> Path:
@@ -106,57 +386,39 @@ class Inputs:
 
     Attributes
     ----------
-    target : as read from its file. sources : those that could be read.
-    target_samples, source_samples : (L,) or (C, L) float32, at `sr`.
+    target, source : as read from their files.
     sr : working rate in Hz.
-    skipped : files that could not be used, and why.
     warnings : sentences for the user.
-    weights : how much each source counts, or None for all alike. limits : how much of the mosaic some of them may be.
-    choice : what was asked for of that.
-    shelf : the corpus that is the source; `sources` and `source_samples` are empty then.
+    choice : which of the sources were asked for, and how much of them.
     """
 
-    target: Recording
-    sources: tuple[Recording, ...]
-    target_samples: Floats
-    source_samples: tuple[Floats, ...]
+    target: TargetInput
+    source: SourceInput
     sr: int
-    skipped: Mapping[str, str]
-    warnings: tuple[str, ...]
-    weights: Floats | None = None
-    limits: tuple[Limit, ...] = ()
+    warnings: tuple[str, ...] = ()
     choice: SourceSelection = NO_CHOICE
-    shelf: OpenCorpus | None = None
-
-    def channels_of(self, settings: Settings) -> int:
-        """How many channels a mosaic of them has."""
-        sources = [self.shelf.corpus.n_channels] if self.shelf else list(map(n_channels, self.source_samples))
-        return output_channels(settings, n_channels(self.target_samples), sources)
 
     @property
     def files(self) -> list[Path]:
         """Every file that was named or found, used or not."""
-        of_corpus = [one.place for one in self.shelf.files] if self.shelf else []
-        return [self.target.path, *(source.path for source in self.sources), *map(Path, self.skipped), *of_corpus]
+        return [self.target.path, *self.source.files]
 
-    def told(self, dictionary: Dictionary) -> Sequence[RecordingInfo] | None:
-        """What patterns are met by: the files of a corpus, one for each recording; None where names tell all."""
-        if self.shelf is None or not isinstance(dictionary, Corpus):
-            return None
-        return [self.shelf.files[i] for i in dictionary.files]
+    def channels_of(self, settings: Settings) -> int:
+        """How many channels a mosaic of them has."""
+        return output_channels(settings, n_channels(self.target.samples), self.source.channels)
 
-    @property
-    def source(self) -> list[Floats] | Corpus:
-        """What `smalti.mosaicing.prepare` takes."""
-        return self.shelf.corpus if self.shelf else list(self.source_samples)
+    def plan(self, settings: Settings, params: StftParams | None = None) -> SearchPlan:
+        """Whether the source is searched, on the grid of the settings or another."""
+        params = params or grid_of(settings, self.sr)
+        n_atoms, asked = self.source.n_frames(params), self.source.asks_for_search
+        return SearchPlan.of(n_atoms, settings, params, self.sr, asked=asked)
 
 
 def read_inputs(
     target: Path,
     sources: Sequence[Path],
     *,
-    start_s: float | None = None,
-    end_s: float | None = None,
+    excerpt: Excerpt = WHOLE,
     sr: int | None = None,
     choice: SourceSelection = NO_CHOICE,
 ) -> Inputs:
@@ -176,36 +438,43 @@ def read_inputs(
         for source in map(Path, sources)
     ]
     corpora = [source for source in sources if is_corpus(source)]
-    if corpora:
-        if len(sources) > 1:
-            raise ValueError(f"{corpora[0]} is a corpus, and can be the only source; build the others into it")
-        return _read_corpus(target, corpora[0], start_s=start_s, end_s=end_s, sr=sr, choice=choice)
-    recording = read_audio(target, start_s=start_s, end_s=end_s)
+    if not corpora:
+        read, source, warnings = read_files(target, sources, excerpt, sr)
+        if choice != NO_CHOICE:
+            source, unmet_ = _chosen(source, choice, tuple(sources))
+            warnings += unmet_
+        return Inputs(read, source, sr or read.recording.sr, tuple(warnings), choice)
+    if len(sources) > 1:
+        raise ValueError(f"{corpora[0]} is a corpus, and can be the only source; build the others into it")
+    return _read_corpus(target, corpora[0], excerpt, sr, choice)
+
+
+def read_files(
+    target: Path, sources: Sequence[Path], excerpt: Excerpt, sr: int | None
+) -> tuple[TargetInput, FileSource, list[str]]:
+    """Target and source, and sentences for the user."""
+    recording = _read_excerpt(target, excerpt)
     rate = sr or recording.sr
-    target_samples = _at_rate(recording, rate)
-    readable, source_samples, skipped = _read_all(find_audio(sources), rate)
-    if not any(np.abs(samples).max() > QUIETEST for samples in source_samples):
-        names = ", ".join(str(source.path) for source in readable[:3]) + (", ..." if len(readable) > 3 else "")
+    target_input = TargetInput(recording, _at_rate(recording, rate), excerpt)
+    source = _read_all(find_audio(sources), rate)
+    readable = source.recordings
+    if not any(np.abs(samples).max() > QUIETEST for samples in source.samples):
+        names = ", ".join(str(file.path) for file in readable[:3]) + (", ..." if len(readable) > 3 else "")
         raise AudioFileError(f"the source is silent: there is no sound in {names}; choose a source that sounds")
-    warnings = [f"{read.path}: {said}" for read in (recording, *readable) for said in read.warnings]
-    warnings += [f"skipped: {reason}" for reason in skipped.values()]
+    warnings = [f"{read.path}: {sentence}" for read in (recording, *readable) for sentence in read.warnings]
+    warnings += [f"skipped: {reason}" for reason in source.skipped.values()]
     warnings += _lost_above(rate, recording, readable, chosen=sr is not None)
-    if any(same_file(target, source.path) for source in readable):
+    if any(same_file(target, file.path) for file in readable):
         warnings.append(f"{target} is target and source at once: the mosaic will be little else than the target")
-    inputs = Inputs(
-        target=recording,
-        sources=readable,
-        target_samples=target_samples,
-        source_samples=source_samples,
-        sr=rate,
-        skipped=skipped,
-        warnings=tuple(warnings),
-    )
-    return inputs if choice == NO_CHOICE else _chosen(inputs, choice, tuple(sources))
+    return target_input, source, warnings
+
+
+def _read_excerpt(target: Path, excerpt: Excerpt) -> Recording:
+    return read_audio(target, start_s=excerpt.start_s, end_s=excerpt.end_s)
 
 
 @dataclass(frozen=True, eq=False)
-class _Told:
+class _ReadFile:
     """What filters ask of a recording that was read."""
 
     recording: Recording
@@ -232,29 +501,21 @@ class _Told:
         return integrated_loudness(self.recording.samples, self.recording.sr)
 
 
-def _chosen(inputs: Inputs, choice: SourceSelection, sources: tuple[Path, ...]) -> Inputs:
-    """The inputs with those sources alone that pass; `sources` are as they were named."""
-    told = [_Told(source, sources) for source in inputs.sources]
-    passing = [i for i, one in enumerate(told) if choice.filters.passes(one)]
+def _chosen(source: FileSource, choice: SourceSelection, named: tuple[Path, ...]) -> tuple[FileSource, Sequence[str]]:
+    """The files that pass, and sentences for the user; `named` are the files and folders as they were named."""
+    infos = [_ReadFile(recording, named) for recording in source.recordings]
+    passing = [i for i, info in enumerate(infos) if choice.filters.passes(info)]
     if not passing:
-        raise AudioFileError(f"none of the {len(told)} source files passes {choice.filters}; leave some of that out")
-    used = [told[i] for i in passing]
-    return replace(
-        inputs,
-        sources=tuple(inputs.sources[i] for i in passing),
-        source_samples=tuple(inputs.source_samples[i] for i in passing),
+        raise AudioFileError(f"none of the {len(infos)} source files passes {choice.filters}; leave some of that out")
+    used = [infos[i] for i in passing]
+    chosen = replace(
+        source,
+        recordings=tuple(source.recordings[i] for i in passing),
+        samples=tuple(source.samples[i] for i in passing),
         weights=weights_of(used, choice.weights) if choice.weights else None,
         limits=limits_of(used, choice.limits),
-        choice=choice,
-        warnings=(*inputs.warnings, *unmet(told, choice.filters)),
     )
-
-
-def refuse_corpora(sources: Iterable[Path]) -> None:
-    """Raise ValueError for a corpus where recordings are wanted."""
-    for source in sources:
-        if is_corpus(source):
-            raise ValueError(f"{source} is a corpus; name the recordings or folders that it was built from")
+    return chosen, unmet(infos, choice.filters)
 
 
 def is_corpus(path: StrPath) -> bool:
@@ -262,35 +523,20 @@ def is_corpus(path: StrPath) -> bool:
     return Path(path).name.lower().endswith(ENDING)
 
 
-def _read_corpus(
-    target: Path, source: Path, *, start_s: float | None, end_s: float | None, sr: int | None, choice: SourceSelection
-) -> Inputs:
-    shelf = open_corpus(source, choice.filters, weights=choice.weights, limits=choice.limits)
-    rate = shelf.corpus.sr
+def _read_corpus(target: Path, name: Path, excerpt: Excerpt, sr: int | None, choice: SourceSelection) -> Inputs:
+    opened = open_corpus(name, choice.filters, weights=choice.weights, limits=choice.limits)
+    rate = opened.corpus.sr
     if sr not in (None, rate):
-        raise ParameterError(
-            "sr", f"is {sr} but {source} was built at {rate} Hz", f"leave --sr out, or build it at {sr}"
-        )
-    if not shelf.corpus.levels.any():
-        raise CorpusError(f"the source is silent: no recording of {source} that passes has any sound; choose others")
-    recording = read_audio(target, start_s=start_s, end_s=end_s)
-    warnings = [f"{recording.path}: {said}" for said in recording.warnings]
-    warnings += shelf.warnings
-    if any(same_file(target, one.place) for one in shelf.files):
-        warnings.append(f"{target} is in {source}, too: the mosaic will be little else than the target")
-    return Inputs(
-        target=recording,
-        sources=(),
-        target_samples=_at_rate(recording, rate),
-        source_samples=(),
-        sr=rate,
-        skipped={},
-        warnings=tuple(warnings),
-        weights=shelf.weights if choice.weights else None,
-        limits=shelf.limits,
-        choice=choice,
-        shelf=shelf,
-    )
+        raise ParameterError("sr", f"is {sr} but {name} was built at {rate} Hz", f"leave --sr out, or build it at {sr}")
+    if not opened.corpus.levels.any():
+        raise CorpusError(f"the source is silent: no recording of {name} that passes has any sound; choose others")
+    recording = _read_excerpt(target, excerpt)
+    warnings = [f"{recording.path}: {sentence}" for sentence in recording.warnings]
+    warnings += opened.warnings
+    if any(same_file(target, file.place) for file in opened.files):
+        warnings.append(f"{target} is in {name}, too: the mosaic will be little else than the target")
+    source = CorpusSource(opened, opened.weights if choice.weights else None)
+    return Inputs(TargetInput(recording, _at_rate(recording, rate), excerpt), source, rate, tuple(warnings), choice)
 
 
 def _lost_above(sr: int, target: Recording, sources: Sequence[Recording], *, chosen: bool) -> Iterator[str]:
@@ -304,7 +550,7 @@ def _lost_above(sr: int, target: Recording, sources: Sequence[Recording], *, cho
         yield f"at the {sr} Hz of {target.path}, {lost}; --sr {finest.sr} keeps it"
 
 
-def _read_all(files: Iterable[Path], sr: int) -> tuple[tuple[Recording, ...], tuple[Floats, ...], dict[str, str]]:
+def _read_all(files: Iterable[Path], sr: int) -> FileSource:
     readable, samples, skipped = list[Recording](), list[Floats](), {}
     fault: AudioFileError | None = None
     for file in files:
@@ -318,7 +564,7 @@ def _read_all(files: Iterable[Path], sr: int) -> tuple[tuple[Recording, ...], tu
         if len(skipped) == 1:
             raise fault
         raise AudioFileError(f"none of the {len(skipped)} source files can be used; the last: {fault}") from fault
-    return tuple(readable), tuple(samples), skipped
+    return FileSource(tuple(readable), tuple(samples), skipped)
 
 
 def _at_rate(recording: Recording, sr: int) -> Floats:

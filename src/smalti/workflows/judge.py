@@ -1,7 +1,7 @@
 """Judge mosaics of files: `judge_steps` does all that a `JudgeRequest` asks for, and yields what happens.
 
-`read_case` reads and refuses, `judge_each` yields the numbers of one mosaic after the other, and `describe_case` makes
-the report. `measure_made` measures a mosaic that has just been made.
+`read_judged` reads and refuses, `judge_each` yields the numbers of one mosaic after the other, and `describe_judged`
+makes the report. `measure_made` measures a mosaic that has just been made. `read_mosaics` serves `smalti blind`, too.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,18 +18,28 @@ from smalti.dsp.channels import as_channels, to_mono
 from smalti.dsp.conditioning import QUIETEST
 from smalti.dsp.phase import with_phase
 from smalti.dsp.pitch import track_pitch
-from smalti.dsp.stft import StftParams, frame_powers, stft
+from smalti.dsp.stft import frame_powers, stft
 from smalti.errors import AudioFileError
 from smalti.grains.synthesis import aimed_at
 from smalti.io.files import same_file
 from smalti.io.sound_read import Recording, read_audio, resample
-from smalti.metrics import Blueprint, Reference, measure, reference
+from smalti.metrics import Blueprint, measure, reference
 from smalti.metrics.artefacts import clipped_share
 from smalti.metrics.features import GRID, RATE
 from smalti.mosaicing.mosaic import Mosaic
+from smalti.mosaicing.search_plan import grid_of
 from smalti.presets import DEFAULT_PRESET, PRESETS
-from smalti.workflows.inputs import Inputs, named_file, read_inputs, refuse_corpora
-from smalti.workflows.report import provenance
+from smalti.workflows.inputs import (
+    WHOLE,
+    Excerpt,
+    FileSource,
+    Inputs,
+    TargetInput,
+    describe_recording,
+    is_corpus,
+    named_file,
+    read_files,
+)
 from smalti.workflows.steps import Clock, Done, Events, Progress, Request, Warned
 
 # One analysis window; of less there is no spectrum to judge. Of less than a second there is, but one or two events
@@ -42,19 +52,19 @@ SURELY_THE_TARGET = 0.99
 
 
 @dataclass(frozen=True, eq=False)
-class JudgeInputs:
-    """What is to be judged.
+class MosaicInputs:
+    """Mosaics, from any tool, and what they were made of.
 
     Attributes
     ----------
-    inputs : target and sources, at the target's rate. start_s, end_s : the target's excerpt, or None.
+    target, source : at `sr`, the target's rate in Hz.
     mosaics : as read from their files, at their own rates.
-    warnings : sentences for the user, those of `inputs` first.
+    warnings : sentences for the user.
     """
 
-    inputs: Inputs
-    start_s: float | None
-    end_s: float | None
+    target: TargetInput
+    source: FileSource
+    sr: int
     mosaics: tuple[Recording, ...]
     warnings: tuple[str, ...]
 
@@ -85,15 +95,14 @@ class JudgeRequest(Request):
     target : a sound file, or example:NAME.
     sources : sound files, folders, or example:NAME.
     mosaics : sound files, from any tool.
-    start_s, end_s : the target's excerpt that they re-create, in seconds, or None.
+    excerpt : of the target, that they re-create, in seconds.
     hop_s : see `judge_each`.
     """
 
     target: str
     sources: tuple[str, ...]
     mosaics: tuple[str, ...]
-    start_s: float | None = None
-    end_s: float | None = None
+    excerpt: Excerpt = WHOLE
     hop_s: float | None = None
 
 
@@ -109,81 +118,87 @@ def judge_steps(request: JudgeRequest) -> Events:
 
     Raises
     ------
-    SmaltiError, ValueError, TypeError : as for `read_case`.
+    SmaltiError, ValueError, TypeError : as for `read_judged`.
     """
     clock = Clock()
     yield clock.begin("read")
     target, sources, mosaics = (
         list(map(named_file, names)) for names in ([request.target], request.sources, request.mosaics)
     )
-    case = read_case(target[0], sources, mosaics, start_s=request.start_s, end_s=request.end_s)
-    yield from map(Warned, case.warnings)
+    inputs = read_judged(target[0], sources, mosaics, excerpt=request.excerpt)
+    yield from map(Warned, inputs.warnings)
     yield clock.begin("measure")
     yield Progress(0, len(mosaics))
     judged = list[Judged]()
-    for one in judge_each(case, hop_s=request.hop_s):
+    for one in judge_each(inputs, hop_s=request.hop_s):
         judged.append(one)
         yield Progress(len(judged), len(mosaics))
     yield from (Warned(sentence) for one in judged for sentence in one.warnings)
-    yield Done(describe_case(case, judged))
+    yield Done(describe_judged(inputs, judged))
 
 
-def read_case(
-    target: Path,
-    sources: Sequence[Path],
-    mosaics: Sequence[Path],
-    *,
-    start_s: float | None = None,
-    end_s: float | None = None,
-) -> JudgeInputs:
+def read_mosaics(
+    target: Path, sources: Sequence[Path], mosaics: Sequence[Path], *, excerpt: Excerpt = WHOLE, purpose: str
+) -> MosaicInputs:
     """Read the target (or the excerpt of it that the mosaics were made of), every source, and the mosaics.
+
+    `purpose` is what errors say cannot be done: "judge" or "compare".
 
     Raises
     ------
-    AudioFileError : if the target, a mosaic, or every source cannot be used: what is silent or shorter than one window
-        (93 ms) cannot be judged.
-    ValueError : if the excerpt is no stretch of time.
+    AudioFileError : if the target, a mosaic, or every source cannot be used, or is silent.
+    ValueError : if a source is a corpus, or the excerpt is no stretch of time.
     """
-    refuse_corpora(sources)
-    inputs = read_inputs(target, sources, start_s=start_s, end_s=end_s)
-    recordings = tuple(read_audio(mosaic) for mosaic in mosaics)
-    for recording in (inputs.target, *recordings):
-        _check_audible(recording)
-    if (lasts_s := sum(source.duration_s for source in inputs.sources)) < SHORTEST_S:
+    for name in sources:
+        if is_corpus(name):
+            raise ValueError(f"{name} is a corpus; name the recordings or folders that it was built from")
+    read, source, warnings = read_files(Path(target), list(map(Path, sources)), excerpt, None)
+    recordings = tuple(map(read_audio, mosaics))
+    for recording in (read.recording, *recordings):
+        if not np.abs(recording.samples).max() > QUIETEST:
+            raise AudioFileError(
+                f"cannot {purpose} {recording.path}: it is silent; choose a recording or an excerpt with sound"
+            )
+    return MosaicInputs(read, source, read.recording.sr, recordings, tuple(warnings))
+
+
+def read_judged(
+    target: Path, sources: Sequence[Path], mosaics: Sequence[Path], *, excerpt: Excerpt = WHOLE
+) -> MosaicInputs:
+    """Read what is to be judged.
+
+    Raises
+    ------
+    AudioFileError, ValueError : as for `read_mosaics`; also for what is shorter than one window (93 ms), which cannot
+        be judged.
+    """
+    read = read_mosaics(target, sources, mosaics, excerpt=excerpt, purpose="judge")
+    for recording in (read.target.recording, *read.mosaics):
+        if recording.duration_s < SHORTEST_S:
+            raise AudioFileError(
+                f"cannot judge {recording.path}: it lasts {_short(recording.duration_s)}; choose a longer one"
+            )
+    if (lasts_s := sum(source.duration_s for source in read.source.recordings)) < SHORTEST_S:
         raise AudioFileError(f"the source lasts {_short(lasts_s)}; choose a longer one")
-    warnings = list(inputs.warnings)
-    if inputs.target.duration_s < SHORT_S:
-        warnings.append(
-            f"{target} lasts {inputs.target.duration_s:.2f} s only: the measures of so short a sound say little"
-        )
-    for recording in recordings:
-        warnings += [f"{recording.path}: {said}" for said in recording.warnings]
-        warnings += _suspicions(recording, inputs)
-    return JudgeInputs(inputs, start_s, end_s, recordings, tuple(warnings))
-
-
-def _check_audible(recording: Recording) -> None:
-    """Refuse what has no sound to judge."""
-    if not np.abs(recording.samples).max() > QUIETEST:
-        raise AudioFileError(
-            f"cannot judge {recording.path}: it is silent; choose a recording or an excerpt with sound"
-        )
-    if recording.duration_s < SHORTEST_S:
-        raise AudioFileError(
-            f"cannot judge {recording.path}: it lasts {_short(recording.duration_s)}; choose a longer one"
-        )
+    warnings = list(read.warnings)
+    if (lasts_s := read.target.recording.duration_s) < SHORT_S:
+        warnings.append(f"{target} lasts {lasts_s:.2f} s only: the measures of so short a sound say little")
+    for recording in read.mosaics:
+        warnings += [f"{recording.path}: {sentence}" for sentence in recording.warnings]
+        warnings += _suspicions(recording, read)
+    return replace(read, warnings=tuple(warnings))
 
 
 def _short(seconds: float) -> str:
     return f"{1000 * seconds:.3g} ms, less than one window of {1000 * SHORTEST_S:.0f} ms"
 
 
-def _suspicions(mosaic: Recording, inputs: Inputs) -> Iterator[str]:
+def _suspicions(mosaic: Recording, inputs: MosaicInputs) -> Iterator[str]:
     """What makes it doubtful that a file is a mosaic of this target and source."""
-    target = inputs.target
+    target = inputs.target.recording
     if same_file(mosaic.path, target.path):
         yield f"{mosaic.path} is the target itself: it follows perfectly and is no mosaic"
-    if any(same_file(mosaic.path, source.path) for source in inputs.sources):
+    if any(same_file(mosaic.path, source.path) for source in inputs.source.recordings):
         yield f"{mosaic.path} is a source itself: it has the timbre in full and is no mosaic"
     if abs(mosaic.duration_s - target.duration_s) > FAR_OFF_S:
         yield (
@@ -192,18 +207,17 @@ def _suspicions(mosaic: Recording, inputs: Inputs) -> Iterator[str]:
         )
 
 
-def judge_each(case: JudgeInputs, *, hop_s: float | None = None) -> Iterator[Judged]:
+def judge_each(inputs: MosaicInputs, *, hop_s: float | None = None) -> Iterator[Judged]:
     """The numbers of one mosaic after the other.
 
     Parameters
     ----------
-    case : see `read_case`.
+    inputs : see `read_judged`.
     hop_s : seconds from frame to frame of the mosaics, 0.002 to 1, where `hopbuzz` listens; None: what the default
         preset has at each mosaic's rate, about 23.2 ms.
     """
-    inputs = case.inputs
-    against = _reference(inputs)
-    for mosaic in case.mosaics:
+    against = reference(inputs.target.samples, inputs.source.samples, inputs.sr)
+    for mosaic in inputs.mosaics:
         hop = preset_hop_s(mosaic.sr) if hop_s is None else hop_s
         samples = mosaic.samples
         numbers = measure(resample(samples, mosaic.sr, inputs.sr), against, hop_s=hop)
@@ -216,27 +230,24 @@ def judge_each(case: JudgeInputs, *, hop_s: float | None = None) -> Iterator[Jud
         yield Judged(mosaic, hop, numbers, (said,) if is_new else ())
 
 
-def _reference(inputs: Inputs) -> Reference:
-    return reference(inputs.target_samples, inputs.source_samples, inputs.sr)
-
-
 def preset_hop_s(sr: int) -> float:
     """The hop of the default preset in seconds, as it comes out at a sample rate."""
     settings = PRESETS[DEFAULT_PRESET]
-    return StftParams.from_seconds(settings.window_s, settings.hop_s, sr).hop / sr
+    return grid_of(settings, sr).hop / sr
 
 
-def describe_case(case: JudgeInputs, judged: Sequence[Judged]) -> dict[str, Any]:
+def describe_judged(inputs: MosaicInputs, judged: Sequence[Judged]) -> dict[str, Any]:
     """The report: what was judged by what, and every number; plain types, ready for JSON."""
-    inputs = case.inputs
     return {
         "smalti": version("smalti"),
-        "target": provenance(inputs.target),
-        "sources": [provenance(source) for source in inputs.sources],
-        "skipped": dict(inputs.skipped),
-        "excerpt": {"start_s": case.start_s or 0.0, "end_s": case.end_s},
-        "mosaics": [provenance(one.recording) | {"hop_s": one.hop_s, "measures": dict(one.measures)} for one in judged],
-        "warnings": [*case.warnings, *(said for one in judged for said in one.warnings)],
+        "target": describe_recording(inputs.target.recording),
+        "sources": list(map(describe_recording, inputs.source.recordings)),
+        "skipped": dict(inputs.source.skipped),
+        "excerpt": {"start_s": inputs.target.excerpt.begin_s, "end_s": inputs.target.excerpt.end_s},
+        "mosaics": [
+            describe_recording(one.recording) | {"hop_s": one.hop_s, "measures": dict(one.measures)} for one in judged
+        ],
+        "warnings": [*inputs.warnings, *(sentence for one in judged for sentence in one.warnings)],
     }
 
 
@@ -247,42 +258,19 @@ def measure_made(inputs: Inputs, mosaic: Mosaic) -> tuple[dict[str, float] | Non
     -------
     the numbers, or None for a silent target, which nothing can be compared with; and what to say about it.
     """
-    if not np.abs(inputs.target_samples).max() > QUIETEST:
+    if not np.abs(inputs.target.samples).max() > QUIETEST:
         return None, (f"no measures: {inputs.target.path} is silent, and nothing can be compared with silence",)
-    if mosaic.transposition is None or not mosaic.transposition.n_voices:
-        against = reference(inputs.target_samples, _heard_of(inputs, mosaic), inputs.sr)
-        return measure(mosaic.audio, against, blueprint=blueprint_of(mosaic)), ()
-    # What was shifted can have no other timbre than that of the source as shifted.
-    grains = [part.grains.dictionary.recordings[0] for part in mosaic.parts if part.grains is not None]
-    against = reference(inputs.target_samples, [*inputs.source_samples, *grains], inputs.sr)
-    return measure(mosaic.audio, against, blueprint=blueprint_of(mosaic), f0=_melodies(inputs, mosaic)), ()
+    against = reference(inputs.target.samples, inputs.source.compared_with(mosaic), inputs.sr)
+    f0 = _melodies(inputs.target.samples, mosaic)
+    return measure(mosaic.audio, against, blueprint=blueprint_of(mosaic), f0=f0), ()
 
 
-# Of a corpus no more than so much is compared with: what the most of a mosaic is made of.
-_MOST_COMPARED_S = 600.0
-
-
-def _heard_of(inputs: Inputs, mosaic: Mosaic) -> Sequence[Floats]:
-    """The source recordings that a mosaic is compared with: all, or of a corpus those that sound."""
-    if inputs.shelf is None:
-        return inputs.source_samples
-    dictionary = mosaic.dictionary
-    sounding = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
-    share = np.bincount(dictionary.recording_ids, weights=sounding, minlength=len(dictionary.recordings))
-    out, left = list[Floats](), round(_MOST_COMPARED_S * mosaic.sr)
-    for of in np.argsort(-share, kind="stable"):
-        if left > 0:
-            out.append(dictionary.recordings[of][..., :left])
-            left -= out[-1].shape[-1]
-    return out
-
-
-def _melodies(inputs: Inputs, mosaic: Mosaic) -> tuple[Floats, Floats] | None:
+def _melodies(target: Floats, mosaic: Mosaic) -> tuple[Floats, Floats] | None:
     """The pitch tracks of target and mosaic where a melody was followed, the target's where it is heard."""
     plan, params = mosaic.transposition, mosaic.dictionary.params
     if plan is None or plan.way != "follow":
         return None
-    heard = audible(frame_powers(to_mono(inputs.target_samples), params))
+    heard = audible(frame_powers(to_mono(target), params))
     own = track_pitch(to_mono(mosaic.audio), mosaic.sr, hop=params.hop)
     # A hop longer than a quarter window may have a frame more.
     n_frames = min(len(own), len(heard))

@@ -14,9 +14,10 @@ import numpy as np
 from smalti._checks import Floats
 from smalti.corpora.query import OpenCorpus, open_corpus
 from smalti.errors import ScoreFileError
+from smalti.grains.source import Source
 from smalti.io.files import StrPath, file_sha256
 from smalti.io.sound_read import AUDIO_ENDINGS, find_audio, read_audio, resample
-from smalti.score.score import Score, Source
+from smalti.score.score import Score
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,7 +195,7 @@ def _from_shelf(source: Source, shelf: OpenCorpus, sr: int) -> Floats:
             if source.whole:
                 return corpus.whole_recording(number)
             for part in np.flatnonzero(corpus.files == number).tolist():
-                if corpus.begins[part] == source.begin:
+                if corpus.sources[part].begin == source.begin:
                     return corpus.recordings[part]
     raise ScoreFileError(
         f"{source.name} is no longer in {shelf.folder} as it was when the score was made; add it to the corpus again"

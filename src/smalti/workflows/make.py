@@ -10,23 +10,23 @@ from pathlib import Path
 from smalti.dsp.pitch import check_tracker
 from smalti.dsp.stft import StftParams
 from smalti.grains.transposition import Transposition
+from smalti.io.image import Picture, read_picture
 from smalti.io.melody import Melody, read_melody
 from smalti.mosaicing.job import Job
 from smalti.mosaicing.mosaic import Mosaic, Part, assemble, part_of
-from smalti.mosaicing.prepare import channel_jobs, looked_up, prepare, unsearched
-from smalti.mosaicing.sketch import Stroke
+from smalti.mosaicing.prepare import channel_jobs, prepare, sketched
+from smalti.mosaicing.sketch import Stroke, sketch_of_image, sketch_of_strokes
 from smalti.mosaicing.solve import solve_steps, solver_of
 from smalti.presets import DEFAULT_PRESET, PRESETS
 from smalti.settings import Settings
 from smalti.workflows.inputs import (
     NO_CHOICE,
-    NOT_PAINTED,
+    WHOLE,
+    Excerpt,
     Inputs,
-    Painted,
     SourceSelection,
     named_file,
     read_inputs,
-    read_painted,
 )
 from smalti.workflows.judge import measure_made
 from smalti.workflows.memory import check_memory
@@ -47,7 +47,7 @@ class MakeRequest(Request):
     settings : how the mosaic is made.
     preset : the name of the preset that the settings began with, for the report.
     grid : window and hop in samples; None for those of the settings.
-    start_s, end_s : the target's excerpt in seconds, or None.
+    excerpt : of the target, in seconds.
     melody : a text file with the melody to follow, or None.
     selection : which of the sources, and how much of them.
     sketch : a picture over the activations, or None.
@@ -62,8 +62,7 @@ class MakeRequest(Request):
     settings: Settings = PRESETS[DEFAULT_PRESET]
     preset: str = DEFAULT_PRESET
     grid: StftParams | None = None
-    start_s: float | None = None
-    end_s: float | None = None
+    excerpt: Excerpt = WHOLE
     melody: Path | None = None
     selection: SourceSelection = NO_CHOICE
     sketch: Path | None = None
@@ -103,17 +102,17 @@ def _steps(request: MakeRequest, warned: list[str]) -> Events:
     clock = Clock()
     yield clock.begin("read")
     outputs = replace(request.outputs, drawn=figures_of(request.settings))
-    melody, painted, inputs = _read(request, outputs)
+    melody, picture, inputs = _read(request, outputs)
     yield from map(Warned, inputs.warnings)
     yield clock.begin("analyse")
-    job = yield from _prepared(request, inputs, melody, painted)
+    job = yield from _prepared(request, inputs, melody, picture)
     if job.transposition is not None:
         yield Remark(way_of(job.transposition, request.settings))
     parts = yield from _solved(job, request.seed, clock)
     mosaic = assemble(job, parts)
     yield clock.begin("write")
     yield from map(Warned, _short_of_loudness(mosaic))
-    write_outputs(outputs, inputs, job, mosaic, start_s=request.start_s, end_s=request.end_s)
+    write_outputs(outputs, inputs.source, mosaic)
     measures = None
     if request.measured:
         yield clock.begin("measure")
@@ -126,69 +125,64 @@ def _steps(request: MakeRequest, warned: list[str]) -> Events:
         mosaic,
         preset=request.preset,
         seed=request.seed,
-        start_s=request.start_s,
-        end_s=request.end_s,
         seconds=clock.seconds,
         warnings=warned,
         measures=measures,
         melody=melody,
-        painted=painted,
+        picture=picture,
+        strokes=request.strokes,
     )
     write_report(outputs, report)
     yield Done(report)
 
 
-def _read(request: MakeRequest, outputs: Outputs) -> tuple[Melody | None, Painted, Inputs]:
+def _read(request: MakeRequest, outputs: Outputs) -> tuple[Melody | None, Picture | None, Inputs]:
     """Everything that is read, once it is known that the outputs can be written."""
     target, sources = named_file(request.target), list(map(named_file, request.sources))
     settings = request.settings
     written = [file for file in (request.melody, request.sketch) if file is not None]
     check_outputs(outputs, [target, *sources, *written])
     melody = None if request.melody is None else read_melody(request.melody)
-    painted = read_painted(request.sketch, request.strokes)
+    picture = None if request.sketch is None else read_picture(request.sketch)
     if settings.transpose != "off":
         check_tracker()
-    excerpt = {"start_s": request.start_s, "end_s": request.end_s}
-    inputs = read_inputs(target, sources, **excerpt, sr=settings.sr, choice=request.selection)
+    inputs = read_inputs(target, sources, excerpt=request.excerpt, sr=settings.sr, choice=request.selection)
     check_outputs(outputs, [*inputs.files, *written], sr=inputs.sr, channels=inputs.channels_of(settings))
-    return melody, painted, inputs
+    return melody, picture, inputs
 
 
 def _prepared(
-    request: MakeRequest, inputs: Inputs, melody: Melody | None, painted: Painted
+    request: MakeRequest, inputs: Inputs, melody: Melody | None, picture: Picture | None
 ) -> Generator[Event, None, Job]:
     """The job, once it is known to fit into memory."""
-    settings = request.settings
-    params = request.grid or StftParams.from_seconds(settings.window_s, settings.hop_s, inputs.sr)
-    needed = check_memory(inputs, settings, params, painted=painted != NOT_PAINTED)
-    yield from map(Warned, _all_considered(inputs, settings, params, needed))
-    n_frames, hop_s = params.n_frames(inputs.target_samples.shape[-1]), params.hop / inputs.sr
+    settings, target, source = request.settings, inputs.target, inputs.source
+    if picture is not None:
+        source.check_picture(picture)
+    plan = inputs.plan(settings, request.grid)
+    needed = check_memory(inputs, settings, plan, painted=picture is not None or bool(request.strokes))
+    if not plan.searched:
+        yield from map(Warned, source.unsearched(plan, needed))
+    n_frames, hop_s = plan.params.n_frames(target.samples.shape[-1]), plan.params.hop / inputs.sr
     with recorded_warnings() as sentences:
         job = prepare(
-            inputs.target_samples,
-            inputs.source,
+            target.samples,
+            source.material,
             inputs.sr,
             settings,
-            params=params,
-            names=[str(source.path) for source in inputs.sources],
-            weights=inputs.weights,
-            limits=inputs.limits,
-            target_name=str(inputs.target.path),
-            target_f0=None if melody is None else melody.on_grid(n_frames, hop_s, start_s=request.start_s or 0.0),
+            plan=plan,
+            names=source.provenance,
+            weights=source.weights,
+            limits=source.limits,
+            about_target=target.provenance,
+            target_f0=None if melody is None else melody.on_grid(n_frames, hop_s, start_s=target.excerpt.begin_s),
         )
     yield from map(Warned, sentences)
-    return painted.onto(job, inputs)
-
-
-def _all_considered(inputs: Inputs, settings: Settings, params: StftParams, needed: int) -> list[str]:
-    """The warning that a corpus is not searched, which needs so many bytes of memory."""
-    told_apart = inputs.weights is not None or bool(inputs.limits)
-    searched = looked_up(0, settings, params, inputs.sr, asked=True)
-    # Where weights and limits need it to be searched, `prepare` refuses it for the same reason.
-    if inputs.shelf is None or searched or told_apart:
-        return []
-    reason = unsearched(settings, params, inputs.sr)
-    return [f"all of {inputs.shelf.folder} is considered, which takes {needed / 1e9:.1f} GB, as {reason}"]
+    if picture is not None:
+        job = sketched(job, sketch_of_image(picture.pixels, job.dictionary.n_atoms, n_frames))
+    if request.strokes:
+        infos = source.infos(job.dictionary)
+        job = sketched(job, sketch_of_strokes(request.strokes, job.dictionary, n_frames, infos=infos))
+    return job
 
 
 def _solved(job: Job, seed: int, clock: Clock) -> Generator[Event, None, list[Part]]:

@@ -6,7 +6,7 @@ import os
 from smalti.curves import Curve
 from smalti.dsp.stft import StftParams
 from smalti.errors import SmaltiError
-from smalti.mosaicing.prepare import looked_up
+from smalti.mosaicing.search_plan import SearchPlan
 from smalti.score.score import Score
 from smalti.settings import Settings
 from smalti.workflows.inputs import Inputs
@@ -88,7 +88,7 @@ def memory_searched(n_atoms: int, n_frames: int, params: StftParams, *, channels
     return n_atoms * of_source + n_frames * of_target
 
 
-def check_memory(inputs: Inputs, settings: Settings, params: StftParams, *, painted: bool = False) -> int:
+def check_memory(inputs: Inputs, settings: Settings, plan: SearchPlan, *, painted: bool = False) -> int:
     """The bytes that a job takes, after refusing one that cannot fit rather than bring the machine to its knees.
 
     `painted` is whether it has a sketch.
@@ -97,15 +97,11 @@ def check_memory(inputs: Inputs, settings: Settings, params: StftParams, *, pain
     ------
     SmaltiError : if it would need more memory than the machine has.
     """
-    n_frames = params.n_frames(inputs.target_samples.shape[-1])
-    n_atoms = sum(params.n_frames(samples.shape[-1]) for samples in inputs.source_samples)
-    if inputs.shelf:
-        corpus = inputs.shelf.corpus
-        n_atoms = corpus.n_atoms * corpus.params.hop // params.hop
+    params, source = plan.params, inputs.source
+    n_frames, n_atoms = params.n_frames(inputs.target.samples.shape[-1]), source.n_frames(params)
     channels = inputs.channels_of(settings)
-    told_apart = inputs.weights is not None or bool(inputs.limits)
-    if looked_up(n_atoms, settings, params, inputs.sr, asked=told_apart or inputs.shelf is not None):
-        needed = memory_searched(n_atoms, n_frames, params, channels=channels, held=inputs.shelf is None)
+    if plan.searched:
+        needed = memory_searched(n_atoms, n_frames, params, channels=channels, held=source.in_memory)
     else:
         needed = memory_needed(n_atoms, n_frames, settings, params, channels=channels, sr=inputs.sr, painted=painted)
     _check_fits(

@@ -10,19 +10,19 @@ from typing import Any
 
 import numpy as np
 
-from smalti.corpora.query import OpenCorpus
 from smalti.dsp.channels import n_channels
 from smalti.dsp.loudness import integrated_loudness
 from smalti.dsp.stft import StftParams
 from smalti.grains.filters import Filters
 from smalti.grains.shifted import heard_stretches
 from smalti.io.files import write_atomic
+from smalti.io.image import Picture
 from smalti.io.melody import Melody
-from smalti.io.sound_read import Recording
 from smalti.io.sound_write import check_format
 from smalti.mosaicing.mosaic import Mosaic
+from smalti.mosaicing.sketch import Stroke
 from smalti.nmf.let_it_bee import segment_slices
-from smalti.workflows.inputs import NOT_PAINTED, Inputs, Painted, SourceSelection
+from smalti.workflows.inputs import Inputs, SourceSelection, describe_recording
 from smalti.workflows.outputs import Outputs
 
 # For whoever reads the measures of what is in tune.
@@ -85,13 +85,12 @@ def describe(
     *,
     preset: str,
     seed: int,
-    start_s: float | None,
-    end_s: float | None,
     seconds: Mapping[str, float],
     warnings: Sequence[str],
     measures: Mapping[str, float] | None = None,
     melody: Melody | None = None,
-    painted: Painted = NOT_PAINTED,
+    picture: Picture | None = None,
+    strokes: Sequence[Stroke] = (),
 ) -> dict[str, Any]:
     """The report: all it takes to know what was made of what, how, and how well; plain types, ready for JSON."""
     params: StftParams = mosaic.dictionary.params
@@ -107,17 +106,16 @@ def describe(
         "seed": seed,
         "sr": mosaic.sr,
         "grid": asdict(params),
-        "target": provenance(target)
+        "target": describe_recording(target.recording)
         | {
-            "start_s": start_s or 0.0,
-            "end_s": end_s,
-            "loudness_lufs": _or_none(integrated_loudness(inputs.target_samples, inputs.sr)),
+            "start_s": target.excerpt.begin_s,
+            "end_s": target.excerpt.end_s,
+            "loudness_lufs": _or_none(integrated_loudness(target.samples, inputs.sr)),
         },
-        "sources": [provenance(source) for source in inputs.sources],
-        "corpus": None if inputs.shelf is None else describe_corpus(inputs.shelf, mosaic),
+        **inputs.source.describe(mosaic),
         "choice": describe_choice(inputs.choice),
-        "sketch": describe_sketch(painted),
-        "skipped": dict(inputs.skipped),
+        "sketch": describe_sketch(picture, strokes),
+        "skipped": dict(inputs.source.skipped),
         "output": {
             "path": str(outputs.audio),
             "subtype": check_format(outputs.audio.suffix, mosaic.sr, subtype=outputs.subtype),
@@ -143,12 +141,11 @@ def describe(
     }
 
 
-def describe_sketch(painted: Painted) -> dict[str, Any]:
+def describe_sketch(picture: Picture | None, strokes: Sequence[Stroke]) -> dict[str, Any]:
     """What was painted; None and nothing where nothing was."""
-    picture = painted.picture
     return {
         "picture": None if picture is None else {"path": str(picture.path), "sha256": picture.sha256},
-        "strokes": [str(stroke) for stroke in painted.strokes],
+        "strokes": [str(stroke) for stroke in strokes],
     }
 
 
@@ -162,45 +159,6 @@ def describe_choice(choice: SourceSelection) -> dict[str, Any]:
 def _numbers(filters: Filters) -> Iterator[tuple[str, float]]:
     for name in ("shortest_s", "longest_s", "quietest_lufs", "loudest_lufs"):
         yield name, getattr(filters, name)
-
-
-def describe_corpus(shelf: OpenCorpus, mosaic: Mosaic) -> dict[str, Any]:
-    """Which corpus it was, and of which of its files how much sounds, the most first."""
-    dictionary = mosaic.dictionary
-    gains = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
-    seconds = dict[str, float]()
-    for atom in np.flatnonzero(gains):
-        name = dictionary.names[dictionary.recording_ids[atom]]
-        seconds[name] = seconds.get(name, 0.0) + float(gains[atom]) * dictionary.hop_s
-    about = {str(one.place): one for one in shelf.files}
-    return {
-        "path": str(shelf.folder),
-        "sr": shelf.corpus.sr,
-        "files": len(shelf.files),
-        "frames": shelf.corpus.n_atoms,
-        "index": shelf.corpus.index is not None,
-        "used": [
-            {
-                "path": name,
-                "sha256": about[name].sha256,
-                "licence": about[name].licence,
-                "tags": list(about[name].tags),
-                "sounds_s": _rounded(time),
-            }
-            for name, time in sorted(seconds.items(), key=lambda item: -item[1])
-        ],
-    }
-
-
-def provenance(recording: Recording) -> dict[str, Any]:
-    """Which recording it was, for reports."""
-    return {
-        "path": str(recording.path),
-        "sha256": recording.sha256,
-        "sr": recording.sr,
-        "channels": recording.channels,
-        "duration_s": recording.duration_s,
-    }
 
 
 def _or_none(level: float) -> float | None:

@@ -1,0 +1,59 @@
+"""Whether a source is searched: decided once a job, on the grid of that job."""
+
+from dataclasses import dataclass
+
+from smalti.dsp.stft import StftParams
+from smalti.grains.corpus import hop_at
+from smalti.settings import Settings
+
+# A source of more frames is searched: considering all of them takes longer than looking up which to consider.
+SEARCHED_ABOVE = 5_000
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """Whether candidates are looked up for each target frame, instead of considering every source frame.
+
+    Attributes
+    ----------
+    params : the grid of the job.
+    reason : why the source is not searched, such as "beta is 2"; "" if it is searched.
+    """
+
+    params: StftParams
+    reason: str
+
+    @property
+    def searched(self) -> bool:
+        """Whether candidates are looked up."""
+        return not self.reason
+
+    @classmethod
+    def of(cls, n_atoms: int, settings: Settings, params: StftParams, sr: int, *, asked: bool = False) -> "SearchPlan":
+        """The plan for recordings or a corpus.
+
+        Parameters
+        ----------
+        n_atoms : source frames. settings, params, sr : of the job.
+        asked : whether the source is to be searched however short it is: a corpus, or recordings that are weighed or
+            limited.
+        """
+        if settings.unsearchable:
+            reason = settings.unsearchable
+        elif params.hop != hop_at(sr):
+            reason = f"the hop is {params.hop} and not {hop_at(sr)}"
+        elif not (asked or settings.search == "always" or n_atoms > SEARCHED_ABOVE):
+            reason = f"the source has no more than {SEARCHED_ABOVE} frames"
+        else:
+            reason = ""
+        return cls(params, reason)
+
+    @classmethod
+    def of_ready(cls, params: StftParams) -> "SearchPlan":
+        """The plan for a ready dictionary, which cannot be searched."""
+        return cls(params, "the source is a ready dictionary")
+
+
+def grid_of(settings: Settings, sr: int) -> StftParams:
+    """The grid of settings at a sample rate."""
+    return StftParams.from_seconds(settings.window_s, settings.hop_s, sr)
