@@ -20,7 +20,7 @@ from typing import NamedTuple
 from smalti._parallel import n_cores
 from smalti.corpora.build import build_corpus
 from smalti.corpora.query import corpus_info, open_corpus, verify_corpus
-from smalti.corpora.tables import KINDS
+from smalti.corpora.tables import ARRAYS
 from smalti.grains.nearest import inverted_file, packed
 from smalti.io.sound_read import find_audio
 
@@ -60,7 +60,7 @@ def main() -> None:
         opened = _took(lambda: open_corpus(name))
         verified = _took(lambda: verify_corpus(name))
         info, hours = corpus_info(name), costs[0].sound_s / 3600
-        kinds = {kind: sum(f.stat().st_size for f in name.glob(f"{kind}-*")) for kind in (*KINDS, "index")}
+        kinds = {kind: sum(f.stat().st_size for f in name.glob(f"{kind}-*")) for kind in (*ARRAYS, "index")}
         tables = (name / "corpus.sqlite").stat().st_size
 
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""

@@ -7,7 +7,7 @@ import pytest
 
 import smalti
 from smalti._checks import ParameterError
-from smalti.knobs import KINDS, METHODS
+from smalti.knobs import METHODS, VALUE_KINDS
 from smalti.presets import FileKnobs, Knobs, configure
 from smalti.settings import KNOBS, Settings
 
@@ -25,7 +25,7 @@ def test_what_is_known_of_a_setting_agrees_with_its_default():
     defaults = Settings()
     assert list(KNOBS) == [field.name for field in dataclasses.fields(Settings)]
     for name, knob in KNOBS.items():
-        assert knob.kind in KINDS
+        assert knob.kind in VALUE_KINDS
         assert set(knob.methods) <= set(METHODS)
         assert knob.help.endswith("."), name
         assert name in Settings.__doc__

@@ -18,7 +18,7 @@ Integers = NDArray[np.integer[Any]]
 # Squares of magnitudes, summed over a thousand bins, must stay far from the largest float32 (3e38).
 LARGEST = 1e15
 # A spectrum sums up to half a million samples.
-LOUDEST = 1e9
+LARGEST_SAMPLE = 1e9
 # More are samples and channels confused.
 MOST_CHANNELS = 64
 
@@ -95,7 +95,7 @@ def _check_samples(name: str, samples: ArrayLike, *, several: bool) -> Floats:
         )
     if signal.size == 0:
         raise ParameterError(name, "has 0 samples", "pass at least one")
-    _check_finite(name, signal, most=LOUDEST)
+    _check_finite(name, signal, most=LARGEST_SAMPLE)
     return signal
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from smalti._checks import Floats, ParameterError, ParameterTypeError
 
 # An example of the form, for error messages.
-SUCH_AS = "seconds and values such as '0:2, 4:8'"
+CURVE_EXAMPLE = "seconds and values such as '0:2, 4:8'"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Curve:
         if len(self.times_s) != len(self.values):
             raise ValueError(f"{len(self.times_s)} times have {len(self.values)} values; pass as many of each")
         if not self.times_s:
-            raise ValueError(f"a curve has no point; pass at least one: {SUCH_AS}")
+            raise ValueError(f"a curve has no point; pass at least one: {CURVE_EXAMPLE}")
         for before, after in zip(self.times_s, self.times_s[1:], strict=False):
             if after < before:
                 raise ValueError(f"{after:g} s comes after {before:g} s; pass breakpoints in the order of their times")
@@ -63,7 +63,7 @@ class Curve:
         for point in text.split(","):
             time_s, colon, value = point.partition(":")
             if not colon or not point.strip():
-                raise ValueError(f"{point.strip()!r} is no breakpoint; pass {SUCH_AS}")
+                raise ValueError(f"{point.strip()!r} is no breakpoint; pass {CURVE_EXAMPLE}")
             points.append((_read(time_s, point), _read(value, point)))
         return cls.through(points)
 
@@ -114,7 +114,7 @@ def _finite(name: str, number: Any) -> float:
 def _read(text: str, point: str) -> float:
     number = _number(text)
     if isinstance(number, str) or not math.isfinite(number):
-        raise ValueError(f"{point.strip()!r} is no breakpoint; pass {SUCH_AS}")
+        raise ValueError(f"{point.strip()!r} is no breakpoint; pass {CURVE_EXAMPLE}")
     return number
 
 
@@ -143,7 +143,7 @@ def as_varying(name: str, value: Any) -> Any:
     if isinstance(value, str):
         value, text = _number(value), value
         if isinstance(value, str):
-            raise ParameterError(name, f"is {_shown(text)}", f"pass a number, or {SUCH_AS}")
+            raise ParameterError(name, f"is {_shown(text)}", f"pass a number, or {CURVE_EXAMPLE}")
     return value
 
 

@@ -11,7 +11,7 @@ from smalti.curves import Curve
 # The solvers that a setting may matter to: multiplicative updates and orthogonal matching pursuit.
 METHODS = ("updates", "pursuit")
 # Kinds of values, by which they are checked. Values of kind "own" have a check of their own in `Settings`.
-KINDS = ("flag", "count", "real", "choice", "own")
+VALUE_KINDS = ("flag", "count", "real", "choice", "own")
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Knob:
 
     Attributes
     ----------
-    help : what it does. kind : see `KINDS`.
+    help : what it does. kind : see `VALUE_KINDS`.
     unit : of its value, or "".
     least, most : its range, both ends included. choices : what it may be, if it is one of some words.
     methods : those that hear it.

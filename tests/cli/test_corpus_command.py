@@ -83,7 +83,7 @@ def test_the_bar_says_that_an_index_is_made(folder, run, monkeypatch):
 
 
 def test_many_files_that_cannot_be_used_are_counted(folder, run, monkeypatch):
-    monkeypatch.setattr(cli_corpus, "NAMED", 2)
+    monkeypatch.setattr(cli_corpus, "MOST_NAMED", 2)
     for n in range(5):
         (folder / "s" / f"{n}.wav").write_bytes(b"nothing")
     result = run("build", "s", "-o", "c")

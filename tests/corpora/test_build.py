@@ -25,7 +25,7 @@ from smalti.dsp.stft import StftParams
 from smalti.errors import AudioFileError, CorpusError
 from smalti.grains import nearest
 from smalti.grains.corpus import analyse, cleaned, corpus_of, hop_at
-from smalti.grains.descriptors import MIDDLE_S
+from smalti.grains.descriptors import MIDDLE_WINDOW_S
 from smalti.grains.filters import Filters
 from smalti.io.sound_read import AudioStream, read_audio, resample
 
@@ -124,7 +124,7 @@ def test_what_is_in_a_corpus_is_the_analysis_of_its_sound(folder, corpus):
         assert one.duration_s == pytest.approx(read.duration_s, abs=1e-4)
         assert one.loudness_lufs == pytest.approx(integrated_loudness(clean, SR), abs=0.01)
         wanted.append(recording)
-    params = StftParams.from_seconds(MIDDLE_S, 512 / 22050, SR)
+    params = StftParams.from_seconds(MIDDLE_WINDOW_S, 512 / 22050, SR)
     memory = corpus_of(wanted, SR, params=params, names=[str(path) for path in files])
     for name in ("recording_ids", "centres", "cancelled", "scales", "levels", "descriptors", "files"):
         np.testing.assert_array_equal(getattr(shelf.corpus, name), getattr(memory, name))
@@ -674,7 +674,7 @@ def test_a_reader_is_not_in_the_way_of_a_build_nor_the_other_way_round(folder, c
     assert [recording.tobytes() for recording in shelf.corpus.recordings] == before
 
 
-@pytest.mark.parametrize("at", ["tables", "sizes", *corpora_tables.KINDS])
+@pytest.mark.parametrize("at", ["tables", "sizes", *corpora_tables.ARRAYS])
 @pytest.mark.parametrize("look", [content, verify_corpus, list_files, corpus_info])
 def test_a_corpus_that_is_compacted_between_two_looks_at_it_is_sound(corpus, monkeypatch, at, look):
     def then(name, owner):
@@ -732,7 +732,7 @@ def test_a_full_disk_leaves_holes(folder, corpus, monkeypatch):
 # Damage
 
 
-@pytest.mark.parametrize("kind", corpora_tables.KINDS)
+@pytest.mark.parametrize("kind", corpora_tables.ARRAYS)
 def test_an_array_that_is_cut_short_or_missing_is_refused(corpus, kind):
     (file,) = corpus.glob(f"{kind}-1.*")
     with file.open("r+b") as opened:
@@ -745,7 +745,7 @@ def test_an_array_that_is_cut_short_or_missing_is_refused(corpus, kind):
         open_corpus(corpus)
 
 
-@pytest.mark.parametrize("kind", corpora_tables.KINDS)
+@pytest.mark.parametrize("kind", corpora_tables.ARRAYS)
 def test_a_flipped_bit_is_found(folder, corpus, kind, rng):
     (file,) = corpus.glob(f"{kind}-1.*")
     data = bytearray(file.read_bytes())

@@ -6,12 +6,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from smalti.dsp.transcription import GAP, SHORTEST, UNDER_FRAME_DB, Note, as_melodies, sounding_notes, spectral_tuning
+from smalti.dsp.transcription import (
+    NOTE_GAP,
+    NOTE_UNDER_FRAME_DB,
+    SHORTEST,
+    Note,
+    as_melodies,
+    sounding_notes,
+    spectral_tuning,
+)
 from strategies import DTYPES, level
 
 SR = 16000
 # What is just masked, in amplitude.
-MASKED = 10 ** (-UNDER_FRAME_DB / 20)
+MASKED = 10 ** (-NOTE_UNDER_FRAME_DB / 20)
 
 
 def chord(notes, cents=0.0, *, a_hz=440.0, partials=(1, 2, 4), seconds=2.0, sr=SR):
@@ -99,7 +107,7 @@ def test_at_the_ends_of_the_sound_a_note_ends():
     assert spans(sounding_notes(loudness(1, 6, p0=(0, 6)), most=1)) == [(0, 0, 6)]
 
 
-@pytest.mark.parametrize(("pause", "is_one"), [(1, True), (GAP + 2, True), (GAP + 3, False)])
+@pytest.mark.parametrize(("pause", "is_one"), [(1, True), (NOTE_GAP + 2, True), (NOTE_GAP + 3, False)])
 def test_short_pauses_belong_to_the_note(pause, is_one):
     both = np.zeros((1, 30))
     both[0, 5:10] = both[0, 10 + pause : 15 + pause] = 1
@@ -145,7 +153,7 @@ def test_at_no_moment_sound_more_than_the_most_unless_they_are_equally_loud(loud
         louder = [p for p in sounding if (smooth[:, frame] > smooth[p, frame] * (1 + 1e-12)).sum() < most]
         bridged = [p for p in sounding if p not in louder]
         for pitch in bridged:
-            near = smooth[:, max(0, frame - GAP) : frame + GAP + 1]
+            near = smooth[:, max(0, frame - NOTE_GAP) : frame + NOTE_GAP + 1]
             assert ((near > near[pitch] * (1 + 1e-12)).sum(axis=0) < most).any()
     assert [note.energy for note in notes] == sorted((note.energy for note in notes), reverse=True)
     assert all(note.end - note.start >= SHORTEST for note in notes)

@@ -8,12 +8,12 @@ import pytest
 from smalti.dsp.conditioning import fade_edges, remove_dc
 from smalti.dsp.stft import StftParams
 from smalti.grains.corpus import HOP_S, Analysis, analyse, cleaned, corpus_of, hop_at
-from smalti.grains.descriptors import KEY_SIZES, MIDDLE_S, keys_of
+from smalti.grains.descriptors import KEY_SIZES, MIDDLE_WINDOW_S, keys_of
 from smalti.grains.dictionary import build_dictionary
 from smalti.presets import PRESETS
 
 SR = 22050
-PARAMS = StftParams.from_seconds(MIDDLE_S, HOP_S, SR)
+PARAMS = StftParams.from_seconds(MIDDLE_WINDOW_S, HOP_S, SR)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_the_grid_is_that_of_the_presets_that_choose_whole_grains():
     balanced = PRESETS["balanced"]
     for sr in (8000, 22050, 44100, 48000, 96000):
         params = StftParams.from_seconds(balanced.window_s, balanced.hop_s, sr)
-        assert params.hop == hop_at(sr) == StftParams.from_seconds(MIDDLE_S, HOP_S, sr).hop
+        assert params.hop == hop_at(sr) == StftParams.from_seconds(MIDDLE_WINDOW_S, HOP_S, sr).hop
 
 
 def test_looks_are_the_views_in_half_precision(corpus, dictionary):

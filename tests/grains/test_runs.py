@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 import oracles
 from smalti.grains.runs import (
-    GAP,
+    MOST_GAP,
     UNDER_ALL_DB,
     Runs,
     choose_runs,
@@ -44,7 +44,7 @@ def test_stretches_are_those_that_are_found_cell_by_cell(
 ) -> None:
     segments = np.concatenate([[0], np.cumsum(steps)])
     found = find_runs(C, segments, under_frame_db=under_frame_db)
-    wanted = oracles.runs(C, segments, under_frame_db, UNDER_ALL_DB, GAP)
+    wanted = oracles.runs(C, segments, under_frame_db, UNDER_ALL_DB, MOST_GAP)
     got = zip(found.atoms.tolist(), found.frames.tolist(), found.lengths.tolist(), found.energies.tolist(), strict=True)
     for one, other in zip(sorted(got), sorted(wanted), strict=True):
         assert one == pytest.approx(other, rel=1e-12)
@@ -92,12 +92,12 @@ def test_short_pauses_are_closed_and_long_ones_are_not() -> None:
     steps = np.arange(3)
     C = np.zeros((30, 30))
     C[steps, steps] = 1
-    C[steps + 3 + GAP, steps + 3 + GAP] = 1
-    assert as_tuples(find_runs(C)) == [(0, 0, 6 + GAP)]
+    C[steps + 3 + MOST_GAP, steps + 3 + MOST_GAP] = 1
+    assert as_tuples(find_runs(C)) == [(0, 0, 6 + MOST_GAP)]
     C = np.zeros((30, 30))
     C[steps, steps] = 1
-    C[steps + 4 + GAP, steps + 4 + GAP] = 1
-    assert as_tuples(find_runs(C)) == [(0, 0, 3), (4 + GAP, 4 + GAP, 3)]
+    C[steps + 4 + MOST_GAP, steps + 4 + MOST_GAP] = 1
+    assert as_tuples(find_runs(C)) == [(0, 0, 3), (4 + MOST_GAP, 4 + MOST_GAP, 3)]
 
 
 def test_a_stretch_ends_where_its_recording_does() -> None:

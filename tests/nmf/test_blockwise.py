@@ -60,7 +60,7 @@ def dense(monkeypatch):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(blockwise, "FRAMES", 7)
+    monkeypatch.setattr(blockwise, "MOST_BLOCK_FRAMES", 7)
 
 
 # --- the matrix

@@ -93,9 +93,9 @@ def test_the_melody_is_the_ode_to_joy():
 
 def test_a_voice_is_read_as_written():
     assert demo.read_voice("A4 - | C#3+E3:1.5 C4:0.5") == (
-        demo.Note(0, 1, (69,)),
-        demo.Note(2, 1.5, (49, 52)),
-        demo.Note(3.5, 0.5, (60,)),
+        demo.PluckedNote(0, 1, (69,)),
+        demo.PluckedNote(2, 1.5, (49, 52)),
+        demo.PluckedNote(3.5, 0.5, (60,)),
     )
 
 

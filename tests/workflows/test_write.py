@@ -13,7 +13,7 @@ import soundfile
 from threadpoolctl import threadpool_limits
 
 from helpers import finish
-from smalti.dsp.conditioning import LOUDEST, QUIETEST
+from smalti.dsp.conditioning import LOUDEST_PEAK, QUIETEST
 from smalti.dsp.loudness import integrated_loudness
 from smalti.dsp.stft import StftParams
 from smalti.errors import AudioFileError, MissingExtraError, PitchFileError, SmaltiError
@@ -99,7 +99,7 @@ def test_what_cannot_be_used_is_skipped_and_said(tmp_path, target, source):
     folder = tmp_path / "takes"
     folder.mkdir()
     (folder / "text.wav").write_text("no sound")
-    put(folder / "loud.wav", tone(100, level=20 * LOUDEST), subtype="FLOAT")
+    put(folder / "loud.wav", tone(100, level=20 * LOUDEST_PEAK), subtype="FLOAT")
     good = put(folder / "good.wav", tone(100))
     inputs = read_inputs(target, [folder, source])
     assert [recording.path for recording in inputs.source.recordings] == [good, source]
@@ -127,7 +127,7 @@ def test_a_source_without_sound_is_refused(tmp_path, target, level):
 
 
 def test_the_loudest_and_the_quietest_that_are_taken_can_be_worked_with(tmp_path):
-    loud = put(tmp_path / "loud.wav", tone(2000, level=LOUDEST), subtype="FLOAT")
+    loud = put(tmp_path / "loud.wav", tone(2000, level=LOUDEST_PEAK), subtype="FLOAT")
     quiet = put(tmp_path / "quiet.wav", tone(2000, level=3 * QUIETEST), subtype="FLOAT")
     for target, source in ((loud, quiet), (quiet, loud)):
         inputs = read_inputs(target, [source])
@@ -151,7 +151,7 @@ def test_the_loudest_and_the_quietest_that_are_taken_can_be_worked_with(tmp_path
 
 
 def test_too_loud_and_too_short_recordings_are_the_world_s_fault(tmp_path, target, source):
-    loud = put(tmp_path / "loud.wav", tone(100, level=20 * LOUDEST), subtype="FLOAT")
+    loud = put(tmp_path / "loud.wav", tone(100, level=20 * LOUDEST_PEAK), subtype="FLOAT")
     with pytest.raises(AudioFileError, match=r"cannot use .*loud\.wav: it peaks at .* where 1 is full scale"):
         read_inputs(loud, [source])
     # One sample at 96 kHz is a twelfth of one at 8 kHz.

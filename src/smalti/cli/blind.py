@@ -11,9 +11,9 @@ from smalti.cli.terminal import located
 from smalti.workflows.blind import (
     DEFAULT_LENGTH_S,
     DEFAULT_ROUNDS,
-    MOST_ROUNDS,
+    MOST_QUESTIONS,
     PAGE,
-    SHORTEST_S,
+    SHORTEST_ROUND_S,
     BlindRequest,
     blind_steps,
 )
@@ -30,10 +30,11 @@ def blind(
     mosaic: Annotated[list[str], typer.Argument(metavar="MOSAIC MOSAIC", help="The mosaics: 2 to 8, from any tool.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to make.")],
     rounds: Annotated[
-        int, typer.Option(min=1, max=MOST_ROUNDS, metavar="N", help="How often to ask. More: surer answers.")
+        int, typer.Option(min=1, max=MOST_QUESTIONS, metavar="N", help="How often to ask. More: surer answers.")
     ] = DEFAULT_ROUNDS,
     length: Annotated[
-        float, typer.Option(min=SHORTEST_S, metavar="S", help="Each round plays another stretch, at most so long.")
+        float,
+        typer.Option(min=SHORTEST_ROUND_S, metavar="S", help="Each round plays another stretch, at most so long."),
     ] = DEFAULT_LENGTH_S,
     start: StartOfMosaics = None,
     end: EndOfMosaics = None,

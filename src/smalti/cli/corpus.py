@@ -30,9 +30,9 @@ app = typer.Typer(
 )
 
 # How many of the files that cannot be used are named at the end of a build.
-NAMED = 10
+MOST_NAMED = 10
 
-Name = Annotated[Path, typer.Argument(metavar="NAME", help="The corpus: a folder NAME.corpus.")]
+CorpusName = Annotated[Path, typer.Argument(metavar="NAME", help="The corpus: a folder NAME.corpus.")]
 
 
 @app.command()
@@ -86,10 +86,11 @@ def build(
         raise Stopped("stopped; what was analysed is kept, and the same command goes on", code) from None
     for sentence in built.warnings:
         warn(sentence)
-    for reason in list(built.unreadable.values())[:NAMED]:
+    for reason in list(built.unreadable.values())[:MOST_NAMED]:
         warn(f"skipped: {reason}")
-    if len(built.unreadable) > NAMED:
-        warn(f"{len(built.unreadable) - NAMED} more files were skipped; see 'smalti corpus list {name} --unreadable'")
+    if len(built.unreadable) > MOST_NAMED:
+        more = len(built.unreadable) - MOST_NAMED
+        warn(f"{more} more files were skipped; see 'smalti corpus list {name} --unreadable'")
     if not quiet:
         print(line(_sentence(name, built)))
 
@@ -131,7 +132,7 @@ def _duration(seconds: float) -> str:
 
 
 @app.command()
-def info(name: Name, json: Json = False) -> None:
+def info(name: CorpusName, json: Json = False) -> None:
     """What a corpus holds: files, hours, tags, licences, and its size on disk."""
     about = corpus_info(name)
     if json:
@@ -162,7 +163,7 @@ def _facts(about: CorpusInfo) -> list[tuple[str, str]]:
 
 @app.command(name="list")
 def list_(
-    name: Name,
+    name: CorpusName,
     include: Include = None,
     exclude: Exclude = None,
     tag: Tags = None,
@@ -208,7 +209,7 @@ def _as_json(one: CorpusFile) -> dict[str, Any]:
 
 @app.command()
 def remove(
-    name: Name,
+    name: CorpusName,
     pattern: Annotated[
         list[str], typer.Argument(metavar="PATTERN", help="Files: a path, a folder's name, '*.mp3', tag:NAME.")
     ],
@@ -222,23 +223,23 @@ def remove(
     waiting = once(f"another build is writing {corpus_path(name)}; waiting")
     removed = remove_files(name, pattern, waiting=waiting, index=_filing())
     if not quiet:
-        for path in removed[:NAMED]:
+        for path in removed[:MOST_NAMED]:
             print(line(f"removed {path}"))
-        if len(removed) > NAMED:
-            print(f"removed {len(removed) - NAMED} more")
+        if len(removed) > MOST_NAMED:
+            print(f"removed {len(removed) - MOST_NAMED} more")
 
 
 @app.command()
-def verify(name: Name, json: Json = False) -> None:
+def verify(name: CorpusName, json: Json = False) -> None:
     """Compare all that a corpus holds with its checksums, and its files with what they were."""
     verdict = verify_corpus(name)
     if json:
         print(report_json(asdict(verdict)), end="")
     for places, how in ((verdict.missing, "no longer where it was"), (verdict.changed, "no longer as it was")):
-        for place in places[:NAMED] if not json else ():
+        for place in places[:MOST_NAMED] if not json else ():
             warn(f"{place} is {how}")
-        if len(places) > NAMED and not json:
-            warn(f"so are {len(places) - NAMED} more")
+        if len(places) > MOST_NAMED and not json:
+            warn(f"so are {len(places) - MOST_NAMED} more")
     if verdict.damaged:
         more = f" (and {len(verdict.damaged) - 1} more such places)" if len(verdict.damaged) > 1 else ""
         raise CorpusError(verdict.damaged[0] + more)

@@ -19,7 +19,7 @@ from smalti._checks import Floats, check_rate
 from smalti.corpora.query import list_files, listed_files
 from smalti.corpora.store import DiskFull
 from smalti.corpora.tables import FileRow, SegmentRow, as_json, corpus_path, from_json
-from smalti.corpora.workers import Failed, Found, Made, Part, Read, Same, Spoilt, Workers
+from smalti.corpora.workers import Failed, FoundFile, Made, Read, Same, SegmentPart, Spoilt, Workers
 from smalti.corpora.writer import WriteLock, Writer
 from smalti.dsp.loudness import gated_loudness
 from smalti.errors import CorpusError
@@ -58,7 +58,7 @@ class Built:
 
 
 @dataclass(frozen=True)
-class Progress:
+class BuildProgress:
     """How far a build is.
 
     Attributes
@@ -89,7 +89,7 @@ def build_corpus(
     tags: Sequence[str] = (),
     licence: str = "",
     index: Index | None = None,
-) -> Generator[Progress, None, None]:
+) -> Generator[BuildProgress, None, None]:
     """Analyse the sound files of `folders` into the corpus `name`, or bring it up to date.
 
     Files are analysed if they are new or their content has changed; files that are gone from `folders` are taken out of
@@ -105,7 +105,7 @@ def build_corpus(
 
     Yields
     ------
-    Progress, often; the last one is "done". Closing the generator stops the build.
+    BuildProgress, often; the last one is "done". Closing the generator stops the build.
 
     Raises
     ------
@@ -120,12 +120,12 @@ def build_corpus(
         check_pattern("tags", tag)
     if sr is not None:
         check_rate("sr", sr)
-    yield Progress("looking")
+    yield BuildProgress("looking")
     found = _found(folders, folder)
     lock = WriteLock(folder)
     try:
         while not lock.acquired():
-            yield Progress("waiting", total_files=len(found))
+            yield BuildProgress("waiting", total_files=len(found))
             # By the time it is our turn there may be others.
             found = _found(folders, folder)
         writer = Writer(folder, sr)
@@ -141,10 +141,10 @@ def _roots(folders: Iterable[StrPath]) -> list[str]:
     return [os.path.realpath(folder) for folder in folders]
 
 
-def _found(folders: Sequence[StrPath], corpus: Path) -> dict[bytes, Found]:
+def _found(folders: Sequence[StrPath], corpus: Path) -> dict[bytes, FoundFile]:
     """The sound files, by the names that the corpus has for them, in order."""
     base = os.path.realpath(corpus)
-    found, seen = dict[bytes, Found](), set[str]()
+    found, seen = dict[bytes, FoundFile](), set[str]()
     for folder, root in zip(folders, _roots(folders), strict=True):
         for path in find_audio([folder]):
             inside = path.relative_to(folder)
@@ -158,7 +158,7 @@ def _found(folders: Sequence[StrPath], corpus: Path) -> dict[bytes, Found]:
             except OSError:  # gone since a moment
                 continue
             name = _name(str(place), base)
-            found[name] = Found(place, name, status.st_size, status.st_mtime_ns, inside.parts[:-1])
+            found[name] = FoundFile(place, name, status.st_size, status.st_mtime_ns, inside.parts[:-1])
     return dict(sorted(found.items()))
 
 
@@ -191,7 +191,7 @@ class _Build:
     def __init__(
         self,
         writer: Writer,
-        found: dict[bytes, Found],
+        found: dict[bytes, FoundFile],
         roots: Sequence[str],
         tags: tuple[str, ...],
         licence: str,
@@ -208,7 +208,9 @@ class _Build:
         self._open = dict[bytes, _Open]()
         self._since_commit = self._todo_bytes = 0
         self._counted = dict[bytes, int]()
-        self._progress = Progress("analysing", total_files=len(found), total_bytes=sum(f.size for f in found.values()))
+        self._progress = BuildProgress(
+            "analysing", total_files=len(found), total_bytes=sum(f.size for f in found.values())
+        )
 
     def _under(self, roots: Sequence[str], row: FileRow) -> bool:
         place = str(self._writer.shelves.place(row))
@@ -216,7 +218,7 @@ class _Build:
 
     # --- the writer
 
-    def steps(self) -> Iterator[Progress]:
+    def steps(self) -> Iterator[BuildProgress]:
         """Do it all; see `build_corpus`."""
         todo = list(self._unchanged())
         self._todo_bytes = sum(found.size for found in todo)
@@ -251,7 +253,7 @@ class _Build:
         built = replace(self._built, unreadable=self._unreadable, warnings=tuple(self._warnings))
         yield replace(self._progress, stage="done", path="", built=built)
 
-    def _unchanged(self) -> Iterator[Found]:
+    def _unchanged(self) -> Iterator[FoundFile]:
         """Go through what was found; yields what has to be looked into."""
         for found in self._found.values():
             row = self._known.get(found.name)
@@ -262,7 +264,7 @@ class _Build:
             self._built = replace(self._built, unchanged=self._built.unchanged + 1)
             self._done(found)
 
-    def _keep(self, row: FileRow, found: Found) -> None:
+    def _keep(self, row: FileRow, found: FoundFile) -> None:
         """A file's row is as it was, but for where and when it was found, and for what the user says of it."""
         # Built from a folder within the one it was built from before, a file keeps the tags it had.
         narrower = row.path == found.name and set(found.tags) <= set(from_json(row.tags))
@@ -278,11 +280,11 @@ class _Build:
         if kept != row:
             self._writer.add(kept)
 
-    def _done(self, found: Found) -> None:
+    def _done(self, found: FoundFile) -> None:
         self._count(found, found.size)
         self._progress = replace(self._progress, done_files=self._progress.done_files + 1)
 
-    def _count(self, found: Found, n_bytes: int) -> None:
+    def _count(self, found: FoundFile, n_bytes: int) -> None:
         """So many bytes of a file are done, or as many as were before."""
         before = self._counted.get(found.name, 0)
         self._counted[found.name] = now = max(before, n_bytes)
@@ -310,7 +312,7 @@ class _Build:
                 self._shelve(of, made)
             self._complete(found)
 
-    def _fail(self, found: Found, fault: str) -> None:
+    def _fail(self, found: FoundFile, fault: str) -> None:
         """List a file as unreadable."""
         self._unreadable[str(found.path)] = fault
         self._open.pop(found.name, None)
@@ -324,7 +326,7 @@ class _Build:
         self._writer.next_id += 1
         return self._writer.next_id - 1
 
-    def _opened(self, found: Found, attempt: int) -> _Open:
+    def _opened(self, found: FoundFile, attempt: int) -> _Open:
         """What has come of a file; nothing, if it is being read anew."""
         of = self._open.get(found.name)
         if of is None or of.attempt < attempt:
@@ -332,7 +334,7 @@ class _Build:
             of = self._open[found.name] = _Open(attempt, known.id if known else self._new_id())
         return of
 
-    def _shelve(self, of: _Open, part: Part) -> None:
+    def _shelve(self, of: _Open, part: SegmentPart) -> None:
         # Keys, levels and looks have their rows in common, and those are counted with the looks.
         kinds = ("keys", "levels", "looks", "samples")
         at = {kind: self._writer.append(kind, part.made.arrays[kind]) for kind in kinds}
@@ -342,7 +344,7 @@ class _Build:
         own_s = segment.n_rows * hop_at(self._sr) / self._sr
         self._progress = replace(self._progress, done_s=self._progress.done_s + own_s, path=str(part.found.path))
 
-    def _complete(self, found: Found) -> None:
+    def _complete(self, found: FoundFile) -> None:
         """Make a file part of the corpus if all of it has come."""
         of = self._open[found.name]
         if of.read is None or len(of.parts) + len(of.faults) < of.read.n_parts:
@@ -380,7 +382,7 @@ class _Build:
         )
         self._finish(made.found)
 
-    def _finish(self, found: Found) -> None:
+    def _finish(self, found: FoundFile) -> None:
         self._since_commit += 1
         self._done(found)
         p = self._progress

@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 from smalti._checks import Floats
 from smalti.corpora.segments import decoded
 from smalti.corpora.store import CorpusTables, StoredIndex, read_mapped, read_shelves
-from smalti.corpora.tables import FORMAT, SegmentRow, damaged, from_json
+from smalti.corpora.tables import CORPUS_FORMAT, SegmentRow, damaged, from_json
 from smalti.dsp.stft import StftParams
 from smalti.errors import CorpusError, has_extra
 from smalti.grains.corpus import HOP_S, Corpus, WhenAsked
-from smalti.grains.descriptors import MIDDLE_S
+from smalti.grains.descriptors import MIDDLE_WINDOW_S
 from smalti.grains.filters import Filters, Limit, limits_of, unmet, weights_of
 from smalti.grains.nearest import EXACT_BELOW, unpacked
 from smalti.grains.source import Source
@@ -127,7 +127,7 @@ def corpus_info(name: StrPath) -> CorpusInfo:
     n_frames = sum(segment.n_rows for segment in shelves.segments)
     return CorpusInfo(
         path=str(shelves.folder),
-        format=FORMAT,
+        format=CORPUS_FORMAT,
         sr=shelves.about.sr,
         n_files=len(usable),
         n_unreadable=len(listed) - len(usable),
@@ -236,7 +236,7 @@ def open_corpus(
     levels, sr = arrays["levels"][rows], shelves.about.sr
     if not np.isfinite(levels).all() or levels.min(initial=0) < 0:
         raise damaged(shelves.folder / shelves.about.name("levels"), "its levels are no levels")
-    params = StftParams.from_seconds(MIDDLE_S, HOP_S, sr)
+    params = StftParams.from_seconds(MIDDLE_WINDOW_S, HOP_S, sr)
     told = [used[i] for i in files]
     about = {file.id: _source_of(file, shelves.folder) for file in used}
     missing, changed = _looked_after(shelves, used)

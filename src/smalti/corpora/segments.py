@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from smalti._checks import Floats
 from smalti.corpora.tables import SegmentRow, crc_of
 from smalti.dsp.channels import stack_channels
-from smalti.dsp.conditioning import LOUDEST, fade_edges, remove_dc
+from smalti.dsp.conditioning import LOUDEST_PEAK, fade_edges, remove_dc
 from smalti.dsp.loudness import step_powers
 from smalti.dsp.stft import StftParams
-from smalti.grains.corpus import FADE_S, analyse, hop_at
-from smalti.grains.descriptors import LONG_S
+from smalti.grains.corpus import EDGE_FADE_S, analyse, hop_at
+from smalti.grains.descriptors import LONG_WINDOW_S
 from smalti.io.sound_read import AudioStream
 
 # Longer files are analysed in segments of this length, so that memory does not go with theirs: a dozen segments are
@@ -58,7 +58,7 @@ class Analysed(NamedTuple):
 def pieces(stream: AudioStream) -> Iterator[Piece]:
     """A file in segments, each with what its frames see beyond its borders."""
     hop = hop_at(stream.sr)
-    long = StftParams.from_seconds(LONG_S, LONG_S / 4, stream.sr)
+    long = StftParams.from_seconds(LONG_WINDOW_S, LONG_WINDOW_S / 4, stream.sr)
     # A whole number of hops, so that frames of all segments are on one grid.
     margin = -(-long.n_fft // 2 // hop) * hop
     n_frames = max(round(SEGMENT_S * stream.sr / hop), 2 * margin // hop)
@@ -86,7 +86,7 @@ def analysed(piece: Piece, sr: int) -> Analysed:
     ------
     ValueError : if it is too loud to have a spectrum, saying how loud.
     """
-    if not (peak := float(np.abs(piece.samples).max())) <= LOUDEST:
+    if not (peak := float(np.abs(piece.samples).max())) <= LOUDEST_PEAK:
         raise ValueError(f"it peaks at {peak:.3g} where 1 is full scale; export it again")
     codes, step = coded(_without_faults(piece, sr))
     heard = decoded(codes, step)
@@ -123,7 +123,7 @@ def _without_faults(piece: Piece, sr: int) -> Floats:
     samples = remove_dc(stack_channels(list(piece.samples)), sr)
     if piece.before and piece.own is not None:
         return samples
-    length = round(FADE_S * sr)
+    length = round(EDGE_FADE_S * sr)
     out = fade_edges(samples, length)
     if piece.before:
         out[..., :length] = samples[..., :length]

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from smalti.corpora.tables import (
     APPLICATION,
-    FORMAT,
-    KINDS,
+    ARRAYS,
+    CORPUS_FORMAT,
     TABLES,
     About,
     FileRow,
@@ -84,9 +84,9 @@ class CorpusTables:
         shape = (about.extent(kind),) if kind == "samples" else (about.extent(kind), about.width(kind))
         if not shape[0]:
             # An empty file cannot be mapped.
-            return np.zeros(shape, KINDS[kind].dtype)
+            return np.zeros(shape, ARRAYS[kind].dtype)
         with corpus_errors(self.folder):
-            array = np.memmap(self.folder / about.name(kind), KINDS[kind].dtype, "r", shape=shape)
+            array = np.memmap(self.folder / about.name(kind), ARRAYS[kind].dtype, "r", shape=shape)
         # A plain array: slicing it is several times as fast as slicing a memory map.
         return array.view(np.ndarray)
 
@@ -173,7 +173,7 @@ def read_mapped(name: str | os.PathLike[str]) -> tuple[CorpusTables, dict[str, N
         shelves = _snapshot(folder)
         try:
             _check_sizes(shelves)
-            return shelves, {kind: shelves.mapped(kind) for kind in KINDS}
+            return shelves, {kind: shelves.mapped(kind) for kind in ARRAYS}
         except CorpusError:
             # A build that comes to an end just now may have put others in the place of the arrays. As that takes
             # longer than this, it will not happen again and again.
@@ -189,7 +189,7 @@ def check_is_corpus(folder: Path) -> None:
             raise CorpusError(f"{folder} is no corpus, but a file; name a folder that 'smalti corpus build' made")
         tables = folder / TABLES
         if not tables.exists():
-            if any(file.name.partition("-")[0] in KINDS and file.stat().st_size for file in folder.iterdir()):
+            if any(file.name.partition("-")[0] in ARRAYS and file.stat().st_size for file in folder.iterdir()):
                 raise damaged(tables, "it is not there")
             raise CorpusError(f"{folder} is no corpus: it has no {TABLES}; build one with 'smalti corpus build'")
         if not tables.stat().st_size:
@@ -252,11 +252,11 @@ def _check_format(folder: Path, tables: sqlite3.Connection) -> None:
         if not tables.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise CorpusError(f"{folder} holds nothing yet: its build was stopped; run the same build again")
         raise damaged(folder / TABLES, "it is no table of smalti's")
-    if version > FORMAT:
+    if version > CORPUS_FORMAT:
         raise CorpusError(
-            f"{folder} was made by a newer smalti (format {version}, this one reads {FORMAT}); update smalti"
+            f"{folder} was made by a newer smalti (format {version}, this one reads {CORPUS_FORMAT}); update smalti"
         )
-    if version < FORMAT:
+    if version < CORPUS_FORMAT:
         raise CorpusError(f"{folder} is of the old format {version}; delete it and build it again")
 
 
@@ -278,9 +278,9 @@ def _rows(folder: Path, tables: sqlite3.Connection, kind: type[Any], table: str,
 def _check_sizes(shelves: CorpusTables) -> None:
     folder, about = shelves.folder, shelves.about
     with corpus_errors(folder):
-        for kind in KINDS:
+        for kind in ARRAYS:
             file = folder / about.name(kind)
-            needed = about.extent(kind) * about.width(kind) * np.dtype(KINDS[kind].dtype).itemsize
+            needed = about.extent(kind) * about.width(kind) * np.dtype(ARRAYS[kind].dtype).itemsize
             if (size := file.stat().st_size) < needed:
                 raise damaged(file, f"it has {size} bytes of {needed}")
     for segment in shelves.segments:

@@ -25,7 +25,7 @@ from smalti.grains.corpus import hop_at
 from smalti.grains.descriptors import KEY_SIZES, n_bands
 
 ENDING = ".corpus"
-FORMAT = 2
+CORPUS_FORMAT = 2
 TABLES, LOCK = "corpus.sqlite", "lock.sqlite"
 # The application id in the SQLite file: "smlt".
 APPLICATION = 0x736D6C74
@@ -40,7 +40,7 @@ class ArrayKind:
     counted: str
 
 
-KINDS = {
+ARRAYS = {
     "looks": ArrayKind("f16", "<f2", "rows"),
     "keys": ArrayKind("f16", "<f2", "rows"),
     "levels": ArrayKind("f32", "<f4", "rows"),
@@ -82,12 +82,12 @@ class About:
 
     def extent(self, kind: str) -> int:
         """Rows in an array."""
-        extent: int = getattr(self, KINDS[kind].counted)
+        extent: int = getattr(self, ARRAYS[kind].counted)
         return extent
 
     def name(self, kind: str, generation: int | None = None) -> str:
         """The name of an array's file."""
-        return f"{kind}-{generation or self.generation}.{KINDS[kind].ending}"
+        return f"{kind}-{generation or self.generation}.{ARRAYS[kind].ending}"
 
     @property
     def index_name(self) -> str:

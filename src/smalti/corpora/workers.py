@@ -19,7 +19,7 @@ from smalti.io.files import file_sha256
 from smalti.io.sound_read import AudioStream
 
 
-class Found(NamedTuple):
+class FoundFile(NamedTuple):
     path: Path
     name: bytes  # as the corpus calls it
     size: int
@@ -27,10 +27,10 @@ class Found(NamedTuple):
     tags: tuple[str, ...]
 
 
-class Part(NamedTuple):
+class SegmentPart(NamedTuple):
     """A segment of a file was analysed."""
 
-    found: Found
+    found: FoundFile
     attempt: int
     made: Analysed
     share: float  # of the file, that had been read by its end; 0 where the file does not say how long it is
@@ -39,7 +39,7 @@ class Part(NamedTuple):
 class Read(NamedTuple):
     """A file was read to its end."""
 
-    found: Found
+    found: FoundFile
     attempt: int
     n_parts: int
     row: FileRow  # but for its id and loudness
@@ -48,14 +48,14 @@ class Read(NamedTuple):
 class Same(NamedTuple):
     """A file is one that the corpus has, there or at another place."""
 
-    found: Found
+    found: FoundFile
     row: FileRow
 
 
 class Spoilt(NamedTuple):
     """A segment of a file cannot be used."""
 
-    found: Found
+    found: FoundFile
     attempt: int
     fault: str
 
@@ -63,14 +63,14 @@ class Spoilt(NamedTuple):
 class Failed(NamedTuple):
     """A file cannot be read, whatever came of it before."""
 
-    found: Found
+    found: FoundFile
     fault: str
 
 
 # How long threads are waited for that are to stop.
 _PATIENCE_S = 20.0
 
-Made = Part | Spoilt | Read | Same | Failed
+Made = SegmentPart | Spoilt | Read | Same | Failed
 
 
 class _Crashed(NamedTuple):
@@ -78,14 +78,14 @@ class _Crashed(NamedTuple):
 
 
 class Workers:
-    """Threads that look into files, each of which comes to be `Same` or `Failed`, or `Part` by part and `Read`.
+    """Threads that look into files, each of which comes to be `Same` or `Failed`, or `SegmentPart` by part and `Read`.
 
-    Of a file that is `Read`, as many parts as that says come before or after it, each as `Part` or `Spoilt`. A file
-    that changes while it is read is read once more: its parts come again, of a later attempt.
+    Of a file that is `Read`, as many parts as that says come before or after it, each as `SegmentPart` or `Spoilt`. A
+    file that changes while it is read is read once more: its parts come again, of a later attempt.
     """
 
     def __init__(
-        self, tasks: Iterable[Found], sr: int, known: Mapping[bytes, FileRow], gone: dict[int, FileRow]
+        self, tasks: Iterable[FoundFile], sr: int, known: Mapping[bytes, FileRow], gone: dict[int, FileRow]
     ) -> None:
         """Nothing starts yet.
 
@@ -99,7 +99,7 @@ class Workers:
         self._n = self._readers = n_cores()
         self._stop, self._turn = threading.Event(), threading.Lock()
         self._threads = list[threading.Thread]()
-        self._pieces = queue.Queue[tuple[Found, int, Piece, float] | None](self._n)
+        self._pieces = queue.Queue[tuple[FoundFile, int, Piece, float] | None](self._n)
         self._made = queue.Queue[Made | _Crashed | None](2 * self._n)
 
     def results(self) -> Iterator[Made]:
@@ -172,7 +172,7 @@ class Workers:
                         return
                     found, attempt, piece, share = task
                     try:
-                        made: Part | Spoilt = Part(found, attempt, analysed(piece, self._sr), share)
+                        made: SegmentPart | Spoilt = SegmentPart(found, attempt, analysed(piece, self._sr), share)
                     except ValueError as error:
                         made = Spoilt(found, attempt, f"cannot use {found.path}: {error}")
                     self._put(self._made, made)
@@ -187,7 +187,7 @@ class Workers:
         with suppress(_Stopped):
             self._put(self._made, _Crashed(error))
 
-    def _read(self, found: Found) -> None:
+    def _read(self, found: FoundFile) -> None:
         """Recognise a file, or read it to its end."""
         sha256 = ""
         if (row := self._known.get(found.name)) is not None and not row.fault:
@@ -243,7 +243,7 @@ class _Stopped(Exception):
     """The build was stopped while a thread waited to hand on what it had."""
 
 
-def _status(found: Found) -> tuple[int, int]:
+def _status(found: FoundFile) -> tuple[int, int]:
     try:
         status = found.path.stat()
     except OSError as error:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from smalti.corpora.store import CorpusTables, connect, corpus_errors, read_tables
 from smalti.corpora.tables import (
     APPLICATION,
-    FORMAT,
-    KINDS,
+    ARRAYS,
+    CORPUS_FORMAT,
     LOCK,
     TABLES,
     About,
@@ -42,7 +42,7 @@ _SCHEMA = (
     _create("files", FileRow, ", PRIMARY KEY (id), UNIQUE (path)"),
     _create("segments", SegmentRow, ", PRIMARY KEY (file, part)"),
     f"PRAGMA application_id = {APPLICATION}",
-    f"PRAGMA user_version = {FORMAT}",
+    f"PRAGMA user_version = {CORPUS_FORMAT}",
 )
 
 
@@ -105,7 +105,7 @@ class Writer:
                 )
             with corpus_errors(folder):
                 self._remove_strays()
-                self._arrays = {kind: self._open(kind, self.about) for kind in KINDS}
+                self._arrays = {kind: self._open(kind, self.about) for kind in ARRAYS}
         except BaseException:
             self._tables.close()
             raise
@@ -120,7 +120,7 @@ class Writer:
         """Whether the folder is one in which a corpus can be made."""
         if (self.folder / TABLES).exists():
             return False
-        ours = {LOCK, *(About.at(44100).name(kind) for kind in KINDS)}
+        ours = {LOCK, *(About.at(44100).name(kind) for kind in ARRAYS)}
         # Empty files of ours are what a build that was killed as it began may leave.
         if strange := sorted(f.name for f in self.folder.iterdir() if f.name not in ours or f.stat().st_size):
             # Were only the tables lost, then to begin anew would throw the arrays away.
@@ -129,7 +129,7 @@ class Writer:
 
     def _begin(self, sr: int) -> None:
         about = About.at(sr)
-        for kind in KINDS:
+        for kind in ARRAYS:
             (self.folder / about.name(kind)).touch()
         _sync_folder(self.folder)
         self._tables.execute("BEGIN IMMEDIATE")
@@ -139,15 +139,15 @@ class Writer:
         self._tables.execute("COMMIT")
 
     def _remove_strays(self) -> None:
-        known = {self.about.name(kind) for kind in KINDS} | {self.about.index_name}
+        known = {self.about.name(kind) for kind in ARRAYS} | {self.about.index_name}
         for file in self.folder.iterdir():
-            if file.name.partition("-")[0] in {*KINDS, "index"} and file.name not in known:
+            if file.name.partition("-")[0] in {*ARRAYS, "index"} and file.name not in known:
                 file.unlink()
 
     def _open(self, kind: str, about: About) -> BinaryIO:
         path = self.folder / about.name(kind)
         file = path.open("r+b")
-        size = about.extent(kind) * about.width(kind) * np.dtype(KINDS[kind].dtype).itemsize
+        size = about.extent(kind) * about.width(kind) * np.dtype(ARRAYS[kind].dtype).itemsize
         if path.stat().st_size < size:
             file.close()
             raise damaged(path, f"it has {path.stat().st_size} bytes of {size}")
@@ -164,7 +164,7 @@ class Writer:
         if kind in ("looks", "samples"):
             # Looks, keys and levels have their rows in common; looks are the last of them.
             rows = array.size // self.about.width(kind)
-            self.about = replace(self.about, **{KINDS[kind].counted: first + rows})
+            self.about = replace(self.about, **{ARRAYS[kind].counted: first + rows})
         return first
 
     def add(self, *rows: FileRow | SegmentRow) -> None:
@@ -212,10 +212,10 @@ class Writer:
         except Exception:
             # The tables know whether a commit that failed took place. An interrupted one is left to the next build.
             if self.current().about.generation != generation:
-                for kind in KINDS:
+                for kind in ARRAYS:
                     (self.folder / empty.name(kind)).unlink(missing_ok=True)
             raise
-        for name in (*map(before.about.name, KINDS), before.about.index_name):
+        for name in (*map(before.about.name, ARRAYS), before.about.index_name):
             # Some systems cannot remove a file that is mapped; the next build does it then.
             with suppress(OSError):
                 (self.folder / name).unlink(missing_ok=True)
@@ -225,9 +225,9 @@ class Writer:
 
         Returns what the corpus is then, and where its segments lie.
         """
-        mapped, segments = {kind: before.mapped(kind) for kind in KINDS}, list[SegmentRow]()
+        mapped, segments = {kind: before.mapped(kind) for kind in ARRAYS}, list[SegmentRow]()
         with corpus_errors(self.folder), ExitStack() as stack:
-            files = {kind: stack.enter_context((self.folder / about.name(kind)).open("wb")) for kind in KINDS}
+            files = {kind: stack.enter_context((self.folder / about.name(kind)).open("wb")) for kind in ARRAYS}
             for n, segment in enumerate(before.segments):
                 for kind, file in files.items():
                     # The segment is checked before it is moved: a damaged one would get a new, valid checksum.
@@ -247,7 +247,7 @@ class Writer:
     def _swap_in(self, about: About, segments: Sequence[SegmentRow]) -> None:
         """Let the tables speak of the arrays of another generation, and write to these from now on."""
         with corpus_errors(self.folder):
-            arrays = {kind: self._open(kind, about) for kind in KINDS}
+            arrays = {kind: self._open(kind, about) for kind in ARRAYS}
         was = self.about, self._spoken
         self.about, self._spoken = about, {"rows": 0, "samples": 0}
         self._said.append(("DELETE FROM segments", ()))

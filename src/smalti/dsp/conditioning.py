@@ -8,7 +8,7 @@ from smalti.dsp.channels import as_channels, stack_channels
 
 # Peaks of recordings, full scale being 1. Beyond the loudest, the sums of a long window are too large for single
 # precision; below the quietest, the squares of a spectrum vanish in it.
-LOUDEST = 1e7
+LOUDEST_PEAK = 1e7
 QUIETEST = 1e-15
 
 

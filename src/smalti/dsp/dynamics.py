@@ -29,7 +29,7 @@ MARGIN_DB = 0.05
 LOOK_AHEAD_S, RELEASE_DB_PER_S, MOST_LIMITED_DB = 0.005, 75.0, 6.0
 # A limited sound is made louder until it is as near as this to the loudness it should have, in so many rounds.
 _NEAR_ENOUGH_DB, _ROUNDS = 0.1, 5
-MOST_FOLLOWED_DB, SILENT_DB = 12.0, 60.0
+MOST_FOLLOWED_DB, SILENT_CONTOUR_DB = 12.0, 60.0
 
 
 def _held(
@@ -226,7 +226,7 @@ def contour_gains(target: Floats, own: Floats, share: float) -> Floats:
     not the contour's affair), limited to 12 dB either way and averaged over a second (Hann). What is more than 60 dB
     below its loudest counts as silent: where `own` is, it is never lifted; where `target` is, 12 dB are taken off.
     """
-    sounds, wanted = (contour > contour.max() - SILENT_DB for contour in (own, target))
+    sounds, wanted = (contour > contour.max() - SILENT_CONTOUR_DB for contour in (own, target))
     both = sounds & wanted
     gains = np.where(sounds, -MOST_FOLLOWED_DB, 0.0)
     if both.any():

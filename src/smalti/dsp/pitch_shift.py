@@ -1,9 +1,8 @@
 """One grain at another pitch: a stretch of a recording, moved by a ratio that changes over time.
 
-The grain is read at the speed of the ratio, which moves its pitch, and jumps by whole periods of its own so that it
-keeps its time. Read by its phase rather than by its time, every jump is in tune and in step by construction; only where
-there is no pitch is the best place to jump to searched for. What the formants ask of each partial is a gain found and
-applied before, in the source. At attacks the reading begins anew, so that none is smeared, doubled or heard early.
+The grain is read at the speed of the ratio, which moves its pitch. It jumps by whole periods, so that it keeps its time
+and every jump is in tune; a search finds the jumps where there is no pitch. Gains in the source, applied before, set each
+partial to what the formants ask. Reading begins anew at attacks, so that none is smeared, doubled or heard early.
 """
 
 import functools
@@ -31,7 +30,7 @@ NOISE_OVER_DB, TONE_OVER_DB, STEADY_FRAMES, LEAST_SPACING = 8.0, 16.0, 5, 6.0
 TRANSITION_HZ = 200.0
 
 # The source is read at twice its rate, where ten taps reach 80 dB up to the band's end.
-OVERSAMPLING, TAPS, PHASES, KAISER_BETA = 2, 10, 8192, 8.0
+OVERSAMPLING, TAPS, KERNEL_PHASES, KAISER_BETA = 2, 10, 8192, 8.0
 
 # Between two jumps the reading may drift by one period of the source, but at least by 6 ms; segments last 7 to 46 ms.
 DRIFT_S, LEAST_SEGMENT_S, MOST_SEGMENT_S = 0.006, 0.007, 0.046
@@ -39,7 +38,7 @@ DRIFT_S, LEAST_SEGMENT_S, MOST_SEGMENT_S = 0.006, 0.007, 0.046
 # again at regular intervals, would get a pitch of its own.
 SCATTER, GOLDEN = 0.2, 0.6180339887498949
 # Crossfades last two periods of what is heard, at least 4 ms, and never more than this share of a segment.
-FADE_S, FADE_SHARE = 0.004, 0.6
+SEGMENT_FADE_S, FADE_SHARE = 0.004, 0.6
 # Without a pitch: longer segments, lest their rate be heard as one, and a search this far to either side.
 UNPITCHED_SEGMENT_S, UNPITCHED_FADE_S, SEARCH_S = 0.030, 0.012, 0.008
 
@@ -334,7 +333,7 @@ def _seams(course: _Course, first: int, last: int, room: int) -> tuple[Floats, F
     scattered = numbers + SCATTER * (2 * (numbers * GOLDEN % 1) - 1)
     seams = np.interp(scattered * (passed[-1] / count), passed, at.astype(np.float64))
     seams[0], seams[-1] = first, last
-    wanted = np.where(pitched, np.maximum(2 * heard, FADE_S * sr), UNPITCHED_FADE_S * sr)
+    wanted = np.where(pitched, np.maximum(2 * heard, SEGMENT_FADE_S * sr), UNPITCHED_FADE_S * sr)
     fades = np.zeros(count + 1)
     spans = np.diff(seams)
     fades[1:-1] = np.minimum(np.interp(seams[1:-1], at, wanted), FADE_SHARE * np.minimum(spans[1:], spans[:-1]))
@@ -577,8 +576,9 @@ def _hann(n: int, dtype: str) -> Floats:
 
 @functools.lru_cache(maxsize=2)
 def _kernel(dtype: str) -> Floats:
-    """(PHASES + 1, TAPS): row p weighs the samples around a place p / PHASES of a sample after the middle one."""
-    offsets = np.arange(TAPS) - (TAPS // 2 - 1) - np.arange(PHASES + 1)[:, None] / PHASES
+    """(KERNEL_PHASES + 1, TAPS): row p weighs the samples around a place p / KERNEL_PHASES of a sample after the middle
+    one."""
+    offsets = np.arange(TAPS) - (TAPS // 2 - 1) - np.arange(KERNEL_PHASES + 1)[:, None] / KERNEL_PHASES
     window = np.i0(KAISER_BETA * np.sqrt(np.maximum(0, 1 - np.square(offsets / (TAPS / 2)))))
     # Sound ends at a quarter of this rate and its images begin at three quarters: the cutoff lies between.
     taps = np.sinc(offsets) * window
@@ -591,7 +591,7 @@ def _read(twice: Floats, positions: Floats) -> Floats:
     """What `_filtered` gave at fractional (N,) positions in samples of the sound; 0 outside it."""
     places = OVERSAMPLING * positions + TAPS
     first = np.floor(places)
-    phases = np.rint((places - first) * PHASES).astype(np.intp)
+    phases = np.rint((places - first) * KERNEL_PHASES).astype(np.intp)
     starts = first.astype(np.intp) - (TAPS // 2 - 1)
     outside = (starts < 0) | (starts > len(twice) - TAPS)
     windows = np.lib.stride_tricks.sliding_window_view(twice, TAPS)[np.where(outside, 0, starts)]

@@ -13,9 +13,9 @@ from smalti.dsp.bands import AUDIBLE_DB
 from smalti.dsp.stft import StftParams, stft
 
 # A note sounds while it is at most so far under the loudest note of its moment.
-UNDER_FRAME_DB = 26.0
+NOTE_UNDER_FRAME_DB = 26.0
 # It may pause so many frames, and shorter ones are none.
-GAP, SHORTEST = 4, 5
+NOTE_GAP, SHORTEST = 4, 5
 
 # Tuning is read from the peaks of long windows, at most 40 dB under the loudest, where instruments have fundamentals.
 _TUNING_WINDOW_S, _TUNING_DB, _TUNING_HZ = 0.37, 40.0, (100.0, 2500.0)
@@ -94,12 +94,12 @@ def sounding_notes(loudness: Floats, *, most: int) -> list[Note]:
     # One frame more to either side: a note that is weak for a frame still sounds.
     smooth = _mean_of_three(loudness)
     least = np.sort(smooth, axis=0)[-most] if most < len(smooth) else np.zeros(smooth.shape[1])
-    floor = np.maximum(smooth.max(axis=0) * 10 ** (-UNDER_FRAME_DB / 20), smooth.max() * 10 ** (-AUDIBLE_DB / 20))
+    floor = np.maximum(smooth.max(axis=0) * 10 ** (-NOTE_UNDER_FRAME_DB / 20), smooth.max() * 10 ** (-AUDIBLE_DB / 20))
     on = (smooth > 0) & (smooth >= np.maximum(least, floor))
     notes = []
     for pitch in np.flatnonzero(on.any(axis=1)).tolist():
         frames = np.flatnonzero(on[pitch])
-        breaks = np.flatnonzero(np.diff(frames) > GAP + 1)
+        breaks = np.flatnonzero(np.diff(frames) > NOTE_GAP + 1)
         for start, end in zip(frames[np.r_[0, breaks + 1]], frames[np.r_[breaks, -1]] + 1, strict=True):
             if end - start >= SHORTEST:
                 energy = float(np.square(smooth[pitch, start:end], dtype=np.float64).sum())

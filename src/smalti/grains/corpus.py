@@ -16,12 +16,12 @@ from smalti._checks import Floats
 from smalti.dsp.channels import n_channels, to_mono
 from smalti.dsp.conditioning import fade_edges, remove_dc
 from smalti.dsp.stft import StftParams, frame_powers
-from smalti.grains.descriptors import MIDDLE_S, Halves, keys_of, views
+from smalti.grains.descriptors import MIDDLE_WINDOW_S, Halves, keys_of, views
 from smalti.grains.dictionary import Dictionary, cancelled_frames
 from smalti.grains.source import Source, as_sources
 
 # Edges of a recording fade over so long; what the presets that whole grains are chosen with do.
-FADE_S = 0.003
+EDGE_FADE_S = 0.003
 # Frames from one to the next, in seconds: the grid of these presets.
 HOP_S = 512 / 22050
 
@@ -47,7 +47,7 @@ class Analysis:
 
 def cleaned(samples: Floats, sr: int) -> Floats:
     """(L,) or (C, L) `samples` as they are to sound: without an offset, and with edges that do not click."""
-    return fade_edges(remove_dc(samples, sr), round(FADE_S * sr))
+    return fade_edges(remove_dc(samples, sr), round(EDGE_FADE_S * sr))
 
 
 def hop_at(sr: int) -> int:
@@ -63,7 +63,7 @@ def analyse(samples: Floats, sr: int) -> Analysis:
     samples : (L,) or (C, L) float32, cleaned. The mono mix is analysed; frames whose channels cancel are silent.
     sr : sample rate in Hz. The hop is `hop_at` it.
     """
-    params, mono = StftParams.from_seconds(MIDDLE_S, HOP_S, sr), to_mono(samples)
+    params, mono = StftParams.from_seconds(MIDDLE_WINDOW_S, HOP_S, sr), to_mono(samples)
     centres = np.arange(params.n_frames(len(mono))) * params.hop
     # By Parseval, what the norm over the bins up to half the sample rate is, but for the two at its ends.
     powers = frame_powers(mono, params)

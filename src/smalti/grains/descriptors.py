@@ -15,7 +15,7 @@ from smalti._checks import Floats
 from smalti.dsp.bands import a_weights, band_edges, erb_edges, pool
 from smalti.dsp.stft import Complexes, StftParams, spectra_at
 
-LONG_S, MIDDLE_S, SHORT_S = 4096 / 22050, 2048 / 22050, 512 / 22050
+LONG_WINDOW_S, MIDDLE_WINDOW_S, SHORT_WINDOW_S = 4096 / 22050, 2048 / 22050, 512 / 22050
 # The short window looks at the four quarters of a hop, in bands that it can tell apart.
 QUARTERS = (-3 / 8, -1 / 8, 1 / 8, 3 / 8)
 SHORT_WIDTH_ERB = 1.8
@@ -187,7 +187,8 @@ def _between_rows(values: Floats, at: Floats) -> Floats:
 def _looks(hop: int, sr: int) -> list[list[tuple[StftParams, NDArray[np.intp], int]]]:
     """The windows of each view: their size, their bands, and where they look, in samples from the moment itself."""
     long, middle, short = (
-        StftParams.from_seconds(window_s, window_s / 4, sr) for window_s in (LONG_S, MIDDLE_S, SHORT_S)
+        StftParams.from_seconds(window_s, window_s / 4, sr)
+        for window_s in (LONG_WINDOW_S, MIDDLE_WINDOW_S, SHORT_WINDOW_S)
     )
     edges = erb_edges(short.n_fft, sr, width=SHORT_WIDTH_ERB)
     wide = [[(params, band_edges(params, sr), 0)] for params in (long, middle)]

@@ -20,7 +20,7 @@ Allowed = Callable[[Integers, Integers], NDArray[np.bool_]]
 UNDER_FRAME_DB = 30.0
 UNDER_ALL_DB = 60.0
 # Frames that a stretch may pause without falling in two.
-GAP = 3
+MOST_GAP = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +63,7 @@ def find_runs(
     Returns
     -------
     Runs : of entries within `under_frame_db` of their frame's largest and `UNDER_ALL_DB` of the largest of all, gaps of
-        up to `GAP` frames closed.
+        up to `MOST_GAP` frames closed.
     """
     atoms, frames = np.nonzero(contributions)
     return runs_in(
@@ -98,9 +98,9 @@ def runs_in(
     order = np.lexsort((frames, diagonals, recordings))
     atoms, frames, recordings, diagonals = atoms[order], frames[order], recordings[order], diagonals[order]
     pauses = np.diff(frames) - 1
-    breaks = (np.diff(diagonals) != 0) | (np.diff(recordings) != 0) | (pauses > GAP)
+    breaks = (np.diff(diagonals) != 0) | (np.diff(recordings) != 0) | (pauses > MOST_GAP)
     if allowed is not None:
-        for step in range(1, GAP + 1):
+        for step in range(1, MOST_GAP + 1):
             over = np.flatnonzero(~breaks & (pauses >= step))
             breaks[over] = ~allowed(atoms[over] + step, frames[over] + step)
     first = np.flatnonzero(np.concatenate([np.ones(min(1, len(atoms)), bool), breaks]))

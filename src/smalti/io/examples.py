@@ -21,7 +21,7 @@ from urllib.parse import quote, urlsplit
 
 from smalti.errors import ExampleError
 
-__all__ = ["EXAMPLES", "Example", "Progress", "example_name", "fetch_example", "is_cached"]
+__all__ = ["EXAMPLES", "DownloadProgress", "Example", "example_name", "fetch_example", "is_cached"]
 
 PREFIX = "example:"
 BASE_URL = "https://librosa.org/data/audio/"
@@ -62,7 +62,7 @@ class Example:
     sha256: str
 
 
-class Progress(Protocol):
+class DownloadProgress(Protocol):
     """What `fetch_example` tells how far it is, in bytes; bars made for pooch have this form."""
 
     total: int
@@ -166,7 +166,7 @@ def is_cached(name: str) -> bool:
     return _is_whole(_cache_folder() / example.file, example)
 
 
-def fetch_example(name: str, *, progress: Progress | None = None) -> Path:
+def fetch_example(name: str, *, progress: DownloadProgress | None = None) -> Path:
     """Return the path of an example recording, fetching it first if the cache folder lacks it.
 
     The file is fetched beside its place and moved there once its hash is right; a transfer that fails or is
@@ -241,7 +241,7 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download(url: str, path: Path, example: Example, progress: Progress | None) -> None:
+def _download(url: str, path: Path, example: Example, progress: DownloadProgress | None) -> None:
     # Here and not above: listing the examples and using cached ones need neither.
     import pooch
     import requests
@@ -274,7 +274,7 @@ def _download(url: str, path: Path, example: Example, progress: Progress | None)
         ) from error
 
 
-def _transfer(url: str, file: Path, size: int, progress: Progress | None) -> None:
+def _transfer(url: str, file: Path, size: int, progress: DownloadProgress | None) -> None:
     """Write what `url` sends into `file`.
 
     pooch's own downloader leaves the connection open when the server refuses, counts the last piece as a full

@@ -17,7 +17,7 @@ from smalti._checks import Floats, check_choice
 from smalti.errors import MissingExtraError
 from smalti.score.daw_items import Item, items_of
 from smalti.score.score import Score
-from smalti.score.table import COLUMNS, records
+from smalti.score.table import RECORD_FIELDS, records
 
 # By the ending of a file, what is put into it.
 EXPORTS: Mapping[str, str] = MappingProxyType(
@@ -50,7 +50,7 @@ def check_export(path: Path) -> str:
 def csv_text(score: Score) -> str:
     """A table of the grains, a line each, with a heading; see `smalti.score.table.records`."""
     out, rows = io.StringIO(), records(score)
-    table = csv.DictWriter(out, COLUMNS, lineterminator="\n")
+    table = csv.DictWriter(out, RECORD_FIELDS, lineterminator="\n")
     table.writeheader()
     for row in rows:
         table.writerow({name: round(value, 6) if isinstance(value, float) else value for name, value in row.items()})

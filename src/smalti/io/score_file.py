@@ -1,7 +1,7 @@
 """Scores as files: JSON of a stated form, checked in every part when it is read.
 
-`FORMAT` and `VERSION` name the form; `schema` is it as JSON Schema. Nothing but the file itself is opened here: where
-the recordings are that it names, `smalti.workflows.locate` looks after.
+`SCORE_FORMAT` and `VERSION` name the form; `schema` is it as JSON Schema. Nothing but the file itself is opened here:
+where the recordings are that it names, `smalti.workflows.locate` looks after.
 """
 
 import json
@@ -25,12 +25,12 @@ from smalti.io.files import StrPath
 from smalti.presets import settings_from
 from smalti.score.score import Score, Target
 
-FORMAT, VERSION = "smalti score", 1
+SCORE_FORMAT, VERSION = "smalti score", 1
 
 # Larger files are refused: they would not fit into a laptop's memory, and no mosaic of minutes needs one.
 MOST_BYTES, MOST_GRAINS = 256_000_000, 1_000_000
 # Nor what would keep a machine busy for hours.
-MOST_VOICES, MOST_ROUNDS = 64, 10_000
+MOST_VOICES, MOST_ITERATIONS = 64, 10_000
 
 Count = Annotated[int, Meta(ge=0, le=2**40)]
 Place = Annotated[int, Meta(ge=-(2**40), le=2**40)]
@@ -162,7 +162,7 @@ def score_json(score: Score) -> bytes:
     if len(score) > MOST_GRAINS:
         raise _too_large(f"{len(score)} grains")
     about = {
-        "format": FORMAT,
+        "format": SCORE_FORMAT,
         "version": VERSION,
         "smalti": version("smalti"),
         "sr": score.sr,
@@ -259,7 +259,7 @@ def read_score(path: StrPath) -> Score:
     data = _read(file)
     try:
         kind = msgspec.json.decode(data, type=_Kind)
-        if kind.format != FORMAT:
+        if kind.format != SCORE_FORMAT:
             raise ScoreFileError(f"cannot read {file}: it is no score; name a file that --score has written")
         if kind.version != VERSION:
             raise ScoreFileError(
@@ -303,8 +303,8 @@ def _score(part: ScorePart) -> Score:
     if part.parts not in (1, part.channels):
         raise ValueError(f"parts is {part.parts}; it must be 1, or one for each of {part.channels} channels")
     settings = settings_from(part.settings)
-    if settings.phase_iterations > MOST_ROUNDS:
-        raise ValueError(f"phase_iterations is {settings.phase_iterations}; it must be {MOST_ROUNDS} at most")
+    if settings.phase_iterations > MOST_ITERATIONS:
+        raise ValueError(f"phase_iterations is {settings.phase_iterations}; it must be {MOST_ITERATIONS} at most")
     if len({grain.id for grain in part.grains}) < len(part.grains):
         raise ValueError("two grains have the same id; give each its own")
     starts = [_grain_start(grain, part) for grain in part.grains]

@@ -22,7 +22,7 @@ import soundfile
 import soxr
 from numpy.typing import NDArray
 
-from smalti._checks import LOUDEST, MOST_CHANNELS, ParameterError, check_rate, check_real, check_sound
+from smalti._checks import LARGEST_SAMPLE, MOST_CHANNELS, ParameterError, check_rate, check_real, check_sound
 from smalti.dsp.channels import as_channels, n_channels, stack_channels
 from smalti.errors import AudioFileError
 from smalti.io.files import StrPath, file_status, reason_of
@@ -39,7 +39,7 @@ AUDIO_ENDINGS = frozenset({
 
 # Frames per call into libsndfile. Reading, no more than one block is lost to a damage; writing, libvorbis puts a
 # whole call's samples on the stack, and a minute in one call overflows it.
-BLOCK = 4096
+FRAMES_PER_CALL = 4096
 
 # Programs that write into a pipe cannot come back to fill in the size: they leave one of the largest there are.
 _SIZE_LEFT_OPEN = 0x7FFFF000
@@ -129,8 +129,8 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
     if bad.size:
         at_s = (decoded.first + bad[0]) / decoded.sr
         raise AudioFileError(
-            f"cannot use {path}: {bad.size} of its samples are NaN, infinite or beyond {LOUDEST:g}, the first at "
-            f"{at_s:.3f} s; export it again or cut that part out"
+            f"cannot use {path}: {bad.size} of its samples are NaN, infinite or beyond {LARGEST_SAMPLE:g}, the first "
+            f"at {at_s:.3f} s; export it again or cut that part out"
         )
     if start_s is not None and not samples.size and decoded.end:
         raise AudioFileError(
@@ -189,7 +189,7 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
         promise, end, damaged = _promise_of(file), 0, False
         try:
             while end < stop:
-                block = file.read(min(BLOCK, stop - end), dtype="float32", always_2d=True)
+                block = file.read(min(FRAMES_PER_CALL, stop - end), dtype="float32", always_2d=True)
                 if not len(block):
                     break
                 if end + len(block) > first:
@@ -335,11 +335,11 @@ class AudioStream:
         """Blocks (n, C) as they are in the file, of about a second; what is no sound is refused."""
         with self._opened() as file:
             promise, at, damaged = _promise_of(file), 0, False
-            wanted = -(-self.own_sr // BLOCK) * BLOCK
+            wanted = -(-self.own_sr // FRAMES_PER_CALL) * FRAMES_PER_CALL
             parts, held = list[Samples](), 0
             while True:
                 try:
-                    part = file.read(BLOCK, dtype="float32", always_2d=True)
+                    part = file.read(FRAMES_PER_CALL, dtype="float32", always_2d=True)
                 except soundfile.SoundFileError:
                     part, damaged = np.zeros((0, self.channels), np.float32), True
                 parts.append(part)
@@ -348,8 +348,9 @@ class AudioStream:
                     block = np.concatenate(parts)
                     if (bad := _no_sound(block)).size:
                         raise AudioFileError(
-                            f"cannot use {self.path}: it holds samples that are NaN, infinite or beyond {LOUDEST:g}, "
-                            f"the first at {(at + bad[0]) / self.own_sr:.3f} s; export it again or cut that part out"
+                            f"cannot use {self.path}: it holds samples that are NaN, infinite or beyond "
+                            f"{LARGEST_SAMPLE:g}, the first at {(at + bad[0]) / self.own_sr:.3f} s; export it again or "
+                            f"cut that part out"
                         )
                     yield block
                     at += held
@@ -378,9 +379,9 @@ class AudioStream:
 def _no_sound(block: Samples) -> NDArray[np.intp]:
     """The frames of a block (n, C) that hold NaN, infinity, or numbers beyond what any recording has."""
     # NaN and infinity survive both extremes, so a good block takes one pass and no array of booleans.
-    if not block.size or max(-float(block.min()), float(block.max())) <= LOUDEST:
+    if not block.size or max(-float(block.min()), float(block.max())) <= LARGEST_SAMPLE:
         return np.zeros(0, np.intp)
-    return np.flatnonzero(~(np.abs(block) <= LOUDEST).all(axis=1))
+    return np.flatnonzero(~(np.abs(block) <= LARGEST_SAMPLE).all(axis=1))
 
 
 def _check_excerpt(start_s: float | None, end_s: float | None) -> None:

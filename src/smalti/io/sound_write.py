@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from smalti._checks import MOST_CHANNELS, check_count, check_rate, check_sound
 from smalti.dsp.channels import as_channels, n_channels
 from smalti.io.files import StrPath, check_writable, write_atomic
-from smalti.io.sound_read import BLOCK, Samples
+from smalti.io.sound_read import FRAMES_PER_CALL, Samples
 
 # Encoding
 
@@ -143,8 +143,8 @@ def _encode(data: NDArray[Any], sr: int, format_: str, subtype: str) -> bytes:
         # The header that says which loudspeaker each channel is for.
         format_ = "WAVEX"
     with soundfile.SoundFile(memory, "w", sr, channels=data.shape[1], format=format_, subtype=subtype) as file:
-        for start in range(0, len(data), BLOCK):
-            file.write(data[start : start + BLOCK])
+        for start in range(0, len(data), FRAMES_PER_CALL):
+            file.write(data[start : start + FRAMES_PER_CALL])
     if subtype == "FLOAT":
         # libsndfile notes the time of writing in the PEAK chunk (name, size, version, time: 4 bytes each).
         at = memory.getvalue().find(b"PEAK", 0, 128)

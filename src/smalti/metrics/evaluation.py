@@ -142,7 +142,7 @@ class Blueprint:
 
 
 @dataclass(frozen=True, eq=False)
-class Analysis:
+class SoundAnalysis:
     """One recording, and what the measures look at; each is computed when first asked for.
 
     Attributes
@@ -154,7 +154,7 @@ class Analysis:
     samples: Floats
 
     @classmethod
-    def of(cls, samples: Floats, sr: int) -> "Analysis":
+    def of(cls, samples: Floats, sr: int) -> "SoundAnalysis":
         peak = float(np.abs(samples).max())
         if peak == 0:
             return cls(resampled(samples.astype(np.float32), sr))
@@ -252,7 +252,7 @@ class Reference:
 
     sr: int
     length: int
-    target: Analysis
+    target: SoundAnalysis
     scales: Mapping[str, Scale]
     attacks_s: Floats
 
@@ -283,8 +283,8 @@ def reference(target: ArrayLike, source: ArrayLike | Sequence[ArrayLike], sr: in
         raise ValueError("target is silent: a mosaic cannot be compared with it; pass a target that sounds")
     if not recordings:
         raise ValueError("source is silent: a mosaic cannot be compared with it; pass a source that sounds")
-    analysis = Analysis.of(samples, sr)
-    sources = [Analysis.of(recording, sr).clouds for recording in recordings]
+    analysis = SoundAnalysis.of(samples, sr)
+    sources = [SoundAnalysis.of(recording, sr).clouds for recording in recordings]
     scales = {
         name: Scale(
             cloud,
@@ -309,7 +309,7 @@ def measure(
     sound = check_sound("y", y)
     samples = to_mono(sound)
     numbers: dict[str, float] = {}
-    ours, target = Analysis.of(_of_length(samples, against.length), against.sr), against.target
+    ours, target = SoundAnalysis.of(_of_length(samples, against.length), against.sr), against.target
     numbers["kl"] = fidelity.kl_divergence(target.magnitudes, ours.magnitudes)
     numbers["sc"] = fidelity.spectral_convergence(target.magnitudes, ours.magnitudes)
     numbers["lmd"] = fidelity.log_mel_distance(target.mel, ours.mel)
@@ -387,7 +387,7 @@ def evaluate(
 
 def target_leak(y: Floats, target: Floats, sr: int) -> float:
     """``leak`` alone: how much of `target` itself is in the mosaic `y`, both (L,); see `fidelity.leak`."""
-    return fidelity.leak(Analysis.of(target, sr).spectrum, Analysis.of(y, sr).spectrum)
+    return fidelity.leak(SoundAnalysis.of(target, sr).spectrum, SoundAnalysis.of(y, sr).spectrum)
 
 
 def composite_fidelity(numbers: Mapping[str, float]) -> float:

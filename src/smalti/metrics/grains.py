@@ -12,11 +12,11 @@ from smalti._checks import Floats
 # A source frame sounds if it is within 30 dB of the strongest of its moment and 60 dB of the strongest of all.
 FRAME_SPAN_DB, TOTAL_SPAN_DB = 30.0, 60.0
 # A grain from here on is heard as a sound of its own; a source frame that returns sooner is heard as a stutter.
-LONG_S = STUTTER_S = 0.150
+LONG_GRAIN_S = STUTTER_S = 0.150
 
 
 @dataclass(frozen=True, eq=False)
-class Sounding:
+class HeardGrains:
     """The activations that are heard, one entry each, ordered by diagonal and then by time.
 
     Attributes
@@ -33,7 +33,7 @@ class Sounding:
     n_frames: int
 
 
-def sounding(activations: Any, norms: ArrayLike, segments: ArrayLike | None = None) -> Sounding:
+def sounding(activations: Any, norms: ArrayLike, segments: ArrayLike | None = None) -> HeardGrains:
     """Which source frames sound when, and in which runs.
 
     Parameters
@@ -45,7 +45,7 @@ def sounding(activations: Any, norms: ArrayLike, segments: ArrayLike | None = No
 
     Returns
     -------
-    Sounding : entries within 30 dB of their frame's strongest and 60 dB of the strongest of all.
+    HeardGrains : entries within 30 dB of their frame's strongest and 60 dB of the strongest of all.
 
     Raises
     ------
@@ -68,15 +68,15 @@ def sounding(activations: Any, norms: ArrayLike, segments: ArrayLike | None = No
     atoms, frames, energies = atoms[order].astype(np.intp), frames[order].astype(np.intp), energies[order]
     goes_on = (np.diff(atoms) == 1) & (np.diff(frames) == 1) & (np.diff(labels[atoms]) == 0)
     runs = np.cumsum(np.concatenate([[False], ~goes_on])) if atoms.size else np.zeros(0, np.intp)
-    return Sounding(atoms, frames, energies, runs.astype(np.intp), H.shape[1])
+    return HeardGrains(atoms, frames, energies, runs.astype(np.intp), H.shape[1])
 
 
-def run_lengths(heard: Sounding) -> NDArray[np.intp]:
+def run_lengths(heard: HeardGrains) -> NDArray[np.intp]:
     """Frames in the run that each entry belongs to: (M,)."""
     return np.bincount(heard.runs)[heard.runs] if heard.runs.size else heard.runs
 
 
-def run_ms(heard: Sounding, hop_s: float) -> float:
+def run_ms(heard: HeardGrains, hop_s: float) -> float:
     """``run_ms``: length of the run that is heard at a typical moment, the energy-weighted mean, in ms.
 
     From one hop, where no two consecutive source frames follow each other, to the whole mosaic; 0 where nothing sounds.
@@ -88,7 +88,7 @@ def run_ms(heard: Sounding, hop_s: float) -> float:
     return 1000 * hop_s * _weighted(run_lengths(heard), heard.energies)
 
 
-def long_share(heard: Sounding, hop_s: float, *, long_s: float = LONG_S) -> float:
+def long_share(heard: HeardGrains, hop_s: float, *, long_s: float = LONG_GRAIN_S) -> float:
     """``long``: share of the energy in runs of at least `long_s`, 0 to 1.
 
     References
@@ -98,7 +98,7 @@ def long_share(heard: Sounding, hop_s: float, *, long_s: float = LONG_S) -> floa
     return _weighted(run_lengths(heard) * hop_s >= long_s - 1e-9, heard.energies)
 
 
-def stutter_share(heard: Sounding, hop_s: float, *, within_s: float = STUTTER_S) -> float:
+def stutter_share(heard: HeardGrains, hop_s: float, *, within_s: float = STUTTER_S) -> float:
     """``rep``: share of the energy in source frames that sounded at most `within_s` before, 0 to 1; 0 never stutters.
 
     References
@@ -112,7 +112,7 @@ def stutter_share(heard: Sounding, hop_s: float, *, within_s: float = STUTTER_S)
     return _weighted(repeats, heard.energies)
 
 
-def polyphony(heard: Sounding) -> float:
+def polyphony(heard: HeardGrains) -> float:
     """``poly``: source frames sounding at once, the mean over the target frames in which any does; 0 for silence.
 
     References

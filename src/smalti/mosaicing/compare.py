@@ -73,7 +73,7 @@ T = TypeVar("T")
 # A missing part of the target counts at most so many times its own level.
 MOST_MISSING = 8.0
 # Entries that come to less than this share of their frame's largest are dropped.
-LEAST = 1e-4
+LEAST_SHARE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +182,7 @@ class Comparison:
         weights = self.weights_at(atoms, entry_frames(indptr))
         return Entries(Lists(indptr, atoms, values), rows, self.corpus.scales[atoms], sums, norms, weights)
 
-    def update(self, entries: Entries, least: float = LEAST) -> Floats:
+    def update(self, entries: Entries, least: float = LEAST_SHARE) -> Floats:
         """(E,) what one multiplicative update makes of the activations."""
         return self.atoms.update(self.V, entries.lists, entries.rows, entries.scales, entries.sums, least=least)
 

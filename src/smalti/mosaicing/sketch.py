@@ -15,7 +15,7 @@ from smalti.grains.filters import Tagged, check_pattern, meets
 # No weight is larger; the same holds of recordings.
 MOST_WEIGHT = 1000.0
 # An example of the form, for error messages.
-SUCH_AS = "'2..4 10..20=0', '0..3 rain*=0' or '0..3 bees.wav 10..20=4'"
+STROKE_EXAMPLE = "'2..4 10..20=0', '0..3 rain*=0' or '0..3 bees.wav 10..20=4'"
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,18 +121,20 @@ class Stroke:
         """
         places, equals, number = text.rpartition("=")
         if not equals:
-            raise ValueError(f"it has no weight; end it with one, such as =0, which forbids: {SUCH_AS}")
+            raise ValueError(f"it has no weight; end it with one, such as =0, which forbids: {STROKE_EXAMPLE}")
         first, _, rest = places.strip().partition(" ")
         target_s = _read_span(first)
         if target_s is None:
-            raise ValueError(f"{first!r} are no seconds of the target; begin with some, such as 0..3: {SUCH_AS}")
+            raise ValueError(f"{first!r} are no seconds of the target; begin with some, such as 0..3: {STROKE_EXAMPLE}")
         before, space, last = rest.strip().rpartition(" ")
         source_s = _read_span(last)
         pattern = (before if source_s else before + space + last).strip()
         try:
             weight = float(number)
         except ValueError:
-            raise ValueError(f"{number.strip()!r} is no weight; end it with a number, such as =0: {SUCH_AS}") from None
+            raise ValueError(
+                f"{number.strip()!r} is no weight; end it with a number, such as =0: {STROKE_EXAMPLE}"
+            ) from None
         return cls(target_s, source_s, pattern or None, weight)
 
     def __str__(self) -> str:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from smalti._checks import Floats, Integers
 from smalti.dsp.bands import audible
 from smalti.dsp.stft import StftParams
-from smalti.grains.descriptors import LONG_S
+from smalti.grains.descriptors import LONG_WINDOW_S
 from smalti.grains.runs import Allowed, Runs, close_gaps, find_runs, keep_runs, smooth_runs
 from smalti.grains.shifted import Grains, shifted_grains
 from smalti.grains.transposition import Transposition
@@ -187,7 +187,7 @@ def _shifted(
     H, runs : of the `usable` source frames, one voice below the other.
     """
     settings, dictionary = job.settings, job.dictionary
-    long = StftParams.from_seconds(LONG_S, LONG_S / 4, dictionary.sr).n_fft
+    long = StftParams.from_seconds(LONG_WINDOW_S, LONG_WINDOW_S / 4, dictionary.sr).n_fft
     voices, atoms = np.divmod(runs.atoms, len(usable))
     grains = shifted_grains(
         replace(runs, atoms=usable[atoms] + voices * dictionary.n_atoms),

@@ -24,7 +24,7 @@ T = TypeVar("T")
 # Multiplications in all products of a job. Below, loading the compiled kernels takes longer than they save.
 WORTH_IT = 2e10
 # Most frames of a block. Every product packs the whole dictionary anew, which costs less the longer a block is.
-FRAMES = 512
+MOST_BLOCK_FRAMES = 512
 # Their number is a multiple of this, so that two cores have equal shares.
 SHARES = 2
 # Bytes of the largest dictionary that is kept in both orders: products are 3 to 7 % faster where neither is transposed.
@@ -33,7 +33,7 @@ TWICE_BELOW = 2**27
 LISTS_BELOW = 0.2
 # With restrictions, lists leave out what is 120 dB under the largest of its frame. Plain updates may let anything grow
 # again, so that there only zeros are left out.
-LEAST = 1e-6
+LISTED_SHARE = 1e-6
 
 
 def worthwhile(V: Floats, W: Floats, *, n_iter: int) -> bool:
@@ -43,7 +43,7 @@ def worthwhile(V: Floats, W: Floats, *, n_iter: int) -> bool:
 
 def block_size(n_frames: int) -> int:
     """Frames of a block, by the job alone: what is rounded within one must not depend on the machine."""
-    n_blocks = SHARES * -(-n_frames // (SHARES * FRAMES))
+    n_blocks = SHARES * -(-n_frames // (SHARES * MOST_BLOCK_FRAMES))
     return max(1, -(-n_frames // n_blocks))
 
 
@@ -104,13 +104,13 @@ class BlockwiseFit:
     def iterate(
         self, H: Floats, rules: "Rules | None", strength: float, product: Floats | None = None
     ) -> tuple[Floats, int]:
-        """Activations (N, K) restricted, then updated; and how many of them matter by `LEAST` (or are not 0).
+        """Activations (N, K) restricted, then updated; and how many of them matter by `LISTED_SHARE` (or are not 0).
 
         `product` is that of H, if it is known and nothing is restricted.
         """
         from smalti.nmf import _kernels
 
-        out, least = np.empty_like(H), 0.0 if rules is None else LEAST
+        out, least = np.empty_like(H), 0.0 if rules is None else LISTED_SHARE
         # Here, or every thread would work them out for itself the first time.
         Wt, reciprocals, sums = self.Wt, self.reciprocals, self.sums
 
@@ -177,7 +177,7 @@ class BlockwiseFit:
         def work(n: slice) -> tuple[Integers, Integers, Floats]:
             if rules is not None:
                 part, own, old = _kernels.list_widened(
-                    indptr, atoms, thinned, rules.segments, self.sums, n.start, n.stop, reach, LEAST
+                    indptr, atoms, thinned, rules.segments, self.sums, n.start, n.stop, reach, LISTED_SHARE
                 )
             else:
                 start, stop = indptr[n.start], indptr[n.stop]
@@ -227,7 +227,7 @@ class BlockStep(MatrixStep):
 
     Attributes
     ----------
-    n_left : how many activations matter by `LEAST`, or are not 0.
+    n_left : how many activations matter by `LISTED_SHARE`, or are not 0.
     """
 
     fit: BlockwiseFit
@@ -295,12 +295,12 @@ def engine_steps(
     Yields
     ------
     Step : H is a transposed view of a time-major array, or comes of lists when it is first asked for. While it is a
-        matrix, the steps are the readable path's to rounding; lists agree as far as `LEAST` says.
+        matrix, the steps are the readable path's to rounding; lists agree as far as `LISTED_SHARE` says.
     """
     fit = BlockwiseFit.of(V, W, eps=eps)
     rules = None if constraints is None else Rules.of(constraints, W, segments)
     few = LISTS_BELOW * H.size
-    least = 0.0 if rules is None else LEAST
+    least = 0.0 if rules is None else LISTED_SHARE
     step: BlockStep | ListStep = BlockStep(0, np.ascontiguousarray(H.T).T, fit, int(np.count_nonzero(H)))
     for iteration in range(n_iter):
         now = rules if constraints is not None and iteration % constraints.every == 0 else None

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from smalti._checks import Floats, check_count, check_magnitudes, check_real, check_same_bins
 from smalti._parallel import over_blocks
 from smalti.nmf.divergence import noise_floor
-from smalti.nmf.gains import BLOCK, floor_at, scaled, sizes
+from smalti.nmf.gains import FRAMES_AT_ONCE, floor_at, scaled, sizes
 
 # Atoms that may join a frame in one round, and begin it.
 _JOIN = 16
@@ -266,7 +266,7 @@ def _rounds(problem: _Problem, tolerance: float, n_iter: int) -> Iterator[ExactS
         over_blocks(
             lambda block: _advance(problem, state, todo[block], tolerance, shared),  # noqa: B023 - called in this round
             len(todo),
-            size=BLOCK,
+            size=FRAMES_AT_ONCE,
         )
         yield _step(iteration, problem, state, before)
         gap, least = float(state.gaps.sum()), float(state.bests.sum())
@@ -288,7 +288,7 @@ def _begin(problem: _Problem, sounding: _Sounding) -> None:
         own.enter(like(problem.targets[block]) @ rows.T, np.zeros(n), np.ones(n))
         own.improve(problem, block, np.full(n, _FIRST_GOAL), n_updates=2 * _UPDATES, n_newton=_NEWTON)
 
-    over_blocks(begin, len(problem.V), size=BLOCK)
+    over_blocks(begin, len(problem.V), size=FRAMES_AT_ONCE)
 
 
 def _advance(problem: _Problem, state: _State, frames: NDArray[np.intp], tolerance: float, shared: float) -> None:

@@ -11,7 +11,7 @@ from smalti._parallel import over_blocks
 from smalti.nmf.divergence import beta_divergence, noise_floor
 
 # Frames priced together: enough for a matrix product to be fast, their prices few enough to stay in the cache.
-BLOCK = 64
+FRAMES_AT_ONCE = 64
 # What is left to gain in a frame, of its level, at which its gains are left alone.
 _CLOSE = 1e-7
 
@@ -115,7 +115,7 @@ class GainFit:
                 self.columns, floors[block], firsts[block], counts[block], self.places, values, Y[block]
             ),
             len(Y),
-            size=BLOCK,
+            size=FRAMES_AT_ONCE,
         )
         return Y
 
@@ -144,7 +144,7 @@ class GainFit:
                 values, goals[block], self.euclidean, 1, 1,
             ),
             len(self.V),
-            size=BLOCK,
+            size=FRAMES_AT_ONCE,
         )  # fmt: skip
         # An atom of silence has nothing to give, and what it has to give to silence is nothing.
         return np.divide(values, to_level, out=np.zeros_like(values), where=to_level > 0)

@@ -18,7 +18,7 @@ from smalti.nmf.let_it_bee import PerFrame
 T = TypeVar("T")
 
 # Frames of a block.
-FRAMES = 64
+BLOCK_FRAMES = 64
 
 
 class Lists(NamedTuple):
@@ -83,7 +83,7 @@ def restrict(
             if most:
                 _kernels.list_polyphony(indptr, numbers, thinned, loudness, first, last, most, keep, thinned)
 
-    over_blocks(thin, n_frames, size=8 * FRAMES)
+    over_blocks(thin, n_frames, size=8 * BLOCK_FRAMES)
     if continuity is None:
         return thinned
 
@@ -92,7 +92,7 @@ def restrict(
             _kernels.list_continuity(indptr, atoms, thinned, recording_ids, first, last, reach, out)
 
     # Continuity looks into the frames of other blocks, so that all have to be thinned out before.
-    over_blocks(sum_up, n_frames, size=8 * FRAMES)
+    over_blocks(sum_up, n_frames, size=8 * BLOCK_FRAMES)
     return out
 
 
@@ -136,7 +136,7 @@ def best_diagonals(lists: Lists, recording_ids: Integers, *, n: int, reach: int)
         _kernels.list_continuity(indptr, atoms, values, recording_ids, *at, reach, along)
         _kernels_f16.diverse(indptr, atoms, along, *at, reach, best[block])
 
-    over_blocks(work, len(best), size=FRAMES)
+    over_blocks(work, len(best), size=BLOCK_FRAMES)
     return best
 
 
@@ -188,7 +188,7 @@ class HalfAtoms:
                 V[n], self.bits, self.gains, part, rows, scales, sums, values, self.floor, least, out
             )
 
-        over_blocks(work, len(V), size=FRAMES)
+        over_blocks(work, len(V), size=BLOCK_FRAMES)
         return out
 
     def over_models(
@@ -203,4 +203,4 @@ class HalfAtoms:
             _kernels_f16.look_model(self.bits, self.gains, part, rows, scales, lists.values, self.floor, Y)
             return work(n, Y)
 
-        return over_blocks(model, len(V), size=8 * FRAMES)
+        return over_blocks(model, len(V), size=8 * BLOCK_FRAMES)

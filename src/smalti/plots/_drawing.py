@@ -38,7 +38,7 @@ SILENCE_DB = -200.0
 NOTES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
 # Which notes are named where so many semitones are seen: all, the white keys, those of a chord of C, fifths,
 # octaves.
-NAMED = ((15, range(12)), (26, (0, 2, 4, 5, 7, 9, 11)), (50, (0, 4, 7)), (76, (0, 7)), (math.inf, (0,)))
+NAMED_NOTES = ((15, range(12)), (26, (0, 2, 4, 5, 7, 9, 11)), (50, (0, 4, 7)), (76, (0, 7)), (math.inf, (0,)))
 FINE_FREQUENCY_TICKS = [digit * 10.0**power for power in range(6) for digit in (1, 1.5, 2, 3, 4, 5, 6, 8)]
 FREQUENCY_TICKS = [digit * 10.0**power for power in range(6) for digit in (1, 2, 5)]
 
@@ -144,7 +144,7 @@ def pitch_axis(ax: Axes, hz: Floats) -> None:
     missing = max(0.0, 12 - (high - low)) / 2
     low, high = low - missing, high + missing
     ax.set_ylim(*note_frequencies(np.array([low, high])))
-    named = next(notes for most, notes in NAMED if high - low <= most)
+    named = next(notes for most, notes in NAMED_NOTES if high - low <= most)
     shown = [number for number in range(math.ceil(low), math.floor(high) + 1) if number % 12 in named]
     ax.yaxis.set_major_locator(FixedLocator(note_frequencies(np.array(shown, float)).tolist()))
     ax.yaxis.set_major_formatter(

@@ -10,7 +10,7 @@ from smalti._checks import check_real
 from smalti.score.edit import LONGEST_S, at_gains, moved_by
 from smalti.score.score import Score
 
-COLUMNS = (
+RECORD_FIELDS = (
     "id", "start_s", "duration_s", "source", "source_start_s", "level_db", "gain_db", "semitones", "channel", "at_once",
 )  # fmt: skip
 # The fields of a record that are read back as edits; the others are for reading only.

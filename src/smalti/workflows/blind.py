@@ -37,18 +37,18 @@ PAGE, SOUNDS = "listen.html", "sounds"
 _GAP = "{{key}}"
 # A round has a letter a mosaic. More than these nobody keeps apart, and S and T are keys of their own.
 LETTERS = "ABCDEFGH"
-MOST_ROUNDS = 100
+MOST_QUESTIONS = 100
 # With as many, eight answers of eight are chance once in 128 tests, seven of eight once in fourteen.
 DEFAULT_ROUNDS, DEFAULT_LENGTH_S = 8, 8.0
-SHORTEST_S = 0.5
+SHORTEST_ROUND_S = 0.5
 # Rates that every browser plays.
 SLOWEST_HZ, FASTEST_HZ = 8000, 48000
 # All sounds are as loud as this, or less where one's peaks ask for it; below the lesser, peaks are limited instead.
 LOUDNESS, LEAST_LOUDNESS = -20.0, -36.0
 # An excerpt so much quieter than the recording it is from counts as silent: at one loudness it would be mere hiss.
-SILENT_DB = 50.0
+SILENT_EXCERPT_DB = 50.0
 # Cuts inside a recording fade over this long, or they would click.
-FADE_S = 0.01
+CUT_FADE_S = 0.01
 # At so many places of each part of the target an excerpt may begin.
 _PLACES = 64
 
@@ -187,9 +187,9 @@ def draw_rounds(
     ValueError : if there are to be too few rounds or too many, or too short ones.
     """
     check_count("rounds", rounds, least=1)
-    if rounds > MOST_ROUNDS:
-        raise ValueError(f"rounds is {rounds}; pass at most {MOST_ROUNDS}")
-    check_real("length_s", length_s, least=SHORTEST_S)
+    if rounds > MOST_QUESTIONS:
+        raise ValueError(f"rounds is {rounds}; pass at most {MOST_QUESTIONS}")
+    check_real("length_s", length_s, least=SHORTEST_ROUND_S)
     sr = min(max(inputs.sr, SLOWEST_HZ), FASTEST_HZ)
     target = resample(inputs.target.samples, inputs.sr, sr)
     sources = [resample(samples, inputs.sr, sr) for samples in inputs.source.samples]
@@ -275,7 +275,7 @@ def stretches(sounds: Sequence[Floats], length: int, n: int) -> list[int]:
 def _excerpt(sound: Floats, start: int, length: int, sr: int) -> Floats:
     """A stretch, faded where it is cut out of more."""
     clip: Floats = sound[..., start : start + length].copy()
-    n = min(round(FADE_S * sr), length)
+    n = min(round(CUT_FADE_S * sr), length)
     rise = np.linspace(0, 1, n, endpoint=False, dtype=np.float32)
     if start > 0:
         clip[..., :n] *= rise
@@ -291,7 +291,7 @@ def levelled(clips: Sequence[Mapping[str, Floats]], sr: int) -> list[dict[str, F
     quiet are peaks limited. The clips are of recordings at `LOUDNESS`; one that is as good as silent stays so.
     """
     heights = [{name: _height(clip, sr) for name, clip in round_.items()} for round_ in clips]
-    sounding = [own for round_ in heights for own in round_.values() if own.loudness > LOUDNESS - SILENT_DB]
+    sounding = [own for round_ in heights for own in round_.values() if own.loudness > LOUDNESS - SILENT_EXCERPT_DB]
     loudness = max(min([LOUDNESS, *(own.highest for own in sounding)]), LEAST_LOUDNESS)
     return [
         {name: _brought(clip, sr, own[name], loudness) for name, clip in round_.items()}
@@ -311,7 +311,7 @@ def _height(clip: Floats, sr: int) -> _Height:
 
 
 def _brought(clip: Floats, sr: int, own: _Height, loudness: float) -> Floats:
-    if own.loudness <= LOUDNESS - SILENT_DB:
+    if own.loudness <= LOUDNESS - SILENT_EXCERPT_DB:
         return clip
     if own.highest < loudness:
         return match_loudness(clip, sr, loudness).samples

@@ -1,6 +1,6 @@
 """Demo recordings made of arithmetic: a swarm of bees (source) and a plucked melody with chords (target).
 
-Both are synthesised once, at `RATE`, and then carried to the wanted sampling rate by trimming or padding
+Both are synthesised once, at `DEMO_RATE`, and then carried to the wanted sampling rate by trimming or padding
 their Fourier series. So a rate changes the bandwidth and nothing else: every random decision, every note and
 every length is the same at all rates, and nothing can alias.
 """
@@ -20,11 +20,11 @@ from smalti.presets import DEFAULT_PRESET, configure
 from smalti.workflows.make import MakeRequest
 from smalti.workflows.outputs import Outputs, check_outputs, figures_of
 
-Floats = npt.NDArray[np.float64]
-Number = TypeVar("Number", float, Floats)
+Doubles = npt.NDArray[np.float64]
+Number = TypeVar("Number", float, Doubles)
 
 # Bees and strings have next to nothing above 16 kHz.
-RATE = 32_000
+DEMO_RATE = 32_000
 PEAK = 0.7
 
 # The swarm's fundamentals and the melody share two octaves: A2 (110 Hz) to A4 (440 Hz), as MIDI numbers.
@@ -63,7 +63,7 @@ def demo_source(
     if not 10 <= seconds <= 120:
         raise ValueError(f"seconds is {seconds}; choose 10 to 120, room enough to fly through two octaves")
     rng = np.random.default_rng(rng)
-    swarm = np.zeros(round(seconds * RATE))
+    swarm = np.zeros(round(seconds * DEMO_RATE))
     for flight in _plan_flights(seconds, rng):
         _mix_into(swarm, _fly(flight, rng), flight.start_s)
     return _at_rate(swarm, sr, seconds)
@@ -91,7 +91,7 @@ def demo_target(sr: int = 22050, *, rng: int | np.random.Generator = 0) -> npt.N
     """
     _check_rate(sr)
     rng = np.random.default_rng(rng)
-    music = np.zeros(round(TARGET_SECONDS * RATE))
+    music = np.zeros(round(TARGET_SECONDS * DEMO_RATE))
     for voice, line in SCORE.items():
         for note in read_voice(line):
             # A player leans on the downbeat and is some milliseconds early or late.
@@ -152,20 +152,20 @@ def _plan_flights(seconds: float, rng: np.random.Generator) -> list[_Flight]:
     return flights
 
 
-def _fly(flight: _Flight, rng: np.random.Generator) -> Floats:
+def _fly(flight: _Flight, rng: np.random.Generator) -> Doubles:
     """The sound of one passage at the listener's ear."""
-    n = round(flight.length_s * RATE)
-    t = (np.arange(n) - n / 2) / RATE
+    n = round(flight.length_s * DEMO_RATE)
+    t = (np.arange(n) - n / 2) / DEMO_RATE
 
     # Straight past the listener, hesitating: speed and direction stay a bee's own affair.
     along = flight.speed * t + 0.25 * _noise(n, _below(0.6), rng)
     distance = np.hypot(along, flight.nearest_m)
-    doppler = 1 / (1 + np.gradient(distance) * RATE / 343)
+    doppler = 1 / (1 + np.gradient(distance) * DEMO_RATE / 343)
     broadside = (flight.nearest_m / distance) ** 2
 
     semitones = flight.midi + flight.glide * t / flight.length_s + 0.25 * _noise(n, _below(1.5), rng)
     jitter = 1 + 0.005 * _noise(n, _below(25), rng)
-    phase = np.cumsum(_hz(semitones) * jitter * doppler) / RATE
+    phase = np.cumsum(_hz(semitones) * jitter * doppler) / DEMO_RATE
 
     odd, even = _wing_strokes(_hz(flight.midi), rng)[:, (phase * TABLE).astype(int) % TABLE]
     tone = (1 - 0.5 * broadside) * odd + (0.4 + 0.6 * broadside) * even
@@ -175,17 +175,17 @@ def _fly(flight: _Flight, rng: np.random.Generator) -> Floats:
 
     flutter = np.exp(0.2 * _noise(n, _below(9), rng) + 0.06 * _noise(n, _below(40), rng))
     fade = np.minimum(1, (1 - np.abs(t) * 2 / flight.length_s) / 0.3)
-    heard: Floats = np.sin(np.pi / 2 * fade) ** 2 * flutter * (tone + air) / distance
+    heard: Doubles = np.sin(np.pi / 2 * fade) ** 2 * flutter * (tone + air) / distance
     return heard
 
 
-def _wing_strokes(hz: float, rng: np.random.Generator) -> Floats:
+def _wing_strokes(hz: float, rng: np.random.Generator) -> Doubles:
     """One wing beat as two wave tables (rows), its odd and its even harmonics.
 
     Two equal strokes would repeat every half beat, with even harmonics only; their difference makes the odd.
     """
     # Five semitones above `hz` are more than glide, wander and Doppler ever add: nothing aliases.
-    k = np.arange(1, int(RATE / 2 / (hz * 2 ** (5 / 12))))
+    k = np.arange(1, int(DEMO_RATE / 2 / (hz * 2 ** (5 / 12))))
     f = k * hz
     amplitude = k**-1.0 / (1 + (f / 2500) ** 2)
     # Thorax and wings resonate; larger, deeper bees lower.
@@ -195,7 +195,7 @@ def _wing_strokes(hz: float, rng: np.random.Generator) -> Floats:
     amplitude *= np.exp(0.25 * rng.standard_normal(len(k)))
     spectrum = np.zeros((2, TABLE // 2 + 1), complex)
     spectrum[1 - k % 2, k] = TABLE / 2 * amplitude * np.exp(1j * rng.uniform(-np.pi, np.pi, len(k)))
-    tables: Floats = scipy.fft.irfft(spectrum)
+    tables: Doubles = scipy.fft.irfft(spectrum)
     return tables
 
 
@@ -217,7 +217,7 @@ TARGET_SECONDS = 11.0
 DAMPING_S = 0.3
 
 
-class Note(NamedTuple):
+class PluckedNote(NamedTuple):
     """One note, or a chord's notes together: start and length in beats, pitches as MIDI numbers."""
 
     beat: float
@@ -225,7 +225,7 @@ class Note(NamedTuple):
     midi: tuple[int, ...]
 
 
-def read_voice(line: str) -> tuple[Note, ...]:
+def read_voice(line: str) -> tuple[PluckedNote, ...]:
     """Read one voice of `SCORE`: ``"D3:2 - F#3+A3"`` is a half note, a rest and a chord."""
     notes = []
     beat = 0.0
@@ -233,7 +233,7 @@ def read_voice(line: str) -> tuple[Note, ...]:
         pitches, _, length = word.partition(":")
         beats = float(length or 1)
         if pitches != "-":
-            notes.append(Note(beat, beats, tuple(_midi(name) for name in pitches.split("+"))))
+            notes.append(PluckedNote(beat, beats, tuple(_midi(name) for name in pitches.split("+"))))
         beat += beats
     return tuple(notes)
 
@@ -243,16 +243,16 @@ def _midi(name: str) -> int:
     return NOTE_NAMES.index(name[:-1]) + 12 * (int(name[-1]) + 1)
 
 
-def _pluck(hz: float, force: float, seconds: float, rng: np.random.Generator) -> Floats:
+def _pluck(hz: float, force: float, seconds: float, rng: np.random.Generator) -> Doubles:
     """A nylon string plucked a fifth of the way along it, damped after `seconds`."""
-    n = round((seconds + DAMPING_S) * RATE)
-    t = np.arange(n) / RATE
+    n = round((seconds + DAMPING_S) * DEMO_RATE)
+    t = np.arange(n) / DEMO_RATE
 
     # Stiffness stretches the partials; the first one is the tempered pitch itself.
     stiffness = 4e-5
-    k = np.arange(1, int(0.45 * RATE / hz))
+    k = np.arange(1, int(0.45 * DEMO_RATE / hz))
     f = hz * k * np.sqrt((1 + stiffness * k**2) / (1 + stiffness))
-    f = f[f < 0.48 * RATE]
+    f = f[f < 0.48 * DEMO_RATE]
     k = k[: len(f)]
     # A harder pluck is brighter, not only louder.
     amplitude = force * np.sin(np.pi * k / 5.2) / k / (1 + (f / (900 + 2200 * force)) ** 2)
@@ -261,22 +261,22 @@ def _pluck(hz: float, force: float, seconds: float, rng: np.random.Generator) ->
 
     finger = 0.03 * force * np.exp(-t / 0.005) * _noise(n, _around(1200), rng)
     attack = np.minimum(1, t / 0.002)
-    damping = np.clip((n / RATE - t) / DAMPING_S, 0, 1)
-    heard: Floats = np.sin(np.pi / 2 * attack) ** 2 * np.sin(np.pi / 2 * damping) ** 2 * (string + finger)
+    damping = np.clip((n / DEMO_RATE - t) / DAMPING_S, 0, 1)
+    heard: Doubles = np.sin(np.pi / 2 * attack) ** 2 * np.sin(np.pi / 2 * damping) ** 2 * (string + finger)
     return heard
 
 
-def _damped_sines(amplitude: Floats, f: Floats, decay: Floats, n: int) -> Floats:
-    """Sum of ``amplitude[k] * exp(-decay[k] * t) * sin(2 * pi * f[k] * t)`` over k, `n` samples at `RATE`.
+def _damped_sines(amplitude: Doubles, f: Doubles, decay: Doubles, n: int) -> Doubles:
+    """Sum of ``amplitude[k] * exp(-decay[k] * t) * sin(2 * pi * f[k] * t)`` over k, `n` samples at `DEMO_RATE`.
 
     Each sine is the imaginary part of z**i, and with i = block * q + r, z**i = z**(block * q) * z**r: all
     sines together are one small matrix product.
     """
     block = 256
-    log_z = (2j * np.pi * f - decay) / RATE
+    log_z = (2j * np.pi * f - decay) / DEMO_RATE
     coarse = np.exp(np.outer(block * np.arange(n // block + 1), log_z))
     fine = np.exp(np.outer(log_z, np.arange(block)))
-    waves: Floats = (coarse * amplitude @ fine).imag.ravel()[:n]
+    waves: Doubles = (coarse * amplitude @ fine).imag.ravel()[:n]
     return waves
 
 
@@ -287,46 +287,46 @@ def _hz(midi: Number) -> Number:
     return 440 * 2 ** ((midi - 69) / 12)
 
 
-def _below(hz: float) -> Callable[[Floats], Floats]:
+def _below(hz: float) -> Callable[[Doubles], Doubles]:
     """A smooth low-pass shape for `_noise`."""
     return lambda f: np.exp(-((f / hz) ** 2))
 
 
-def _around(hz: float) -> Callable[[Floats], Floats]:
+def _around(hz: float) -> Callable[[Doubles], Doubles]:
     """A wide band-pass shape for `_noise`, 12 dB an octave to both sides."""
     return lambda f: (f / hz) ** 2 / (1 + (f / hz) ** 4)
 
 
-def _noise(n: int, shape: Callable[[Floats], Floats], rng: np.random.Generator) -> Floats:
+def _noise(n: int, shape: Callable[[Doubles], Doubles], rng: np.random.Generator) -> Doubles:
     """`n` samples of Gaussian noise of RMS 1 whose magnitude spectrum follows ``shape(f_hz)``."""
     size = scipy.fft.next_fast_len(n, real=True)
-    gain = shape(np.arange(1, size // 2) * (RATE / size))
+    gain = shape(np.arange(1, size // 2) * (DEMO_RATE / size))
     # The bins without gain would cost draws and say nothing.
     gain = gain[: np.flatnonzero(gain > 1e-6 * gain.max())[-1] + 1]
     spectrum = np.zeros(size // 2 + 1, complex)
     spectrum[1 : len(gain) + 1] = gain * rng.standard_normal(2 * len(gain)).view(complex)
-    noise: Floats = scipy.fft.irfft(spectrum, size)[:n]
+    noise: Doubles = scipy.fft.irfft(spectrum, size)[:n]
     noise /= np.sqrt(np.mean(noise**2))
     return noise
 
 
-def _mix_into(mix: Floats, sound: Floats, start_s: float) -> None:
+def _mix_into(mix: Doubles, sound: Doubles, start_s: float) -> None:
     """Add `sound` to `mix` in place from `start_s` on; what reaches beyond the end is cut."""
-    start = round(start_s * RATE)
+    start = round(start_s * DEMO_RATE)
     room = mix[start : start + len(sound)]
     room += sound[: len(room)]
 
 
-def _at_rate(y: Floats, sr: int, seconds: float) -> npt.NDArray[np.float32]:
-    """Carry `y` from `RATE` to `sr` and its peak to `PEAK`."""
+def _at_rate(y: Doubles, sr: int, seconds: float) -> npt.NDArray[np.float32]:
+    """Carry `y` from `DEMO_RATE` to `sr` and its peak to `PEAK`."""
     # Whole seconds have a whole number of samples at every rate, so the Fourier series is the same at all.
     whole = int(np.ceil(seconds))
-    spectrum = scipy.fft.rfft(PEAK * y / np.abs(y).max(), whole * RATE)
-    spectrum = spectrum[: whole * min(sr, RATE) // 2 + 1]
+    spectrum = scipy.fft.rfft(PEAK * y / np.abs(y).max(), whole * DEMO_RATE)
+    spectrum = spectrum[: whole * min(sr, DEMO_RATE) // 2 + 1]
     # A soft edge, lest a low rate rings before every attack.
     edge = np.linspace(0, np.pi, len(spectrum) // 20)
     spectrum[-len(edge) :] *= 0.5 + 0.5 * np.cos(edge)
-    out: Floats = scipy.fft.irfft(spectrum, whole * sr) * (sr / RATE)
+    out: Doubles = scipy.fft.irfft(spectrum, whole * sr) * (sr / DEMO_RATE)
     return out[: round(seconds * sr)].astype(np.float32)
 
 

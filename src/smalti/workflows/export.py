@@ -10,7 +10,7 @@ from smalti.io.score_export import check_export, exported
 from smalti.io.score_file import read_score
 from smalti.score.daw_items import MOST_ITEMS, Reduction, items_of, reduction
 from smalti.score.render import recordings_of
-from smalti.workflows.locate import Found
+from smalti.workflows.locate import LocatedScore
 from smalti.workflows.render import found_recordings
 from smalti.workflows.steps import Clock, Done, Events, Request, Warned
 
@@ -93,7 +93,7 @@ def export_steps(request: ExportRequest) -> Events:
     yield Done(Exported(ending, len(found.score), told))
 
 
-def _offsets(found: Found) -> Iterator[str]:
+def _offsets(found: LocatedScore) -> Iterator[str]:
     """A warning for each recording with an offset, which smalti removes and other tools play."""
     for source, recording in zip(found.score.sources, found.recordings, strict=True):
         if found.score.settings.remove_offset and remove_dc(recording, found.score.sr) is not recording:

@@ -17,7 +17,7 @@ from smalti._checks import Floats, ParameterError
 from smalti.corpora.query import OpenCorpus, open_corpus
 from smalti.corpora.tables import ENDING
 from smalti.dsp.channels import n_channels, to_mono
-from smalti.dsp.conditioning import LOUDEST, QUIETEST
+from smalti.dsp.conditioning import LOUDEST_PEAK, QUIETEST
 from smalti.dsp.loudness import integrated_loudness
 from smalti.dsp.stft import StftParams
 from smalti.errors import AudioFileError, CorpusError
@@ -570,7 +570,7 @@ def _read_all(files: Iterable[Path], sr: int) -> FileSource:
 def _at_rate(recording: Recording, sr: int) -> Floats:
     """The samples of a recording at `sr`, after refusing what has no spectrum."""
     peak = float(np.abs(recording.samples).max())
-    if peak > LOUDEST:
+    if peak > LOUDEST_PEAK:
         raise AudioFileError(
             f"cannot use {recording.path}: it peaks at {peak:.3g} where 1 is full scale; export it again"
         )

@@ -44,7 +44,7 @@ from smalti.workflows.steps import Clock, Done, Events, Progress, Request, Warne
 
 # One analysis window; of less there is no spectrum to judge. Of less than a second there is, but one or two events
 # decide everything.
-SHORTEST_S, SHORT_S = GRID.n_fft / RATE, 1.0
+SHORTEST_JUDGED_S, SHORT_JUDGED_S = GRID.n_fft / RATE, 1.0
 # Other tools round up to whole windows; what differs by more was made of something else.
 FAR_OFF_S = 0.5
 # At least so much of both has nothing but the target itself.
@@ -174,14 +174,14 @@ def read_judged(
     """
     read = read_mosaics(target, sources, mosaics, excerpt=excerpt, purpose="judge")
     for recording in (read.target.recording, *read.mosaics):
-        if recording.duration_s < SHORTEST_S:
+        if recording.duration_s < SHORTEST_JUDGED_S:
             raise AudioFileError(
                 f"cannot judge {recording.path}: it lasts {_short(recording.duration_s)}; choose a longer one"
             )
-    if (lasts_s := sum(source.duration_s for source in read.source.recordings)) < SHORTEST_S:
+    if (lasts_s := sum(source.duration_s for source in read.source.recordings)) < SHORTEST_JUDGED_S:
         raise AudioFileError(f"the source lasts {_short(lasts_s)}; choose a longer one")
     warnings = list(read.warnings)
-    if (lasts_s := read.target.recording.duration_s) < SHORT_S:
+    if (lasts_s := read.target.recording.duration_s) < SHORT_JUDGED_S:
         warnings.append(f"{target} lasts {lasts_s:.2f} s only: the measures of so short a sound say little")
     for recording in read.mosaics:
         warnings += [f"{recording.path}: {sentence}" for sentence in recording.warnings]
@@ -190,7 +190,7 @@ def read_judged(
 
 
 def _short(seconds: float) -> str:
-    return f"{1000 * seconds:.3g} ms, less than one window of {1000 * SHORTEST_S:.0f} ms"
+    return f"{1000 * seconds:.3g} ms, less than one window of {1000 * SHORTEST_JUDGED_S:.0f} ms"
 
 
 def _suspicions(mosaic: Recording, inputs: MosaicInputs) -> Iterator[str]:

@@ -21,7 +21,7 @@ from smalti.score.score import Score
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class LocatedScore:
     """A score and its recordings.
 
     Attributes
@@ -86,7 +86,7 @@ def find_recordings(
     with_target: bool = True,
     changed: bool = False,
     compact: bool = True,
-) -> Found:
+) -> LocatedScore:
     """Find and read what a score is made of.
 
     Parameters
@@ -142,7 +142,7 @@ def find_recordings(
     elif (there := next(filter(_is_sound, where.candidates(about.name)), None)) is not None:
         # Not to be heard, but to be named.
         about = replace(about, name=str(there))
-    return Found(
+    return LocatedScore(
         score=replace(score, sources=tuple(sources), target=about),
         recordings=tuple(recordings),
         target=heard,

@@ -13,7 +13,7 @@ from smalti.io.sound_write import check_format, encode_audio
 from smalti.io.stem_files import STEMS_BY, check_stems, write_stems
 from smalti.score import Score
 from smalti.score.render import dry_score, recordings_of, render_levelled
-from smalti.workflows.locate import Found, find_recordings
+from smalti.workflows.locate import LocatedScore, find_recordings
 from smalti.workflows.memory import check_score_memory
 from smalti.workflows.steps import Clock, Done, Events, Request, Warned
 
@@ -107,7 +107,7 @@ def refuse_inputs(output: Path, inputs: Sequence[Path]) -> None:
 
 def found_recordings(
     file: Path, places: Sequence[Path], *, target: Path | None = None, dry: bool = False, changed: bool = False
-) -> Found:
+) -> LocatedScore:
     """A score and its recordings, once it is known to fit into memory; errors as for `find_recordings`."""
     score = read_score(file)
     check_score_memory(score)
