@@ -1,8 +1,8 @@
 """One grain at another pitch: a stretch of a recording, moved by a ratio that changes over time.
 
 The grain is read at the speed of the ratio, which moves its pitch. It jumps by whole periods, so that it keeps its time
-and every jump is in tune; a search finds the jumps where there is no pitch. Gains in the source, applied before, set each
-partial to what the formants ask. Reading begins anew at attacks, so that none is smeared, doubled or heard early.
+and every jump is in tune; a search finds the jumps where there is no pitch. Gains in the source, applied before, set
+each partial to what the formants ask. Reading begins anew at attacks, so that none is smeared, doubled or heard early.
 """
 
 import functools
