@@ -8,10 +8,13 @@ with ``figure_png(ax.figure)`` or ``ax.figure.savefig(file)``, show it in a note
 do not leave.
 """
 
+from importlib import import_module
+
 from smalti.errors import MissingExtraError
 
 try:
-    import matplotlib  # noqa: F401 - asked for here, so that one sentence says what is missing
+    # Asked for here, so that one sentence says what is missing.
+    import_module("matplotlib")
 except ImportError as error:
     raise MissingExtraError("pictures need matplotlib: pip install 'smalti[plots]'") from error
 
