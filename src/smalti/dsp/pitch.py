@@ -205,7 +205,7 @@ def _harmonicity(magnitudes: Floats, f0: Floats, sr: int) -> Floats:
 
 
 def clear(clarities: Floats, heard: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which frames of a source are clear enough to carry a melody, by their (K,) `clarity`.
+    """Which frames of a source are clear enough to carry a melody, by their (K,) `harmonicity`.
 
     Those of at least 0.4 of the clarity that the clearest tenth of what is `heard`, (K,) bools, have: a clean source
     keeps all but its breaths and a noisy one the frames in which it is least so, a tenth of them at least. Where none

@@ -133,7 +133,7 @@ def pre_echo_excess_db(samples: Floats, target: Floats, sr: int, attacks_s: Arra
 
     Parameters
     ----------
-    samples, target : (L,) each. sr : Hz. attacks_s : (A,) seconds, `attack_times` of the target.
+    samples, target : (L,) each. sr : Hz. attacks_s : (A,) seconds, `onset_times` of the target.
 
     Returns
     -------

@@ -55,7 +55,7 @@ def render(
     sources : the recordings of ``score.sources``, in that order or by their names; or the dictionary that the mosaic
         was made of. (L,) or (C, L) each, at the score's rate and as the mosaic was given them.
     target : the target likewise; not needed where `needs_target` is false.
-    dry : leave everything out but the grains, added up as recorded, and that gain; see `dried`.
+    dry : leave everything out but the grains, added up as recorded, and that gain; see `dry_score`.
 
     Returns
     -------
