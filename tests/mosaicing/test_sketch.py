@@ -214,8 +214,8 @@ def test_the_parts_of_a_long_file_are_in_one_time():
         duration_s: float = 1.0
         loudness_lufs: float = -20.0
 
-    told = [Tagged(()), Tagged(()), Tagged(("night",))]
-    atoms = sketch_of_strokes([Stroke((0, 1), None, "tag:night", 0)], corpus, 3, told=told).whole()[:, 0] == 0
+    infos = [Tagged(()), Tagged(()), Tagged(("night",))]
+    atoms = sketch_of_strokes([Stroke((0, 1), None, "tag:night", 0)], corpus, 3, infos=infos).whole()[:, 0] == 0
     assert np.flatnonzero(atoms).tolist() == list(range(20, 30))
 
 
