@@ -82,8 +82,8 @@ class Curve:
         left, right = np.maximum(right - 1, 0), np.minimum(right, len(own) - 1)
         span = own[right] - own[left]
         share = np.divide(at - own[left], span, out=np.zeros_like(at), where=span > 0)
-        # Of equal values exactly the same, as a curve that never moves is as good as a number. And, however it is
-        # rounded, nothing beyond what was checked.
+        # Clipped to its ends: a curve that never moves is exactly its number, and rounding leads to nothing that was
+        # not checked.
         return np.asarray(np.clip(values[left] + share * (values[right] - values[left]), self.least, self.most))
 
     @property

@@ -11,7 +11,7 @@ from smalti.settings import KNOBS, Settings
 
 _HOP_S = Settings().hop_s
 
-# What the presets beyond the papers share: sources without clicks or hiss, a fit by several windows, whole grains with
+# Shared by the presets beyond the papers: sources without clicks or hiss, a fit by several windows, whole grains with
 # refined and smooth gains, Griffin-Lim, and levels drawn towards the target's.
 _BEYOND: dict[str, Any] = {
     "fade_s": 0.003,

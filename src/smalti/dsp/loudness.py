@@ -25,8 +25,7 @@ _SLOWEST_HZ = 16_000
 # The rate from which samples hide no peaks, and the zero crossings to each side of the interpolating sinc.
 _DENSE_HZ, _CROSSINGS = 192_000, 24
 
-# Of the slow contour: one value every so many seconds, each over so many; the gain that may follow from it; and how far
-# below its loudest a sound counts as silent.
+# The slow contour has one value every so many seconds, each measured over so many.
 CONTOUR_HOP_S, CONTOUR_WINDOW_S = 0.1, 1.0
 
 

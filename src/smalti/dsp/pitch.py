@@ -27,8 +27,8 @@ _SLOWER, _HIGH_FROM_HZ, _FASTER, _LOW_BELOW_HZ = 3, 200.0, 2, 150.0
 # So sure, with so much evidence, and so far from the top of its range the first look needs no other.
 _CERTAIN, _EXPLAINED, _BELOW_TOP_HZ = 0.8, 0.6, 1000.0
 
-# What the evidence is read from: spectra of 43 ms, up to so many Hz. Harmonics closer than so many bins run together:
-# such pitches have the evidence of the doubtful.
+# Evidence is read from spectra of 43 ms, up to so many Hz. Harmonics closer than so many bins run together; such
+# pitches get the evidence of doubtful ones.
 _SLOW_RATE, _N_FFT, _EVIDENCE_TO_HZ, _APART, _DOUBTFUL = _SLOWER * _RATE, 2048, 8_000.0, 6, 0.75
 # A pitch of the second look explains at least so much, and a lone partial that counts as a pitch makes up so much.
 _LEAST_EXPLAINED, _LONE = 0.25, 0.7

@@ -154,8 +154,8 @@ def attack_shape(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike,
     missing = _decibels_apart(ours, theirs, floor_db=-90)
     missing_in_all = _decibels_apart(ours.sum(axis=0), theirs.sum(axis=0), floor_db=-90)
     before, after = around(attacks_s, np.arange(ours.shape[1]) * (params.hop / sr))
-    # Where the target as a whole is quieter than the mosaic, a band in which it is not must not stay behind and give
-    # the attack away.
+    # If the target as a whole is quieter than the mosaic, a single louder band must not stay up: it would give the
+    # attack away.
     down = np.clip(np.minimum(missing, missing_in_all) + SPARED_DB, -MOST_DOWN_DB, 0)
     up = np.clip(missing, 0, MOST_UP_DB)
     reach = round(ATTACK_SMOOTH_S * sr / params.hop)

@@ -19,7 +19,7 @@ LONG_WINDOW_S, MIDDLE_WINDOW_S, SHORT_WINDOW_S = 4096 / 22050, 2048 / 22050, 512
 # The short window looks at the four quarters of a hop, in bands that it can tell apart.
 QUARTERS = (-3 / 8, -1 / 8, 1 / 8, 3 / 8)
 SHORT_WIDTH_ERB = 1.8
-# What keeping the formants may add to or take from a shifted frame, 24 dB as a natural logarithm.
+# Keeping the formants changes a shifted frame by at most 24 dB, here as a natural logarithm.
 MOST_FORMANT_GAIN = 24 / 20 * np.log(10)
 # Nor, within half a band, more than 6 dB: behind a spectrum's last partial the envelope falls steeply, and a band that
 # reaches there holds that partial, which is not to be lifted as if it were what is behind it.
@@ -154,8 +154,8 @@ class StretchedBands:
     def at(self, ratios: Floats) -> Floats:
         """(B, N) bands of every frame at its ratio, ``ratios`` (N,); 0 where that is 0."""
         inverse = np.divide(1.0, ratios, out=np.zeros(len(ratios)), where=ratios > 0)
-        # What lies between the edges of a band at the new pitch lay between edges / ratio: so no magnitude is lost or
-        # counted twice, however a lobe is stretched.
+        # A band at the new pitch gets what lay between its edges / ratio, so no magnitude is lost or counted twice,
+        # however a lobe is stretched.
         below = _between_rows(self.sums, (self.edges[:, None] - 0.5).clip(0) * inverse + 0.5 * (inverse > 0))
         bands = np.diff(below, axis=0)
         centres = (self.edges[:-1] + self.edges[1:] - 1)[:, None] / 2

@@ -145,7 +145,7 @@ class Dictionary:
             roots = np.sqrt(weights / weights.max()).astype(recording.dtype)
             whole = covariances(self._heard(recording, self._spread(recording)) if self.in_part else frames)
             for frame in frames:
-                # In place: of long recordings these are the largest arrays there are.
+                # Multiplied in place, since these are the largest arrays there are for long recordings.
                 frame *= roots
             got = covariances(frames)
             out.append(toward_coherence(got, whole).astype(frames[0].dtype))

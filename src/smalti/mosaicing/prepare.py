@@ -23,7 +23,7 @@ from smalti.mosaicing.transpose import transposition_of
 from smalti.score.score import Target
 from smalti.settings import Settings
 
-# What `sketched` makes a sketch of.
+# The forms of a sketch; `sketched` reads them.
 Sketched = Sketch | Sequence[Stroke] | ArrayLike
 
 

@@ -149,7 +149,7 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
         H = limit_polyphony(step.H, polyphony=layers, strength=1.0, weights=loudness)
     last = chosen = MatrixStep(step.iteration + 1, H, _gains_fit(V, W, H, settings))
     yield chosen
-    # What is not chosen stays 0, so only gains move and the choice stands.
+    # Activations that are not chosen stay 0, so only gains move and the choice stands.
     for last in steps_of(chosen, settings.refine):
         yield last
     if runs is not None and job.smoothing_reach:

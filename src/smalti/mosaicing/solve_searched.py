@@ -105,7 +105,7 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[SearchedS
         raise ValueError("every recording that sounds has weight 0; give one of them more")
     _check_limits(job.limits, np.unique(corpus.recording_ids[allowed]))
     reach, generator = reach_of(job), np.random.default_rng(rng)
-    # What is limited must leave something to take its places.
+    # Each limit needs candidates that may take the places of what it keeps out.
     pools = [allowed, *(allowed & ~limit.recordings[corpus.recording_ids] for limit in job.limits)]
     pools = [pool for pool in (*pools, np.logical_and.reduce(pools))[: None if job.limits else 1] if pool.any()]
 
@@ -188,7 +188,7 @@ def listed_steps(
         entries = entries.with_values(comparison.update(entries))
         step = SearchedStep(i + 1, entries, comparison)
         yield step
-        # What has faded out takes no more time.
+        # Entries that have faded out are dropped, so that they take no more time.
         entries = entries.only(entries.lists.values > 0)
     if settings.choose == "grains":
         yield from _grain_steps(step, job)
@@ -270,12 +270,12 @@ def beyond_limits(runs: Runs, segments: Integers, limits: Sequence[Limit]) -> ND
     total, slack = float(runs.lengths.sum()), 1e-9
     dropped = np.zeros(len(runs.lengths), bool)
     if limits and np.logical_or.reduce([limit.recordings for limit in limits]).all():
-        # Where each has a share and these fill the whole, none can be met to the frame, but to a grain.
+        # If every recording is limited and the shares fill the whole, they can only be met to a grain.
         slack = float(runs.lengths.max(initial=0))
     for limit in limits:
         limited = limit.recordings[segments[runs.atoms]]
         strongest = np.flatnonzero(limited)[np.argsort(-runs.energies[limited], kind="stable")]
-        # Of all there is now: what is dropped, others will take the place of, as far as they can.
+        # Shares are of the present total, since other stretches will take the places of those that are dropped.
         dropped[strongest[np.cumsum(runs.lengths[strongest]) > limit.share * total + slack]] = True
     return dropped
 

@@ -78,7 +78,7 @@ class TransposedSolver:
 def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> Iterator[ShiftedStep]:
     """The steps of a `TransposedSolver`: first of source frames at the pitch of the moment, then of the grains."""
     settings, dictionary = job.settings, job.dictionary
-    # What cannot be shifted, or does not sound, is no part of it: H has rows for the rest alone.
+    # H has rows for the frames that sound and can be shifted, and no others.
     usable = np.flatnonzero(transposition.usable)
     comparison = ShiftedComparison.of(only_atoms(job, usable), transposition.origins[usable])
     V, blocks = comparison.V, transposition.blocks(comparison.at, usable)
@@ -109,7 +109,7 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
     runs = runs.only(np.argsort(runs.frames, kind="stable"))
     grains, H = _shifted(step.H, runs, job, transposition, usable)
     done = step.iteration
-    # What was needed to choose the grains, and may be much, is not needed to refine their gains.
+    # These may be large; they were needed to choose the grains, and are not needed to refine their gains.
     del step, first, start, blocks, norms, by_voice
     sounds = comparison.of_grains(grains.dictionary)
     fit = GainFit.of(V, sounds, H)

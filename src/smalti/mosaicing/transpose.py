@@ -157,7 +157,7 @@ def _shifted(plan: Transposition, job: Job) -> Transposition:
     """The plan with the semitones that were asked for, whatever the target's pitch."""
     asked, tuned = job.settings.transpose, job.settings.tune_cents / 100
     if isinstance(asked, Curve):
-        # In frames of the target instead of seconds.
+        # The curve counts frames of the target instead of seconds.
         times = tuple(time_s / job.dictionary.hop_s for time_s in asked.times_s)
         return replace(plan, way="glide", glide=Curve(times, tuple(semitones + tuned for semitones in asked.values)))
     low, high = cast("tuple[float, float]", asked)
@@ -305,7 +305,7 @@ def fine_track(dictionary: Dictionary, origins: Floats, *, given: bool) -> Float
 
 def _track(samples: Floats, sr: int, params: StftParams, n_frames: int) -> Floats:
     track = track_pitch(samples, sr, hop=params.hop)
-    # Where the hop is longer than a quarter window there may be a frame more.
+    # There may be one frame more if the hop is longer than a quarter window.
     return np.pad(track, (0, max(0, n_frames - len(track))))[:n_frames]
 
 

@@ -211,7 +211,7 @@ class Rules:
         n_atoms = W.shape[1]
         runs = segment_slices(n_atoms, segments)
         weights = constraints.weights(W)
-        # What varies from frame to frame does not come here: see `smalti.nmf.multiplicative.activation_steps`.
+        # Rules that vary from frame to frame do not come here: see `smalti.nmf.multiplicative.activation_steps`.
         reaches = constraints.repetition or 0, constraints.polyphony or 0, constraints.continuity or 0
         return cls(
             cast("tuple[int, int, int]", reaches),
@@ -304,7 +304,7 @@ def engine_steps(
     step: BlockStep | ListStep = BlockStep(0, np.ascontiguousarray(H.T).T, fit, int(np.count_nonzero(H)))
     for iteration in range(n_iter):
         now = rules if constraints is not None and iteration % constraints.every == 0 else None
-        # Whoever has read the divergence has had the product computed.
+        # The product is there already if the divergence has been read.
         product = None if now else vars(step).get("product")
         step = step.as_lists(least) if step.n_left < few else step.as_matrix()
         step = step.advance(now, (iteration + 1) / n_iter, product)

@@ -24,7 +24,7 @@ _JOIN = 16
 _GIVEN = 0.01
 # Newton steps a round at most; multiplicative updates before them.
 _NEWTON, _UPDATES = 1, 3
-# What a frame may leave ungained over the atoms it begins with, of its level.
+# The share of its level that a frame may leave ungained over the atoms it begins with.
 _FIRST_GOAL = 0.05
 # The share of its gap that a frame may leave ungained over its own atoms, before others join.
 _ENOUGH = 0.02
@@ -135,7 +135,7 @@ class _Problem:
 
     @classmethod
     def of(cls, V: Floats, W: Floats, *, euclidean: bool) -> "_Problem":
-        # What the floor is in the dtype of the model is what is added to it.
+        # The floor is rounded to the dtype of the model that it is added to.
         floor = 0.0 if euclidean else float(V.dtype.type(noise_floor(V)))
         VT, WT = np.ascontiguousarray(V.T), np.ascontiguousarray(W.T)
         levels, scales = sizes(VT, euclidean), sizes(WT, euclidean)
@@ -386,13 +386,13 @@ def _improve(
     """Let the atoms join that are priced highest in some frames, and fit the gains of all; `sounding` changes."""
     gaps, stuck, units = state.gaps[frames], state.stuck[frames], problem.units(frames)
     if problem.euclidean:
-        # What is left to be explained, relative to the target.
+        # The rest that is to be explained, relative to the target.
         prices /= problem.levels[frames, None].astype(problem.V.dtype)
-    # Who would gain next to nothing stays out, or rounding would call in the same atoms for ever.
+    # Atoms that would gain next to nothing stay out, or rounding would call in the same ones for ever.
     least = (0.0 if problem.euclidean else 1.0) + 0.1 * allowed / units
     given = np.zeros(len(frames)) if problem.euclidean else np.minimum(_GIVEN, gaps / units)
     sounding.enter(prices, least, given)
-    # Where a frame came no nearer, its own atoms may not have been fitted closely enough.
+    # A frame that came no nearer may need its own atoms fitted more closely.
     goals = np.maximum(0.2 * allowed, _ENOUGH * gaps) * 0.1**stuck / units
     n_newton = _NEWTON * (1 + 4 * bool((stuck > 1).any()))
     sounding.improve(problem, frames, goals, n_updates=_UPDATES, n_newton=n_newton)
@@ -410,7 +410,7 @@ def _kl_gaps(floor: float, totals: NDArray[np.float64], worst: NDArray[np.float6
     """Divergence less its bound at theta = alpha V / Y."""
     mass, heard, seen = totals[:, 1], totals[:, 2], totals[:, 3]
     pull = floor * seen
-    # As large as is feasible, and no larger than the bound rises.
+    # The factor is as large as is feasible, but no larger than where the bound stops rising.
     most = np.divide(1, worst, out=np.full(len(worst), np.inf), where=worst > 0)
     rises = np.divide(heard, pull, out=np.full(len(worst), np.inf), where=pull > 0)
     alpha = np.minimum(most, rises)

@@ -12,7 +12,7 @@ from smalti.nmf.divergence import beta_divergence, noise_floor
 
 # Frames priced together: enough for a matrix product to be fast, their prices few enough to stay in the cache.
 FRAMES_AT_ONCE = 64
-# What is left to gain in a frame, of its level, at which its gains are left alone.
+# A frame's gains are left alone once no more than this share of its level is left to gain.
 _CLOSE = 1e-7
 
 

@@ -75,7 +75,7 @@ def activation_steps(
         raise TypeError(f"segments has dtype {labels.dtype}; pass integers, one for each atom of W")
     if init is None:
         H = np.random.default_rng(rng).random(shape).astype(dtype, copy=False)
-        # In single precision the last numbers below 1 round up to it.
+        # The last numbers below 1 round up to it in single precision.
         np.minimum(H, np.nextafter(dtype.type(1), dtype.type(0)), out=H)
     else:
         H = check_magnitudes("init", init, most=np.inf).astype(dtype, copy=False)
@@ -88,7 +88,7 @@ def activation_steps(
             raise ValueError(f"weights has shape {counted.shape}; {shape[0]} atoms and {shape[1]} frames need {shape}")
         allowed = counted > 0
         ranked, H = counted if ranked is None else ranked * counted, H * allowed
-    # What varies from frame to frame, or from place to place, is left to the readable path.
+    # Rules that vary from frame to frame, and weights of places, are left to the readable path.
     varies = weights is not None or (constraints is not None and constraints.varies)
     if beta == 1 and not varies and worthwhile(V, W, n_iter=n_iter):
         return engine_steps(V, W, H, n_iter=n_iter, eps=eps, constraints=constraints, segments=labels)

@@ -24,7 +24,7 @@ from smalti.score.score import Score
 # The recordings that a score is made of; see `render`.
 Sources = ArrayLike | Sequence[ArrayLike] | Mapping[str, ArrayLike] | Dictionary
 
-# What all stems have a share in, whatever sounds of them: so much less than that.
+# Every stem counts at least this share of the loudest power, so that shares of silent bins are defined.
 _SILENT_SHARE = 1e-12
 
 
@@ -92,7 +92,7 @@ def recordings_of(score: Score, sources: Sources) -> Sequence[Floats]:
         sources = [sources[source.name] for source in score.sources]
     given = [of.astype(score.dtype, copy=False) for of in as_recordings(sources)]
     _check_count(len(given), score)
-    # What lies in a corpus was cleaned when that was built.
+    # Recordings of a corpus were cleaned when it was built.
     return [
         recording if source.corpus else cleaned([recording], score.sr, score.settings)[0]
         for recording, source in zip(given, score.sources, strict=True)
@@ -190,7 +190,7 @@ def heard_of(score: Score, recording: Floats, part: int) -> Floats:
     """What the grains of one channel are cut from, of a source's recording: (L,) or (C, L)."""
     if score.settings.channels == "mono":
         return to_mono(recording)
-    # As `Dictionary.one_channel` has it.
+    # The same rule as in `Dictionary.one_channel`.
     if score.n_parts > 1 and recording.ndim == 2:
         return recording[part] if len(recording) == score.n_parts else to_mono(recording)
     return recording
@@ -258,7 +258,7 @@ def stems(
         mosaic = render_levelled(score, recordings, target).samples
     n_groups = int(groups.max(initial=-1)) + 1
 
-    # In double precision: what all stems come to is to be the mosaic, however loud each of them is.
+    # Double precision, so that the stems add up to the mosaic however loud each of them is.
     total = np.zeros(mosaic.shape)
     powers = [np.zeros((score.params.n_bins, score.n_frames)) for _ in as_channels(mosaic)]
     for group in range(n_groups):
@@ -271,7 +271,7 @@ def stems(
         sound = added_up(score.only(groups == group), recordings)
         out = []
         for channel, power, left in zip(as_channels(sound), powers, rest, strict=True):
-            # What comes after may fill a bin that is silent in all: there all have the same share.
+            # Later stages may fill a bin that is silent in all stems; all have the same share of it.
             least = _SILENT_SHARE * power.max(initial=0) + np.finfo(np.float64).tiny
             own_power = np.square(np.abs(stft(channel, score.params)), dtype=np.float64)
             share = (own_power + least) / (power + n_groups * least)

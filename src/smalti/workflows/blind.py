@@ -33,7 +33,7 @@ from smalti.workflows.judge import FAR_OFF_S, MosaicInputs, read_mosaics
 from smalti.workflows.steps import Clock, Done, Events, Request, Warned
 
 PAGE, SOUNDS = "listen.html", "sounds"
-# Where the page's template takes the key.
+# The place of the key in the page's template.
 _GAP = "{{key}}"
 # A round has a letter a mosaic. More than these nobody keeps apart, and S and T are keys of their own.
 LETTERS = "ABCDEFGH"
@@ -361,7 +361,7 @@ def check_folder(folder: Path, inputs: Iterable[Path], *, overwrite: bool) -> No
         if not overwrite:
             raise AudioFileError(f"cannot write {folder}: it already exists; add --overwrite or choose another name")
         if not _is_comparison(place):
-            # Whoever mistypes a name must not lose a folder of recordings.
+            # A mistyped name must not cost a folder of recordings.
             raise AudioFileError(
                 f"cannot overwrite {folder}: it holds something else than a blind comparison; choose another name"
             )

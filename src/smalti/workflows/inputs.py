@@ -374,7 +374,7 @@ def named_file(name: str) -> Path:
     ExampleError : if an example is unknown, or cannot be fetched.
     """
     if not name:
-        # As a path it would be the current folder, and all that is in it.
+        # An empty path is the current folder, and all that is in it.
         raise ValueError("the name of a recording is empty; name a file, a folder or example:NAME")
     example = example_name(name)
     return Path(name) if example is None else fetch_example(example)
@@ -432,7 +432,7 @@ def read_inputs(
     CorpusError : if the corpus cannot be used, or nothing in it passes.
     ValueError : if the excerpt is no stretch of time, a corpus stands beside other sources, or `sr` is not its own.
     """
-    # As every command that takes nothing but a corpus has it, the ending may be left out.
+    # The ending of a corpus may be left out, as in every command that takes one.
     sources = [
         ended if not source.exists() and (ended := source.with_name(source.name + ENDING)).is_dir() else source
         for source in map(Path, sources)

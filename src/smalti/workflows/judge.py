@@ -225,7 +225,7 @@ def judge_each(inputs: MosaicInputs, *, hop_s: float | None = None) -> Iterator[
         numbers["clipping"] = max(map(clipped_share, as_channels(samples)))
         is_copy = min(numbers["FID"], numbers["leak"]) > SURELY_THE_TARGET
         said = f"{mosaic.path} is the target in all but name: it follows perfectly and is no mosaic"
-        # Of the target's own file it has been said.
+        # The target's own file has had its warning.
         is_new = is_copy and not same_file(mosaic.path, inputs.target.path)
         yield Judged(mosaic, hop, numbers, (said,) if is_new else ())
 
@@ -293,6 +293,6 @@ def blueprint_of(mosaic: Mosaic) -> Blueprint:
     sound = to_mono(part.unshaped)
     if mosaic.settings.phase == "source":
         return replace(made, sound=sound)
-    # What was inverted: the magnitudes aimed at, with the phase that was found for them.
+    # The spectrum that was inverted has the magnitudes aimed at, with the phase that was found for them.
     aimed = aimed_at(part.dictionary.magnitudes, part.activations, mosaic.settings.aim)
     return replace(made, sound=sound, spectrum=with_phase(aimed, stft(sound, part.dictionary.params)))

@@ -176,7 +176,7 @@ def _target(file: Path, score: Score) -> Floats:
 def _shelf(corpus: str, where: Places, score_file: StrPath) -> OpenCorpus:
     name = Path(corpus).name
     named = [place for of in where.named for place in (of, of / name)]
-    # What was named comes first, so that it can stand for another of that name.
+    # A place that was named comes first, so that it can replace another of that name.
     for place in (*named, Path(corpus), where.beside / corpus, where.beside / name):
         if place.name == name and place.is_dir():
             return open_corpus(place)

@@ -115,7 +115,7 @@ def check_memory(inputs: Inputs, settings: Settings, plan: SearchPlan, *, painte
 def check_score_memory(score: Score) -> None:
     """Refuse a score whose sound would need more memory than the machine has; errors as for `check_memory`."""
     needed = memory_searched(len(score.gains), score.n_frames, score.params, channels=score.channels)
-    # What is transposed is made first, with what lies around it; a tape reads so many times as much.
+    # Transposed grains are made first, with their surroundings; a tape reads as many times more as its ratio.
     for shift in score.shifts:
         if shift is not None:
             span = (2 * shift.before + shift.length) * score.params.hop

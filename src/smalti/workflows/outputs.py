@@ -148,7 +148,7 @@ def write_outputs(outputs: Outputs, source: SourceInput, mosaic: Mosaic) -> None
                 _wanted(plan, mosaic.job),
                 grain_notes(mosaic),
                 hop_s=mosaic.dictionary.hop_s,
-                # Of several notes the tracker would follow this or that.
+                # The tracker follows one voice, and chords have several.
                 mosaic_f0=None if plan.way == "chords" else track_pitch(mixed, mosaic.sr, hop=hop),
                 title="Notes of the target, and grains that play them",
             )
@@ -161,7 +161,7 @@ def _wanted(plan: Transposition, job: Job) -> Floats:
     """The target's pitch as it was tracked, (N,) Hz, or the notes that were found in it, (M, N)."""
     if plan.way == "chords":
         return plan.melodies / 2 ** (job.settings.tune_cents / 1200)
-    # Where grains are shifted whatever the target plays, it has not been listened to yet.
+    # A plan of fixed shifts does not look at the target's pitch, so it is tracked here.
     hop = job.dictionary.params.hop
     return plan.target_f0 if plan.way == "follow" else track_pitch(job.target, job.dictionary.sr, hop=hop)
 

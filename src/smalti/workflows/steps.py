@@ -135,7 +135,7 @@ class Done:
 
 
 Event = Stage | Progress | Warned | Remark | Done
-# What a workflow returns. Its `close()` stops the work, and leaves no file half-written.
+# The generator that a workflow returns. Its `close()` stops the work, and leaves no file half-written.
 Events = Generator[Event, None, None]
 
 
