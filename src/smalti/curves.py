@@ -95,7 +95,7 @@ class Curve:
         return max(self.values)
 
     def __str__(self) -> str:
-        """As `parse` reads it."""
+        """The text that `parse` reads."""
         return ", ".join(f"{_plain(t)}:{_plain(v)}" for t, v in zip(self.times_s, self.values, strict=True))
 
 

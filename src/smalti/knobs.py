@@ -1,4 +1,4 @@
-"""What is known of a setting: what it does, what it may be, who hears it, and its option on the command line."""
+"""Knobs: for each setting its help, unit, range, the methods that hear it, and its option on the command line."""
 
 import math
 from collections.abc import Mapping
@@ -38,7 +38,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Knob:
-    """What is known of a setting.
+    """The facts about one setting.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ def knob_field(default: Any, help: str, kind: str, **more: Any) -> Any:
 
 
 def knob_of(of: Field[Any]) -> Knob:
-    """What is known of a setting, from its field."""
+    """The knob of a dataclass field."""
     return cast(Knob, of.metadata["knob"])
 
 

@@ -512,7 +512,7 @@ class Settings:
 
     @property
     def searchable(self) -> bool:
-        """Whether a solver so set compares what a corpus has of its frames."""
+        """True if a solver with these settings compares the features that a corpus keeps."""
         return not self.unsearchable
 
     @property

@@ -96,7 +96,7 @@ def build(
 
 
 def _filing() -> Index | None:
-    """What makes a search index of keys, if the extra `corpus` is installed: without one, all of them are looked at."""
+    """The function that makes a search index, or None without the extra `corpus`: then all descriptors are compared."""
     if not has_extra("corpus"):
         return None
     return lambda keys: packed(inverted_file(keys)).data

@@ -94,7 +94,7 @@ def _show_judged(report: Mapping[str, Any]) -> None:
 
 
 def _told_apart(paths: Sequence[str]) -> list[str]:
-    """What tells the files apart in the least space: names without endings, with them, or the paths."""
+    """The shortest names that tell the files apart: without endings, with them, or whole paths."""
     for short in ([Path(path).stem for path in paths], [Path(path).name for path in paths]):
         if len(set(short)) == len(set(paths)):
             return [terminal.line(name) for name in short]

@@ -180,7 +180,7 @@ def _annotation(knob: Knob) -> Any:
 
 
 def setting_value(name: str, given: Any) -> Any:
-    """What an option's value is as that of its setting."""
+    """The value of a setting, from that of its option."""
     knob = KNOBS[name]
     if name == "transpose":
         return _semitones(given)
@@ -267,7 +267,7 @@ _OPTIONS = {
 
 
 def option_of(name: str) -> str:
-    """What a parameter of the library is called on the command line: ``--grain-length`` for ``grain_length_s``.
+    """The name on the command line of a parameter of the library: ``--grain-length`` for ``grain_length_s``.
 
     A name may stand with words around it: "layers at its least", "the lower end of transpose".
     """

@@ -307,7 +307,7 @@ def export(
 
 
 def _reduced(told: Reduction) -> str:
-    """How many items there are, and what playing them changes."""
+    """One sentence on the items: how many there are, and what playing them changes."""
     items = f"{counted(told.n_items, 'item')} of {counted(told.n_grains, 'grain')}, {told.n_points} breakpoints"
     error = "" if told.error_db is None else f", {told.error_db:.1f} dB from the grains as they are"
     pitched = f"; {counted(told.n_transposed, 'grain')} transposed by REAPER itself" if told.n_transposed else ""

@@ -1,4 +1,4 @@
-"""What all commands print with: sentences, tables, progress bars; and how they are stopped."""
+"""Sentences, tables and progress bars for all commands, and how commands are stopped."""
 
 import re
 import sys
@@ -112,7 +112,7 @@ def show(table: Table) -> None:
 
 
 def once(sentence: str) -> Callable[[], None]:
-    """What prints a sentence the first time it is called, and nothing after that."""
+    """A function that prints a sentence the first time it is called, and nothing after that."""
     said = list[str]()
 
     def say() -> None:

@@ -1,4 +1,4 @@
-"""From folders of recordings to a corpus on disk; `smalti.corpora.query` makes of that what mosaics are made of.
+"""Build a corpus on disk from folders of recordings; `smalti.corpora.query` opens it for mosaics.
 
 Files are read and analysed on every core by threads, which only ever hold a few segments of two minutes; one writer,
 the caller's thread, puts what they made on the shelves. What is stored is what is analysed: the sound in 16 bits, so
@@ -42,7 +42,7 @@ Index = Callable[[NDArray[np.float16]], bytes | memoryview]
 
 @dataclass(frozen=True)
 class Built:
-    """What a build did: how many files it analysed, found unchanged, found under another name, took out.
+    """The outcome of a build: how many files it analysed, found unchanged, found under another name, took out.
 
     `unreadable` says why of each file that cannot be used; `seconds` is the sound that was analysed, `warnings` are
     sentences for the user.
@@ -163,7 +163,8 @@ def _found(folders: Sequence[StrPath], corpus: Path) -> dict[bytes, FoundFile]:
 
 
 def _name(place: str, base: str) -> bytes:
-    """What a corpus calls a file: as seen from its own folder, where they share one and so may move together."""
+    """The name of a file in a corpus: relative to the corpus's folder if both share one, so that they may move
+    together."""
     try:
         shared = Path(os.path.commonpath([place, base]))
     except ValueError:  # two drives
@@ -327,7 +328,7 @@ class _Build:
         return self._writer.next_id - 1
 
     def _opened(self, found: FoundFile, attempt: int) -> _Open:
-        """What has come of a file; nothing, if it is being read anew."""
+        """The state of a file that is being worked on; a new one if it is read anew."""
         of = self._open.get(found.name)
         if of is None or of.attempt < attempt:
             known = self._known.get(found.name)

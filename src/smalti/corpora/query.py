@@ -1,4 +1,4 @@
-"""What a corpus on disk is asked for: the `Corpus` to make mosaics of, what is in it, and whether it is whole.
+"""Open, list, inspect and verify a corpus on disk. Read-only.
 
 Nothing here writes, so it works on read-only media too.
 """
@@ -91,7 +91,7 @@ def list_files(name: StrPath) -> list[CorpusFile]:
 
 @dataclass(frozen=True)
 class CorpusInfo:
-    """What a corpus is, as a whole.
+    """Facts about a corpus as a whole.
 
     Attributes
     ----------
@@ -119,7 +119,7 @@ class CorpusInfo:
 
 
 def corpus_info(name: StrPath) -> CorpusInfo:
-    """What the corpus `name` is; errors as for `list_files`."""
+    """Facts about the corpus `name`; errors as for `list_files`."""
     shelves = read_shelves(name)
     listed = listed_files(shelves)
     usable = [one for one in listed if not one.fault]
@@ -162,7 +162,7 @@ def _recordings(samples: NDArray[np.int16], segments: Sequence[SegmentRow]) -> S
 
 @dataclass(frozen=True, eq=False)
 class OpenCorpus:
-    """What a mosaic is to be made of, out of a corpus.
+    """A corpus opened for mosaics: the recordings that pass, and how much each counts.
 
     Attributes
     ----------
@@ -195,7 +195,7 @@ def open_corpus(
     weights: Mapping[str, float] | None = None,
     limits: Mapping[str, float] | None = None,
 ) -> OpenCorpus:
-    """What a mosaic can be made of: the recordings of a corpus that pass.
+    """Open the recordings of a corpus that pass, to make mosaics of them.
 
     Features and sound are mapped from the disk; levels and descriptors are read, and checked. The search index is read
     when the corpus is first searched. All descriptors are compared instead if there is no index, it is damaged, faiss

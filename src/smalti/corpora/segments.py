@@ -42,7 +42,7 @@ class Piece(NamedTuple):
 
 
 class Analysed(NamedTuple):
-    """What is kept of a piece.
+    """The analysis of a piece: its sound and its features.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ def pieces(stream: AudioStream) -> Iterator[Piece]:
 
 
 def analysed(piece: Piece, sr: int) -> Analysed:
-    """What is kept of a piece.
+    """The analysis of a piece: its sound and its features.
 
     Raises
     ------

@@ -50,13 +50,13 @@ class StoredIndex:
     crc: int
 
     def seems_whole(self) -> bool:
-        """Whether it is there and of its size."""
+        """True if the index is there and has its size."""
         with suppress(OSError):
             return self.path.stat().st_size == self.n_bytes
         return False
 
     def read(self) -> bytes | None:
-        """What `smalti.corpora.build.build_corpus`'s `index` made, if it is whole, and else None."""
+        """The bytes that `index` of `smalti.corpora.build.build_corpus` made, or None if they are damaged."""
         try:
             data = self.path.read_bytes()
         except OSError:
@@ -108,7 +108,7 @@ class CorpusTables:
             )
 
     def place(self, file: FileRow) -> Path:
-        """Where a file was when it was read, seen from where the corpus is now."""
+        """The path of a file when it was read, relative to where the corpus is now."""
         return Path(os.path.normpath(self.base / os.fsdecode(file.path)))
 
     @cached_property
@@ -119,7 +119,7 @@ class CorpusTables:
 
 @contextmanager
 def corpus_errors(folder: Path) -> Iterator[None]:
-    """What goes wrong with a corpus's files, in a sentence."""
+    """Turn what goes wrong with a corpus's files into a `CorpusError`."""
     try:
         yield
     except sqlite3.Error as error:

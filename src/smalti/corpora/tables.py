@@ -73,7 +73,7 @@ class About:
 
     @classmethod
     def at(cls, sr: int) -> Self:
-        """Of a corpus that holds nothing."""
+        """The description of a corpus that holds nothing."""
         return cls(sr, n_bands(hop_at(sr), sr), sum(KEY_SIZES))
 
     def width(self, kind: str) -> int:
@@ -174,7 +174,7 @@ Row = About | FileRow | SegmentRow
 
 
 def check_of(row: Row) -> int:
-    """Of a row as a whole, as SQLite keeps no checksums."""
+    """The checksum of a row, since SQLite keeps none."""
     return zlib.crc32(repr(values_of(row)).encode())
 
 

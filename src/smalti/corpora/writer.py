@@ -50,7 +50,7 @@ class WriteLock:
     """Being the only one that writes a corpus; the system lets go of it when this process dies."""
 
     def __init__(self, folder: Path) -> None:
-        """Of a folder, which is made."""
+        """Make the folder and its tables, or open them."""
         self.folder = folder
         with corpus_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -277,7 +277,7 @@ class Writer:
         self.commit()
 
     def current(self) -> CorpusTables:
-        """What is committed."""
+        """The tables as they are committed."""
         with corpus_errors(self.folder):
             shelves = read_tables(self.folder, self._tables)
             self._tables.execute("COMMIT")

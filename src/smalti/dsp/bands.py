@@ -1,4 +1,4 @@
-"""What the ear makes of spectra: auditory bands, levels in dB, and how loud it hears each frequency."""
+"""Spectra as the ear hears them: auditory bands, levels in dB, A-weighting, and envelopes through partials."""
 
 import functools
 import math
@@ -22,7 +22,7 @@ AUDIBLE_DB = 50.0
 
 
 def band_edges(params: StftParams, sr: int) -> NDArray[np.intp]:
-    """Where bands begin and end.
+    """The edges of auditory bands.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def erb_filters(n_fft: int, sr: int, *, step: float) -> Floats:
 
 
 def erb_edges(n_fft: int, sr: int, *, width: float) -> NDArray[np.intp]:
-    """Where bands of `width` ERB begin and end.
+    """The edges of bands of `width` ERB.
 
     Parameters
     ----------

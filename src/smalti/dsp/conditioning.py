@@ -1,4 +1,4 @@
-"""What is taken out of a source before it is cut into grains: offsets that would thump, edges that would click."""
+"""Prepare a source for being cut into grains: remove offsets that would thump, fade edges that would click."""
 
 import numpy as np
 import scipy.fft
@@ -32,7 +32,7 @@ def _centred(samples: Floats, sr: int) -> Floats:
 
 
 def highpass(samples: Floats, sr: int, *, corner_hz: float = 20.0) -> Floats:
-    """What is left of (L,) `samples` above `corner_hz`, in time with them: -6 dB there, and 24 dB less an octave.
+    """Keep of (L,) `samples` what lies above `corner_hz`, in time with them: -6 dB there, and 24 dB less an octave.
 
     Nobody hears DC and what swings more slowly than a tone, but it can hold more power than all that is heard.
     """

@@ -65,7 +65,7 @@ def integrated_loudness(samples: Floats, sr: int) -> float:
 
 
 def step_powers(samples: Floats, sr: int) -> Floats:
-    """What the loudness of a long sound is measured by, stretch by stretch, in little memory; see `gated_loudness`.
+    """K-weighted powers of a long sound, stretch by stretch in little memory; see `gated_loudness`.
 
     Parameters
     ----------

@@ -12,7 +12,7 @@ _WINDOW_S, _HOP_S = 512 / 22050, 64 / 22050
 
 
 def onset_times(samples: Floats, sr: int) -> Floats:
-    """Where a signal's attacks start, to the millisecond.
+    """The times at which a signal's attacks start, to the millisecond.
 
     An attack is a rise of the mel levels over 20 ms, by at least 4 dB in the mean, that is the largest within 50 ms and
     leads to a sound less than 40 dB under the loudest. Its start is the last moment before its peak at which a 2 ms

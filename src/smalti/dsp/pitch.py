@@ -141,7 +141,7 @@ def check_f0(name: str, f0: ArrayLike, n: int) -> Floats:
 
 
 def steadiness(f0: Floats, heard: NDArray[np.bool_]) -> float:
-    """How much of what is heard is steadily pitched: 0 nothing, 1 all.
+    """The share of the heard frames that are steadily pitched: 0 none, 1 all.
 
     The share of heard frames that lie in voiced stretches of at least 4 frames all of whose steps are under 50 cents.
 
@@ -159,7 +159,7 @@ def steadiness(f0: Floats, heard: NDArray[np.bool_]) -> float:
 
 
 def harmonicity(magnitudes: Floats, f0: Floats, sr: int) -> Floats:
-    """How much of each spectrum is pitched: the share of its power in harmonics, beyond chance.
+    """The share of each spectrum's power that lies in harmonics, beyond chance.
 
     Parameters
     ----------
@@ -394,7 +394,7 @@ def _bin(hz: float) -> int:
 
 
 def _harmonic_evidence(power: Floats, f0: Floats) -> Floats:
-    """How much of each frame's power (F, N) the harmonics of its pitch (N,) explain beyond chance: 1 all, 0 none.
+    """The share of each frame's power (F, N) in the harmonics of its pitch (N,), beyond chance: 1 all, 0 none.
 
     A harmonic explains a main lobe, or 2 % of its frequency if that is wider, to either side. Of white noise, all of
     these together would explain the share of bins that they cover: (explained - covered) / (1 - covered) is left.
@@ -533,6 +533,6 @@ def pitch_at(f0: Floats, frames: Floats) -> Floats:
 
 
 def ratios_to(wanted: Floats, own: Floats) -> Floats:
-    """What takes `own` pitches to `wanted` ones, Hz, of one shape; 0 where either is 0 or the way is too far."""
+    """The ratios that take `own` pitches to `wanted` ones, Hz, of one shape; 0 where either is 0 or too far away."""
     ratios = np.divide(wanted, own, out=np.zeros_like(own), where=own > 0)
     return np.where((ratios >= 1 / MOST_RATIO) & (ratios <= MOST_RATIO), ratios, 0)

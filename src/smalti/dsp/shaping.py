@@ -164,7 +164,7 @@ def attack_shape(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike,
 
 
 def purity(samples: Floats, melodies: Floats, sr: int, *, hop: int, share: float) -> Shape:
-    """What lies beside the partials of the melodies turned down, and the partials up by as much power.
+    """Gains that turn down the noise beside the partials of the melodies, and the partials up by as much power.
 
     A shifted bee hums its tune behind a noise that is not shifted, as noise has no pitch. In each of the ear's critical
     bands that noise moves by `share` of what the partials lack of 16 dB over it. So that the tone colour stays, the

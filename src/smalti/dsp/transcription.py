@@ -1,4 +1,4 @@
-"""From a mixture to the melodies in it: which notes sound when, and which voice plays them.
+"""Transcription of a mixture: which notes sound when, and which voice plays them.
 
 What is transcribed is meant to be played again, so a wrong octave or a partial taken for a note does no harm: it is
 what the source needs to sound like the target at that moment.

@@ -28,7 +28,7 @@ HOP_S = 512 / 22050
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What is kept of the frames of a recording, frame n being centred on sample n * hop.
+    """The analysis of a recording, frame n being centred on sample n * hop.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ def hop_at(sr: int) -> int:
 
 
 def analyse(samples: Floats, sr: int) -> Analysis:
-    """What is kept of a recording.
+    """Analyse a recording.
 
     Parameters
     ----------

@@ -118,7 +118,7 @@ def shifted_views(
 
 
 def n_bands(hop: int, sr: int) -> int:
-    """How many rows stacked views have, B."""
+    """B, the number of rows of stacked views."""
     return sum(len(edges) - 1 for looks in _looks(hop, sr) for _, edges, _ in looks)
 
 
@@ -243,7 +243,7 @@ KEY_SIZES = (64, 32, 24)
 
 
 def keys_of(looks: Floats, sizes: Sequence[int]) -> Halves:
-    """What frames are found by: of every view, roots of the shares that groups of its bands have of it.
+    """Short descriptors that frames are searched by: for every view, the roots of the shares of groups of its bands.
 
     The inner product of two keys is the mean over the views of their Bhattacharyya coefficients: 1 for frames that look
     alike at any level, 0 for frames that have nothing in common. Where a view is silent, so is its part of the key.

@@ -47,7 +47,7 @@ class Dictionary:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
-        """What each recording is called."""
+        """The name of each recording."""
         return tuple(source.name for source in self.sources)
 
     @cached_property
@@ -354,7 +354,7 @@ def _transforms(samples: Floats, centres: NDArray[np.intp], params: StftParams) 
 
 
 def heard_in(recording: Floats, channel: int) -> Floats:
-    """What (L,) or (C, L) has in a channel, (L,): one channel sounds in all, several in their own."""
+    """One channel, (L,), of a sound (L,) or (C, L): a mono sound is heard in every channel."""
     if recording.ndim == 1:
         return recording
     return recording[channel] if channel < len(recording) else np.zeros_like(recording[0])

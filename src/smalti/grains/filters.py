@@ -20,7 +20,7 @@ TAG = "tag:"
 
 
 class Tagged(Protocol):
-    """What patterns ask of a recording."""
+    """A recording that patterns can be matched with."""
 
     @property
     def path(self) -> str: ...
@@ -29,7 +29,7 @@ class Tagged(Protocol):
 
 
 class RecordingInfo(Tagged, Protocol):
-    """What filters ask of a recording."""
+    """A recording that filters can be applied to."""
 
     @property
     def duration_s(self) -> float: ...
@@ -179,7 +179,7 @@ def weights_of(told: Sequence[RecordingInfo], weights: Mapping[str, float]) -> N
 
 
 def limits_of(told: Sequence[RecordingInfo], limits: Mapping[str, float]) -> tuple[Limit, ...]:
-    """What the limits, shares from 0 to 1 by pattern, mean for recordings.
+    """The limits of recordings, from shares from 0 to 1 by pattern.
 
     Raises
     ------

@@ -27,7 +27,7 @@ LONGEST_WINDOW_S = 2560 / 22050
 
 @dataclass(frozen=True, eq=False)
 class Shift:
-    """How a stretch of a recording is brought to other pitches, moment by moment.
+    """A stretch of a recording, and the ratios that bring it to other pitches moment by moment.
 
     Attributes
     ----------
@@ -140,7 +140,7 @@ def ratio_step(hop: int) -> int:
 
 
 def n_ratios(before: int, length: int, hop: int) -> int:
-    """How many ratios a `Shift` has."""
+    """The number of ratios of a `Shift`."""
     return -(-(2 * before + length) * hop // ratio_step(hop))
 
 
@@ -276,7 +276,8 @@ def _without_gaps(ratios: Floats, inside: NDArray[np.bool_]) -> Floats:
 
 
 def heard_stretches(grains: Grains, activations: scipy.sparse.csc_array) -> Iterator[slice]:
-    """Where among the frames of `grains` each stretch of source lies that is heard at all, by activations (K', N)."""
+    """The slices of the frames of `grains` that belong to one stretch of source that is heard, by activations (K',
+    N)."""
     if not len(grains.runs):
         return
     starts = np.flatnonzero(np.diff(grains.runs, prepend=-1))

@@ -33,7 +33,7 @@ def cleaned(recordings: Sequence[Floats], sr: int, settings: Settings) -> list[F
 
 @dataclass(frozen=True, eq=False)
 class Aim:
-    """What the sound of grains is drawn towards, and how far.
+    """The target that the sound of grains is drawn towards, and how far.
 
     Attributes
     ----------
@@ -109,7 +109,7 @@ def shaped(audio: Floats, dictionary: Dictionary, aim: Aim) -> Floats:
 
 
 def follow_target_contour(audio: Floats, recording: Floats, sr: int, settings: Settings) -> Floats:
-    """What shapes the sound of all channels together, before its level: they are drawn to the target's (C, L)."""
+    """Draw the loudness contour of all channels together towards the target's (C, L)."""
     return follow_contour(audio, recording, sr, settings.level_follow / 100) if settings.level_follow else audio
 
 
@@ -124,5 +124,5 @@ def apply_gain_curve(audio: Floats, sr: int, settings: Settings) -> Floats:
 
 
 def needs_target(settings: Settings) -> bool:
-    """Whether a sound so made is drawn towards its target, which then has to be there."""
+    """True if these settings draw the sound towards its target, which must be there then."""
     return settings.leaks or any((settings.colour, settings.attacks, settings.level_follow))

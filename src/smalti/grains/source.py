@@ -1,4 +1,4 @@
-"""Where a recording comes from: what a dictionary, a score and a report say of it."""
+"""The provenance of a recording, as dictionaries, scores and reports have it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
-    """Where grains are cut from: a recording, or a stretch of one.
+    """The provenance of a recording that grains are cut from, or of a stretch of one.
 
     Attributes
     ----------

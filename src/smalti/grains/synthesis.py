@@ -1,4 +1,4 @@
-"""From activations back to sound."""
+"""Synthesis: from activations back to sound."""
 
 from collections.abc import Sequence
 from typing import Any

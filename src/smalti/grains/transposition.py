@@ -21,7 +21,7 @@ Ints = NDArray[np.intp]
 
 @dataclass(frozen=True, eq=False)
 class Transposition:
-    """What pitch every source frame is to sound at in every target frame.
+    """The pitch at which every source frame sounds in every target frame.
 
     H has K rows a voice, one voice below the other; a voice is a melody to be followed or a shift.
 

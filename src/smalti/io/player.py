@@ -9,7 +9,7 @@ from smalti.io.sound_write import encode_audio
 
 
 class Player:
-    """What a notebook shows of some sounds: a player each, and its name. Print it, or end a cell with it."""
+    """Players for some sounds, each with its name, as a notebook shows them where a cell ends with this."""
 
     def __init__(self, sounds: Mapping[str, Floats], sr: int) -> None:
         self._names = tuple(sounds)

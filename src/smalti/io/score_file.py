@@ -137,7 +137,7 @@ class ScorePart(_Part, omit_defaults=False):
 
 
 class _Kind(Struct):
-    """What any version of the file says of itself."""
+    """The fields that every version of the file has."""
 
     format: str = ""
     version: int = 0
@@ -288,7 +288,7 @@ def _read(file: Path) -> bytes:
 
 
 def _said(error: msgspec.DecodeError) -> str:
-    """What is wrong with the text, in a sentence without the library's own signs."""
+    """The decoder's error as a sentence of ours."""
     said = str(error).replace("`", "").replace(" - at $", ", at ").replace(", at .", ", at ")
     wrong = isinstance(error, msgspec.ValidationError)
     return said[0].lower() + said[1:] if wrong else f"it is cut short or no JSON ({said.removeprefix('JSON is ')})"

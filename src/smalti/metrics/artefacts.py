@@ -1,4 +1,4 @@
-"""What a mosaic has that neither target nor source has: cancelling grains, buzz, pre-echo, clicks, DC, clipping.
+"""Artefacts, which neither target nor source has: cancelling grains, buzz, pre-echo, clicks, DC, clipping.
 
 None of these changes with the mosaic's gain.
 """

@@ -42,7 +42,7 @@ from smalti.metrics.timbre import Scale
 
 @dataclass(frozen=True)
 class Measure:
-    """What a number of `evaluate` means.
+    """The meaning of a number of `evaluate`.
 
     Attributes
     ----------
@@ -96,7 +96,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
 
 @dataclass(frozen=True, eq=False)
 class Blueprint:
-    """What is known of how a mosaic was made; whatever is None is not measured.
+    """Facts on how a mosaic was made; measures that need a fact that is None are left out.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What the measures look at: mel bands, cepstra, chroma, onsets, loudness, fine structure, modulation.
+"""Features that the measures compare: mel bands, cepstra, chroma, onsets, loudness, fine structure, modulation.
 
 Spectrograms are (F, N), time last; what goes into a nearest-neighbour search or a Gaussian is (frames, dimensions).
 Every level in dB is cut off at a floor *below the loudest*, never at an absolute one, so that no gain matters.

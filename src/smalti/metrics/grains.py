@@ -1,4 +1,4 @@
-"""What a mosaic is made of, read from its activations: runs of consecutive source frames, repeats, layers."""
+"""Measures of a mosaic's activations: runs of consecutive source frames, repeats, layers."""
 
 from dataclasses import dataclass
 from typing import Any

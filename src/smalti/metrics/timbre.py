@@ -82,7 +82,7 @@ def frechet_distance(A: Floats, B: Floats, *, diagonal: bool = False) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """What one kind of feature of target and source says about every mosaic of theirs: computed once, asked often.
+    """The scale of one kind of feature for all mosaics of a target and a source: computed once, asked often.
 
     Attributes
     ----------

@@ -18,7 +18,7 @@ SKETCHED_KEYS = 2**25
 
 
 def found(comparison: Comparison, of: Floats, allowed: NDArray[np.bool_], *, n: int, reach: int) -> Integers:
-    """Where stretches of source might lie that are like the target, or like what is missing of it.
+    """Candidates: the source frames around which stretches are most like the target, or like the rest of it.
 
     Parameters
     ----------

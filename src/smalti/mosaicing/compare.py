@@ -1,4 +1,4 @@
-"""What a solver compares: the target, and the source as the settings hear it."""
+"""The two sides that a solver compares: the target, and the source as the settings hear it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -165,7 +165,8 @@ class Comparison:
         return self.corpus.recording_ids[np.maximum(atoms, 0)]
 
     def weights_at(self, atoms: Integers, frames: Integers) -> Floats:
-        """How much places count, by their atoms and frames, of one shape; whatever for atoms that are -1."""
+        """The weights of places, by their atoms and frames, of one shape; atoms that are -1 have a meaningless
+        weight."""
         weights: Floats = self.weights[self.segments_at(atoms)]
         return weights if self.sketch is None else weights * self.sketch.at(atoms, frames)
 
@@ -187,7 +188,7 @@ class Comparison:
         return self.atoms.update(self.V, entries.lists, entries.rows, entries.scales, entries.sums, least=least)
 
     def gains_fit(self, entries: Entries) -> GainFit:
-        """What refines the gains of the few entries that were chosen."""
+        """The fit that refines the gains of the few entries that were chosen."""
         indptr, atoms, _ = entries.lists
         _, first, places = np.unique(atoms, return_index=True, return_inverse=True)
         columns = self.corpus.features[entries.rows[first]].astype(np.float32)
@@ -215,7 +216,7 @@ class Comparison:
 
 @dataclass(frozen=True, eq=False)
 class ShiftedComparison:
-    """What the solver compares where the source is brought to other pitches.
+    """The comparison of a target with a source that is brought to other pitches.
 
     Attributes
     ----------

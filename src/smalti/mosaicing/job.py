@@ -56,7 +56,7 @@ class Job:
 
     @property
     def n_solves(self) -> int:
-        """How many sets of activations the mosaic has: as many as `channel_jobs` gives jobs."""
+        """The number of sets of activations, one for each of the `channel_jobs`."""
         return n_channels(self.recording) if self.settings.channels == "apart" else 1
 
     @property
@@ -75,7 +75,7 @@ class Job:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """What a mosaic's sound is made of.
+    """The dictionary and the activations that a mosaic's sound is made of.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ class Solver(Protocol[SomeStep]):
         """The activations as they form."""
 
     def solution(self, step: SomeStep) -> Solution:
-        """What one of these steps comes to."""
+        """The solution that a step stands for."""
 
 
 def chosen_among(

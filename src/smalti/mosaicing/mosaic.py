@@ -36,7 +36,7 @@ from smalti.settings import Settings
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What came of one of the `channel_jobs`.
+    """The sound and the activations of one of the `channel_jobs`.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class Mosaic:
-    """What came of a job.
+    """A mosaic: its sound, its activations, and facts about both.
 
     Attributes
     ----------
@@ -107,7 +107,7 @@ class Mosaic:
 
     @cached_property
     def score(self) -> Score:
-        """What sounds when: every grain, to be read, edited and rendered again; see `smalti.score.render.render`."""
+        """The score: every grain, to be read, edited and rendered again; see `smalti.score.render.render`."""
         source = self.job.dictionary
         return Score(
             params=self.parts[0].dictionary.params,

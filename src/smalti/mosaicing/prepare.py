@@ -1,4 +1,4 @@
-"""From a target, a source and settings to a job: everything is checked and analysed here."""
+"""Prepare a job: a target, a source and settings, checked and analysed."""
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Whether a source is searched: decided once a job, on the grid of that job."""
+"""The decision whether a source is searched, made once a job on the job's grid."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ SEARCHED_ABOVE = 5_000
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """Whether candidates are looked up for each target frame, instead of considering every source frame.
+    """The decision whether candidates are looked up per frame, instead of considering every source frame.
 
     Attributes
     ----------

@@ -138,7 +138,7 @@ class Stroke:
         return cls(target_s, source_s, pattern or None, weight)
 
     def __str__(self) -> str:
-        """As `parse` reads it."""
+        """The text that `parse` reads."""
         parts = (_of_span(self.target_s), self.source, None if self.source_s is None else _of_span(self.source_s))
         return f"{' '.join(part for part in parts if part)}={self.weight:g}"
 

@@ -1,4 +1,4 @@
-"""How a source comes to the target's pitches, found by `transposition_of`.
+"""The way in which a source comes to the target's pitches, found by `transposition_of`.
 
 `smalti.mosaicing.solve_transposed` then chooses grains with every source frame at the pitch of the moment, has them
 shifted, and refines their gains as they then sound.
@@ -61,7 +61,7 @@ TEMPLATE_FRAMES, TRANSCRIPTION_ROUNDS = 48, 60
 
 @dataclass(frozen=True)
 class PitchProfile:
-    """What a recording's pitch track says of it.
+    """Facts that a recording's pitch track tells.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ def _check_melody_wanted(settings: Settings, target_f0: ArrayLike | None) -> Non
 
 
 def _source_plan(job: Job, source_f0: ArrayLike | Sequence[ArrayLike] | None) -> Transposition:
-    """What is known of the source: its pitch, and what of it sounds. Nothing is shifted yet."""
+    """The source's side of the plan: its pitch, and which frames sound. Nothing is shifted yet."""
     dictionary = job.dictionary
     own = source_track(dictionary, source_f0)
     if own.max(initial=0) > dictionary.sr / 2:

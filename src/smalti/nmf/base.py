@@ -8,7 +8,7 @@ from smalti._checks import Floats
 
 
 class Fit(Protocol):
-    """What is minimised: see `SpectralFit` and `GramFit`."""
+    """The divergence that a solver lowers: see `SpectralFit` and `GramFit`."""
 
     def product(self, H: Floats) -> Floats: ...
     def divergence(self, H: Floats, product: Floats) -> float: ...
@@ -51,7 +51,7 @@ class MatrixStep:
 
     @cached_property
     def product(self) -> Floats:
-        """What the divergence and the next update both need: ``W @ H``, or ``W'W @ H`` in the Gram form."""
+        """The product that the divergence and the next update both need: ``W @ H``, or ``W'W @ H`` in the Gram form."""
         return self.fit.product(self.H)
 
     @cached_property

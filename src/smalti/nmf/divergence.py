@@ -101,7 +101,7 @@ def noise_floor(V: Floats) -> float:
 
 @dataclass(frozen=True, eq=False)
 class SpectralFit:
-    """How well activations fit a target: any beta, by way of the model spectrogram ``Y = W @ H + floor``.
+    """The fit of activations to a target, for any beta, by way of the model spectrogram ``Y = W @ H + floor``.
 
     The costly product is computed by the caller once and handed to both `divergence` and `update`.
     """
@@ -205,7 +205,7 @@ class GramFit:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """What a dictionary is like in some places: for some voices, in some target frames.
+    """The dictionary that holds for some voices in some target frames.
 
     Attributes
     ----------

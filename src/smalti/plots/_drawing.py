@@ -1,4 +1,4 @@
-"""What all pictures are drawn with: axes, cells that keep their peaks, ticks of notes and hertz."""
+"""Tools of all pictures: axes, cells that keep their peaks, ticks of notes and hertz."""
 
 import io
 import math

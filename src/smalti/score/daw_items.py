@@ -197,7 +197,7 @@ def added_items(items: Sequence[Item], score: Score, recordings: Sequence[Floats
 
 @dataclass(frozen=True)
 class Reduction:
-    """What becomes of a score as items.
+    """The difference between a score and its items.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""From grains to their sound: once while a mosaic is made, and again whenever its score is.
+"""Render scores: from grains to their sound, sample for sample that of their mosaic.
 
 `render` makes of a score the samples that its mosaic had, and of an edited score those that it has now. `stems` takes
 them apart.

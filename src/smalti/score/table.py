@@ -75,7 +75,7 @@ def score_from_records(told: Sequence[Mapping[str, Any]], score: Score) -> Score
 
 @dataclass(frozen=True)
 class Usage:
-    """How much of a score is of one file.
+    """The share of a score that is of one file.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""From files to what a mosaic is made of: recordings and corpora, read and checked.
+"""Targets and sources, read from files and corpora, and checked.
 
 `read_inputs` gives a target and a source. A source is made of sound files (`FileSource`) or lies in a corpus
 (`CorpusSource`); whoever works with one asks it through `SourceInput`, and need not know which it is.
@@ -41,7 +41,7 @@ MOST_COMPARED_S = 600.0
 
 @dataclass(frozen=True)
 class SourceSelection:
-    """What of the sources may be used, and how much; see `smalti.grains.filters`.
+    """The selection from the sources: which may be used, and how much; see `smalti.grains.filters`.
 
     Attributes
     ----------
@@ -117,7 +117,7 @@ class SourcePicture(NamedTuple):
 
 
 class SourceInput(Protocol):
-    """What a mosaic is made of, wherever it lies."""
+    """The source of a mosaic, whether it lies in files or in a corpus."""
 
     @property
     def channels(self) -> Sequence[int]:
@@ -247,7 +247,7 @@ class FileSource:
 
 @dataclass(frozen=True, eq=False)
 class CorpusSource:
-    """What passes of a corpus; see `SourceInput`."""
+    """The recordings of a corpus that pass; see `SourceInput`."""
 
     opened: OpenCorpus
     weights: Floats | None = None

@@ -1,4 +1,4 @@
-"""Where the recordings of a score are now: by what they hold, then by their paths.
+"""Find the recordings of a score: by their hashes, then by their paths.
 
 Files are read and compared, and nothing is written. Of what a score names only regular files that are called like sound
 are opened.
@@ -40,7 +40,7 @@ class LocatedScore:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """Where to look: beside the score, then in what was named.
+    """The places to look in: beside the score, then those that were named.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Places:
     named: tuple[Path, ...]
 
     def candidates(self, path: str) -> Iterator[Path]:
-        """Where a file of that path may be."""
+        """The places where a file of that path may be."""
         place = Path(path)
         folders = [folder for folder in self.named if folder.is_dir()]
         yield from (place, self.beside / place, *(folder / place.name for folder in (self.beside, *folders)))

@@ -1,4 +1,4 @@
-"""How much memory a job takes, and the refusal of one that would bring the machine to its knees."""
+"""Estimate the memory of a job, and refuse one that the machine cannot hold."""
 
 import math
 import os

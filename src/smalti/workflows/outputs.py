@@ -1,4 +1,4 @@
-"""Where results go, and writing them: what could not or must not be written is refused before any work."""
+"""Write results. A result that could not or must not be written is refused before any work."""
 
 import importlib
 from collections.abc import Iterable
@@ -38,7 +38,7 @@ def figures_of(settings: Settings) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the results go. `figures` is a folder, made if it is not there; None leaves that result out.
+    """The places of the results. `figures` is a folder, made if it is not there; None leaves that result out.
 
     `drawn` names the pictures that may be drawn, see `figures_of`. `stems` is a folder, too, and `stems_by` says what
     has one; see `smalti.io.stem_files`.

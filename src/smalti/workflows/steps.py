@@ -1,4 +1,4 @@
-"""How workflows run: a `Request` goes in, events come out, for a progress bar, a page or a log."""
+"""The form of workflows: a `Request` goes in, events come out, for a progress bar, a page or a log."""
 
 import json
 import math
