@@ -8,15 +8,22 @@ python bench/hashes.py --audio DIR --against DIR2          prints how loud the d
 
 It uses nothing but the names of `smalti` itself and the command line, so that it runs on any version. Install the
 version to be hashed, or name its folder `src` in PYTHONPATH.
+
+Matrix products run in one thread unless OPENBLAS_NUM_THREADS is set. The number of threads decides the order of their
+sums, and so the last bits of the samples: with a thread for each core, the hashes would change with the cores.
 """
 
 import argparse
 import hashlib
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+# OpenBLAS reads this once, when numpy loads it. The commands that are started inherit it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import soundfile
@@ -70,17 +77,25 @@ def main() -> None:
         options.save.write_text("".join(f"{digest}  {name}\n" for name, digest in lines.items()))
     if options.compare:
         before = dict(reversed(line.split("  ", 1)) for line in options.compare.read_text().splitlines())
-        differing = [name for name, digest in lines.items() if before.get(name) != digest]
-        print(f"{len(lines) - len(differing)} of {len(lines)} are the same to the byte")
-        if differing:
-            sys.exit(f"these differ: {', '.join(differing)}")
+        expected = [name for name in before if options.only in name]
+        differing = [name for name in expected if name in lines and lines[name] != before[name]]
+        problems = {
+            "differs": differing,
+            "was not made": [name for name in expected if name not in lines],
+            "is not in the file": [name for name in lines if name not in before],
+        }
+        print(f"{len(lines.keys() & before.keys()) - len(differing)} of {len(expected)} are the same to the byte")
+        if any(problems.values()):
+            sys.exit("\n".join(f"{problem}: {name}" for problem, names in problems.items() for name in names))
 
 
 def difference(folder: Path | None, name: str, samples: np.ndarray) -> str:
     """How far the samples are from those kept before, as the end of a line."""
     if folder is None:
         return ""
-    before = np.load(folder / f"{name}.npy")
+    if not (path := folder / f"{name}.npy").exists():
+        return "  no samples to compare with"
+    before = np.load(path)
     if before.shape != samples.shape:
         return f"  another shape: {before.shape} before, {samples.shape} now"
     apart = float(np.abs(samples - before).max())
@@ -98,6 +113,11 @@ def everything(folder: Path, audio: Path | None, only: str) -> Iterator[tuple[st
         for preset in smalti.PRESETS:
             if only in (name := f"{pair}, {preset}"):
                 yield name, smalti.mosaic(target, source, SR, preset=preset).audio
+    _, target, source = pairs[0]
+    for preset in smalti.PRESETS:
+        if only in (name := f"demo, {preset}, rendered from its score"):
+            made = smalti.mosaic(target, source, SR, preset=preset)
+            yield name, smalti.render(made.score, source, target=target)
     for name, samples in of_the_command_line(folder, audio):
         if only in name:
             yield name, samples()
@@ -124,14 +144,18 @@ def of_the_command_line(folder: Path, audio: Path | None) -> Iterator[tuple[str,
     for name, words in COMMANDS.items():
         yield f"command, {name}", lambda words=words: made(folder / "sources", *words)
 
-    def rendered() -> np.ndarray:
-        made(folder / "sources", "--score", folder / "score.json")
-        command("score", "edit", folder / "score.json", folder / "edited.json", "--mute", "stereo", "--gain", "-6",
-                "--between", "1", "2", "--overwrite")  # fmt: skip
-        command("render", folder / "edited.json", "-o", folder / "out.wav", "--subtype", "FLOAT", "-q", "--overwrite")
+    def rendered(*edits: object) -> np.ndarray:
+        score = folder / "score.json"
+        made(folder / "sources", "--score", score)
+        if edits:
+            command("score", "edit", score, folder / "edited.json", *edits, "--overwrite")
+            score = folder / "edited.json"
+        command("render", score, "-o", folder / "out.wav", "--subtype", "FLOAT", "-q", "--overwrite")
         return soundfile.read(folder / "out.wav", dtype="float32")[0].T
 
-    yield "command, an edited score", rendered
+    yield "command, a score", rendered
+    edits = ["--mute", "stereo", "--gain", "-6", "--between", "1", "2"]
+    yield "command, an edited score", lambda: rendered(*edits)
 
     def of_corpus(*words: object) -> np.ndarray:
         command("corpus", "build", folder / "sources", "-o", folder / "c", "--sr", SR, "-q")
