@@ -33,44 +33,72 @@ def memory_needed(
     settings, params : of the job.
     channels, sr : of the mosaic. painted : whether it has a sketch.
     """
-    # How many float32 arrays of each shape are alive at once where a job needs most, as measured. Activations that no
-    # rule thins out need most at the end, in becoming a sparse matrix that is not sparse.
-    frames = 18 if settings.phase == "griffin-lim" else 12
-    # The meter works in double precision, and on twice the samples where these are slower than 16 kHz.
-    frames = max(frames, 16 if sr < 16000 else 11)
-    if settings.leaks:
-        # Measured at 22 050 Hz whatever the rate.
-        frames = max(frames, 4 + math.ceil(14 * 22050 / sr))
-    numbers = params.n_bins * (6 * n_atoms + frames * n_frames)
-    if channels > 1:
-        # The samples of all channels, their frames, of which those of one stay, and the sums of grains of all.
-        numbers += params.n_bins * ((3 + 2 * channels) * n_atoms + (8 + 4 * channels) * n_frames)
+    voices, notes = _voices_and_notes(settings)
+    # Every voice has activations of its own.
+    n_rows = voices * n_atoms
+    numbers = _in_spectra(n_atoms, n_frames, settings, params, sr)
+    numbers += _in_channels(n_atoms, n_frames, params, channels)
     if settings.compare == "views":
-        # Views have their own windows, and so as many bands whatever the grid is.
+        # Views have windows of their own, and so as many bands whatever the grid is.
         numbers += VIEW_COPIES * N_VIEW_BANDS * (n_atoms + n_frames)
-    if settings.transpose != "off":
-        # Pitch is tracked at up to 48 kHz, by way of spectra.
-        numbers += 8 * max(1, 48000 // sr) * params.hop * (min(n_atoms, 30 * sr // params.hop) + n_frames)
-        # The source at every note, and its activations in every voice. What "auto" will decide is not known yet; most
-        # often one melody is followed.
-        voices, notes = {"chords": (settings.voices, 36)}.get(str(settings.transpose), (1, 24))
-        if isinstance(settings.transpose, Curve):
-            notes = int(settings.transpose.most - settings.transpose.least) + 2
-        elif isinstance(settings.transpose, tuple):
-            voices = notes = int(settings.transpose[1] - settings.transpose[0]) + 1
-        numbers += notes * N_VIEW_BANDS * n_atoms
-        n_atoms *= voices
+    if notes:
+        numbers += _in_pitch_tracks(n_atoms, n_frames, params, sr) + notes * N_VIEW_BANDS * n_atoms
     if settings.choose:
-        # The start as it was drawn, in double precision, and the contributions that grains are read from.
-        numbers += 4 * n_atoms * n_frames
+        # The random start, in double precision, and the contributions that grains are read from.
+        numbers += 4 * n_rows * n_frames
+    numbers += _in_solver(n_rows, n_frames, settings, params, painted)
+    return 4 * numbers
+
+
+# Each of the functions below counts float32 numbers: how many arrays of one shape are alive at once when a job needs
+# most memory, as measured, times the size of one.
+
+
+def _voices_and_notes(settings: Settings) -> tuple[int, int]:
+    """How many voices have activations, and at how many notes the source is compared; 1 and 0 without transposition.
+
+    The way that "auto" will choose is not known yet. Most often it follows one melody, so that is counted.
+    """
+    transpose = settings.transpose
+    if isinstance(transpose, Curve):
+        return 1, int(transpose.most - transpose.least) + 2
+    if isinstance(transpose, tuple):
+        shifts = int(transpose[1] - transpose[0]) + 1
+        return shifts, shifts
+    return {"off": (1, 0), "chords": (settings.voices, 36)}.get(transpose, (1, 24))
+
+
+def _in_spectra(n_atoms: int, n_frames: int, settings: Settings, params: StftParams, sr: int) -> int:
+    """Spectra of source and target, and what makes the sound of them or measures it."""
+    per_frame = 18 if settings.phase == "griffin-lim" else 12
+    # The meter works in double precision. It interpolates samples slower than 16 kHz to twice as many.
+    per_frame = max(per_frame, 16 if sr < 16000 else 11)
+    if settings.leaks:
+        # The leak is measured at 22 050 Hz whatever the rate.
+        per_frame = max(per_frame, 4 + math.ceil(14 * 22050 / sr))
+    return params.n_bins * (6 * n_atoms + per_frame * n_frames)
+
+
+def _in_channels(n_atoms: int, n_frames: int, params: StftParams, channels: int) -> int:
+    """The samples and frames of several channels, and the sums of their grains; the frames of one channel stay."""
+    if channels == 1:
+        return 0
+    return params.n_bins * ((3 + 2 * channels) * n_atoms + (8 + 4 * channels) * n_frames)
+
+
+def _in_pitch_tracks(n_atoms: int, n_frames: int, params: StftParams, sr: int) -> int:
+    """Spectra that pitch is tracked in, at up to 48 kHz, of half a minute of source at a time."""
+    return 8 * max(1, 48000 // sr) * params.hop * (min(n_atoms, 30 * sr // params.hop) + n_frames)
+
+
+def _in_solver(n_rows: int, n_frames: int, settings: Settings, params: StftParams, painted: bool) -> int:
+    """Activations and their updates. With nothing to thin them out, most is needed to make them a sparse matrix."""
     if settings.method == "pursuit":
         # Blocks of 256 frames are solved together, each with atoms of its own, in double precision.
-        numbers += 5 * params.n_bins * min(256, n_frames) * min(settings.constant_layers or n_atoms, n_atoms)
-        numbers += 5 * n_atoms * n_frames
-    else:
-        # A sketch is written out, times the norms of atoms, and as what is forbidden.
-        numbers += ((7 if settings.layers else 12) + 3 * painted) * n_atoms * n_frames
-    return 4 * numbers
+        block = min(256, n_frames) * min(settings.constant_layers or n_rows, n_rows)
+        return 5 * params.n_bins * block + 5 * n_rows * n_frames
+    # A sketch is written out, times the norms of atoms, and as the places that are forbidden.
+    return ((7 if settings.layers else 12) + 3 * painted) * n_rows * n_frames
 
 
 def memory_searched(n_atoms: int, n_frames: int, params: StftParams, *, channels: int = 1, held: bool = True) -> int:
