@@ -1,6 +1,6 @@
 """Every atom is the windowed transform of its recording at its centre: nothing lost, moved or mislabelled."""
 
-from dataclasses import FrozenInstanceError
+from dataclasses import FrozenInstanceError, replace
 
 import numpy as np
 import pytest
@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from oracles import window
 from smalti import StftParams, build_dictionary
 from smalti.dsp.channels import to_mono
+from smalti.grains.corpus import corpus_of
 from smalti.grains.descriptors import stack, view_gains, views
+from smalti.grains.source import Source
 from strategies import dtypes, grids, signals
 
 GRID = StftParams(64, 16)
@@ -56,6 +58,21 @@ def test_every_sample_of_a_recording_sounds_in_some_atom(sources, params):
         centres = dictionary.centres[dictionary.recording_ids == i]
         # The window is 0 at its first sample only.
         assert all(np.abs(centres - sample).min() < half for sample in range(len(recording)))
+
+
+def test_recordings_keep_where_they_come_from(rng):
+    sources = Source("a.wav", 64 * "a", 44100, 2, 1.5, ("rain",), "c.corpus", 300), Source("b.wav")
+    recordings = [rng.standard_normal((2, 300)), rng.standard_normal(200)]
+    dictionary = build_dictionary(recordings, SR, params=GRID, names=[sources[0], "b.wav"])
+    assert dictionary.sources == sources
+    for same in (dictionary.to_mono(), dictionary.one_channel(0, 2)):
+        assert same.sources == sources
+    last = dictionary.only(np.array([dictionary.n_atoms - 1]))
+    assert last.sources == sources[1:]
+    corpus = corpus_of([r.astype(np.float32) for r in recordings], 22050, params=StftParams(2048, 512), names=sources)
+    assert corpus.to_mono().sources == sources
+    _, wholes = corpus.whole_recordings()
+    assert wholes == [replace(sources[0], begin=0, whole=True), sources[1]]
 
 
 def test_several_recordings_are_the_single_ones_side_by_side(rng):

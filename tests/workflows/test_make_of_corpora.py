@@ -2,6 +2,7 @@
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import soundfile
 import smalti
 from smalti.corpora import build, query, store
 from smalti.grains import nearest
+from smalti.io.files import file_sha256
 from smalti.mosaicing import candidates
 from smalti.workflows.outputs import FIGURES
 from sounds import notes
@@ -280,6 +282,30 @@ def test_a_corpus_opened_in_python_has_its_index_and_makes_the_same_mosaic(folde
     assert report_of(make("--json", "--subtype", "FLOAT"))["corpus"]["index"] is True
     made = smalti.mosaic(smalti.read_audio("target.wav").samples, corpus, SR)
     np.testing.assert_array_equal(made.audio, smalti.read_audio("out.wav").samples)
+
+
+@pytest.mark.parametrize("preset", ["balanced", "classic"])
+def test_a_score_says_where_its_sources_come_from_whether_python_or_the_command_made_it(corpus, make, preset):
+    assert make("--preset", preset, "--iterations", "2", "--score", "score.json").code == 0
+    written = smalti.read_score("score.json")
+    made = smalti.mosaic(
+        smalti.read_audio("target.wav").samples,
+        smalti.open_corpus("c").corpus,
+        SR,
+        preset=preset,
+        iterations=2,
+    )
+    assert made.score.compact().sources == written.sources
+    for source in written.sources:
+        assert source.sha256 == file_sha256(source.name)
+        assert (source.corpus, source.whole) == ("c.corpus", preset == "classic")
+        assert Path(source.name).parent.name in source.tags
+    assert written.target.sha256 == file_sha256("target.wav")
+
+
+def test_strokes_meet_tags_of_a_corpus_that_is_not_searched(corpus, make):
+    (used,) = report_of(make("--preset", "classic", "--paint", "0.. tag:rain=0", "--json"))["corpus"]["used"]
+    assert used["path"].endswith("c.flac")
 
 
 def test_an_index_is_read_only_to_be_searched_with(folder, run, make, monkeypatch):

@@ -57,13 +57,13 @@ class CorpusFile:
     fault: str
 
 
-def listed_files(shelves: CorpusTables) -> list[CorpusFile]:
+def listed_files(tables: CorpusTables) -> list[CorpusFile]:
     """The files of a corpus that has been read, in order."""
     return [
         CorpusFile(
             id=row.id,
             path=os.fsdecode(row.path),
-            place=shelves.place(row),
+            place=tables.place(row),
             duration_s=row.duration_s,
             loudness_lufs=-math.inf if row.loudness is None else row.loudness,
             sr=row.sr,
@@ -75,7 +75,7 @@ def listed_files(shelves: CorpusTables) -> list[CorpusFile]:
             warnings=from_json(row.warnings),
             fault=row.fault,
         )
-        for row in shelves.files.values()
+        for row in tables.files.values()
     ]
 
 
@@ -120,24 +120,24 @@ class CorpusInfo:
 
 def corpus_info(name: StrPath) -> CorpusInfo:
     """Facts about the corpus `name`; errors as for `list_files`."""
-    shelves = read_shelves(name)
-    listed = listed_files(shelves)
+    tables = read_shelves(name)
+    listed = listed_files(tables)
     usable = [one for one in listed if not one.fault]
     levels = [one.loudness_lufs for one in usable if math.isfinite(one.loudness_lufs)]
-    n_frames = sum(segment.n_rows for segment in shelves.segments)
+    n_frames = sum(segment.n_rows for segment in tables.segments)
     return CorpusInfo(
-        path=str(shelves.folder),
+        path=str(tables.folder),
         format=CORPUS_FORMAT,
-        sr=shelves.about.sr,
+        sr=tables.about.sr,
         n_files=len(usable),
         n_unreadable=len(listed) - len(usable),
-        n_segments=len(shelves.segments),
+        n_segments=len(tables.segments),
         n_frames=n_frames,
         duration_s=sum(one.duration_s for one in usable),
         quietest_lufs=min(levels, default=None),
         loudest_lufs=max(levels, default=None),
-        n_bytes=sum(map(_size, shelves.folder.iterdir())),
-        holes=1 - n_frames / shelves.about.rows if shelves.about.rows else 0.0,
+        n_bytes=sum(map(_size, tables.folder.iterdir())),
+        holes=1 - n_frames / tables.about.rows if tables.about.rows else 0.0,
         tags=dict(sorted(Counter(tag for one in usable for tag in one.tags).items())),
         licences=dict(sorted(Counter(one.licence for one in usable).items())),
     )
@@ -217,33 +217,33 @@ def open_corpus(
     CorpusError : if there is none, it is damaged or of another format, or nothing in it passes.
     ValueError, TypeError : if weights or limits are out of range, or speak of what is not there.
     """
-    shelves, arrays = read_mapped(name)
-    listed, filters = listed_files(shelves), filters or Filters()
+    tables, arrays = read_mapped(name)
+    listed, filters = listed_files(tables), filters or Filters()
     usable = [one for one in listed if not one.fault]
     used = tuple(one for one in usable if filters.passes(one))
     if not used:
-        raise CorpusError(_nothing(shelves, usable, filters))
+        raise CorpusError(_nothing(tables, usable, filters))
     place = {one.id: n for n, one in enumerate(used)}
-    segments = tuple(segment for segment in shelves.segments if segment.file in place)
+    segments = tuple(segment for segment in tables.segments if segment.file in place)
     files = np.array([place[segment.file] for segment in segments])
     if len(set(files)) < len(used):
-        raise damaged(shelves.folder, "a file has no segments")
+        raise damaged(tables.folder, "a file has no segments")
     counts = [segment.n_rows for segment in segments]
     rows = np.concatenate([np.arange(segment.row, segment.row + segment.n_rows) for segment in segments])
     for segment in segments:
         for kind in ("levels", "keys"):
-            shelves.check_segment(segment, kind, arrays[kind])
-    levels, sr = arrays["levels"][rows], shelves.about.sr
+            tables.check_segment(segment, kind, arrays[kind])
+    levels, sr = arrays["levels"][rows], tables.about.sr
     if not np.isfinite(levels).all() or levels.min(initial=0) < 0:
-        raise damaged(shelves.folder / shelves.about.name("levels"), "its levels are no levels")
+        raise damaged(tables.folder / tables.about.name("levels"), "its levels are no levels")
     params = StftParams.from_seconds(MIDDLE_WINDOW_S, HOP_S, sr)
     told = [used[i] for i in files]
-    about = {file.id: _source_of(file, shelves.folder) for file in used}
-    missing, changed = _looked_after(shelves, used)
+    about = {file.id: _source_of(file, tables.folder) for file in used}
+    missing, changed = _looked_after(tables, used)
     # Files in order are mostly not in order on the disk; where they are, nothing is copied.
-    in_order = len(rows) == shelves.about.rows and bool((np.diff(rows) == 1).all())
+    in_order = len(rows) == tables.about.rows and bool((np.diff(rows) == 1).all())
     return OpenCorpus(
-        folder=shelves.folder,
+        folder=tables.folder,
         corpus=Corpus(
             recording_ids=np.repeat(np.arange(len(segments)), counts),
             centres=np.concatenate([of.centre + np.arange(of.n_rows) * params.hop for of in segments]),
@@ -259,15 +259,15 @@ def open_corpus(
             descriptors=arrays["keys"] if in_order else arrays["keys"][rows],
             files=files,
             channels=max(segment.channels for segment in segments),
-            read_index=_index_reader(shelves.index, len(rows)),
+            read_index=_index_reader(tables.index, len(rows)),
         ),
         files=used,
         weights=weights_of(told, weights or {}),
         limits=limits_of(told, limits or {}),
         missing=missing,
         changed=changed,
-        warnings=(*unmet(usable, filters), *_said(shelves, missing, changed)),
-        index=shelves.index,
+        warnings=(*unmet(usable, filters), *_said(tables, missing, changed)),
+        index=tables.index,
     )
 
 
@@ -297,9 +297,9 @@ def _index_reader(stored: StoredIndex | None, n_frames: int) -> Callable[[], Any
     return read
 
 
-def _nothing(shelves: CorpusTables, usable: Sequence[CorpusFile], filters: Filters) -> str:
+def _nothing(tables: CorpusTables, usable: Sequence[CorpusFile], filters: Filters) -> str:
     if not usable:
-        return f"{shelves.folder} holds no recording; build it from a folder that does"
+        return f"{tables.folder} holds no recording; build it from a folder that does"
     tags = sorted({tag for one in usable for tag in one.tags})
     there = f"its {len(usable)} files last {min(one.duration_s for one in usable):.1f} to "
     there += f"{max(one.duration_s for one in usable):.1f} s"
@@ -307,13 +307,13 @@ def _nothing(shelves: CorpusTables, usable: Sequence[CorpusFile], filters: Filte
         there += f", are {min(levels):.1f} to {max(levels):.1f} LUFS loud"
     if tags:
         there += f", and are tagged {', '.join(tags[:10])}{', ...' if len(tags) > 10 else ''}"
-    return f"nothing in {shelves.folder} passes {filters}: {there}; choose by these"
+    return f"nothing in {tables.folder} passes {filters}: {there}; choose by these"
 
 
-def _looked_after(shelves: CorpusTables, used: Sequence[CorpusFile]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def _looked_after(tables: CorpusTables, used: Sequence[CorpusFile]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     missing, changed = [], []
     for one in used:
-        row = shelves.files[one.id]
+        row = tables.files[one.id]
         try:
             status = one.place.stat()
         except OSError:
@@ -324,14 +324,14 @@ def _looked_after(shelves: CorpusTables, used: Sequence[CorpusFile]) -> tuple[tu
     return tuple(missing), tuple(changed)
 
 
-def _said(shelves: CorpusTables, missing: Sequence[Path], changed: Sequence[Path]) -> list[str]:
+def _said(tables: CorpusTables, missing: Sequence[Path], changed: Sequence[Path]) -> list[str]:
     out = []
     for places, how in ((missing, "no longer where it was"), (changed, "no longer as it was")):
         if len(places) == 1:
-            out.append(f"{places[0]} is {how}; its sound is kept in {shelves.folder}")
+            out.append(f"{places[0]} is {how}; its sound is kept in {tables.folder}")
         elif places:
             out.append(
-                f"{len(places)} files of {shelves.folder} are {how.replace('it was', 'they were')}, the first "
+                f"{len(places)} files of {tables.folder} are {how.replace('it was', 'they were')}, the first "
                 f"{places[0]}; their sound is kept in it"
             )
     return out
@@ -361,17 +361,17 @@ def verify_corpus(name: StrPath) -> Verdict:
     ------
     CorpusError : if there is none, it is of another format, or it is damaged so that it cannot be opened at all.
     """
-    shelves, arrays = read_mapped(name)
+    tables, arrays = read_mapped(name)
     said, n_bytes = list[str](), 0
     for kind, array in arrays.items():
-        for segment in shelves.segments:
+        for segment in tables.segments:
             n_bytes += array[segment.span(kind)].nbytes
             try:
-                shelves.check_segment(segment, kind, array)
+                tables.check_segment(segment, kind, array)
             except CorpusError as error:
                 said.append(str(error))
-        spans = sorted((span.start, span.stop) for span in (segment.span(kind) for segment in shelves.segments))
+        spans = sorted((span.start, span.stop) for span in (segment.span(kind) for segment in tables.segments))
         if any(before[1] > after[0] for before, after in itertools.pairwise(spans)):
-            said.append(str(damaged(shelves.folder / shelves.about.name(kind), "two segments share a part of it")))
-    missing, changed = _looked_after(shelves, [one for one in listed_files(shelves) if not one.fault])
-    return Verdict(str(shelves.folder), tuple(said), n_bytes, tuple(map(str, missing)), tuple(map(str, changed)))
+            said.append(str(damaged(tables.folder / tables.about.name(kind), "two segments share a part of it")))
+    missing, changed = _looked_after(tables, [one for one in listed_files(tables) if not one.fault])
+    return Verdict(str(tables.folder), tuple(said), n_bytes, tuple(map(str, missing)), tuple(map(str, changed)))

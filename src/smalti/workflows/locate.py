@@ -128,11 +128,11 @@ def find_recordings(
             f"{_listed(other)} changed since {score_file} was made: what it holds is something else; bring it back, or "
             "add --changed to take it as it is"
         )
-    shelves = {of.corpus: _shelf(of.corpus, where, score_file) for of in score.sources if of.corpus}
+    corpora = {of.corpus: _find_corpus(of.corpus, where, score_file) for of in score.sources if of.corpus}
     recordings = []
     for of in score.sources:
         recordings.append(
-            _from_shelf(of, shelves[of.corpus], score.sr) if of.corpus else _read(files[of.name, of.sha256], score.sr)
+            _from_corpus(of, corpora[of.corpus], score.sr) if of.corpus else _read(files[of.name, of.sha256], score.sr)
         )
     sources = [of if of.corpus else replace(of, name=str(files[of.name, of.sha256])) for of in score.sources]
     heard, about = None, score.target
@@ -173,7 +173,7 @@ def _target(file: Path, score: Score) -> Floats:
     return samples
 
 
-def _shelf(corpus: str, where: Places, score_file: StrPath) -> OpenCorpus:
+def _find_corpus(corpus: str, where: Places, score_file: StrPath) -> OpenCorpus:
     name = Path(corpus).name
     named = [place for of in where.named for place in (of, of / name)]
     # A place that was named comes first, so that it can replace another of that name.
@@ -185,12 +185,12 @@ def _shelf(corpus: str, where: Places, score_file: StrPath) -> OpenCorpus:
     )
 
 
-def _from_shelf(source: Source, shelf: OpenCorpus, sr: int) -> Floats:
+def _from_corpus(source: Source, opened: OpenCorpus, sr: int) -> Floats:
     """A source that lies in a corpus, as it was."""
-    corpus = shelf.corpus
+    corpus = opened.corpus
     if corpus.sr != sr:
-        raise ScoreFileError(f"{shelf.folder} is at {corpus.sr} Hz now and the score at {sr} Hz; build it at {sr}")
-    for number, file in enumerate(shelf.files):
+        raise ScoreFileError(f"{opened.folder} is at {corpus.sr} Hz now and the score at {sr} Hz; build it at {sr}")
+    for number, file in enumerate(opened.files):
         if file.sha256 == source.sha256:
             if source.whole:
                 return corpus.whole_recording(number)
@@ -198,5 +198,5 @@ def _from_shelf(source: Source, shelf: OpenCorpus, sr: int) -> Floats:
                 if corpus.sources[part].begin == source.begin:
                     return corpus.recordings[part]
     raise ScoreFileError(
-        f"{source.name} is no longer in {shelf.folder} as it was when the score was made; add it to the corpus again"
+        f"{source.name} is no longer in {opened.folder} as it was when the score was made; add it to the corpus again"
     )
