@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import Field, dataclass, field
 from typing import Any, cast
 
-from smalti._checks import ParameterTypeError, check_choice, check_count, check_real
+from smalti._checks import ParameterTypeError, check_choice, check_count, check_rate, check_real
 from smalti.curves import Curve
 
 # The solvers that a setting may matter to: multiplicative updates and orthogonal matching pursuit.
 METHODS = ("updates", "pursuit")
 # Kinds of values, by which they are checked. Values of kind "own" have a check of their own in `Settings`.
-VALUE_KINDS = ("flag", "count", "real", "choice", "own")
+VALUE_KINDS = ("flag", "count", "rate", "real", "choice", "own")
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,8 @@ class Knob:
                 raise ParameterTypeError(name, f"is {value!r}", "pass True or False")
         elif self.kind == "count":
             check_count(name, value, least=int(self.least))
+        elif self.kind == "rate":
+            check_rate(name, value)
         elif self.kind == "choice":
             check_choice(name, value, self.choices)
         else:
@@ -101,5 +103,5 @@ def _described(knob: Knob) -> str:
     ranged = "" if math.isinf(knob.least) else f"at least {knob.least:g}"
     if not math.isinf(knob.most):
         ranged = f"{knob.least:g} to {knob.most:g}"
-    about = " ".join(filter(None, (ranged if knob.kind in ("real", "count") else "", knob.unit)))
+    about = " ".join(filter(None, (ranged if knob.kind in ("real", "count", "rate") else "", knob.unit)))
     return f"({about}) {knob.help}" if about else knob.help

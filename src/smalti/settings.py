@@ -16,7 +16,6 @@ from smalti._checks import (
     Floats,
     ParameterError,
     ParameterTypeError,
-    check_rate,
     check_real,
 )
 from smalti.curves import Curve, on_frames
@@ -55,8 +54,10 @@ class Settings:
     sr: int | None = knob_field(
         None,
         "working sample rate, or None for the target's own. Files are resampled to it; arrays never are.",
-        "own",
+        "rate",
         unit="Hz",
+        least=1000,
+        most=768_000,
         optional=True,
         option=Option("sr", "Working sample rate; the target's own if left out.", "HZ", SOLVER),
     )
@@ -428,8 +429,6 @@ class Settings:
             knob.check(name, getattr(self, name))
         if not isinstance(self.summary, str):
             raise ParameterTypeError("summary", f"is {self.summary!r}", "pass a sentence")
-        if self.sr is not None:
-            check_rate("sr", self.sr)
         self._check_loudness()
         self._check_grid()
         self._check_choice()

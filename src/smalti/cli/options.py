@@ -170,12 +170,13 @@ def _annotation(knob: Knob) -> Any:
         return Annotated[bool | None, typer.Option(f"{names[0]}/--no-{option.name}", **shape)]
     shape["metavar"] = option.metavar or "|".join(option.offers)
     if knob.varies or knob.kind in ("own", "choice"):
-        kind: Any = int if knob.unit == "Hz" else str
-        return Annotated[kind | None, typer.Option(*names, **shape)]
+        return Annotated[str | None, typer.Option(*names, **shape)]
     for end, value in (("min", knob.least), ("max", knob.most)):
         if math.isfinite(value):
-            shape[end] = int(value) if knob.kind == "count" else value / option.scale
-    kind = int if knob.kind == "count" else float
+            bound = value / option.scale
+            # Whole numbers, so that the help shows "x>=0" rather than "x>=0.0".
+            shape[end] = int(bound) if bound.is_integer() else bound
+    kind = int if knob.kind in ("count", "rate") else float
     return Annotated[kind | None, typer.Option(*names, **shape)]
 
 
