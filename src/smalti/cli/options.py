@@ -259,11 +259,10 @@ def setting_from(text: str) -> tuple[str, Any]:
 
 # The options of parameters that are no settings.
 _OPTIONS = {
-    "stems_by": "--stems-by",
     "start_s": "--start", "end_s": "--end", "n_fft": "--n-fft", "hop": "--hop", "preset": "--preset",
-    "weights": "--weight", "limits": "--limit", "sketch": "--sketch", "target_f0": "--target-f0", "length_s":
-    "--length", "shortest_s": "--shortest", "longest_s": "--longest", "quietest_lufs": "--quietest", "loudest_lufs":
-    "--loudest",
+    "weights": "--weight", "limits": "--limit", "sketch": "--sketch", "target_f0": "--target-f0",
+    "length_s": "--length", "stems_by": "--stems-by", "shortest_s": "--shortest", "longest_s": "--longest",
+    "quietest_lufs": "--quietest", "loudest_lufs": "--loudest",
 }  # fmt: skip
 
 
@@ -272,12 +271,13 @@ def option_of(name: str) -> str:
 
     A name may stand with words around it: "layers at its least", "the lower end of transpose".
     """
-    if (of := name.rpartition(" of ")) and of[1]:
-        return f"{of[0]} of {option_of(of[2])}"
+    before, of, parameter = name.rpartition(" of ")
+    if of:
+        return f"{before} of {option_of(parameter)}"
     word, space, rest = name.partition(" ")
     knob = KNOBS.get(word)
-    option = _OPTIONS.get(word, word) if knob is None else None
-    if knob is not None:
-        # A setting without an option of its own is given by --set, by its name.
-        option = word if knob.option is None else f"--{knob.option.name}"
+    if knob is None:
+        return f"{_OPTIONS.get(word, word)}{space}{rest}"
+    # A setting without an option of its own is given by --set, by its name.
+    option = word if knob.option is None else f"--{knob.option.name}"
     return f"{option}{space}{rest}"

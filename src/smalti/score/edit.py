@@ -352,11 +352,6 @@ class Edits:
     gain_db: float = 0.0
     shift_s: float = 0.0
 
-    @property
-    def names_sources_only(self) -> bool:
-        """Whether every edit names its own sources, so that those of a selection would mean nothing."""
-        return not (self.semitones or self.gain_db or self.shift_s)
-
 
 def edited(score: Score, edits: Edits, meant: Selection = ALL) -> Score:
     """A score with several edits made: swaps first, then what is muted, soloed, transposed, turned up, and moved.
