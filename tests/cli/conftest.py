@@ -1,4 +1,4 @@
-"""Where commands run in tests: a folder with a target and a source, and one thread."""
+"""Commands run in a folder with a target and a source, and on one thread."""
 
 import os
 
@@ -10,14 +10,14 @@ from threadpoolctl import threadpool_limits
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Test workers that each ask for every core wait for one another."""
+    """Limit BLAS to one thread: test workers that each use every core wait for one another."""
     with threadpool_limits(1):
         yield
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, rng):
-    """Where the commands run: a target and a source that sounds at every frequency."""
+    """The working folder, with a target and with a source that sounds at every frequency."""
     put(tmp_path / "target.wav", tone())
     put(tmp_path / "source.wav", (0.1 * rng.standard_normal(N)).astype(np.float32))
     monkeypatch.chdir(tmp_path)

@@ -1,8 +1,10 @@
-"""What the tests of commands share: sounds, and sentences told apart."""
+"""Helpers of the tests of commands: sounds, files, and checks of what commands print."""
 
+import functools
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 
@@ -34,18 +36,19 @@ def put(path, samples, sr=SR, **kind):
 
 
 def contents(folder):
-    """Everything in a folder, to see that nothing was added or changed."""
+    """The files and folders in a folder with their bytes, to see that nothing was added or changed."""
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
 def refused(result, code, sentence):
-    """One sentence on stderr, nothing on stdout."""
-    assert result.code == code
-    assert result.out == ""
-    lines = result.err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith("smalti: ")
-    assert re.search(sentence, lines[0]), lines[0]
+    """Check for one sentence on stderr in which the pattern `sentence` is found, and for nothing on stdout.
+
+    Patterns hold words of ours and names of options: the parser of options words and quotes as its version likes.
+    """
+    assert (result.code, result.out) == (code, "")
+    (line,) = result.err.splitlines()
+    assert re.search(sentence, line), line
+    assert line.startswith("smalti: "), line
     return True
 
 
@@ -53,7 +56,7 @@ ENVIRONMENT = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "TERM": "xterm", "COLU
 
 
 def on_terminal(arguments, until=b"", then=None):
-    """Run on a terminal 100 wide; when `until` has appeared, send the signal `then`. Returns exit code and text."""
+    """Run on a terminal 100 wide, and send the signal `then` once `until` has appeared; return exit code and text."""
     ours, theirs = os.openpty()
     process = start(arguments, stdin=theirs, stdout=theirs, stderr=theirs, start_new_session=True)
     os.close(theirs)
@@ -62,7 +65,7 @@ def on_terminal(arguments, until=b"", then=None):
         while True:
             try:
                 piece = os.read(ours, 65536)
-            except OSError:  # Linux: nobody is left to write
+            except OSError:  # Linux raises this once no process is left to write
                 piece = b""
             if not piece:
                 break
@@ -94,7 +97,7 @@ BAD_FILES = {
 
 
 def spoil(folder):
-    """Recordings that cannot be used, by name."""
+    """Write the recordings of `BAD_FILES`, none of which can be used; the missing one is not written."""
     (folder / "empty.wav").touch()
     (folder / "text.wav").write_text("no sound\n" * 100)
     (folder / "header.wav").write_bytes((folder / "target.wav").read_bytes()[:30])
@@ -115,4 +118,6 @@ def interrupted(*_, **__):
 
 
 def start(arguments, **kind):
-    return subprocess.Popen(arguments, env=ENVIRONMENT, **kind)
+    # A shell has its background jobs ignore SIGINT, and so would all that they start.
+    interruptible = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)
+    return subprocess.Popen(arguments, env=ENVIRONMENT, preexec_fn=interruptible, **kind)

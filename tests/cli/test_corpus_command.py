@@ -9,8 +9,8 @@ import sys
 
 import pytest
 import soundfile
+from kit import refused
 
-from commands import refused
 from smalti.cli import corpus as cli_corpus
 from smalti.cli.options import filters_from, limits_from, weights_from
 from smalti.corpora import build
@@ -27,7 +27,7 @@ def run(run):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, rng):
-    """Where the commands run: three recordings in two folders."""
+    """The working folder, with three recordings in two folders."""
     for name, level in (("rain/a.wav", 0.1), ("rain/light/b.wav", 0.01), ("wind/c.flac", 0.3)):
         (tmp_path / "s" / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / "s" / name, level * rng.standard_normal(SR), SR)
@@ -55,10 +55,10 @@ def test_build_says_in_one_line_what_it_did(folder, run):
 
 
 class Shown:
-    """Instead of a progress bar: what it says it is doing."""
+    """Stands in for a progress bar and keeps its descriptions."""
 
     def __init__(self):
-        self.said = []
+        self.descriptions = []
 
     def __enter__(self):
         return self
@@ -67,10 +67,10 @@ class Shown:
         pass
 
     def add_task(self, description, **_):
-        self.said.append(description)
+        self.descriptions.append(description)
 
     def update(self, _, *, description, **__):
-        self.said.append(description)
+        self.descriptions.append(description)
 
 
 def test_the_bar_says_that_an_index_is_made(folder, run, monkeypatch):
@@ -79,7 +79,7 @@ def test_the_bar_says_that_an_index_is_made(folder, run, monkeypatch):
     shown = Shown()
     monkeypatch.setattr(cli_corpus, "bar", lambda *_: shown)
     assert run("build", "s", "-o", "c", "--sr", SR).code == 0
-    assert list(dict.fromkeys(shown.said)) == ["analysing", "indexing"]
+    assert list(dict.fromkeys(shown.descriptions)) == ["analysing", "indexing"]
 
 
 def test_many_files_that_cannot_be_used_are_counted(folder, run, monkeypatch):
@@ -99,23 +99,22 @@ def test_info(corpus, run):
     assert plain.code == 0
     for words in ("files", "3.0 s at 22.05 kHz", "rain (2), light (1), wind (1)", "not said (3)"):
         assert words in plain.out
-    told = json.loads(run("info", "c", "--json").out)
-    assert (told["n_files"], told["sr"], told["tags"]) == (3, SR, {"light": 1, "rain": 2, "wind": 1})
+    info = json.loads(run("info", "c", "--json").out)
+    assert (info["n_files"], info["sr"], info["tags"]) == (3, SR, {"light": 1, "rain": 2, "wind": 1})
 
 
 def test_list(corpus, run):
     plain = run("list", "c")
     first = [line.split()[0] for line in plain.out.splitlines()]
     assert first == ["file", "../s/rain/a.wav", "../s/rain/light/b.wav", "../s/wind/c.flac"]
-    told = json.loads(run("list", "c", "--tag", "rain", "--quietest", "-30", "--json").out)
-    (one,) = told["files"]
-    assert (one["path"], one["tags"], one["channels"]) == ("../s/rain/a.wav", ["rain"], 1)
+    (file,) = json.loads(run("list", "c", "--tag", "rain", "--quietest", "-30", "--json").out)["files"]
+    assert (file["path"], file["tags"], file["channels"]) == ("../s/rain/a.wav", ["rain"], 1)
 
 
 def test_remove_and_verify(corpus, run):
     result = run("remove", "c", "wind")
     assert (result.code, result.out) == (0, "removed ../s/wind/c.flac\n")
-    assert refused(run("remove", "c", "wind"), 1, "no file of c.corpus meets 'wind'")
+    assert refused(run("remove", "c", "wind"), 1, "^smalti: no file of c.corpus meets 'wind'")
     whole = run("verify", "c")
     assert (whole.code, whole.err) == (0, "")
     assert re.fullmatch(r"c\.corpus is whole: \d+\.\d MB are as they were written\n", whole.out)
@@ -123,7 +122,9 @@ def test_remove_and_verify(corpus, run):
     data = bytearray(samples.read_bytes())
     data[99] ^= 1
     samples.write_bytes(data)
-    assert refused(run("verify", "c"), 1, r"c\.corpus/samples-\d\.i16 is damaged where it holds \.\./s/rain/a\.wav")
+    assert refused(
+        run("verify", "c"), 1, r"^smalti: c\.corpus/samples-\d\.i16 is damaged where it holds \.\./s/rain/a\.wav"
+    )
     broken = run("verify", "c", "--json")
     assert broken.code == 1
     assert len(json.loads(broken.out)["damaged"]) == 1
@@ -137,12 +138,14 @@ def test_files_that_are_gone_are_no_damage(folder, corpus, run):
 
 
 def test_refusals(folder, corpus, run):
-    assert refused(run("info", "none"), 1, r"there is no corpus none\.corpus; build it with")
-    assert refused(run("build", "none", "-o", "d"), 1, "cannot read none: there is no such file or folder")
+    assert refused(run("info", "none"), 1, r"^smalti: there is no corpus none\.corpus; build it with")
+    assert refused(run("build", "none", "-o", "d"), 1, "^smalti: cannot read none: there is no such file or folder")
     assert not (folder / "d.corpus").exists()
-    assert refused(run("build", "s", "-o", "c", "--sr", 8000), 1, r"c\.corpus is at 22050 Hz; leave --sr out")
-    assert refused(run("list", "c", "--shortest", 3, "--longest", 2), 2, "--longest is 2; pass at least --shortest, 3")
-    assert refused(run("build", "s"), 2, "Missing option '-o'")
+    assert refused(run("build", "s", "-o", "c", "--sr", 8000), 1, r"^smalti: c\.corpus is at 22050 Hz; leave --sr out")
+    assert refused(
+        run("list", "c", "--shortest", 3, "--longest", 2), 2, "^smalti: --longest is 2; pass at least --shortest, 3"
+    )
+    assert refused(run("build", "s"), 2, "--output")
 
 
 def test_ctrl_c_says_that_the_same_command_goes_on(folder, run, monkeypatch):
@@ -152,7 +155,7 @@ def test_ctrl_c_says_that_the_same_command_goes_on(folder, run, monkeypatch):
 
     monkeypatch.setattr(cli_corpus, "build_corpus", interrupted)
     assert refused(
-        run("build", "s", "-o", "c"), 130, "stopped; what was analysed is kept, and the same command goes on"
+        run("build", "s", "-o", "c"), 130, "^smalti: stopped; what was analysed is kept, and the same command goes on"
     )
 
 
@@ -182,9 +185,9 @@ def test_options_become_filters_weights_and_limits():
             weights_from([text])
 
 
-def test_lengths_as_people_say_them():
-    said = [cli_corpus._duration(seconds) for seconds in (9.54, 60, 725, 86399.6)]
-    assert said == ["9.5 s", "1:00 min", "12:05 min", "24:00:00 h"]
+def test_durations_are_written_for_people():
+    texts = [cli_corpus._duration(seconds) for seconds in (9.54, 60, 725, 86399.6)]
+    assert texts == ["9.5 s", "1:00 min", "12:05 min", "24:00:00 h"]
 
 
 CHATTER = """
@@ -197,6 +200,6 @@ print("after", file=sys.stderr)
 """
 
 
-def test_what_libraries_say_is_kept_off_the_terminal():
+def test_output_of_libraries_is_kept_off_the_terminal():
     run = subprocess.run([sys.executable, "-c", CHATTER], capture_output=True, text=True, check=True)
     assert run.stderr == "ours\nafter\n"

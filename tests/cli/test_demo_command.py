@@ -12,13 +12,13 @@ from smalti.workflows import demo
 
 @pytest.fixture
 def short_demo(monkeypatch, rng):
-    """The demo with sounds that last but a moment."""
+    """The demo with very short sounds."""
     monkeypatch.setattr(demo, "demo_target", lambda sr: tone(4000, sr=sr))
     noise = (0.1 * rng.standard_normal(4000)).astype(np.float32)
     monkeypatch.setattr(demo, "demo_source", lambda sr: noise)
 
 
-def test_the_demo_writes_all_it_speaks_of_and_nothing_twice(run, folder, short_demo):
+def test_the_demo_writes_the_files_that_it_names_and_replaces_none_unasked(run, folder, short_demo):
     result = run("demo", "-o", "demo", "--plots")
     assert result.code == 0
     assert result.out.endswith("listen to target.wav, source.wav and mosaic.wav in demo\n")
@@ -33,7 +33,7 @@ def test_the_demo_writes_all_it_speaks_of_and_nothing_twice(run, folder, short_d
     assert contents(folder)[folder / "demo" / "mosaic.wav"] != before[folder / "demo" / "mosaic.wav"]
 
 
-def test_the_demo_goes_where_there_is_room(run, folder):
+def test_the_demo_needs_a_folder_that_it_can_make(run, folder):
     assert refused(run("demo", "-o", "target.wav"), 1, r"cannot make the folder target\.wav")
     assert refused(run("demo", "-o", "a/b"), 1, r"cannot make the folder a.b")
 

@@ -21,7 +21,7 @@ from smalti.settings import Settings
 
 @pytest.fixture
 def example(tmp_path_factory, monkeypatch):
-    """A made example on a server of this machine."""
+    """An example that a local server offers; the path of its file."""
     served = tmp_path_factory.mktemp("served")
     put(served / "bell.wav", tone(hz=300))
     content = (served / "bell.wav").read_bytes()
@@ -50,14 +50,14 @@ def example(tmp_path_factory, monkeypatch):
 def test_an_example_stands_for_a_file(example, make):
     result = make(target="example:bell", source=["source.wav", "example:bell"])
     assert result.code == 0
-    # Whose it is has to be said, each time it is used.
+    # The author has to be named each time an example is used.
     assert result.err.splitlines()[:2] == ["example:bell: a bell by nobody, CC0"] * 2
     assert soundfile.info("out.wav").frames == N
     result = make("-q", "--overwrite", source="example:bell")
     assert (result.code, result.out, result.err) == (0, "", "")
 
 
-def test_an_example_that_cannot_be_fetched_is_the_world_s_fault(example, make, monkeypatch, tmp_path):
+def test_an_example_that_cannot_be_fetched_is_refused(example, make, monkeypatch, tmp_path):
     assert refused(make(target="example:nope"), 2, "there is no example 'nope', only bell")
     example.unlink()
     assert refused(make(target="example:bell"), 1, "cannot fetch example:bell from http.*404")
@@ -159,13 +159,13 @@ def test_settings_are_set_one_after_another_and_after_the_options(make):
         ("colour=101", "--colour is 101; pass a number from 0 to 100"),
     ],
 )
-def test_what_cannot_be_set_is_refused(folder, make, text, sentence):
+def test_bad_settings_are_refused(folder, make, text, sentence):
     before = contents(folder)
     refused(make("--set", text), 2, sentence)
     assert contents(folder) == before
 
 
-def test_what_a_preset_does_not_have_cannot_be_set(make):
+def test_a_setting_that_a_preset_does_not_use_cannot_be_set(make):
     refused(make("--preset", "sparse", "--set", "iterations=5"), 2, "iterations means nothing to the preset")
     assert settings_of(make("--preset", "sparse", "--set", "layers=2", "--json"))["layers"] == 2
 
@@ -177,7 +177,7 @@ def test_a_preset_shows_all_its_settings_as_they_can_be_set(run, name):
     title, _, *lines = shown.out.splitlines()
     assert title == f"{name}: {PRESETS[name].summary}"
     rows = {setting: (text, meaning) for setting, text, meaning in (line.split(maxsplit=2) for line in lines)}
-    # Every value is one that --set takes, and comes to the same but for figures beyond the fourth.
+    # --set takes every shown value, which is the preset's to four digits.
     assert ["summary", *rows] == list(asdict(PRESETS[name]))
     for setting, (text, meaning) in rows.items():
         assert len(meaning.split()) > 1
@@ -191,10 +191,10 @@ def test_presets_in_json_are_the_settings_themselves(run):
     shown = run("presets", "--json")
     assert (shown.code, shown.err) == (0, "")
     assert {name: Settings(**values) for name, values in json.loads(shown.out).items()} == dict(PRESETS)
-    one = json.loads(run("presets", "percussive", "--json").out)
-    assert {name: Settings(**values) for name, values in one.items()} == {"percussive": PRESETS["percussive"]}
+    percussive = json.loads(run("presets", "percussive", "--json").out)
+    assert {name: Settings(**values) for name, values in percussive.items()} == {"percussive": PRESETS["percussive"]}
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_a_preset_that_there_is_not_is_refused(run, options):
+def test_an_unknown_preset_is_refused(run, options):
     refused(run("presets", "clasic", *options), 2, "'clasic'; pass one of classic, balanced")

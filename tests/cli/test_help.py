@@ -20,13 +20,13 @@ def test_help_and_version(run):
             result = run(*command, flag)
             assert (result.code, result.err) == (0, "")
             assert "smalti" in result.out
-    # No command at all is a question, but no success.
+    # Without a command the help is shown, but the exit code is that of a usage error.
     result = run()
     assert (result.code, result.err) == (2, "")
     assert "make" in result.out
 
 
-def test_both_ways_to_start_are_one():
+def test_the_script_and_the_module_start_the_same_program():
     (script,) = entry_points(group="console_scripts", name="smalti")
     assert script.load() is main.main
     started = subprocess.run([sys.executable, "-m", "smalti", "--version"], capture_output=True, text=True, check=True)

@@ -66,13 +66,13 @@ def test_the_best_and_what_breaks_its_limit_are_marked(judge):
     assert re.search(r" \* 1\.000 +0\.\d{3} ", rows["FID"])
     assert re.search(r" 0\.05 +! 1\.000 +! 1\.000 ", rows["leak"])
     assert re.search(r" 0 +\* 0\.000 +! 0\.\d{3} ", rows["clipping"])
-    # Of equals none is best, nor is there one of a single mosaic.
+    # Equal mosaics have no best, and neither has a single mosaic.
     for result in (judge("clipped.wav", "clipped.wav"), judge("clipped.wav")):
         assert "*" not in "".join(rows_of(result).values())
     assert "*" not in result.out
 
 
-def test_next_to_nothing_is_not_nothing_where_the_limit_is_0(folder, judge):
+def test_a_value_just_above_a_limit_of_0_is_not_shown_as_0(folder, judge):
     clipped = np.tile(tone(), 4)
     clipped[99:102] = 0.6
     put(folder / "once.wav", clipped)
@@ -85,18 +85,18 @@ def test_judge_s_json_has_what_the_table_has(judge):
     report = json.loads(result.out)
     assert report.keys() >= {"target", "sources", "excerpt", "mosaics", "warnings"}
     assert report["excerpt"] == {"start_s": 0.0, "end_s": 0.3}
-    assert [one["path"] for one in report["mosaics"]] == ["a_first_mosaic.wav", "third.wav"]
+    assert [mosaic["path"] for mosaic in report["mosaics"]] == ["a_first_mosaic.wav", "third.wav"]
     assert [source["path"] for source in report["sources"]] == ["source.wav"]
-    for one in report["mosaics"]:
-        assert list(one["measures"]) == JUDGED
-        assert one["hop_s"] == 0.01
-    assert [f"smalti: warning: {said}" for said in report["warnings"]] == result.err.splitlines()
+    for mosaic in report["mosaics"]:
+        assert list(mosaic["measures"]) == JUDGED
+        assert mosaic["hop_s"] == 0.01
+    assert [f"smalti: warning: {sentence}" for sentence in report["warnings"]] == result.err.splitlines()
 
 
 def test_judge_and_make_agree_on_what_both_measure(make, judge):
     made = json.loads(make("--json", "--subtype", "FLOAT").out)["measures"]
-    (one,) = json.loads(judge("out.wav", "--json").out)["mosaics"]
-    assert one["measures"] == {name: made[name] for name in JUDGED}
+    (judged,) = json.loads(judge("out.wav", "--json").out)["mosaics"]
+    assert judged["measures"] == {name: made[name] for name in JUDGED}
 
 
 def test_more_sources_are_named_with_also(folder, judge):
@@ -109,7 +109,7 @@ def test_more_sources_are_named_with_also(folder, judge):
     assert "source: 3 recordings\n" in judge("third.wav", "--also", "takes", "--also", "c.wav").out
 
 
-def test_files_of_one_name_are_told_apart(folder, judge):
+def test_files_of_the_same_name_get_different_column_names(folder, judge):
     for name in ("one", "two"):
         (folder / name).mkdir()
         put(folder / name / "take.wav", tone(hz=300))
@@ -127,7 +127,7 @@ def test_three_mosaics_fit_on_a_terminal(judge, monkeypatch, width, tables):
     names = ("a_first_mosaic.wav", "a_second.wav", "third.wav")
     code, text = on_terminal([*SMALTI, "judge", "target.wav", "source.wav", *names])
     assert code == 0
-    # After the bar has gone; without colours.
+    # The output after the bar has gone, without colours.
     printed = re.sub(rb"\x1b\[[0-9;?]*[A-Za-z]", b"", text.rpartition(b"\x1b[2K")[2]).decode()
     lines = printed.replace("\r", "").splitlines()
     assert sum(line.strip() == "composite" for line in lines) == tables
@@ -150,9 +150,9 @@ def test_mosaics_may_have_any_name(folder, judge, name):
     assert name.replace("\n", "\\n") in result.out
 
 
-# How loud a mosaic is, however absurdly, changes nothing.
+# 1e9.wav is no bad mosaic: the level of a mosaic changes nothing.
 @pytest.mark.parametrize("name", [name for name in BAD_FILES if name != "1e9.wav"])
-def test_mosaics_that_are_none_are_named(folder, judge, name):
+def test_unusable_mosaics_are_named(folder, judge, name):
     spoil(folder)
     assert refused(judge("third.wav", name), 1, BAD_FILES[name])
 
@@ -162,9 +162,9 @@ def test_mosaics_that_are_none_are_named(folder, judge, name):
     [
         (("--hop", "nan"), "--hop is nan; pass a number from 2 to 1000"),
         (("--hop", "1"), "--hop is 1; pass a number from 2 to 1000"),
-        (("--hop", "x"), "'--hop'"),
+        (("--hop", "x"), "--hop"),
         (("--start", "2", "--end", "1"), "--end is 1; pass seconds greater than --start, 2"),
-        (("--start", "-1"), "'--start'"),
+        (("--start", "-1"), "--start"),
         (("--also", ""), "name of a recording is empty"),
         (("--nope",), "--nope"),
     ],
@@ -175,5 +175,5 @@ def test_bad_options_of_judge_are_named_as_they_were_typed(judge, options, sente
 
 def test_judge_without_all_it_needs_is_refused_with_a_way_out(run, folder):
     assert refused(run("judge"), 2, ".*TARGET.*; try 'smalti judge --help'$")
-    assert refused(run("judge", "target.wav"), 2, "'SOURCE'")
-    assert refused(run("judge", "target.wav", "source.wav"), 2, "'MOSAIC'")
+    assert refused(run("judge", "target.wav"), 2, "SOURCE")
+    assert refused(run("judge", "target.wav", "source.wav"), 2, "MOSAIC")

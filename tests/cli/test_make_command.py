@@ -1,4 +1,4 @@
-"""``smalti make`` as its users meet it: what is made, of which sources, and what is said."""
+"""``smalti make`` as its users meet it: its results, sources and messages."""
 
 import hashlib
 import json
@@ -76,7 +76,7 @@ def test_depths_levels_and_channels_of_files_do_not_matter(folder, make):
         r", -?\d+\.\d LUFS, peaks limited by up to \d\.\d dB(, turned down \d+\.\d dB to keep peaks safe)?\n",
         result.out,
     )
-    # -1 dB of full scale and a margin of 0.05, to a code of 16 bits.
+    # -1 dB of full scale and a margin of 0.05 dB; samples are rounded to 16 bits.
     assert true_peak(soundfile.read("out.wav")[0], SR) == pytest.approx(10 ** (-1.05 / 20), abs=2**-8)
     result = make("--overwrite", target="six.wav", source=["many.wav", "source.wav"])
     assert (result.code, result.err) == (0, "")
@@ -88,18 +88,18 @@ def test_the_target_s_rate_is_kept_unless_asked_otherwise(folder, make):
     assert make(target="fast.wav").err == ""
     assert soundfile.info("out.wav").samplerate == 96000
     lost = f"what fast.wav has above {SR // 2} Hz is lost"
-    said = f"smalti: warning: at the {SR} Hz of target.wav, {lost}; --sr 96000 keeps it\n"
-    assert make("--overwrite", source="fast.wav").err == said
+    message = f"smalti: warning: at the {SR} Hz of target.wav, {lost}; --sr 96000 keeps it\n"
+    assert make("--overwrite", source="fast.wav").err == message
     assert soundfile.info("out.wav").samplerate == SR
     lower = make("--overwrite", "--sr", "4000")
     assert lower.err == "smalti: warning: working at 4000 Hz: what target.wav has above 2000 Hz is lost\n"
-    # Nothing is lost, and what was asked for need not be said again.
+    # Nothing is lost, and a rate that the user chose needs no message.
     assert make("--overwrite", "--sr", "12000", source="fast.wav").err == ""
     assert soundfile.info("out.wav").samplerate == 12000
     assert soundfile.info("out.wav").frames == N * 12000 // SR
 
 
-def test_the_notebook_s_rate_is_said_and_can_be_overridden(make):
+def test_the_notebook_s_rate_is_reported_and_can_be_overridden(make):
     result = make("--preset", "notebook")
     assert result.err == ""
     assert "mono at 22.05 kHz" in result.out
@@ -109,7 +109,7 @@ def test_the_notebook_s_rate_is_said_and_can_be_overridden(make):
     assert soundfile.info("out.wav").samplerate == SR
 
 
-def test_an_excerpt_is_a_mosaic_of_just_that(folder, make):
+def test_an_excerpt_gives_the_mosaic_of_a_file_with_just_the_excerpt(folder, make):
     put(folder / "excerpt.wav", soundfile.read("target.wav", dtype="float32")[0][800:2000])
     assert make("--start", "0.1", "--end", "0.25").code == 0
     assert make(target="excerpt.wav", output="same.wav").code == 0
@@ -121,7 +121,7 @@ def test_an_excerpt_is_a_mosaic_of_just_that(folder, make):
 
 @pytest.mark.parametrize("output", ["out.wav", "out.flac", "out.mp3"])
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(folder, make, output):
-    # The report has times in it; of the rest it says the same.
+    # Reports with the same seed differ only in their times.
     path = folder / output
     for name, seed in (("a", "7"), ("b", "7"), ("c", "8")):
         make("--seed", seed, "--report", f"{name}.json", output=output)
@@ -186,11 +186,11 @@ def test_the_report_tells_what_was_made_of_what_and_how(folder, make):
         "channels": 1,
         "samples": N - 800,
         "duration_s": (N - 800) / SR,
-        # To a code of 16 bits.
+        # The file is rounded to 16 bits.
         "loudness_lufs": pytest.approx(integrated_loudness(soundfile.read("out.wav")[0], SR), abs=0.01),
         "true_peak_db": pytest.approx(20 * np.log10(true_peak(soundfile.read("out.wav")[0], SR)), abs=0.01),
     }
-    # As loud as the target, less what peaks forbid; the limiter comes within half a unit.
+    # The mosaic is as loud as the target, less what keeps peaks safe; the limiter comes within half a unit.
     wanted = report["target"]["loudness_lufs"] + report["peak_gain_db"]
     assert report["output"]["loudness_lufs"] == pytest.approx(wanted, abs=0.5)
     assert report["leak"] is None
@@ -202,7 +202,7 @@ def test_the_report_tells_what_was_made_of_what_and_how(folder, make):
     assert report["gain_db"] != 0
     stages = dict(report["seconds"])
     assert stages.keys() == {"read", "analyse", "solve", "synthesise", "write", "measure", "total"}
-    # Each is rounded to a tenth of a millisecond.
+    # Each time is rounded to a tenth of a millisecond.
     assert stages.pop("total") == pytest.approx(sum(stages.values()), abs=1e-3)
 
 
@@ -219,7 +219,7 @@ def test_nothing_is_measured_unless_it_is_reported(folder, make, monkeypatch):
 def test_odd_recordings_are_reported_too(folder, make, preset):
     for i, (name, samples) in enumerate(ODD.items()):
         put(folder / f"{name}.wav", samples, sr=22050, subtype="FLOAT")
-        # Each as a target and as a source, but what is too quiet to be one, in turns from preset to preset.
+        # Each sound is a target in some presets and a source in others, except one that is too quiet for a source.
         which = "target" if name == "denormal" or (i + list(PRESETS).index(preset)) % 2 else "source"
         result = make("--preset", preset, "--json", "--overwrite", **{which: f"{name}.wav"})
         assert result.code == 0, name
@@ -244,7 +244,7 @@ def test_without_restrictions_the_divergence_falls(make):
     assert (np.diff(report["divergence"]) < 0).all()
 
 
-def test_quiet_says_nothing_and_json_nothing_else(make):
+def test_quiet_prints_nothing_and_json_prints_only_the_report(make):
     result = make("--quiet")
     assert (result.code, result.out, result.err) == (0, "", "")
     result = make("-q", "--json", "--overwrite")
@@ -252,7 +252,7 @@ def test_quiet_says_nothing_and_json_nothing_else(make):
     assert result.err == ""
 
 
-def test_folders_are_searched_and_what_is_unreadable_is_named_and_skipped(folder, make):
+def test_folders_are_searched_and_unreadable_files_are_named_and_skipped(folder, make):
     (folder / "takes" / "deep er").mkdir(parents=True)
     for name in ("a.wav", "deep er/b.flac", "._a.wav", ".hidden.wav"):
         put(folder / "takes" / name, tone(hz=300), format=name[-4:].strip(".").upper())
@@ -283,7 +283,7 @@ def test_a_skipped_source_is_not_overwritten(folder, make):
     assert contents(folder) == before
 
 
-def test_target_and_source_in_one_are_allowed_and_said(make):
+def test_one_file_may_be_target_and_source_with_a_warning(make):
     result = make(source="target.wav")
     assert result.code == 0
     assert "target.wav is target and source at once" in result.err
@@ -298,11 +298,11 @@ def test_one_sample_of_one_sample(folder, make, preset, phase):
     assert "one.wav has 1 sample, fewer than one window" in result.err
     samples, _ = soundfile.read("out.wav")
     assert len(samples) == 1
-    # A single source frame can be nothing but the target; eps slows the notebook down.
+    # A single source frame can only become the target; eps slows the preset notebook down.
     assert samples[0] == pytest.approx(0.5, rel=0.6)
 
 
-def test_what_is_shorter_than_a_window_is_padded_and_said(folder, make):
+def test_recordings_shorter_than_a_window_are_padded_with_a_warning(folder, make):
     put(folder / "short.wav", tone(50))
     result = make(target="short.wav")
     assert (result.code, soundfile.info("out.wav").frames) == (0, 50)

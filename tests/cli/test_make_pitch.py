@@ -19,7 +19,7 @@ from smalti.workflows.outputs import FIGURES
 
 
 def voice(*hz, n=2 * N):
-    """As steady a voice as there is, with partials; or several at once."""
+    """A perfectly steady voice of up to four partials, or several voices at once."""
     return sum(tone(n, hz=k * f, level=0.2 / k) for f in hz for k in range(1, 5) if k * f < SR / 2)
 
 
@@ -43,7 +43,7 @@ def without_tracker(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--preset", "melodic"), r"follows the melody: the target is one steady voice \(\d+% of what sounds\)"),
         (("--transpose", "auto"), r"follows the melody: the target is one steady voice \(\d+% of what sounds\)"),
@@ -60,14 +60,14 @@ def without_tracker(monkeypatch):
         (("--set", "transpose=-2..2"), r"shifts every grain by what fits, -2 to \+2 semitones: as asked"),
     ],
 )
-def test_what_was_decided_is_said_in_one_line(pitched, make, options, said):
+def test_the_decision_is_told_in_one_line(pitched, make, options, message):
     result = make(*options)
     assert result.code == 0
-    assert re.fullmatch(f"smalti: {said}\n", result.err), result.err
+    assert re.fullmatch(f"smalti: {message}\n", result.err), result.err
     assert soundfile.info("out.wav").frames == 2 * N
 
 
-def test_what_has_no_pitch_is_left_and_the_reason_said(pitched, make):
+def test_a_source_without_pitch_is_left_as_it_is_and_the_reason_is_told(pitched, make):
     result = make("--preset", "melodic", source="noise.wav")
     assert result.code == 0
     source = r"the source has no steady pitch to start from \(\d+% of what sounds\)"
@@ -77,10 +77,10 @@ def test_what_has_no_pitch_is_left_and_the_reason_said(pitched, make):
     assert report["transposition"]["n_voices"] == 0
 
 
-def test_the_decision_is_for_people_only(pitched, make):
+def test_the_decision_is_not_told_with_quiet_or_json(pitched, make):
     for option in ("--quiet", "--json"):
         assert make("--preset", "melodic", "--overwrite", option).err == ""
-    # And nothing is decided where nothing was asked.
+    # Without --transpose nothing is decided.
     assert make("--overwrite").err == ""
 
 
@@ -105,20 +105,19 @@ def test_the_report_tells_how_the_source_came_to_the_pitches(pitched, make):
     result = make("--transpose", "follow", "--target-f0", "melody.csv", "--report", "report.json", "--start", "0.1")
     assert result.code == 0
     report = json.loads((pitched / "report.json").read_text())
-    told = report["transposition"]
-    assert (told["way"], told["reason"]) == ("follow", "its notes are given")
+    transposition = report["transposition"]
+    assert (transposition["way"], transposition["reason"]) == ("follow", "its notes are given")
     sha = hashlib.sha256((pitched / "melody.csv").read_bytes()).hexdigest()
-    assert told["melody"] == {"path": "melody.csv", "sha256": sha}
-    assert len(told["target_f0_hz"]) == report["frames"]
-    assert [len(track) for track in told["source_f0_hz"]] == [report["atoms"]]
-    # The melody's times are those of the recording, of which the first .1 s were left out.
-    expected = [
-        330 if 0.1 + n * told["hop_s"] < 0.3 else 392 if 0.1 + n * told["hop_s"] < 0.6 else 0 for n in range(28)
-    ]
-    assert told["target_f0_hz"] == expected[: report["frames"]]
-    assert {grain["source"] for grain in told["grains"]} == {"source.wav"}
-    # From C4 to E4, G4, or both within a grain; and as it is where the melody rests.
-    shifts = [grain["shift_semitones"] for grain in told["grains"]]
+    assert transposition["melody"] == {"path": "melody.csv", "sha256": sha}
+    assert len(transposition["target_f0_hz"]) == report["frames"]
+    assert [len(track) for track in transposition["source_f0_hz"]] == [report["atoms"]]
+    # The melody's times count from the start of the recording, whose first 0.1 s is left out.
+    times_s = 0.1 + transposition["hop_s"] * np.arange(28)
+    expected = [330 if time_s < 0.3 else 392 if time_s < 0.6 else 0 for time_s in times_s]
+    assert transposition["target_f0_hz"] == expected[: report["frames"]]
+    assert {grain["source"] for grain in transposition["grains"]} == {"source.wav"}
+    # Grains go from C4 to E4 or G4, or to both in turn, and are not shifted where the melody rests.
+    shifts = [grain["shift_semitones"] for grain in transposition["grains"]]
     assert all(3.9 < shift < 7.1 or shift == 0 for shift in shifts)
     assert min(shifts[:3]) < 4.5
     assert max(shifts) > 6.9
@@ -126,11 +125,11 @@ def test_the_report_tells_how_the_source_came_to_the_pitches(pitched, make):
 
 
 @pytest.mark.parametrize("options", [("--transpose", "follow"), ("--transpose", "chords"), ("--transpose", "1..2")])
-def test_what_was_transposed_has_a_picture_of_its_pitch(pitched, make, options):
+def test_a_transposed_mosaic_has_a_picture_of_its_pitch(pitched, make, options):
     assert make(*options, "--figures", "figures", "-q").code == 0
     assert {path.stem for path in (pitched / "figures").iterdir()} == {*FIGURES, "pitch"}
     assert (pitched / "figures" / "pitch.png").read_bytes().startswith(b"\x89PNG")
-    # It is known beforehand that it may be drawn.
+    # A picture that may be drawn is checked beforehand.
     (pitched / "more").mkdir()
     (pitched / "more" / "pitch.png").touch()
     before = contents(pitched)
@@ -138,7 +137,7 @@ def test_what_was_transposed_has_a_picture_of_its_pitch(pitched, make, options):
     assert contents(pitched) == before
 
 
-def test_what_was_left_has_no_picture_of_its_pitch(pitched, make):
+def test_a_mosaic_at_its_own_pitches_has_no_picture_of_its_pitch(pitched, make):
     assert make("--preset", "melodic", "--figures", "figures", "-q", source="noise.wav").code == 0
     assert {path.stem for path in (pitched / "figures").iterdir()} == set(FIGURES)
 
@@ -157,7 +156,7 @@ def test_what_was_left_has_no_picture_of_its_pitch(pitched, make):
         ),
     ],
 )
-def test_where_there_is_no_pitch_to_follow_there_is_a_way_out(pitched, make, files, sentence):
+def test_the_refusal_names_a_way_out_if_there_is_no_pitch_to_follow(pitched, make, files, sentence):
     before = contents(pitched)
     assert refused(make("--transpose", "follow", **files), 2, f"^smalti: {sentence}$")
     assert contents(pitched) == before
@@ -188,18 +187,18 @@ def test_bad_semitones_are_refused(pitched, make, option, value, sentence):
     ("options", "sentence"),
     [
         (("--tape",), "^smalti: --tape means nothing while --transpose is off; add --transpose auto, or another way$"),
-        (("--no-keep-formants", "--tune", "3"), "--keep-formants and --tune mean nothing while --transpose is off"),
+        (("--no-keep-formants", "--tune", "3"), "--keep-formants means nothing while --transpose is off"),
         (("--voices", "3"), "--voices means nothing while"),
         (("--target-f0", "melody.csv"), "--target-f0 means nothing while --transpose is off"),
         (("--preset", "melodic", "--transpose", "off", "--target-f0", "melody.csv"), "--target-f0 means nothing while"),
         (
             ("--transpose", "-2..2", "--target-f0", "melody.csv"),
-            r"--target-f0 means nothing where --transpose is -2\.\.2; add --transpose follow",
+            r"--target-f0 means nothing while --transpose is -2\.\.2; add --transpose follow",
         ),
-        (("--preset", "melodic", "--tune", "1300"), "'--tune'"),
+        (("--preset", "melodic", "--tune", "1300"), "--tune"),
         (("--preset", "melodic", "--tune", "nan"), "--tune"),
         (("--preset", "melodic", "--set", "tune_cents=1300"), "--tune is 1300; pass a number from -1200 to 1200"),
-        (("--preset", "melodic", "--voices", "0"), "'--voices'"),
+        (("--preset", "melodic", "--voices", "0"), "--voices"),
         (("--preset", "melodic", "--set", "voices=0"), "--voices is 0; pass a whole number of at least 1"),
         (("--preset", "melodic", "--set", "tape=1"), "--set is 'tape=1'; pass tape=true or tape=false"),
         (("--preset", "melodic", "--set", "keep_formants=none"), "--keep-formants is None; pass True or False"),
@@ -208,7 +207,7 @@ def test_bad_semitones_are_refused(pitched, make, option, value, sentence):
         (("--preset", "sparse", "--transpose", "follow"), "--transpose means nothing to the preset sparse"),
     ],
 )
-def test_options_of_pitch_that_mean_nothing_are_refused(pitched, make, options, sentence):
+def test_options_of_pitch_without_effect_are_refused(pitched, make, options, sentence):
     before = contents(pitched)
     assert refused(make(*options), 2, sentence)
     assert contents(pitched) == before
@@ -224,11 +223,11 @@ def test_options_of_pitch_that_mean_nothing_are_refused(pitched, make, options, 
         ("0,0\n", "it holds no pitch"),
     ],
 )
-def test_melodies_that_are_none_are_the_world_s_fault(pitched, make, monkeypatch, text, sentence):
+def test_bad_melody_files_are_refused(pitched, make, monkeypatch, text, sentence):
     if text is not None:
         (pitched / "bad.csv").write_text(text)
     before = contents(pitched)
-    # Before anything else is read.
+    # The melody is read before anything else.
     monkeypatch.setattr(make_workflow, "read_inputs", interrupted)
     result = make("--transpose", "follow", "--target-f0", "bad.csv")
     assert refused(result, 1, rf"^smalti: cannot read bad\.csv: {sentence}")
@@ -242,7 +241,7 @@ def test_a_melody_is_an_input_that_no_result_replaces(pitched, make):
     assert contents(pitched) == before
 
 
-def test_a_melody_that_rests_throughout_the_excerpt_is_told(pitched, make):
+def test_a_melody_that_rests_throughout_the_excerpt_is_refused(pitched, make):
     result = make("--transpose", "follow", "--target-f0", "melody.csv", "--start", "0.65")
     assert refused(result, 2, "the target has no pitch to follow; pass 'off', or a melody as --target-f0")
 
@@ -257,17 +256,17 @@ def test_without_the_tracker_the_extra_is_named_before_the_work(pitched, make, m
 
 
 def test_the_bar_is_as_long_as_the_work(pitched, make, monkeypatch):
-    turned = []
+    totals = []
 
     class Bar(terminal.Progress):
         def add_task(self, *arguments, total, **kind):
-            turned.append(total)
+            totals.append(total)
             return super().add_task(*arguments, total=total, **kind)
 
     monkeypatch.setattr(terminal, "Progress", Bar)
     for way in ("follow", "chords", "-1..1"):
         report = json.loads(make("--transpose", way, "--json", "--overwrite", "--iterations", "3").out)
-        assert turned.pop() == len(report["divergence"])
+        assert totals.pop() == len(report["divergence"])
 
 
 def test_a_silent_target_has_nothing_to_follow_and_is_still_made(pitched, make):

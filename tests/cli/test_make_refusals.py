@@ -1,4 +1,4 @@
-"""What ``smalti make`` refuses: bad files, results, arguments and names, each in one sentence."""
+"""``smalti make`` refuses bad files, results, arguments and names, each in one sentence."""
 
 import io
 import json
@@ -23,7 +23,7 @@ def test_bad_recordings_are_named(folder, make, name, role):
     assert contents(folder) == before
 
 
-def test_more_recordings_that_are_none(folder, make):
+def test_more_unusable_recordings_are_named(folder, make):
     (folder / "texts").mkdir()
     (folder / "texts" / "a.txt").touch()
     put(folder / "silent.wav", np.zeros(N))
@@ -132,32 +132,32 @@ def test_results_may_go_elsewhere_and_folders_hold_the_last_results(folder, make
         (("--layers", "-3"), "--layers is -3; pass"),
         (("--layers", "1e3"), "--layers is 1000.0; pass a whole number"),
         (("--layers", "9" * 5000), "--layers is inf; pass a whole number"),
-        (("--iterations", "0"), "'--iterations'"),
+        (("--iterations", "0"), "--iterations"),
         (("--beta", "nan"), "--beta"),
-        (("--beta", "3"), "'--beta'"),
-        (("--beta", "-1"), "'--beta'"),
+        (("--beta", "3"), "--beta"),
+        (("--beta", "-1"), "--beta"),
         (("--grain-length", "nan"), "--grain-length"),
         (("--grain-length", "inf"), "--grain-length is inf; pass a number of at least 0"),
         (("--grain-length", "-5"), "--grain-length is -5; pass a number of at least 0"),
         (("--no-repeat", "inf"), "--no-repeat is inf"),
         (("--n-fft", "5"), "--n-fft is 5; pass an even number"),
-        (("--n-fft", "3"), "'--n-fft'"),
-        (("--n-fft", "100000000"), "'--n-fft'"),
-        (("--hop", "0"), "'--hop'"),
-        (("--hop", "100000000"), "'--hop'"),
+        (("--n-fft", "3"), "--n-fft"),
+        (("--n-fft", "100000000"), "--n-fft"),
+        (("--hop", "0"), "--hop"),
+        (("--hop", "100000000"), "--hop"),
         (("--hop", "4096", "--n-fft", "2048"), "--hop is 4096 samples, more than half the window of 2048"),
         (("--sr", "1"), ".*--sr"),
         (("--sr", "999999999999"), ".*--sr"),
-        (("--sr", "nan"), "'--sr'"),
+        (("--sr", "nan"), "--sr"),
         (("--start", "2", "--end", "1"), "--end is 1; pass seconds greater than --start, 2"),
         (("--start", "0.1", "--end", "0.1"), "--end is 0.1"),
-        (("--start", "-1"), "'--start'"),
+        (("--start", "-1"), "--start"),
         (("--start", "nan"), "--start"),
         (("--start", "inf"), "--start is inf"),
         (("--end", "nan"), "--end"),
         (("--end", "inf"), "--end is inf"),
-        (("--seed", "-1"), "'--seed'"),
-        (("--seed", "x"), "'--seed'"),
+        (("--seed", "-1"), "--seed"),
+        (("--seed", "x"), "--seed"),
         (("--preset", "sparse", "--beta", "1"), "--beta means nothing to the preset sparse"),
         (("--preset", "sparse", "--grain-length", "9"), "--grain-length means nothing to the preset sparse"),
         (("--nope",), "--nope"),
@@ -167,7 +167,7 @@ def test_bad_options_are_named_as_they_were_typed(folder, make, options, sentenc
     before = contents(folder)
     result = make(*options)
     assert refused(result, 2, sentence)
-    # Neither twice dashed nor by the library's name.
+    # The option has no doubled dashes, and the library's own name is absent.
     assert not re.search(r"----|_s\b|n_fft", result.err)
     assert contents(folder) == before
 
@@ -175,15 +175,15 @@ def test_bad_options_are_named_as_they_were_typed(folder, make, options, sentenc
 def test_bad_commands_are_refused_with_a_way_out(run, folder):
     assert refused(run("nope"), 2, ".*nope.*; try 'smalti --help'$")
     assert refused(run("make"), 2, ".*TARGET.*; try 'smalti make --help'$")
-    assert refused(run("make", "target.wav"), 2, "'SOURCE")
-    assert refused(run("make", "target.wav", "source.wav"), 2, "'--output'")
+    assert refused(run("make", "target.wav"), 2, "SOURCE")
+    assert refused(run("make", "target.wav", "source.wav"), 2, "--output")
     assert refused(run("--nope"), 2, "--nope")
     assert refused(run("demo", "--preset", "nope"), 2, "--preset is 'nope'")
     assert not (folder / "smalti-demo").exists()
 
 
 def test_an_empty_name_is_not_the_current_folder(make):
-    """As it would be if a script's variable were unset."""
+    """A script passes an empty name if a variable is unset."""
     assert refused(make(source=""), 2, "name of a recording is empty")
     assert refused(make(target=""), 2, "name of a recording is empty")
 
@@ -203,7 +203,7 @@ def test_an_empty_name_is_not_the_current_folder(make):
         ("--n-fft", "131072"),
     ],
 )
-def test_absurd_numbers_that_mean_something_are_taken(make, options):
+def test_absurd_but_valid_numbers_are_accepted(make, options):
     result = make(*options)
     assert result.code == 0
     assert np.isfinite(soundfile.read("out.wav")[0]).all()
@@ -234,7 +234,7 @@ def test_any_name_will_do(folder, make, name):
     assert refused(make(target=f"no {name}"), 1, re.escape(f"no {name}"))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="only here are names any bytes")
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux allows any bytes in names")
 def test_names_need_not_be_text(folder, make):
     name = os.fsdecode(b"caf\xe9.wav")
     put(folder / "target.wav", tone())

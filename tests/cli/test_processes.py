@@ -1,4 +1,4 @@
-"""Signals, terminals, closed pipes and full disks: what needs a process of its own."""
+"""Signals, terminals, closed pipes and full disks, most of them in a process of their own."""
 
 import errno
 import json
@@ -25,7 +25,7 @@ def test_ctrl_c_stops_at_any_moment_without_a_trace(folder, make, monkeypatch, m
     monkeypatch.setattr(make_workflow, moment, interrupted)
     assert refused(make("--report", "report.json"), 130, "^smalti: stopped$")
     left = contents(folder)
-    # Interrupted at the report, the sound is whole already.
+    # The sound is complete before it is measured and reported.
     if moment in ("measure_made", "write_report"):
         assert soundfile.info("out.wav").frames == N
         del left[folder / "out.wav"]
@@ -44,11 +44,11 @@ def test_ctrl_c_while_writing_keeps_the_earlier_file(folder, make, monkeypatch):
     ("fault", "code", "sentence"),
     [
         (MemoryError(), 1, "not enough memory; take a shorter target"),
-        (OSError(errno.EIO, "Input/output error", "disk.wav"), 1, "disk.wav: Input/output error"),
+        (OSError(errno.EIO, "Input/output error", "disk.wav"), 1, "disk.wav: input/output error"),
         (RuntimeError("odd"), 1, "RuntimeError: odd; this is a fault of smalti's, please report it"),
     ],
 )
-def test_whatever_happens_is_told_in_a_sentence(folder, make, monkeypatch, fault, code, sentence):
+def test_every_failure_is_told_in_one_sentence(folder, make, monkeypatch, fault, code, sentence):
     def fail(*_, **__):
         raise fault
 
@@ -57,7 +57,7 @@ def test_whatever_happens_is_told_in_a_sentence(folder, make, monkeypatch, fault
     assert not (folder / "out.wav").exists()
 
 
-def test_streams_that_are_closed_fall_on_no_other(folder, make, monkeypatch):
+def test_text_for_a_closed_stream_goes_to_no_other(folder, make, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", None)
         result = make("--json", source="target.wav")
@@ -68,7 +68,7 @@ def test_streams_that_are_closed_fall_on_no_other(folder, make, monkeypatch):
         assert make("--overwrite").code == 0
 
 
-# What is printed is to stay in the buffer until the end, as it does for most users.
+# Output must stay in the buffer until the end, as it does for most users.
 ENVIRONMENT.pop("PYTHONUNBUFFERED", None)
 
 
@@ -84,12 +84,12 @@ def test_on_a_terminal_a_bar_shows_the_divergence_fall_and_is_gone_in_the_end(fo
     code, text = on_terminal([*MAKE, *options])
     assert code == 0
     divergences = json.loads((folder / "report.json").read_text())["divergence"]
-    # How often it is drawn depends on the clock, but in the end always.
+    # How often the bar is drawn depends on the clock, but it is always drawn at the end.
     shown = [number.decode() for number in re.findall(FALLING, text)]
     assert shown[-1] == f"{divergences[-1]:.4g}"
     assert set(shown) <= {f"{divergence:.4g}" for divergence in divergences}
     assert [float(number) for number in shown] == sorted(map(float, shown), reverse=True)
-    # The last line is erased, and the cursor back.
+    # The last line is erased, and the cursor is shown again.
     assert b"\x1b[2K" in text.rpartition(b"divergence")[2]
     assert text.rindex(b"\x1b[?25h") > text.rindex(b"\x1b[?25l")
     assert re.search(rb"out\.wav: 0\.4 s of target\.wav made of source\.wav", text)
@@ -126,7 +126,7 @@ def test_a_pipe_that_nobody_reads_is_no_success_and_no_traceback(folder, argumen
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_what_cannot_be_printed_is_no_success(folder):
+def test_a_failure_to_print_is_no_success(folder):
     with Path("/dev/full").open("wb") as full:
         process = start(MAKE, stdout=full, stderr=subprocess.PIPE)
         _, err = process.communicate(timeout=60)
@@ -136,7 +136,7 @@ def test_what_cannot_be_printed_is_no_success(folder):
 
 @on_posix
 def test_a_full_disk_leaves_nothing_behind(folder):
-    """A limit on the size of files stands in for it."""
+    """A limit on the size of files stands in for a full disk."""
     before = contents(folder)
     limited = (
         "import resource, sys; from smalti.cli.main import main;"
@@ -150,7 +150,7 @@ def test_a_full_disk_leaves_nothing_behind(folder):
 
 
 @on_posix
-def test_no_home_is_no_hindrance(folder):
+def test_make_runs_without_a_home_folder(folder):
     process = subprocess.run(
         MAKE, env={"OPENBLAS_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=60, check=False
     )

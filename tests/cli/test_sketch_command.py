@@ -1,4 +1,4 @@
-"""``smalti make`` with settings that change over time and with sketches: what is made, refused and reported."""
+"""``smalti make`` with settings that change over time and with sketches: results, refusals and reports."""
 
 import json
 import re
@@ -17,7 +17,7 @@ SR = 11025
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, rng):
-    """Where the commands run: a target, recordings in two folders, and a sketch whose upper half is black."""
+    """The working folder, with a target, recordings in two folders, and a sketch whose upper half is black."""
     for name, seconds in (("target", 1.5), ("s/rain/a", 1.5), ("s/rain/b", 1.0), ("s/bees", 1.5)):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / f"{name}.wav", notes(rng, seconds, SR, octaves=4), SR)
@@ -62,10 +62,11 @@ def test_settings_that_change_are_taken_and_reported(make):
     assert report["sketch"] == {"picture": None, "strokes": []}
 
 
-def test_plain_numbers_are_what_they_were(make):
+def test_plain_numbers_and_set_are_taken_too(make):
     report = report_of(make("--layers", "3", "--grain-length", "250", "--drift", "20", "--level", "-3", "--json"))
-    told = report["settings"]
-    assert (told["layers"], told["grain_length_s"], told["drift"], told["level_db"]) == (3, 0.25, 20, -3)
+    settings = report["settings"]
+    assert (settings["layers"], settings["grain_length_s"]) == (3, 0.25)
+    assert (settings["drift"], settings["level_db"]) == (20, -3)
     report = report_of(
         make("--set", "layers=0:2, 1:4", "--set", "drift=0:5,2:60", "--set", "grain_length_s=0.2", "--json")
     )
@@ -115,7 +116,7 @@ def test_seconds_are_those_of_the_excerpt(make):
         (("--sketch", "sketch.png", "--preset", "sparse"), "^smalti: a sketch is given but pursuit takes none"),
     ],
 )
-def test_what_means_nothing_is_refused(make, folder, options, sentence):
+def test_bad_curves_and_sketches_are_refused(make, folder, options, sentence):
     refused(make(*options), 2, sentence)
     assert not (folder / "out.wav").exists()
 
@@ -128,7 +129,7 @@ def test_what_means_nothing_is_refused(make, folder, options, sentence):
         ("s", "no file"),
     ],
 )
-def test_what_is_no_sketch_is_named(make, name, sentence):
+def test_files_that_are_no_sketch_are_named(make, name, sentence):
     refused(make("--sketch", name), 1, sentence)
 
 
@@ -150,7 +151,7 @@ def test_a_sketch_lies_over_the_source_from_bottom_to_top(make, monkeypatch, sea
     report = report_of(result)
     assert report["sketch"]["picture"]["path"] == "sketch.png"
     assert len(report["sketch"]["picture"]["sha256"]) == 64
-    # Its upper half, and so the source's second one, is silent; where it lies is where it is drawn.
+    # The black upper half silences the second half of the source, which is also where it is drawn.
     heard = np.asarray(drawn["H"].sum(axis=1)).ravel() > 0
     assert len(heard) == report["atoms"] if search == "never" else len(heard) > report["atoms"]
     assert heard[: len(heard) // 2].any()
@@ -158,9 +159,9 @@ def test_a_sketch_lies_over_the_source_from_bottom_to_top(make, monkeypatch, sea
 
 
 def keeping(plot, drawn):
-    def call(H, **how):
+    def call(H, **options):
         drawn["H"] = H
-        return plot(H, **how)
+        return plot(H, **options)
 
     return call
 
@@ -168,7 +169,7 @@ def keeping(plot, drawn):
 def test_strokes_lie_over_each_other_and_over_the_picture(make):
     strokes = ("0.. rain=0", "0.. rain/b.wav 0..0.5=2", "0..0.5=0")
     report = report_of(
-        make("--sketch", "sketch.png", *(part for one in strokes for part in ("--paint", one)), "--json")
+        make("--sketch", "sketch.png", *(part for stroke in strokes for part in ("--paint", stroke)), "--json")
     )
     assert report["sketch"]["strokes"] == ["0.. rain=0", "0.. rain/b.wav 0..0.5=2", "0..0.5=0"]
     assert loudness(0, 0.4) < 1e-3 < loudness(0.7, 1.2)

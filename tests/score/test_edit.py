@@ -1,4 +1,4 @@
-"""Scores edited: what is left, what sounds, and the laws that edits obey."""
+"""Edits of scores: which grains are left, how they sound, and the laws that edits obey."""
 
 from dataclasses import replace
 
@@ -12,7 +12,19 @@ from scores import GRID, HOP, LENGTH, SOFT_DB, SR, back, check, mosaics, score_o
 from smalti import StftParams, build_dictionary, render
 from smalti.grains.shifted import Shift
 from smalti.grains.source import Source
-from smalti.score.edit import Selection, chosen, louder, moved, muted, selected, soloed, transposed
+from smalti.score.edit import (
+    Edits,
+    Selection,
+    Swap,
+    chosen,
+    edited,
+    louder,
+    moved,
+    muted,
+    selected,
+    soloed,
+    transposed,
+)
 from smalti.score.score import COLUMNS
 from smalti.score.table import summary
 
@@ -22,7 +34,7 @@ def heard(score, recordings):
 
 
 def same(a, b):
-    """Whether two scores are one, to the last bit."""
+    """Check that two scores are equal to the last bit."""
     for name in (*COLUMNS, "gains"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name), err_msg=name)
     assert a.shifts == b.shifts
@@ -31,15 +43,15 @@ def same(a, b):
 
 @settings(max_examples=20)
 @given(scores(), selections)
-def test_what_is_muted_and_what_is_soloed_add_up(case, selection):
+def test_a_muted_and_a_soloed_score_add_up_to_the_score(case, selection):
     score, recordings = case
     without, alone = check(muted(score, selection)), check(soloed(score, selection))
     for part in (without, alone):
         plain = np.array([shift is None for shift in part.shifts], bool)
         assert (part.gains[plain[part.owners]] > 0).all()
-    whole = heard(score, recordings)
+    sound = heard(score, recordings)
     np.testing.assert_allclose(
-        heard(without, recordings) + heard(alone, recordings), whole, rtol=0, atol=1e-5 * max(np.abs(whole).max(), 1e-9)
+        heard(without, recordings) + heard(alone, recordings), sound, rtol=0, atol=1e-5 * max(np.abs(sound).max(), 1e-9)
     )
 
 
@@ -47,29 +59,30 @@ def test_what_is_muted_and_what_is_soloed_add_up(case, selection):
 @given(scores(), spans, spans)
 def test_nothing_sounds_where_it_was_muted_and_the_order_does_not_matter(case, first, second):
     score, recordings = case
-    one, other = Selection(between=first), Selection(between=second)
-    both = muted(muted(score, one), other)
-    assert not (both.gains[selected(both, one) | selected(both, other)] > 0).any()
-    turned = muted(muted(score, other), one)
-    np.testing.assert_array_equal(heard(both, recordings), heard(turned, recordings))
-    np.testing.assert_allclose(np.sort(both.levels), np.sort(turned.levels), rtol=1e-9)
-    softer, same_again = louder(muted(score, one), -6, other), muted(louder(score, -6, other), one)
+    in_first, in_second = Selection(between=first), Selection(between=second)
+    left = muted(muted(score, in_first), in_second)
+    assert not (left.gains[selected(left, in_first) | selected(left, in_second)] > 0).any()
+    turned = muted(muted(score, in_second), in_first)
+    np.testing.assert_array_equal(heard(left, recordings), heard(turned, recordings))
+    np.testing.assert_allclose(np.sort(left.levels), np.sort(turned.levels), rtol=1e-9)
+    softer = louder(muted(score, in_first), -6, in_second)
+    same_again = muted(louder(score, -6, in_second), in_first)
     np.testing.assert_array_equal(heard(softer, recordings), heard(same_again, recordings))
     np.testing.assert_allclose(np.sort(softer.levels), np.sort(same_again.levels), rtol=1e-9)
 
 
 @settings(max_examples=30)
 @given(scores(), st.floats(-60, 60), selections)
-def test_louder_and_softer_by_as_much_is_as_it_was(case, gain_db, selection):
+def test_louder_and_then_as_much_softer_restores_the_score(case, gain_db, selection):
     score, _ = case
     selection = replace(selection, louder_than_db=-np.inf)
     up = check(louder(score, gain_db, selection))
     again = louder(up, -gain_db, selection)
     np.testing.assert_allclose(again.gains, score.gains, rtol=1e-5)
     np.testing.assert_allclose(again.levels, score.levels, atol=1e-4)
-    whole = selected(score, selection)
-    of_whole = np.bincount(score.owners, whole, len(score)) == score.lengths
-    np.testing.assert_allclose(up.levels[of_whole], score.levels[of_whole] + gain_db, atol=1e-4)
+    entries = selected(score, selection)
+    whole_grains = np.bincount(score.owners, entries, len(score)) == score.lengths
+    np.testing.assert_allclose(up.levels[whole_grains], score.levels[whole_grains] + gain_db, atol=1e-4)
 
 
 @settings(max_examples=30)
@@ -77,7 +90,7 @@ def test_louder_and_softer_by_as_much_is_as_it_was(case, gain_db, selection):
 def test_edits_that_do_nothing_leave_everything_to_the_last_bit(case, selection):
     score, _ = case
     nothing = replace(selection, between=(1e6, 2e6))
-    for edited in (
+    for unchanged in (
         muted(score, nothing),
         soloed(score),
         louder(score, 12, nothing),
@@ -87,13 +100,13 @@ def test_edits_that_do_nothing_leave_everything_to_the_last_bit(case, selection)
         transposed(score, 5, nothing),
         transposed(score, 0, selection),
     ):
-        same(edited, score)
+        same(unchanged, score)
     assert len(muted(score)) == 0
 
 
 @settings(max_examples=20)
 @given(mosaics(), st.integers(-6, 6))
-def test_moved_by_hops_a_score_sounds_as_it_did_so_much_later(case, n_hops):
+def test_a_score_moved_by_whole_hops_sounds_the_same_but_later(case, n_hops):
     dictionary, H = case
     # Far from both ends of the mosaic, where fewer windows overlap.
     H[:, :10] = H[:, 16:] = 0
@@ -107,29 +120,29 @@ def test_moved_by_hops_a_score_sounds_as_it_did_so_much_later(case, n_hops):
 
 @settings(max_examples=30)
 @given(scores(), st.floats(-0.1, 0.1), selections)
-def test_moved_is_whole_grains_so_many_samples_later_and_nothing_outside(case, seconds, selection):
+def test_moving_shifts_whole_grains_by_samples_and_cuts_off_what_lies_outside(case, seconds, selection):
     score, _ = case
-    later, whole = check(moved(score, seconds, selection)), chosen(score, selection)
+    later, moves = check(moved(score, seconds, selection)), chosen(score, selection)
     n_samples = round(seconds * SR)
 
-    def entries(of, samples):
-        """Which sample of which source sounds at which of the mosaic, and how loud."""
-        centres = of.centres[of.owners] + of.steps * HOP
-        at = of.at * HOP
-        # Whether a sample of the source is heard so much later is a matter of the difference alone.
-        return of.origins[of.owners], at - centres + samples, of.gains, at
+    def entries(edited, samples):
+        """Source, lag of the mosaic behind it, gain, and sample of the mosaic of every frame of every grain."""
+        centres = edited.centres[edited.owners] + edited.steps * HOP
+        at = edited.at * HOP
+        # The lag alone tells how much later a sample of the source is heard.
+        return edited.origins[edited.owners], at - centres + samples, edited.gains, at
 
-    origins, lags, gains, at = entries(score, np.where(whole, n_samples, 0)[score.owners])
-    hops = np.where(whole, (2 * n_samples + HOP) // (2 * HOP), 0)[score.owners]
+    origins, lags, gains, at = entries(score, np.where(moves, n_samples, 0)[score.owners])
+    hops = np.where(moves, (2 * n_samples + HOP) // (2 * HOP), 0)[score.owners]
     at = at + hops * HOP
     inside = (at >= 0) & (at <= (score.n_frames - 1) * HOP)
-    expected = np.stack([of[inside] for of in (origins, lags, at)])
-    got = np.stack([of for of in np.delete(np.array(entries(later, 0), dtype=object), 2, axis=0)]).astype(int)
+    expected = np.stack([column[inside] for column in (origins, lags, at)])
+    got = np.stack([column for column in np.delete(np.array(entries(later, 0), dtype=object), 2, axis=0)]).astype(int)
     np.testing.assert_array_equal(got[:, np.lexsort(got)], expected[:, np.lexsort(expected)])
     np.testing.assert_array_equal(np.sort(later.gains), np.sort(gains[inside]))
 
 
-def test_moved_by_samples_the_sound_is_exactly_so_much_later():
+def test_moving_by_samples_moves_the_sound_by_exactly_as_many():
     rng = np.random.default_rng(0)
     dictionary = build_dictionary(rng.standard_normal(400), SR, params=GRID)
     H = np.zeros((dictionary.n_atoms, GRID.n_frames(LENGTH)))
@@ -137,7 +150,7 @@ def test_moved_by_samples_the_sound_is_exactly_so_much_later():
     score = score_of(scipy.sparse.csc_array(H), dictionary, gain_db=SOFT_DB)
     for n_samples in (-21, -7, 1, 5, 8, 13):
         later = moved(score, n_samples / SR)
-        # But for the edges of its envelope, which lie on the grid.
+        # The edges of the envelope are left out, since they lie on the grid.
         inside = slice(160, 220)
         expected = np.roll(heard(score, list(dictionary.recordings)), n_samples)
         np.testing.assert_allclose(heard(later, list(dictionary.recordings))[inside], expected[inside], atol=1e-12)
@@ -157,14 +170,14 @@ def tones():
 
 
 def pitch_of(sound, sr=22050):
-    """Hz, of the strongest partial."""
+    """The frequency of the strongest partial in Hz."""
     spectrum = np.abs(np.fft.rfft(sound * np.hanning(len(sound)), 8 * len(sound)))
     return np.argmax(spectrum) * sr / (8 * len(sound))
 
 
 @pytest.mark.parametrize("tape", [False, True])
 @pytest.mark.parametrize("semitones", [-12.0, 7.0])
-def test_transposed_it_sounds_so_much_higher_at_the_time_it_did(tones, semitones, tape):
+def test_a_transposed_grain_sounds_higher_at_the_same_time(tones, semitones, tape):
     score, sources = tones
     score = replace(score, settings=replace(score.settings, tape=tape, keep_formants=False))
     higher = check(transposed(score, semitones))
@@ -175,17 +188,18 @@ def test_transposed_it_sounds_so_much_higher_at_the_time_it_did(tones, semitones
     assert np.sqrt(np.mean(sound[middle] ** 2)) == pytest.approx(np.sqrt(np.mean(own[middle] ** 2)), rel=0.35)
     assert not sound[: 8 * 512].any()
     assert not sound[31 * 512 :].any()
-    # In two steps as in one.
+    # Two steps give the same as one.
     twice = transposed(transposed(score, semitones / 2), semitones / 2)
     np.testing.assert_allclose(twice.shifts[0].ratios, higher.shifts[0].ratios)
     assert abs(twice.shifts[0].begin - higher.shifts[0].begin) <= 2
 
 
-def test_transposed_by_nothing_a_shift_is_the_grain_itself(tones):
+def test_a_grain_transposed_there_and_back_sounds_as_recorded(tones):
     score, sources = tones
     there_and_back = transposed(transposed(score, 5.0), -5.0)
     there_and_back = replace(
-        there_and_back, shifts=tuple(replace(of, ratios=np.round(of.ratios, 12)) for of in there_and_back.shifts)
+        there_and_back,
+        shifts=tuple(replace(shift, ratios=np.round(shift.ratios, 12)) for shift in there_and_back.shifts),
     )
     np.testing.assert_allclose(heard(there_and_back, sources), heard(score, sources), atol=1e-9)
 
@@ -202,24 +216,24 @@ def test_shifted_grains_are_moved_and_cut_off_with_their_sound(tones, n_samples,
     score = replace(score, shifts=(shift,), settings=replace(score.settings, tape=tape))
     later = check(moved(score, n_samples / 22050))
     assert later.lengths.tolist() == [length]
-    # Within the envelope, and where as many windows overlap as before.
+    # Compared within the envelope, where as many windows overlap as before.
     first, last = max(12 * 512 + n_samples, 3 * 512), min(27 * 512 + n_samples, score.length - 3 * 512)
     expected, got = heard(score, sources)[first - n_samples : last - n_samples], heard(later, sources)[first:last]
     if n_samples % 512 == 0:
-        # What is cut off changes the length of what is read, and with it where its segments meet.
+        # A grain that is cut off is read for a shorter time, so its segments meet elsewhere.
         np.testing.assert_allclose(got, expected, atol=(0.05 if length < 20 else 1e-9) * np.abs(expected).max())
-    # By less than a hop its partials are at other phases.
-    alike = [np.abs(np.fft.rfft(of * np.hanning(last - first))) for of in (expected, got)]
+    # Moved by a fraction of a hop, partials have other phases, so magnitudes are compared.
+    alike = [np.abs(np.fft.rfft(sound * np.hanning(last - first))) for sound in (expected, got)]
     assert alike[0] @ alike[1] / np.sqrt((alike[0] @ alike[0]) * (alike[1] @ alike[1])) > 0.999
     assert np.sum(got**2) == pytest.approx(np.sum(expected**2), rel=0.01)
 
 
-def test_moved_wholly_outside_nothing_is_left(tones):
+def test_nothing_is_left_of_grains_moved_wholly_outside(tones):
     score, _ = tones
     assert len(moved(score, 5.0)) == len(moved(transposed(score, 4.0), -5.0)) == 0
 
 
-def test_what_is_selected_is_what_was_said():
+def test_a_selection_takes_the_grains_that_meet_its_criteria():
     rng = np.random.default_rng(0)
     dictionary = build_dictionary([rng.standard_normal(300)] * 2, SR, params=GRID)
     H = np.zeros((dictionary.n_atoms, GRID.n_frames(LENGTH)))
@@ -232,8 +246,8 @@ def test_what_is_selected_is_what_was_said():
     score = score_of(scipy.sparse.csc_array(H), dictionary, sources=sources, gain_db=-6.0)
     assert [grain.id for grain in score] == [1, 2, 3]
 
-    def ids(**asked):
-        return score.ids[chosen(score, Selection(**asked))].tolist()
+    def ids(**criteria):
+        return score.ids[chosen(score, Selection(**criteria))].tolist()
 
     assert ids() == [1, 2, 3]
     assert ids(sources=("birds",)) == ids(sources=("tag:forest",)) == [1]
@@ -252,7 +266,7 @@ def test_what_is_selected_is_what_was_said():
     assert ids(ids=(3, 1), sources=("rain.wav",)) == [3]
 
 
-def test_muted_in_the_middle_a_grain_falls_in_two():
+def test_a_grain_muted_in_the_middle_falls_in_two():
     rng = np.random.default_rng(0)
     dictionary = build_dictionary(rng.standard_normal(300), SR, params=GRID)
     H = np.zeros((dictionary.n_atoms, GRID.n_frames(LENGTH)))
@@ -272,7 +286,7 @@ def test_muted_in_the_middle_a_grain_falls_in_two():
 
 
 @pytest.mark.parametrize(
-    ("asked", "message"),
+    ("criteria", "message"),
     [
         ({"between": (2.0, 2.0)}, r"between goes from 2 s to 2 s; pass a begin before its end"),
         ({"between": (-1.0, 2.0)}, "between is -1; pass a number of at least 0"),
@@ -285,12 +299,12 @@ def test_muted_in_the_middle_a_grain_falls_in_two():
         ({"sources": ("",)}, "sources holds '', which nothing meets"),
     ],
 )
-def test_what_selects_nothing_is_refused(asked, message):
+def test_selections_of_nothing_are_refused(criteria, message):
     with pytest.raises(ValueError, match=message):
-        Selection(**asked)
+        Selection(**criteria)
 
 
-def test_what_is_not_there_is_named(tones):
+def test_unknown_names_and_values_out_of_range_are_named(tones):
     score, _ = tones
     with pytest.raises(ValueError, match=r"no source of the score meets 'raim'; there are source 1$"):
         muted(score, Selection(sources=("raim",)))
@@ -310,7 +324,7 @@ def test_what_is_not_there_is_named(tones):
         transposed(transposed(score, 40), 9)
 
 
-def test_a_summary_says_how_much_is_of_which_file():
+def test_a_summary_says_how_much_comes_from_which_file():
     rng = np.random.default_rng(0)
     dictionary = build_dictionary([rng.standard_normal(300)] * 3, SR, params=GRID)
     H = np.zeros((dictionary.n_atoms, GRID.n_frames(LENGTH)))
@@ -326,3 +340,26 @@ def test_a_summary_says_how_much_is_of_which_file():
     assert a.time_share == b.time_share == 0.5
     assert a.power_share + b.power_share == pytest.approx(1)
     assert summary(muted(score)) == []
+
+
+def test_swaps_are_made_first_each_of_the_score_that_the_one_before_has_left(tones):
+    score, _ = tones
+    calls = []
+
+    def swap(before, selection, recording):
+        calls.append((len(before), selection, recording))
+        return muted(before, Selection(between=(0.3, 0.35)))
+
+    edits = Edits((Swap("a*", "one.wav"), Swap("b", "two.wav")), gain_db=6.0)
+    late = Selection(between=(0.2, 9.0), sources=("*",))
+    same(
+        edited(score, edits, late, swap=swap),
+        louder(muted(score, Selection(between=(0.3, 0.35))), 6.0, late),
+    )
+    # The first swap cuts the grain in two.
+    assert calls == [
+        (1, replace(late, sources=("a*",)), "one.wav"),
+        (2, replace(late, sources=("b",)), "two.wav"),
+    ]
+    with pytest.raises(ValueError, match="grains are to be swapped but swap is None; pass a function"):
+        edited(score, edits, late)

@@ -28,7 +28,7 @@ def recordings(channels):
     sources = [source[:SHORT], source[SHORT : int(2.2 * SHORT)]]
     if channels == 1:
         return target, sources
-    # The second is narrower than the first, and what lies between the channels of that is a delay.
+    # The first source is stereo, its channels differ by a delay; the second is mono.
     return np.stack([target, target[::-1]]), [np.stack([sources[0], np.roll(sources[0], 200)]), sources[1]]
 
 
@@ -58,7 +58,7 @@ def test_the_score_of_a_mosaic_renders_it_sample_for_sample(preset, channels):
         ("classic", {"loudness": -8.0}),
     ],
 )
-def test_whatever_was_asked_for_its_score_renders_it(preset, how):
+def test_a_score_renders_its_mosaic_with_any_settings(preset, how):
     target, sources = recordings(2)
     settings = replace(PRESETS[preset], iterations=4, **how)
     m = smalti.mosaic(target, sources, RATE, preset=settings)
@@ -68,8 +68,8 @@ def test_whatever_was_asked_for_its_score_renders_it(preset, how):
     np.testing.assert_array_equal(render(m.score, m.job.dictionary, target=target), m.audio)
 
 
-def test_where_every_frame_of_a_long_source_sounds_they_tell_its_image(rng):
-    # So many frames that, where not all of them sound, every second one tells it.
+def test_a_long_source_of_which_every_frame_sounds_keeps_its_image(rng):
+    # So many frames that the image would be read from every second one, if not all of them sounded.
     common = np.linspace(0, 1, 1100 * 16) * rng.standard_normal(1100 * 16)
     source = np.stack([common + 0.3 * rng.standard_normal(len(common)), common])
     target = rng.standard_normal(500)
@@ -89,8 +89,8 @@ def test_a_mosaic_of_silence_is_rendered_as_silence():
 
 @settings(max_examples=30)
 @given(mosaics(), seeds)
-def test_dry_a_score_is_its_grains_each_cut_out_enveloped_and_put_in_its_place(case, seed):
-    """No spectra: a grain is its source from `source_start` on, under what envelope its gains and the windows make."""
+def test_a_dry_score_is_its_grains_cut_out_enveloped_and_added_up_in_place(case, seed):
+    """No spectra: a grain is its source from `source_start` on, under the envelope of its gains and the windows."""
     dictionary, H = case
     score = score_of(scipy.sparse.csc_array(H), dictionary)
     params, half = dictionary.params, dictionary.params.n_fft // 2
@@ -99,8 +99,8 @@ def test_dry_a_score_is_its_grains_each_cut_out_enveloped_and_put_in_its_place(c
     for n in range(score.n_frames):
         total[n * params.hop + half : n * params.hop + half + params.n_fft] += power
     out = np.zeros_like(total)
-    for grain, of in zip(score, score.origins.tolist(), strict=True):
-        sound = np.pad(dictionary.recordings[of].astype(np.float64), 2 * params.n_fft + LENGTH)
+    for grain, origin in zip(score, score.origins.tolist(), strict=True):
+        sound = np.pad(dictionary.recordings[origin].astype(np.float64), 2 * params.n_fft + LENGTH)
         shift = grain.source_start + 2 * params.n_fft + LENGTH - grain.start
         for step, gain in enumerate(grain.gains.tolist()):
             at = grain.start + step * params.hop + half
@@ -109,7 +109,7 @@ def test_dry_a_score_is_its_grains_each_cut_out_enveloped_and_put_in_its_place(c
     expected = (out[params.n_fft :] / np.where(total > 0, total, 1)[params.n_fft :])[:LENGTH]
     audio = render(score, list(dictionary.recordings), dry=True)
     peak = max(1.0, np.abs(expected).max())
-    # Left as loud as its gains, but turned down where it would be too loud.
+    # The score is as loud as its gains make it, unless its peaks would be too high.
     scale = np.abs(audio).max() / np.abs(expected).max() if np.abs(expected).max() > 0.8 else 1.0
     np.testing.assert_allclose(
         audio, scale * expected, rtol=0, atol=peak * (2e-5 if audio.dtype == np.float32 else 1e-9)
@@ -118,14 +118,14 @@ def test_dry_a_score_is_its_grains_each_cut_out_enveloped_and_put_in_its_place(c
 
 @pytest.mark.parametrize("preset", ["balanced", "classic", "notebook", "melodic"])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_stems_add_up_to_the_mosaic_and_each_is_what_its_grains_are(preset, channels):
+def test_stems_add_up_to_the_mosaic_and_a_lone_stem_is_the_mosaic(preset, channels):
     target, sources = recordings(channels)
     how = {"transpose": "follow"} if preset == "melodic" else {}
     m = smalti.mosaic(target, sources, RATE, preset=preset, iterations=8, **how)
     made = list(stems(m.score, sources, m.score.origins, target=target))
     assert [stem.shape for stem in made] == [m.audio.shape] * 2
     np.testing.assert_allclose(sum(made), m.audio, rtol=0, atol=1e-6)
-    # Where one of them alone has grains, it is the mosaic.
+    # A stem that has all the grains is the mosaic.
     alone = m.score.only(m.score.origins == m.score.origins[0])
     (only,) = stems(alone, sources, np.zeros(len(alone), int), target=target)
     np.testing.assert_allclose(only, render(alone, sources, target=target), rtol=0, atol=1e-6)
@@ -136,12 +136,12 @@ def test_a_stem_without_grains_is_next_to_silent(rng):
     m = smalti.mosaic(target, sources, RATE, iterations=8)
     groups = 2 * np.ones(len(m.score), int)
     nothing, less, everything = stems(m.score, sources, groups, target=target)
-    # What finishing puts where no grain has anything is shared by all.
+    # All stems share what the later stages put into bins that no grain sounds in.
     assert max(np.abs(nothing).max(), np.abs(less).max()) < 1e-4
     np.testing.assert_allclose(nothing + less + everything, m.audio, rtol=0, atol=1e-6)
 
 
-def test_what_is_turned_down_is_heard_to_be():
+def test_grains_that_are_turned_down_sound_quieter():
     target, sources = recordings(1)
     m = smalti.mosaic(target, sources, RATE, preset="classic", loudness=-30.0, iterations=8)
     quieter = replace(m.score, gains=m.score.gains / 2)
@@ -167,7 +167,7 @@ def test_rendering_keeps_the_type_of_the_mosaic(dtype, seed):
         ([np.ones(9)] * 2, {"target": np.ones(9)}, "target has 9 samples but the score 17640"),
     ],
 )
-def test_what_is_missing_is_named(sources, options, message):
+def test_missing_sources_and_targets_are_named(sources, options, message):
     target, own = recordings(1)
     score = smalti.mosaic(target, own, RATE, iterations=4).score
     assert needs_target(score.settings)

@@ -19,9 +19,9 @@ def test_activations_to_score_to_activations_loses_nothing(case):
     score = score_of(scipy.sparse.csc_array(H), dictionary)
     np.testing.assert_array_equal(back(score, dictionary), H)
     assert back(score, dictionary).dtype == H.dtype
-    # Any order and any half of the grains likewise.
-    whole = score.only(np.arange(len(score))[::-1]).sorted()
-    np.testing.assert_array_equal(whole.ids, score.sorted().ids)
+    # Neither does reordering or halving the grains.
+    sorted_again = score.only(np.arange(len(score))[::-1]).sorted()
+    np.testing.assert_array_equal(sorted_again.ids, score.sorted().ids)
     first, rest = score[: len(score) // 2], score[len(score) // 2 :]
     np.testing.assert_array_equal(back(first, dictionary) + back(rest, dictionary), H)
 
@@ -30,17 +30,15 @@ def test_activations_to_score_to_activations_loses_nothing(case):
 def test_grains_are_as_long_as_they_can_be_and_stay_in_their_recordings(case):
     dictionary, H = case
     score = score_of(scipy.sparse.csc_array(H), dictionary)
-    atoms = {
-        (of, centre): k for k, (of, centre) in enumerate(zip(dictionary.recording_ids, dictionary.centres, strict=True))
-    }
-    for grain, of in zip(score, score.origins.tolist(), strict=True):
-        first, n, length = atoms[of, grain.source_start], grain.start // GRID.hop, len(grain.gains)
+    atoms = {place: k for k, place in enumerate(zip(dictionary.recording_ids, dictionary.centres, strict=True))}
+    for grain, recording in zip(score, score.origins.tolist(), strict=True):
+        first, n, length = atoms[recording, grain.source_start], grain.start // GRID.hop, len(grain.gains)
         assert (grain.gains > 0).all()
-        assert dictionary.recording_ids[first + length - 1] == of
+        assert dictionary.recording_ids[first + length - 1] == recording
         before, after = (first - 1, n - 1), (first + length, n + length)
         for k, t in (before, after):
             inside = 0 <= k < dictionary.n_atoms and 0 <= t < H.shape[1]
-            assert not inside or H[k, t] == 0 or dictionary.recording_ids[k] != of
+            assert not inside or H[k, t] == 0 or dictionary.recording_ids[k] != recording
 
 
 def test_a_grain_says_where_it_is_from_and_what_sounds_with_it():
@@ -54,18 +52,18 @@ def test_a_grain_says_where_it_is_from_and_what_sounds_with_it():
     H[second + 4, 20] = 1.0
     score = score_of(scipy.sparse.csc_array(H), dictionary, sources=(Source("a.wav", begin=1000), Source("b.wav")))
     assert [grain.id for grain in score] == [1, 2, 3]
-    one, two, three = score
-    assert (one.start, one.start_s, one.duration, one.duration_s) == (64, 0.008, 48, 0.006)
-    # What lies in a part of a file is where it is in the file.
-    assert (one.source.name, one.source_start, one.source_start_s) == ("a.wav", 1048, 0.131)
-    np.testing.assert_array_equal(one.gains, [0.5, 1, 2])
-    assert (one.semitones, one.channel) == (0, None)
-    assert (one.partners, two.partners, three.partners) == ((2,), (1,), ())
-    assert (two.source.name, two.source_start) == ("b.wav", 0)
+    early, overlapping, late = score
+    assert (early.start, early.start_s, early.duration, early.duration_s) == (64, 0.008, 48, 0.006)
+    # Its source is a part of a file, and `source_start` counts from the beginning of the file.
+    assert (early.source.name, early.source_start, early.source_start_s) == ("a.wav", 1048, 0.131)
+    np.testing.assert_array_equal(early.gains, [0.5, 1, 2])
+    assert (early.semitones, early.channel) == (0, None)
+    assert (early.partners, overlapping.partners, late.partners) == ((2,), (1,), ())
+    assert (overlapping.source.name, overlapping.source_start) == ("b.wav", 0)
 
 
 @given(mosaics())
-def test_partners_are_all_that_sound_at_any_moment_of_a_grain(case):
+def test_partners_are_all_grains_that_sound_at_any_moment_of_a_grain(case):
     dictionary, H = case
     score = score_of(scipy.sparse.csc_array(H), dictionary)
     moments = [set(range(frame, frame + length)) for frame, length in zip(score.frames, score.lengths, strict=True)]
@@ -83,7 +81,7 @@ def test_the_level_of_a_grain_is_that_of_its_sound():
     assert score_of(H, dictionary)[0].level_db == pytest.approx(-9.03 + 6.02, abs=0.05)
 
 
-def test_gains_of_grains_on_one_another_add_up():
+def test_gains_of_grains_that_lie_on_one_another_add_up():
     rng = np.random.default_rng(0)
     dictionary = build_dictionary(rng.standard_normal(200), SR, params=GRID)
     H = np.zeros((dictionary.n_atoms, GRID.n_frames(LENGTH)))
@@ -108,7 +106,7 @@ def test_gains_of_grains_on_one_another_add_up():
         ({"ids": np.array([1, 2])}, "parts has 1 entries for 2 grains"),
     ],
 )
-def test_what_is_no_score_is_refused(changes, message):
+def test_inconsistent_scores_are_refused(changes, message):
     dictionary = build_dictionary(np.ones(200), SR, params=GRID)
     H = scipy.sparse.csc_array(([1.0], ([3], [4])), shape=(dictionary.n_atoms, GRID.n_frames(LENGTH)))
     with pytest.raises(ValueError, match=message):

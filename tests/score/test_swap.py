@@ -1,4 +1,4 @@
-"""Grains cut from another source: found where they are, as loud as they were, and never beyond it."""
+"""Grains cut from another source: found where they lie in it, as loud as they were, and never beyond its end."""
 
 from dataclasses import replace
 
@@ -30,7 +30,7 @@ def noises(rng):
     return score_of(scipy.sparse.csc_array(H), dictionary, 60 * HOP, gain_db=-20.0), sound
 
 
-def test_what_lies_in_the_other_recording_is_found_there_and_as_loud(noises, rng):
+def test_the_same_sound_in_the_other_recording_is_found_and_made_as_loud(noises, rng):
     score, sound = noises
     before = rng.standard_normal(13 * HOP) * 0.05
     other = np.concatenate([before, sound, before]) / 4
@@ -52,7 +52,7 @@ def test_what_is_not_selected_stays_to_the_last_bit(noises, rng):
     for name in ("ids", "frames", "lengths", "centres", "levels"):
         np.testing.assert_array_equal(getattr(out, name)[rest], getattr(score, name)[rest])
     np.testing.assert_array_equal(out.only(rest).gains, score.only(rest).gains)
-    # What is there already is taken again.
+    # A source that the score has already is used again.
     again = swapped(out, Selection(ids=(1,)), SWAPPED, [sound, other], other)
     assert again.sources == out.sources
     assert again.origins.tolist() == [1, 1, 0]
@@ -71,11 +71,11 @@ def test_no_frame_is_turned_up_by_more_than_24_db(noises):
     score, sound = noises
     out = swapped(score, Selection(), SWAPPED, [sound], sound / 1000)
     np.testing.assert_allclose(out.gains, MOST_GAIN * score.gains)
-    # Where all is too quiet, what is least so is taken.
+    # If everything is too quiet, the loudest stretch is taken.
     assert ((score.levels - 36.01 < out.levels) & (out.levels < score.levels)).all()
 
 
-def test_what_was_shifted_is_replaced_by_what_sounds_like_it_as_shifted():
+def test_a_shifted_grain_is_replaced_by_sound_like_its_shifted_sound():
     t = np.arange(RATE) / RATE
     low, high = (0.2 * sum(np.sin(2 * np.pi * hz * k * t) / k for k in range(1, 8)) for hz in (220, 330))
     dictionary = build_dictionary(low, RATE, params=StftParams(4 * HOP, HOP))
@@ -93,11 +93,11 @@ def test_any_grain_can_be_swapped(case, selection):
     score = score[:8]
     other = np.random.default_rng(1).standard_normal(120).astype(score.dtype)
     out = check(swapped(score, selection, SWAPPED, recordings, other))
-    whole = chosen(score, selection)
+    swaps = chosen(score, selection)
     assert out.gains.dtype == score.gains.dtype
     np.testing.assert_array_equal(out.ids, score.ids)
-    np.testing.assert_array_equal(out.origins == len(score.sources), whole)
-    assert (out.lengths[whole] <= score.params.n_frames(120)).all()
+    np.testing.assert_array_equal(out.origins == len(score.sources), swaps)
+    assert (out.lengths[swaps] <= score.params.n_frames(120)).all()
     render(out, [*recordings, other], dry=True)
     twice = swapped(score, selection, SWAPPED, recordings, other)
     np.testing.assert_array_equal(twice.centres, out.centres)
@@ -113,13 +113,13 @@ def test_a_mosaic_of_another_source_is_as_loud(channels):
     out = check(swapped(score, Selection(), SWAPPED, [first], second))
     assert np.abs(out.levels - score.levels).max() < 3
     levels = [
-        10 * np.log10(np.mean(np.square(render(of, sources, dry=True))))
-        for of, sources in ((score, [first]), (out, [first, second]))
+        10 * np.log10(np.mean(np.square(render(rendered, sources, dry=True))))
+        for rendered, sources in ((score, [first]), (out, [first, second]))
     ]
     assert levels[1] == pytest.approx(levels[0], abs=2)
 
 
-def test_what_cannot_be_swapped_is_refused(noises):
+def test_impossible_swaps_are_refused(noises):
     score, sound = noises
     with pytest.raises(ValueError, match=r"other.wav is silent; swap grains for those of a recording that sounds"):
         swapped(score, Selection(), SWAPPED, [sound], np.zeros(9000))
@@ -129,10 +129,10 @@ def test_what_cannot_be_swapped_is_refused(noises):
         swapped(score, Selection(sources=("rain",)), SWAPPED, [sound], sound)
 
 
-def test_near_silence_is_never_what_a_grain_is_swapped_for(noises):
+def test_no_grain_is_swapped_for_near_silence(noises):
     score, sound = noises
     score = replace(score, settings=replace(score.settings, quietest_db=50.0))
-    # The very sound, but far under what else there is.
+    # The very same sound, but far quieter than the rest of the recording.
     other = np.concatenate([sound / 1e4, np.random.default_rng(3).standard_normal(40 * HOP) * 0.2])
     out = swapped(score, Selection(), SWAPPED, [sound], other)
     assert (out.centres >= 38 * HOP).all()

@@ -1,6 +1,6 @@
-"""Blind comparisons: nothing but the sound may tell one mosaic from another, and the page does what it says.
+"""Blind comparisons: only the sound may distinguish mosaics, and the page works as described.
 
-The page is tried in a real browser, Debian's chromium, where that and playwright are installed.
+The page is tested in a real browser, Debian's chromium, if that and playwright are installed.
 """
 
 import json
@@ -61,7 +61,7 @@ def put(path, samples, sr=SR, subtype="FLOAT"):
 
 @pytest.fixture
 def files(tmp_path, monkeypatch, rng):
-    """A target, a source, and three mosaics that differ in all that a folder could betray."""
+    """A target, a source, and three mosaics that differ in everything that files can give away."""
     monkeypatch.chdir(tmp_path)
     put("target.wav", tone(440))
     put("source.wav", 0.1 * rng.standard_normal(2 * N))
@@ -71,16 +71,16 @@ def files(tmp_path, monkeypatch, rng):
     return tmp_path
 
 
-def contest_of(*mosaics, **excerpt):
+def inputs_of(*mosaics, **excerpt):
     return read_blind_test(
         Path("target.wav"), [Path("source.wav")], list(map(Path, mosaics or MOSAICS)), excerpt=Excerpt(**excerpt)
     )
 
 
 def write(folder="compare", *mosaics, rounds=4, length_s=2.0, seed=0, overwrite=False):
-    contest = contest_of(*mosaics)
-    drawn, sr = draw_rounds(contest, rounds=rounds, length_s=length_s, rng=seed)
-    write_listening(Path(folder), drawn, sr, key_of(contest, drawn, seed=seed), overwrite=overwrite)
+    inputs = inputs_of(*mosaics)
+    drawn, sr = draw_rounds(inputs, rounds=rounds, length_s=length_s, rng=seed)
+    write_listening(Path(folder), drawn, sr, key_of(inputs, drawn, seed=seed), overwrite=overwrite)
     return Path(folder)
 
 
@@ -101,22 +101,22 @@ def test_all_sounds_are_equally_loud_long_and_alike(files):
     assert all(true_peak(soundfile.read(sound)[0].T, SR) < 10 ** (-1 / 20) for sound in sounds)
 
 
-def test_each_letter_plays_the_mosaic_that_the_key_names_at_the_round_s_place(files):
-    contest = contest_of()
-    drawn, _ = draw_rounds(contest, rounds=5, length_s=1.0, rng=3)
+def test_each_letter_plays_the_stretch_of_the_mosaic_that_the_key_names(files):
+    inputs = inputs_of()
+    drawn, _ = draw_rounds(inputs, rounds=5, length_s=1.0, rng=3)
     pitches = {0: 445, 1: 330, 2: 220}
-    for one in drawn:
-        start = round(one.start_s * SR)
-        # But for the fades.
-        heard = one.sounds["target"][0][80:-80]
-        said = tone(440)[start + 80 : start + SR - 80]
-        assert np.dot(heard, said) > 0.999 * np.linalg.norm(heard) * np.linalg.norm(said)
-        for letter, mosaic in zip("abc", one.order, strict=True):
-            spectrum = np.abs(np.fft.rfft(one.sounds[letter][0]))
+    for round_ in drawn:
+        start = round(round_.start_s * SR)
+        # Without the fades.
+        clip = round_.sounds["target"][0][80:-80]
+        stretch = tone(440)[start + 80 : start + SR - 80]
+        assert np.dot(clip, stretch) > 0.999 * np.linalg.norm(clip) * np.linalg.norm(stretch)
+        for letter, mosaic in zip("abc", round_.order, strict=True):
+            spectrum = np.abs(np.fft.rfft(round_.sounds[letter][0]))
             assert np.argmax(spectrum) == pytest.approx(pitches[mosaic], abs=2)
 
 
-def test_peaks_are_safe_and_loudness_one_where_gains_do_not_suffice():
+def test_peaks_are_limited_to_equal_loudness_if_gains_do_not_suffice():
     rng = np.random.default_rng(0)
     click = np.zeros(2 * SR, np.float32)
     click[::4000] = 10
@@ -135,14 +135,14 @@ def test_silence_is_not_made_to_hiss():
 
 
 def test_a_mosaic_is_cut_or_padded_to_the_target():
-    one, two = np.ones(3, np.float32), np.stack([np.ones(3), -2 * np.ones(3)]).astype(np.float32)
-    assert fitted(one, 5, 2).tolist() == [[1, 1, 1, 0, 0]] * 2
-    assert fitted(two, 2, 2).tolist() == [[1, 1], [-2, -2]]
-    assert fitted(two, 4, 1).tolist() == [-0.5, -0.5, -0.5, 0]
-    assert fitted(np.stack([one, one, 4 * one]), 3, 2).tolist() == [[2, 2, 2]] * 2
+    mono, stereo = np.ones(3, np.float32), np.stack([np.ones(3), -2 * np.ones(3)]).astype(np.float32)
+    assert fitted(mono, 5, 2).tolist() == [[1, 1, 1, 0, 0]] * 2
+    assert fitted(stereo, 2, 2).tolist() == [[1, 1], [-2, -2]]
+    assert fitted(stereo, 4, 1).tolist() == [-0.5, -0.5, -0.5, 0]
+    assert fitted(np.stack([mono, mono, 4 * mono]), 3, 2).tolist() == [[2, 2, 2]] * 2
 
 
-def test_rounds_are_spread_over_the_target_and_prefer_where_all_sound():
+def test_rounds_are_spread_over_the_target_and_prefer_stretches_in_which_all_sound():
     sound = np.ones(1000)
     starts = stretches([sound], 100, 4)
     assert all(part * 225 <= start <= (part + 1) * 225 for part, start in enumerate(starts))
@@ -151,18 +151,18 @@ def test_rounds_are_spread_over_the_target_and_prefer_where_all_sound():
     assert stretches([sound], 1000, 3) == [0, 0, 0]
 
 
-def test_an_excerpt_of_the_target_is_compared_with_mosaics_of_just_that(files):
+def test_an_excerpt_of_the_target_is_compared_with_mosaics_of_that_excerpt(files):
     put("short.wav", tone(450, 1.5))
-    contest = contest_of("short.wav", "crisp.wav", start_s=1, end_s=2.5)
-    drawn, _ = draw_rounds(contest)
+    inputs = inputs_of("short.wav", "crisp.wav", start_s=1, end_s=2.5)
+    drawn, _ = draw_rounds(inputs)
     assert len(drawn) == 8
-    assert {(one.start_s, one.end_s) for one in drawn} == {(0.0, 1.5)}
-    # The other one is of the whole target, and said to be.
-    (said,) = contest.warnings
-    assert said.startswith("crisp.wav lasts 6.0 s and the target 1.5 s")
+    assert {(round_.start_s, round_.end_s) for round_ in drawn} == {(0.0, 1.5)}
+    # The other mosaic is of the whole target.
+    (warning,) = inputs.warnings
+    assert warning.startswith("crisp.wav lasts 6.0 s and the target 1.5 s")
 
 
-# Who is who
+# Orders and key
 
 
 @pytest.mark.parametrize("n_mosaics", range(2, 9))
@@ -180,23 +180,23 @@ def test_every_mosaic_has_every_letter_equally_often(n_mosaics, rounds):
 def test_the_seed_draws_the_order():
     assert draw_orders(3, 12, rng=5) == draw_orders(3, 12, rng=5)
     assert len({tuple(draw_orders(2, 8, rng=seed)) for seed in range(20)}) > 10
-    # Not in pairs: one round's order does not tell the next one's.
+    # One round's order must not give away the next one's.
     pairs = [orders[0] == orders[1] for orders in (draw_orders(2, 8, rng=seed) for seed in range(40))]
     assert any(pairs)
     assert not all(pairs)
 
 
-def test_the_page_holds_the_truth_and_does_not_show_it(files):
-    contest = contest_of()
-    drawn, _ = draw_rounds(contest, rounds=4, rng=9)
-    key = key_of(contest, drawn, seed=9)
+def test_the_page_holds_the_key_and_does_not_show_it(files):
+    inputs = inputs_of()
+    drawn, _ = draw_rounds(inputs, rounds=4, rng=9)
+    key = key_of(inputs, drawn, seed=9)
     page = page_of(key)
-    for name in ("crisp", "gentle", "hoarse", *(mosaic.sha256 for mosaic in contest.mosaics)):
+    for name in ("crisp", "gentle", "hoarse", *(mosaic.sha256 for mosaic in inputs.mosaics)):
         assert name not in page
     (text,) = re.findall(r'<script type="text/plain" id="key">([\w+/=]+)</script>', page)
     assert revealed(text) == key
     assert [mosaic["path"] for mosaic in key["mosaics"]] == list(MOSAICS)
-    assert [one["order"] for one in key["rounds"]] == [list(one.order) for one in drawn]
+    assert [entry["order"] for entry in key["rounds"]] == [list(round_.order) for round_ in drawn]
 
 
 def test_any_name_can_be_hidden():
@@ -205,7 +205,7 @@ def test_any_name_can_be_hidden():
         assert re.fullmatch(r"[\w+/=]+", hidden({"path": name}), re.ASCII)
 
 
-# What is refused
+# Refusals
 
 
 @pytest.mark.parametrize(
@@ -218,21 +218,21 @@ def test_any_name_can_be_hidden():
         (["crisp.wav", "silent.wav"], AudioFileError, "cannot compare silent.wav: it is silent"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(files, mosaics, fault, sentence):
+def test_mosaics_that_cannot_be_compared_are_refused(files, mosaics, fault, sentence):
     put("silent.wav", np.zeros(N))
     with pytest.raises(fault, match=re.escape(sentence)):
-        contest_of(*mosaics)
+        inputs_of(*mosaics)
 
 
 def test_a_mosaic_that_begins_after_the_target_s_end_is_refused(files):
     put("late.wav", np.concatenate([np.zeros(N), tone(300)]))
     with pytest.raises(AudioFileError, match=r"cannot compare late\.wav: it is silent for as long as"):
-        draw_rounds(contest_of("late.wav", "crisp.wav"))
+        draw_rounds(inputs_of("late.wav", "crisp.wav"))
 
 
-def test_equal_mosaics_are_said_to_be(files):
+def test_equal_mosaics_are_warned_of(files):
     shutil.copy("crisp.wav", "copy.wav")
-    assert contest_of("crisp.wav", "copy.wav").warnings == (
+    assert inputs_of("crisp.wav", "copy.wav").warnings == (
         "crisp.wav and copy.wav are the same sound: there is no difference to hear",
     )
 
@@ -245,9 +245,9 @@ def test_equal_mosaics_are_said_to_be(files):
         ({"length_s": 0.1}, "length_s is 0.1; pass a number of at least 0.5"),
     ],
 )
-def test_bad_numbers_are_refused(files, options, sentence):
+def test_numbers_out_of_range_are_refused(files, options, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        draw_rounds(contest_of(), **options)
+        draw_rounds(inputs_of(), **options)
 
 
 # The folder
@@ -257,9 +257,9 @@ def contents(folder):
     return {path: path.read_bytes() if path.is_file() else None for path in folder.rglob("*")}
 
 
-def write_short(folder="compare", *, rounds=2, **how):
-    """A comparison as short as may be, where its folder alone matters."""
-    return write(folder, rounds=rounds, length_s=0.5, **how)
+def write_short(folder="compare", *, rounds=2, **options):
+    """Write a comparison as short as possible, for tests of its folder."""
+    return write(folder, rounds=rounds, length_s=0.5, **options)
 
 
 def test_nothing_is_overwritten_unasked_and_the_same_seed_writes_the_same(files):
@@ -293,13 +293,13 @@ def test_an_input_is_never_replaced(files):
         check_folder(Path("compare"), [folder / "sounds" / "01-a.wav"], overwrite=True)
 
 
-def test_a_folder_in_no_folder_is_refused(files):
+def test_a_folder_in_a_missing_folder_is_refused(files):
     with pytest.raises(AudioFileError, match="there is no folder"):
         check_folder(Path("nowhere/compare"), [], overwrite=False)
 
 
 @pytest.mark.parametrize("stop", [OSError(28, "No space left on device"), KeyboardInterrupt()])
-def test_nothing_half_written_is_left_and_what_was_there_stays(files, monkeypatch, stop):
+def test_a_failure_leaves_nothing_half_written_and_keeps_the_old_folder(files, monkeypatch, stop):
     write_short()
     before = contents(files)
 
@@ -347,19 +347,19 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def page(files, browser):
-    """The page of a comparison of two mosaics; it asks for nothing beyond its folder and complains of nothing."""
+    """The page of a comparison of two mosaics. It must load nothing beyond its folder and log no message."""
     folder = write("compare", "crisp.wav", "hoarse.wav", rounds=4, length_s=6.0)
     page = browser.new_page()
-    asked, said = [], []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    urls, messages = [], []
+    page.on("request", lambda request: urls.append(request.url))
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto((files / folder / "listen.html").as_uri())
     yield page
     page.close()
-    assert said == []
-    assert len(asked) > 1
-    assert {url.partition(":")[0] for url in asked} <= {"file", "blob"}
+    assert messages == []
+    assert len(urls) > 1
+    assert {url.partition(":")[0] for url in urls} <= {"file", "blob"}
 
 
 def begin(page):
@@ -368,7 +368,7 @@ def begin(page):
 
 
 def heard(page):
-    """Which sound can be heard, where it is, and whether it runs; whatever else runs is hushed."""
+    """The audible sound, its place, and whether it runs; all others must be hushed."""
     return page.evaluate(
         """() => {
             const open = [...sounds].filter(([, sound]) => !sound.muted && sound.volume > 1e-4);
@@ -380,14 +380,14 @@ def heard(page):
 
 
 @in_a_browser
-def test_switching_goes_on_at_the_same_place(page):
+def test_switching_continues_at_the_same_place(page):
     begin(page)
     assert heard(page) == ["target", 0, False]
     page.get_by_role("button", name="Play", exact=True).click()
     page.wait_for_function("place() > 0.3")
     player = page.get_by_role("group", name="Player")
     for name in ("A", "B", "Source", "Target", "B"):
-        # In one go in the page, so that only what switching itself does comes between the two readings.
+        # One call reads the place before and after, so that only the switch lies between.
         before, after, wall = player.get_by_role("button", name=name, exact=True).evaluate(
             """(button) => {
                 const [from, begun] = [place(), performance.now()];
@@ -396,7 +396,7 @@ def test_switching_goes_on_at_the_same_place(page):
             }"""
         )
         assert before > 0.3
-        # Sounds are left alone within 30 ms of one another.
+        # Sounds within 30 ms of each other are not moved.
         assert abs(after - before) < 0.05 + wall
         voice, _, running = heard(page)
         assert (voice, running) == (name.lower(), True)
@@ -407,13 +407,13 @@ def test_switching_goes_on_at_the_same_place(page):
         "return Math.max(...t) - Math.min(...t); })()"
     )
     assert apart < 0.3
-    # A choice while nothing plays begins where it was left.
+    # A sound chosen during a pause begins at the place of the pause.
     page.get_by_role("button", name="Pause").click()
-    left = heard(page)[1]
-    assert left > 0
+    paused_at = heard(page)[1]
+    assert paused_at > 0
     page.evaluate("hear('a')")
     assert heard(page)[0] == "a"
-    assert heard(page)[1] >= left - 0.05
+    assert heard(page)[1] >= paused_at - 0.05
 
 
 @in_a_browser
@@ -433,7 +433,7 @@ def test_everything_can_be_done_by_keyboard(page):
     for _ in range(4):
         page.keyboard.press("ArrowLeft")
     assert heard(page)[1] == 0
-    # A click leaves the space bar to the player; the Tab key hands it to what has the focus.
+    # A click leaves the space bar to the player; the Tab key hands it to the focused control.
     page.locator("#keep").get_by_role("button", name="B").click()
     page.keyboard.press("Space")
     assert heard(page)[2]
@@ -449,18 +449,18 @@ def test_everything_can_be_done_by_keyboard(page):
 
 
 @in_a_browser
-def test_a_whole_comparison_tells_who_was_chosen(page):
+def test_a_complete_comparison_reveals_what_was_chosen(page):
     key = revealed(page.locator("#key").text_content())
     begin(page)
-    # The louder question each time for hoarse.wav, but once; the timbre of neither; the first letter to keep.
-    for i, one in enumerate(key["rounds"]):
-        letter = LETTERS[one["order"].index(1 if i != 2 else 0)]
+    # The answers: hoarse.wav follows better in all rounds but one, neither sounds more like the source, and A is kept.
+    for i, entry in enumerate(key["rounds"]):
+        letter = LETTERS[entry["order"].index(1 if i != 2 else 0)]
         assert page.get_by_role("heading", level=1).inner_text() == f"Round {i + 1} of 4"
         assert "hoarse" not in page.inner_text("body")
         page.locator("#follows").get_by_role("button", name=letter, exact=True).click()
         page.locator("#sounds").get_by_role("button", name="No difference").click()
         if i == 0:
-            # An answer that is missing is asked for.
+            # The page asks for a missing answer.
             page.locator("#next").click()
             assert page.locator("#missing").inner_text() == "Still open: Which would you keep?"
         page.locator("#keep").get_by_role("button", name="A", exact=True).click()
@@ -471,7 +471,7 @@ def test_a_whole_comparison_tells_who_was_chosen(page):
             assert page.locator("#keep [aria-pressed=true]").inner_text() == "A"
         page.locator("#next").click()
     verdict = page.locator("[data-verdict=follows]").inner_text().replace("\N{NO-BREAK SPACE}", " ")
-    # 2 * (4 + 1) / 16, which none of four rounds can beat by enough: 2 / 16.
+    # Chance is 2 * (4 + 1) / 16. Even four of four rounds would have 2 / 16, which is too much.
     assert verdict == (
         "hoarse.wav: 3 of 4 rounds: chance alone does as well in 63 % of such tests. "
         "So few can tell nothing for certain: even 4 of 4 would be chance in 13 %."
@@ -487,24 +487,24 @@ def test_a_whole_comparison_tells_who_was_chosen(page):
         "chance": pytest.approx(0.625),
     }
     assert report["tally"]["sounds"]["no_difference"] == 4
-    kept = [MOSAICS[0::2][one["order"][0]] for one in key["rounds"]]
-    assert [one["answers"]["keep"] for one in report["rounds"]] == kept
-    assert [one["order"] for one in report["rounds"]] == [one["order"] for one in key["rounds"]]
+    kept = [MOSAICS[0::2][entry["order"][0]] for entry in key["rounds"]]
+    assert [entry["answers"]["keep"] for entry in report["rounds"]] == kept
+    assert [entry["order"] for entry in report["rounds"]] == [entry["order"] for entry in key["rounds"]]
     for n in (1, 8, 10, 25):
         for k in range(math.ceil(n / 2), n + 1):
             assert page.evaluate(f"chance({k}, {n}, 2)") == pytest.approx(sign_test(k, n), abs=1e-12)
-    # Three mosaics, three rounds: all the same in 3 of 27 tests, two alike at least in all but the 6 of all three.
+    # Three mosaics and three rounds have 27 outcomes: all answers agree in 3, and all differ in 6.
     assert page.evaluate("[3, 2, 1].map((k) => chance(k, 3, 3))") == pytest.approx([3 / 27, 21 / 27, 1])
     assert page.evaluate("percent(chance(8, 10, 2))") == "11\N{NO-BREAK SPACE}%"
 
 
 def sign_test(k, n):
-    """Two-sided: the probability of at least k of n for either side."""
+    """The two-sided sign test: the probability of at least k of n for either side."""
     return min(1.0, sum(2 * math.comb(n, i) for i in range(k, n + 1)) / 2**n)
 
 
 @in_a_browser
-def test_it_fits_a_telephone_and_every_control_has_a_name(page):
+def test_the_page_fits_a_telephone_and_every_control_has_a_name(page):
     page.set_viewport_size({"width": 320, "height": 640})
     assert page.evaluate("document.documentElement.scrollWidth") <= 320
     begin(page)

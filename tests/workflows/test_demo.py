@@ -1,4 +1,4 @@
-"""The demo recordings: tuned, in reach of one another, the same at every rate, and free of clicks."""
+"""The demo recordings are in tune, cover the same range, are the same at every rate, and have no clicks."""
 
 from functools import cache
 
@@ -16,7 +16,7 @@ ODE_TO_JOY = [66, 66, 67, 69, 69, 67, 66, 64, 62, 62, 64, 66, 64, 62, 62]
 
 @cache
 def recording(sound, sr):
-    """One synthesis for all tests that only listen."""
+    """One synthesis for all tests that do not change it."""
     y = sound(sr)
     y.flags.writeable = False
     return y
@@ -46,10 +46,10 @@ def peak_near(y, sr, f_hz):
 
 
 def fundamentals(y, sr):
-    """For every frame the MIDI pitches of spectral peaks that are nobody's overtones.
+    """For every frame, the MIDI pitches of spectral peaks that are no overtones.
 
-    Such a peak is within 25 dB of the frame's loudest, and 12 dB above whatever sounds at a half, a third or a
-    quarter of its frequency.
+    Such a peak is within 25 dB of the frame's loudest, and 12 dB above the levels at a half, a third and a quarter of
+    its frequency.
     """
     n = 8192
     frames = np.lib.stride_tricks.sliding_window_view(y, n)[::1024]
@@ -73,14 +73,15 @@ def periodicity(y, sr):
     n = 2048
     window = np.hanning(n)
     frames = np.lib.stride_tricks.sliding_window_view(y, n)[::n] * window
-    # The window's own autocorrelation divided out: a periodic frame scores 1 at any lag.
-    of_frames, of_window = (fft.irfft(np.abs(fft.rfft(x, 2 * n)) ** 2) for x in (frames, window))
+    # With the window's own autocorrelation divided out, a periodic frame scores 1 at any period.
+    frame_correlation, window_correlation = (fft.irfft(np.abs(fft.rfft(x, 2 * n)) ** 2) for x in (frames, window))
     lags = slice(round(0.002 * sr), round(0.01 * sr))
-    return (of_frames[:, lags] / of_frames[:, :1] / (of_window[lags] / of_window[0])).max(axis=1)
+    window_share = window_correlation[lags] / window_correlation[0]
+    return (frame_correlation[:, lags] / frame_correlation[:, :1] / window_share).max(axis=1)
 
 
 def roughest_sample(y):
-    """The largest second difference relative to those around it: a click stands out of any noise."""
+    """The largest second difference relative to those around it, where a click stands out from any noise."""
     bend = np.diff(y.astype(float), 2) ** 2
     around = np.convolve(bend, np.full(2001, 1 / 2001), "same")
     return np.sqrt(np.max(bend / (around + 1e-12)))
@@ -116,7 +117,7 @@ def test_every_note_is_in_equal_temperament(seed):
             end_s = start_s + note.beats * demo.SECONDS_PER_BEAT - 0.08
             sounding = y[round(start_s * SR) : round(end_s * SR)]
             for midi in note.midi:
-                # The pitch neighbours of a chord and the strings still ringing may pull by a cent or two.
+                # Neighbouring notes of a chord and strings that still ring may shift it by a cent or two.
                 assert 1200 * np.log2(peak_near(sounding, SR, hz(midi)) / hz(midi)) == pytest.approx(0, abs=3)
 
 
@@ -130,7 +131,7 @@ def test_fundamentals_of_the_swarm_cover_the_two_octaves_of_the_score(seed):
 
 
 def test_the_swarm_is_at_times_one_bee_and_at_times_many(swarm):
-    # One bee repeats itself every wing beat, the sum of several bees never does.
+    # One bee is periodic with its wing beat; the sum of several bees is not.
     periodic = periodicity(swarm[SR // 2 : -SR // 2], SR)
     assert np.mean(periodic > 0.9) > 0.1
     assert np.mean(periodic < 0.6) > 0.2
@@ -142,9 +143,9 @@ def test_the_swarm_is_at_times_one_bee_and_at_times_many(swarm):
 @pytest.mark.parametrize("sr", [8000, 11025, 48000])
 def test_a_rate_changes_the_bandwidth_and_nothing_else(sound, sr):
     ours, reference = (fft.rfft(recording(sound, rate).astype(float), norm="forward") for rate in (sr, SR))
-    # Both last whole seconds, so bin k is the same frequency in both; the top tenth is the filter's.
-    same = round(0.9 * min(len(ours), len(reference)))
-    error = np.linalg.norm(ours[:same] - reference[:same]) / np.linalg.norm(reference[:same])
+    # Both last whole seconds, so bin k is the same frequency in both. The filter changes the top tenth.
+    n_bins = round(0.9 * min(len(ours), len(reference)))
+    error = np.linalg.norm(ours[:n_bins] - reference[:n_bins]) / np.linalg.norm(reference[:n_bins])
     # Rounding to float32 leaves an error of -150 dB.
     assert 20 * np.log10(error) < -140
     above = round(len(ours) * 2 * 16_000 / sr)
@@ -153,7 +154,7 @@ def test_a_rate_changes_the_bandwidth_and_nothing_else(sound, sr):
 
 @pytest.mark.parametrize("sound", SOUNDS)
 @pytest.mark.parametrize("sr", [8000, 22050, 48000])
-def test_level_and_ends(sound, sr):
+def test_level_is_safe_and_ends_are_silent(sound, sr):
     y = recording(sound, sr)
     assert y.dtype == np.float32
     assert 0.5 < np.abs(y).max() < 0.9
@@ -164,7 +165,7 @@ def test_level_and_ends(sound, sr):
 
 
 @pytest.mark.parametrize("sr", [8000, 11025, 48000])
-def test_lengths(sr):
+def test_lengths_do_not_depend_on_the_rate(sr):
     assert recording(demo_target, sr).shape == (11 * sr,)
     assert recording(demo_source, sr).shape == (20 * sr,)
 

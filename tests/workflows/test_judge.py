@@ -1,4 +1,4 @@
-"""From files to numbers: what must hold of the measures holds of files, and what cannot be judged is refused."""
+"""Judging files: the laws of the measures hold for files, and files that cannot be judged are refused."""
 
 import json
 import math
@@ -54,13 +54,13 @@ def source():
 
 @pytest.fixture(scope="module")
 def mixed(target, source):
-    """No mosaic, but something that shares a little with both."""
+    """A mix that shares a little with both, and is no mosaic."""
     return (0.1 * at_rms_1(np.roll(target, SR // 4)) + 0.1 * at_rms_1(source[:N])).astype(np.float32)
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch, target, source, mixed):
-    """Target, source and mosaic of any tool, in the current folder."""
+    """A target, a source and a mosaic of some other tool, in the current folder."""
     monkeypatch.chdir(tmp_path)
     for name, samples in {"target": target, "source": source, "mixed": mixed}.items():
         put(tmp_path / f"{name}.wav", samples)
@@ -69,15 +69,15 @@ def files(tmp_path, monkeypatch, target, source, mixed):
 
 def judged(*mosaics, target="target.wav", sources=("source.wav",), hop_s=None, **excerpt):
     """The mosaics' numbers and every warning."""
-    case = read_judged(target, list(sources), list(mosaics), excerpt=Excerpt(**excerpt))
-    steps = list(judge_each(case, hop_s=hop_s))
-    return [dict(one.measures) for one in steps], describe_judged(case, steps)["warnings"]
+    inputs = read_judged(target, list(sources), list(mosaics), excerpt=Excerpt(**excerpt))
+    results = list(judge_each(inputs, hop_s=hop_s))
+    return [dict(result.measures) for result in results], describe_judged(inputs, results)["warnings"]
 
 
-# --- what must hold, of files
+# --- laws of the measures, for files
 
 
-def test_files_that_are_no_mosaics_are_seen_through(files, target, source):
+def test_files_that_are_no_mosaics_have_telling_numbers(files, target, source):
     rng = np.random.default_rng(0)
     put("excerpt.wav", source[3 * SR :][:N])
     put("noise.wav", 0.1 * rng.standard_normal(N))
@@ -86,7 +86,7 @@ def test_files_that_are_no_mosaics_are_seen_through(files, target, source):
     put("mosaic.wav", honest.audio)
     names = ("target", "excerpt", "noise", "mix", "mosaic")
     numbers = dict(zip(names, judged(*(f"{name}.wav" for name in names))[0], strict=True))
-    # The mosaic is heard without its blueprint: what of it is measured is the same.
+    # The mosaic is measured without its blueprint, and the measures that need none are the same.
     expected = measure(honest.audio, reference(target, source, SR), hop_s=preset_hop_s(SR))
     assert numbers["mosaic"] == expected
     assert numbers["target"]["FID"] == pytest.approx(1, abs=1e-6)
@@ -99,7 +99,7 @@ def test_files_that_are_no_mosaics_are_seen_through(files, target, source):
     assert numbers["mosaic"]["leak"] < MEASURES["leak"].limit
 
 
-def test_what_needs_activations_or_pitch_is_left_out(files):
+def test_measures_that_need_activations_or_pitch_are_left_out(files):
     ((numbers,), warnings) = judged("mixed.wav")
     grains = {name for name, about in MEASURES.items() if about.group == "grains"}
     assert set(numbers) == set(MEASURES) - grains - {"incons", "model_err", "rpa", "rca"}
@@ -109,7 +109,7 @@ def test_what_needs_activations_or_pitch_is_left_out(files):
 
 
 @pytest.mark.parametrize("hop_s", [None, 0.0174])
-def test_hopbuzz_listens_where_it_is_told_to(files, target, hop_s):
+def test_hopbuzz_is_measured_at_the_given_hop(files, target, hop_s):
     hop = round(SR * (hop_s or preset_hop_s(SR)))
     put("gated.wav", target * (np.arange(N) % hop < hop // 2))
     limit = MEASURES["hopbuzz"].limit
@@ -137,7 +137,7 @@ def test_rate_channels_depth_and_gain_of_a_mosaic_do_not_matter(files, mixed):
     for other in others:
         # Float32 analysis, and 24 bits.
         assert other == pytest.approx(plain, rel=2e-3, abs=2e-3)
-    # What lies near half the rate does not survive both ways whole, and the highest mel bands hear it.
+    # Resampling there and back loses frequencies near half the rate, which the highest mel bands show.
     assert rate == pytest.approx(plain, rel=0.05, abs=0.02)
     assert warnings == []
 
@@ -146,7 +146,7 @@ def test_clipping_is_measured_before_the_rate_is_changed(files, mixed):
     loud = resample(mixed, SR, 44100)
     clipped = np.clip(loud, -0.1, 0.1)
     put("clipped.wav", clipped, sr=44100)
-    # Tops of one or two samples are no flat tops.
+    # Clipped tops of one or two samples do not count.
     assert 0.5 < judged("clipped.wav")[0][0]["clipping"] / (np.abs(loud) >= 0.1).mean() <= 1
 
 
@@ -174,16 +174,16 @@ def test_several_sources_are_one(files, source):
     assert [warning.partition(": ")[0] for warning in warnings] == ["skipped"]
 
 
-# --- what is doubtful, and what is refused
+# --- warnings and refusals
 
 
-def test_what_is_no_mosaic_is_said(files, target, source, mixed):
+def test_files_that_are_hardly_mosaics_are_warned_of(files, target, source, mixed):
     put("copy.wav", 0.3 * target)
     (files / "link.wav").symlink_to("target.wav")
     put("long.wav", np.concatenate([mixed, np.zeros(round(0.6 * SR), np.float32)]))
     put("short.wav", mixed[: -round(0.6 * SR)])
     put("padded.wav", np.concatenate([mixed, np.zeros(round(0.4 * SR), np.float32)]))
-    said = {
+    expected = {
         "target.wav": ["target.wav is the target itself: it follows perfectly and is no mosaic"],
         "link.wav": ["link.wav is the target itself: it follows perfectly and is no mosaic"],
         "copy.wav": ["copy.wav is the target in all but name: it follows perfectly and is no mosaic"],
@@ -192,7 +192,7 @@ def test_what_is_no_mosaic_is_said(files, target, source, mixed):
         "padded.wav": [],
         "mixed.wav": [],
     }
-    for name, beginnings in said.items():
+    for name, beginnings in expected.items():
         warnings = judged(name)[1]
         assert len(warnings) == len(beginnings), name
         assert all(warning.startswith(begin) for warning, begin in zip(warnings, beginnings, strict=True))
@@ -220,7 +220,7 @@ BAD_FILES = {
 
 @pytest.mark.parametrize("role", ["target", "source", "mosaic"])
 @pytest.mark.parametrize("name", BAD_FILES)
-def test_what_cannot_be_judged_is_named(files, name, role):
+def test_files_that_cannot_be_judged_are_named(files, name, role):
     spoil(files)
     names = {"target": "target.wav", "source": "source.wav", "mosaic": "mixed.wav"} | {role: name}
     with pytest.raises(AudioFileError, match=BAD_FILES[name]) as error:
@@ -230,7 +230,7 @@ def test_what_cannot_be_judged_is_named(files, name, role):
 
 
 @pytest.mark.parametrize("name", ["impulse", "constant", "nyquist", "loud"])
-def test_odd_sounds_have_numbers_that_json_knows(files, name):
+def test_odd_sounds_have_finite_numbers(files, name):
     odd = {
         "impulse": np.eye(1, N, N // 2)[0],
         "constant": np.full(N, 0.7),
@@ -246,9 +246,9 @@ def test_odd_sounds_have_numbers_that_json_knows(files, name):
 # --- reports
 
 
-def test_the_report_says_what_was_judged_by_what(files):
-    case = read_judged("target.wav", ["source.wav"], ["mixed.wav"], excerpt=Excerpt(start_s=0.5))
-    report = describe_judged(case, list(judge_each(case)))
+def test_the_report_names_all_files_and_numbers(files):
+    inputs = read_judged("target.wav", ["source.wav"], ["mixed.wav"], excerpt=Excerpt(start_s=0.5))
+    report = describe_judged(inputs, list(judge_each(inputs)))
     assert json.loads(report_json(report)) == report
     assert list(report) == ["smalti", "target", "sources", "skipped", "excerpt", "mosaics", "warnings"]
     assert report["excerpt"] == {"start_s": 0.5, "end_s": None}
@@ -260,16 +260,16 @@ def test_the_report_says_what_was_judged_by_what(files):
     assert mosaic["hop_s"] == 512 / SR
 
 
-@pytest.mark.parametrize("preset", [name for name, of in smalti.PRESETS.items() if of.transpose == "off"])
-def test_everything_is_measured_of_a_mosaic_just_made(files, target, source, preset):
+@pytest.mark.parametrize("preset", [name for name, settings in smalti.PRESETS.items() if settings.transpose == "off"])
+def test_a_mosaic_just_made_has_all_measures(files, target, source, preset):
     inputs = read_inputs("target.wav", ["source.wav"], excerpt=Excerpt(end_s=1.5))
     made = smalti.mosaic(inputs.target.samples, inputs.source.material, inputs.sr, preset=preset, iterations=None)
-    numbers, said = measure_made(inputs, made)
-    assert said == ()
+    numbers, warnings = measure_made(inputs, made)
+    assert warnings == ()
     assert list(numbers) == [name for name in MEASURES if name not in ("rpa", "rca")]
     blueprint = blueprint_of(made)
     assert numbers == measure(made.audio, reference(target[: 3 * SR // 2], source, SR), blueprint=blueprint)
-    # Of the sound before it was shaped: shaping is no fault of the grains.
+    # These two measure the sound before it was shaped, since shaping is no fault of the grains.
     unshaped = replace(made.settings, colour=0, attacks=0)
     plain = smalti.mosaic(inputs.target.samples, inputs.source.material, inputs.sr, preset=unshaped)
     again, _ = measure_made(inputs, plain)
@@ -277,7 +277,7 @@ def test_everything_is_measured_of_a_mosaic_just_made(files, target, source, pre
         assert again[name] == pytest.approx(numbers[name], rel=1e-3, abs=1e-4)
 
 
-def test_a_mosaic_in_tune_is_measured_beside_its_source_as_shifted_and_by_its_melody(files, target, source):
+def test_a_transposed_mosaic_is_compared_with_its_shifted_source_and_its_melody(files, target, source):
     inputs = read_inputs("target.wav", ["source.wav"], excerpt=Excerpt(end_s=1.5))
     samples, own = inputs.target.samples, inputs.source.material
     params = smalti.StftParams.from_seconds(
@@ -291,10 +291,10 @@ def test_a_mosaic_in_tune_is_measured_beside_its_source_as_shifted_and_by_its_me
         preset="melodic",
         transpose="follow",
         target_f0=f0,
-        source_f0=[np.full(params.n_frames(len(of)), 220.0) for of in own],
+        source_f0=[np.full(params.n_frames(len(recording)), 220.0) for recording in own],
     )
-    numbers, said = measure_made(inputs, made)
-    assert said == ()
+    numbers, warnings = measure_made(inputs, made)
+    assert warnings == ()
     assert list(numbers) == list(MEASURES)
     assert 0 <= numbers["rpa"] <= numbers["rca"] <= 1
     grains = made.parts[0].grains.dictionary.recordings[0]
@@ -302,7 +302,7 @@ def test_a_mosaic_in_tune_is_measured_beside_its_source_as_shifted_and_by_its_me
     assert numbers["tim_nn"] == measure(made.audio, against)["tim_nn"]
 
 
-def test_what_was_inverted_is_what_is_asked_for_its_consistency(files):
+def test_consistency_is_measured_on_the_inverted_spectrogram(files):
     inputs = read_inputs("target.wav", ["source.wav"], excerpt=Excerpt(end_s=1.5))
     made = smalti.mosaic(inputs.target.samples, inputs.source.material, inputs.sr, preset="balanced")
     bare = smalti.mosaic(
@@ -311,7 +311,7 @@ def test_what_was_inverted_is_what_is_asked_for_its_consistency(files):
         inputs.sr,
         preset=replace(made.settings, phase_iterations=0, colour=0, attacks=0),
     )
-    # Griffin-Lim makes the spectrogram more consistent, and the sound nearer to what the activations say.
+    # Griffin-Lim makes the spectrogram more consistent, and the sound nearer to the model's.
     (before, _), (after, _) = measure_made(inputs, bare), measure_made(inputs, made)
     assert after["incons"] < 0.9 * before["incons"]
     assert after["model_err"] < 0.9 * before["model_err"]
@@ -319,7 +319,7 @@ def test_what_was_inverted_is_what_is_asked_for_its_consistency(files):
     assert {"incons", "model_err", "run_ms", "poly"}.isdisjoint(measure_made(inputs, apart)[0])
 
 
-def test_of_shifted_grains_each_is_a_run_of_its_own_and_none_runs_into_the_next():
+def test_a_run_of_shifted_grains_never_goes_beyond_one_grain():
     sr = 11025
     t = np.arange(sr) / sr
     source = 0.2 * (np.sin(2 * np.pi * 220 * t) + 0.5 * np.sin(2 * np.pi * 440 * t))
@@ -341,24 +341,24 @@ def test_of_shifted_grains_each_is_a_run_of_its_own_and_none_runs_into_the_next(
     assert len(np.unique(grains.runs)) > 2
     np.testing.assert_array_equal(blueprint.segments, grains.runs)
     heard = sounding(blueprint.activations, blueprint.norms, blueprint.segments)
-    # Runs of what sounds lie within one grain each.
+    # Each sounding run lies within one grain.
     for run in np.unique(heard.runs):
         assert len(set(grains.runs[heard.atoms[heard.runs == run]])) == 1
     numbers = measure(made.audio, reference(melody, source, sr), blueprint=blueprint)
     assert numbers["run_ms"] == pytest.approx(run_ms(heard, params.hop / sr))
     longest = np.bincount(grains.runs).max()
     assert params.hop / sr < numbers["run_ms"] / 1000 <= longest * params.hop / sr
-    # The last frame of a grain, then the first of the next a frame later: one diagonal, were it not for the border.
+    # The last frame of a grain and the first of the next, a frame later, would be one diagonal without the border.
     last = int(np.flatnonzero(np.diff(blueprint.segments))[0])
     H = np.zeros((len(grains.runs), n_frames))
     H[[last, last + 1], [10, 11]] = 1
-    told, untold = (sounding(H, np.ones(len(H)), segments).runs for segments in (blueprint.segments, None))
-    assert (len(set(told)), len(set(untold))) == (2, 1)
+    separate, joined = (sounding(H, np.ones(len(H)), segments).runs for segments in (blueprint.segments, None))
+    assert (len(set(separate)), len(set(joined))) == (2, 1)
 
 
-def test_of_silence_nothing_is_measured(files):
+def test_a_silent_target_has_no_measures(files):
     put("silent.wav", np.zeros(N))
     inputs = read_inputs("silent.wav", ["source.wav"])
-    numbers, (said,) = measure_made(inputs, None)
+    numbers, (warning,) = measure_made(inputs, None)
     assert numbers is None
-    assert said == "no measures: silent.wav is silent, and nothing can be compared with silence"
+    assert warning == "no measures: silent.wav is silent, and nothing can be compared with silence"

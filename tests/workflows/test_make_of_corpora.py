@@ -1,4 +1,4 @@
-"""``smalti make`` out of a corpus, and out of chosen plain files: what is used, refused, reported and drawn."""
+"""``smalti make`` with a corpus or a selection of files: what is used, refused, reported and drawn."""
 
 import json
 import re
@@ -21,7 +21,7 @@ SR = 22050
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, rng):
-    """Where the commands run: recordings in two folders, a target that is one of them, and one that is none."""
+    """The folder where the commands run: a target, and recordings in two folders."""
     for name, seconds in (("rain/a.wav", 2.0), ("rain/b.wav", 1.0), ("wind/c.flac", 2.0)):
         (tmp_path / "s" / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(tmp_path / "s" / name, notes(rng, seconds, SR, octaves=5), SR)
@@ -56,7 +56,7 @@ def refused(result, code, sentence):
     assert re.search(rf"^smalti: (.*[ :])?{sentence}", line), line
 
 
-def test_the_sentence_says_how_many_recordings_sound_and_how_many_there_were(corpus, make):
+def test_the_output_says_how_many_of_the_recordings_sound(corpus, make):
     result = make()
     assert result.code == 0
     assert re.search(
@@ -65,26 +65,26 @@ def test_the_sentence_says_how_many_recordings_sound_and_how_many_there_were(cor
     assert soundfile.info("out.wav").frames == SR
 
 
-def test_a_mosaic_of_a_corpus_is_that_of_its_files_searched(corpus, make, folder):
+def test_a_corpus_gives_the_same_mosaic_as_searching_its_files(corpus, make, folder):
     assert make(output="corpus.wav").code == 0
     assert make("--set", "search=always", source=("s",), output="plain.wav").code == 0
     ours, plain = (soundfile.read(name)[0] for name in ("corpus.wav", "plain.wav"))
-    # The corpus has 16 bits of each sound; what is found by them is the same.
+    # The corpus keeps 16 bits of each sound, and the search finds the same.
     assert np.sqrt(np.mean((ours - plain) ** 2)) < 0.01 * np.sqrt(np.mean(plain**2))
 
 
-def test_the_report_says_what_sounds_under_which_licence(folder, run, make):
+def test_the_report_lists_sounding_files_with_their_licences(folder, run, make):
     assert run("corpus", "build", "s", "-o", "c", "--sr", SR, "--licence", "CC0", "--tag", "2026").code == 0
     report = report_of(make("--json"))
     assert report["sources"] == []
     about = report["corpus"]
     assert (about["path"], about["files"], about["index"]) == ("c.corpus", 3, False)
-    assert {one["licence"] for one in about["used"]} == {"CC0"}
-    assert all("2026" in one["tags"] for one in about["used"])
-    sounds = [one["sounds_s"] for one in about["used"]]
+    assert {file["licence"] for file in about["used"]} == {"CC0"}
+    assert all("2026" in file["tags"] for file in about["used"])
+    sounds = [file["sounds_s"] for file in about["used"]]
     assert sounds == sorted(sounds, reverse=True)
     assert report["atoms"] < about["frames"]
-    # About two layers of grains all the time.
+    # About two layers of grains sound at any time.
     assert 0.7 < sum(sounds) < 2.6
     assert report["measures"]["FID"] > 0
 
@@ -92,8 +92,8 @@ def test_the_report_says_what_sounds_under_which_licence(folder, run, make):
 def test_filters_weights_and_limits_reach_the_mosaic(corpus, make):
     def share(*options):
         used = report_of(make("--json", *options))["corpus"]["used"]
-        wind = sum(one["sounds_s"] for one in used if "wind" in one["tags"])
-        return wind / sum(one["sounds_s"] for one in used)
+        wind = sum(file["sounds_s"] for file in used if "wind" in file["tags"])
+        return wind / sum(file["sounds_s"] for file in used)
 
     assert share("--exclude", "wind") == 0
     assert share("--include", "wind") == 1
@@ -105,16 +105,16 @@ def test_filters_weights_and_limits_reach_the_mosaic(corpus, make):
     assert share("--limit", "tag:wind=10%") <= 0.1
 
 
-def test_plain_files_are_chosen_and_weighed_the_same_way(folder, make):
+def test_files_are_selected_and_weighted_like_a_corpus(folder, make):
     def used(*options):
-        return {one["path"] for one in report_of(make("--json", *options, source=("s",)))["sources"]}
+        return {file["path"] for file in report_of(make("--json", *options, source=("s",)))["sources"]}
 
     assert used() == {"s/rain/a.wav", "s/rain/b.wav", "s/wind/c.flac"}
     assert used("--exclude", "wind") == {"s/rain/a.wav", "s/rain/b.wav"}
     assert used("--shortest", "1.5") == {"s/rain/a.wav", "s/wind/c.flac"}
     assert used("--loudest", "0", "--include", "*.flac") == {"s/wind/c.flac"}
     assert used("--tag", "rain") == {"s/rain/a.wav", "s/rain/b.wav"}
-    # To weigh nothing is not to be there, and to be limited to nothing as well; all starts alike, not at random.
+    # A weight of 0 is as good as exclusion. All activations start alike, since a random start would differ.
     sounds = []
     alike = ("--set", "start_spread=0", "--set", "search=always")
     for options in (("--exclude", "rain"), ("--weight", "rain=0"), ("--weight", "rain=4")):
@@ -123,7 +123,7 @@ def test_plain_files_are_chosen_and_weighed_the_same_way(folder, make):
     np.testing.assert_array_equal(sounds[0], sounds[1])
     assert np.abs(sounds[2] - sounds[0]).max() > 0.01
     assert make("--limit", "wind=20", source=("s",)).code == 0
-    # What the folder was named on the way there is no tag of its files.
+    # The named folder itself is no tag of its files.
     refused(make("--tag", "s", source=("s",)), 1, "none of the 3 source files passes --tag s")
     refused(make("--exclude", "s", source=("s",)), 1, "none of the 3 source files passes --exclude s")
     refused(make("--weight", "snow=2", source=("s",)), 2, "--weight has 'snow', which no recording in use meets")
@@ -168,7 +168,7 @@ NOT_SEARCHED = "sources can be weighed and limited only where they are searched"
         ),
     ],
 )
-def test_what_cannot_be_is_refused_in_a_sentence(corpus, make, options, source, code, sentence):
+def test_impossible_options_are_refused_in_a_sentence(corpus, make, options, source, code, sentence):
     refused(make(*options, source=source), code, sentence)
     assert not (corpus.parent / "out.wav").exists()
 
@@ -179,7 +179,7 @@ def test_every_preset_takes_a_corpus(corpus, make, preset):
     assert result.code == 0, result.err
 
 
-def test_what_makes_a_corpus_be_considered_whole_is_said(corpus, make):
+def test_a_warning_says_why_a_corpus_is_not_searched(corpus, make):
     assert "considered" not in make().err
     for options, reason in (
         (("--beta", "0.5"), "as beta is 0.5"),
@@ -196,7 +196,7 @@ def test_the_ending_of_a_corpus_may_be_left_out(corpus, make):
     assert "recordings in c.corpus" in make(source=("c",)).out
 
 
-def test_patterns_that_nothing_meets_are_said(corpus, make):
+def test_patterns_that_nothing_meets_are_warned_of(corpus, make):
     for source in (("c.corpus",), ("s",)):
         result = make("-q", "--exclude", "strom", "--include", "rain", "--include", "wnid", source=source)
         assert result.code == 0
@@ -204,15 +204,15 @@ def test_patterns_that_nothing_meets_are_said(corpus, make):
         assert "warning: no recording meets 'wnid', which is to be included" in result.err
 
 
-def test_the_report_has_what_was_asked_of_the_sources(corpus, make):
-    asked = report_of(make("--json", "--exclude", "a.wav", "--longest", "9", "--weight", "b=2", "--limit", "wind=50"))
-    choice = asked["choice"]
+def test_the_report_has_the_selection_from_the_sources(corpus, make):
+    report = report_of(make("--json", "--exclude", "a.wav", "--longest", "9", "--weight", "b=2", "--limit", "wind=50"))
+    choice = report["choice"]
     assert (choice["include"], choice["exclude"], choice["tags"]) == ([], ["a.wav"], [])
     assert (choice["shortest_s"], choice["longest_s"], choice["loudest_lufs"]) == (0, 9, None)
     assert (choice["weights"], choice["limits"]) == ({"b": 2}, {"wind": 0.5})
 
 
-def test_files_that_are_gone_or_changed_are_told_before_work_and_still_sound(corpus, make, folder):
+def test_missing_and_changed_files_are_warned_of_and_still_sound(corpus, make, folder):
     (folder / "s/wind/c.flac").unlink()
     soundfile.write(folder / "s/rain/b.wav", np.zeros(10), SR)
     result = make("-q")
@@ -228,7 +228,7 @@ def test_a_silent_corpus_is_refused(folder, run, make):
     refused(make(source=("hush.corpus",)), 1, "the source is silent: no recording of hush.corpus")
 
 
-def test_a_target_that_is_in_the_corpus_is_said(corpus, make):
+def test_a_target_that_is_in_the_corpus_is_warned_of(corpus, make):
     result = make("-q", target="s/rain/b.wav")
     assert "s/rain/b.wav is in c.corpus, too: the mosaic will be little else than the target" in result.err
 
@@ -239,20 +239,20 @@ def test_originals_of_a_corpus_are_never_overwritten(corpus, make, folder):
     assert (folder / "s/rain/a.wav").read_bytes() == before
 
 
-def test_figures_show_what_sounds(corpus, make, folder):
+def test_all_figures_are_drawn(corpus, make, folder):
     assert make("--figures", "pictures").code == 0
     names = {path.name for path in (folder / "pictures").iterdir()}
     assert names == {f"{name}.png" for name in FIGURES}
 
 
-def test_judges_want_recordings(corpus, run, make):
+def test_judge_and_blind_refuse_a_corpus(corpus, run, make):
     assert make().code == 0
     refused(run("judge", "target.wav", "c.corpus", "out.wav"), 2, "c.corpus is a corpus; name the recordings")
     refused(run("blind", "target.wav", "c.corpus", "out.wav", "target.wav", "-o", "x"), 2, "c.corpus is a corpus")
 
 
-def test_an_index_of_all_frames_is_used_and_one_of_some_is_not(folder, run, make, monkeypatch):
-    # As if a corpus of some hundred frames were a large one.
+def test_the_index_is_used_with_exclusions_and_after_removals(folder, run, make, monkeypatch):
+    # These values make a corpus of some hundred frames a large one.
     for module in (query, candidates, nearest, build):
         monkeypatch.setattr(module, "EXACT_BELOW", 10)
     assert run("corpus", "build", "s", "-o", "c", "--sr", SR).code == 0
@@ -263,7 +263,7 @@ def test_an_index_of_all_frames_is_used_and_one_of_some_is_not(folder, run, make
     without = report_of(make("--json"))
     assert without["corpus"]["index"] is False
     assert without["fit"] == pytest.approx(with_index["fit"], abs=0.05)
-    # Once a part is taken out, what is left has one of its own.
+    # After a removal, the remaining recordings have an index of their own.
     assert run("corpus", "build", "s", "-o", "c").code == 0
     assert report_of(make("--json"))["corpus"]["index"] is True
     assert run("corpus", "remove", "c", "rain/a.wav").code == 0
@@ -277,7 +277,7 @@ def test_a_corpus_opened_in_python_has_its_index_and_makes_the_same_mosaic(folde
     assert run("corpus", "build", "s", "-o", "c", "--sr", SR).code == 0
     corpus = smalti.open_corpus("c").corpus
     assert corpus.index is not None
-    # It is read once, by whichever of its copies asks first.
+    # The index is read once and shared by all copies of the corpus.
     assert corpus.to_mono().index is corpus.index
     assert report_of(make("--json", "--subtype", "FLOAT"))["corpus"]["index"] is True
     made = smalti.mosaic(smalti.read_audio("target.wav").samples, corpus, SR)
@@ -285,7 +285,7 @@ def test_a_corpus_opened_in_python_has_its_index_and_makes_the_same_mosaic(folde
 
 
 @pytest.mark.parametrize("preset", ["balanced", "classic"])
-def test_a_score_says_where_its_sources_come_from_whether_python_or_the_command_made_it(corpus, make, preset):
+def test_scores_from_python_and_the_command_have_the_same_provenance_of_sources(corpus, make, preset):
     assert make("--preset", preset, "--iterations", "2", "--score", "score.json").code == 0
     written = smalti.read_score("score.json")
     made = smalti.mosaic(
@@ -303,21 +303,21 @@ def test_a_score_says_where_its_sources_come_from_whether_python_or_the_command_
     assert written.target.sha256 == file_sha256("target.wav")
 
 
-def test_strokes_meet_tags_of_a_corpus_that_is_not_searched(corpus, make):
+def test_strokes_match_tags_of_a_corpus_that_is_not_searched(corpus, make):
     (used,) = report_of(make("--preset", "classic", "--paint", "0.. tag:rain=0", "--json"))["corpus"]["used"]
     assert used["path"].endswith("c.flac")
 
 
-def test_an_index_is_read_only_to_be_searched_with(folder, run, make, monkeypatch):
+def test_an_index_is_read_only_for_searching(folder, run, make, monkeypatch):
     monkeypatch.setattr(build, "EXACT_BELOW", 10)
     assert run("corpus", "build", "s", "-o", "c", "--sr", SR).code == 0
     assert list((folder / "c.corpus").glob("index-*"))
 
     def refuse(_):
-        raise AssertionError("nobody searches with it")
+        raise AssertionError("the index is read without need")
 
     monkeypatch.setattr(store.StoredIndex, "read", refuse)
-    # So few frames are all looked at.
+    # So few frames are searched exactly.
     assert report_of(make("--json"))["corpus"]["index"] is False
     monkeypatch.setattr(query, "EXACT_BELOW", 10)
     monkeypatch.setattr(query, "has_extra", lambda _: False)

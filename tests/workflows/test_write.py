@@ -1,9 +1,8 @@
-"""From files to files: what is read, what is refused before any work, and how much memory a job is said to take."""
+"""Inputs and outputs of workflows, refusals before any work, and reports."""
 
 import json
 import os
 import sys
-import tracemalloc
 import warnings
 from dataclasses import replace
 
@@ -12,22 +11,23 @@ import pytest
 import soundfile
 from threadpoolctl import threadpool_limits
 
+import smalti
 from helpers import finish
 from smalti.dsp.conditioning import LOUDEST_PEAK, QUIETEST
-from smalti.dsp.loudness import integrated_loudness
 from smalti.dsp.stft import StftParams
 from smalti.errors import AudioFileError, MissingExtraError, PitchFileError, SmaltiError
-from smalti.grains.descriptors import n_bands
+from smalti.grains.shifted import Shift
 from smalti.io.files import make_folder
 from smalti.io.melody import read_melody
 from smalti.io.sound_read import read_audio
-from smalti.metrics.evaluation import target_leak
+from smalti.mosaicing.memory import memory_needed
 from smalti.mosaicing.mosaic import assemble, part_of
 from smalti.mosaicing.prepare import channel_jobs, prepare
 from smalti.mosaicing.solve import solve_steps
 from smalti.presets import PRESETS, configure
 from smalti.workflows.inputs import Excerpt, FileSource, Inputs, TargetInput, read_inputs
-from smalti.workflows.memory import check_memory, memory_needed
+from smalti.workflows.locate import check_score_memory
+from smalti.workflows.make import check_memory
 from smalti.workflows.outputs import FIGURES, Outputs, check_outputs, figures_of, grain_notes
 from smalti.workflows.report import describe_transposition, report_json, write_report
 
@@ -71,7 +71,7 @@ def without_matplotlib(monkeypatch):
 # Inputs
 
 
-def test_everything_is_brought_to_the_rate_of_the_target(tmp_path, target):
+def test_sources_are_resampled_to_the_rate_of_the_target(tmp_path, target):
     fast = put(tmp_path / "fast.wav", tone(24000, sr=24000, hz=1000), sr=24000)
     inputs = read_inputs(target, [fast])
     assert (inputs.sr, len(inputs.target.samples), len(inputs.source.samples[0])) == (SR, 4000, 8000)
@@ -79,11 +79,11 @@ def test_everything_is_brought_to_the_rate_of_the_target(tmp_path, target):
     spectrum = np.abs(np.fft.rfft(inputs.source.samples[0]))
     assert spectrum.argmax() == 1000
     assert (inputs.target.recording.sr, inputs.source.recordings[0].sr) == (SR, 24000)
-    (said,) = inputs.warnings
-    assert said == f"at the {SR} Hz of {target}, what {fast} has above {SR // 2} Hz is lost; --sr 24000 keeps it"
+    (warning,) = inputs.warnings
+    assert warning == f"at the {SR} Hz of {target}, what {fast} has above {SR // 2} Hz is lost; --sr 24000 keeps it"
 
 
-def test_what_another_rate_than_the_target_s_loses_is_said(target, source):
+def test_losses_by_another_rate_than_the_target_s_are_warned_of(target, source):
     inputs = read_inputs(target, [source], sr=SR // 2)
     assert (inputs.sr, len(inputs.target.samples)) == (SR // 2, len(read_audio(target).samples) // 2)
     assert inputs.warnings == (f"working at {SR // 2} Hz: what {target} has above {SR // 4} Hz is lost",)
@@ -95,7 +95,7 @@ def test_only_the_target_is_cut_to_the_excerpt(target, source):
     assert (len(inputs.target.samples), len(inputs.source.samples[0])) == (1600, 4000)
 
 
-def test_what_cannot_be_used_is_skipped_and_said(tmp_path, target, source):
+def test_unusable_files_are_skipped_with_a_warning(tmp_path, target, source):
     folder = tmp_path / "takes"
     folder.mkdir()
     (folder / "text.wav").write_text("no sound")
@@ -109,7 +109,7 @@ def test_what_cannot_be_used_is_skipped_and_said(tmp_path, target, source):
     assert set(inputs.files) == {target, source, good, folder / "text.wav", folder / "loud.wav"}
 
 
-def test_if_nothing_can_be_used_the_fault_is_told(tmp_path, target):
+def test_if_no_file_can_be_used_the_fault_is_named(tmp_path, target):
     for name in ("a.wav", "b.wav"):
         (tmp_path / name).write_text("no sound")
     with pytest.raises(AudioFileError, match=r"none of the 2 source files can be used; the last: cannot read .*b\.wav"):
@@ -126,7 +126,7 @@ def test_a_source_without_sound_is_refused(tmp_path, target, level):
     assert len(read_inputs(target, [silent, target]).source.recordings) == 2
 
 
-def test_the_loudest_and_the_quietest_that_are_taken_can_be_worked_with(tmp_path):
+def test_the_loudest_and_the_quietest_accepted_files_make_finite_mosaics(tmp_path):
     loud = put(tmp_path / "loud.wav", tone(2000, level=LOUDEST_PEAK), subtype="FLOAT")
     quiet = put(tmp_path / "quiet.wav", tone(2000, level=3 * QUIETEST), subtype="FLOAT")
     for target, source in ((loud, quiet), (quiet, loud)):
@@ -150,7 +150,7 @@ def test_the_loudest_and_the_quietest_that_are_taken_can_be_worked_with(tmp_path
                 assert np.isfinite(mosaic.divergences).all()
 
 
-def test_too_loud_and_too_short_recordings_are_the_world_s_fault(tmp_path, target, source):
+def test_too_loud_and_too_short_recordings_are_refused(tmp_path, target, source):
     loud = put(tmp_path / "loud.wav", tone(100, level=20 * LOUDEST_PEAK), subtype="FLOAT")
     with pytest.raises(AudioFileError, match=r"cannot use .*loud\.wav: it peaks at .* where 1 is full scale"):
         read_inputs(loud, [source])
@@ -162,7 +162,7 @@ def test_too_loud_and_too_short_recordings_are_the_world_s_fault(tmp_path, targe
         read_inputs(short, [source], sr=8000)
 
 
-def test_target_and_source_in_one_are_allowed_and_said(target):
+def test_a_file_as_both_target_and_source_is_warned_of(target):
     assert "target and source at once" in read_inputs(target, [target]).warnings[0]
 
 
@@ -189,7 +189,7 @@ def written(tmp_path, text, **kind):
     ],
     ids=["comma", "heading", "quoted", "labels", "tabs", "spaces", "decimal commas", "byte order mark"],
 )
-def test_melodies_are_read_as_trackers_and_spreadsheets_write_them(tmp_path, text):
+def test_melodies_of_trackers_and_spreadsheets_are_read(tmp_path, text):
     melody = read_melody(written(tmp_path, text, encoding="utf-8"))
     assert melody.times_s.tolist() == [0, 0.5, 1]
     assert melody.hz.tolist() == [440, 0, 523.25]
@@ -214,12 +214,12 @@ def test_melodies_are_read_as_trackers_and_spreadsheets_write_them(tmp_path, tex
         ("0," + "x" * 10**5, r"line 1: '0,x{38}\.\.\.' is no pair"),
     ],
 )
-def test_what_is_no_melody_is_told_by_file_and_line(tmp_path, text, sentence):
+def test_faults_of_a_melody_are_named_by_file_and_line(tmp_path, text, sentence):
     with pytest.raises(PitchFileError, match=rf"^cannot read .*melody\.csv: {sentence}"):
         read_melody(written(tmp_path, text))
 
 
-def test_what_is_no_text_is_no_melody(tmp_path, target):
+def test_melodies_that_are_no_text_files_are_refused(tmp_path, target):
     with pytest.raises(PitchFileError, match=r"none\.csv: no such file"):
         read_melody(tmp_path / "none.csv")
     with pytest.raises(PitchFileError, match="it is no file"):
@@ -233,9 +233,9 @@ def test_what_is_no_text_is_no_melody(tmp_path, target):
 def test_a_pitch_holds_until_the_next_begins(tmp_path):
     melody = read_melody(written(tmp_path, "0.1,440\n0.3,0\n0.3,220\n0.35,330\n0.36,0\n"))
     assert melody.on_grid(5, 0.1).tolist() == [0, 440, 440, 220, 0]
-    # Times are those of the recording: here its excerpt begins at .2 s.
+    # Times are those of the recording, whose excerpt begins at 0.2 s here.
     assert melody.on_grid(3, 0.1, start_s=0.2).tolist() == [440, 220, 0]
-    # A hop is seldom a round number of anything; a pitch on a frame begins with it all the same.
+    # A hop is seldom a round number, but a pitch on a frame must begin with that frame.
     hop_s = 512 / 22050
     on_frames = read_melody(written(tmp_path, "".join(f"{n * hop_s:.6f},{100 + n}\n" for n in range(200))))
     assert on_frames.on_grid(200, hop_s).tolist() == list(range(100, 300))
@@ -245,7 +245,7 @@ def test_a_pitch_holds_until_the_next_begins(tmp_path):
 
 
 def transposed(n_channels=1, **knobs):
-    """A tone an octave down, then at its own pitch, made of two recordings of it; their pitches are given."""
+    """A mosaic of two recordings of a tone, first an octave down, then at its own pitch; and the melody."""
     settings = configure("melodic", iterations=2, **knobs)
     shape = (2, 8000) if n_channels == 2 else (8000,)
     sound = np.broadcast_to(tone(8000, hz=440), shape).copy()
@@ -262,24 +262,24 @@ def transposed(n_channels=1, **knobs):
         source_f0=[np.full(1 + n // hop, 440.0) for n in (8000, 6000)],
     )
     parts = []
-    for of in channel_jobs(job):
-        steps = list(solve_steps(of))
-        parts.append(part_of(of, steps[-1], [step.divergence for step in steps]))
+    for channel in channel_jobs(job):
+        steps = list(solve_steps(channel))
+        parts.append(part_of(channel, steps[-1], [step.divergence for step in steps]))
     return assemble(job, parts), melody
 
 
 def test_the_report_has_every_grain_and_both_pitches():
     mosaic, melody = transposed()
-    told = describe_transposition(mosaic)
-    assert json.loads(report_json(told)) == told
-    assert (told["way"], told["reason"], told["melody"]) == ("follow", "its notes are given", None)
-    assert (told["tune_cents"], told["n_voices"]) == (0, 1)
-    assert told["hop_s"] == mosaic.dictionary.hop_s
-    assert told["target_f0_hz"] == melody.tolist()
-    assert [set(of) for of in told["source_f0_hz"]] == [{440.0}, {440.0}]
-    assert sum(map(len, told["source_f0_hz"])) == mosaic.dictionary.n_atoms
-    turn_s = len(melody) // 2 * told["hop_s"]
-    for grain in told["grains"]:
+    described = describe_transposition(mosaic)
+    assert json.loads(report_json(described)) == described
+    assert (described["way"], described["reason"], described["melody"]) == ("follow", "its notes are given", None)
+    assert (described["tune_cents"], described["n_voices"]) == (0, 1)
+    assert described["hop_s"] == mosaic.dictionary.hop_s
+    assert described["target_f0_hz"] == melody.tolist()
+    assert [set(track) for track in described["source_f0_hz"]] == [{440.0}, {440.0}]
+    assert sum(map(len, described["source_f0_hz"])) == mosaic.dictionary.n_atoms
+    turn_s = len(melody) // 2 * described["hop_s"]
+    for grain in described["grains"]:
         assert grain["source"] in ("a.wav", "b.wav")
         assert grain["channel"] is None
         assert 0 <= grain["source_start_s"] <= 1
@@ -290,13 +290,13 @@ def test_the_report_has_every_grain_and_both_pitches():
             assert grain["shift_semitones"] == 0
         else:
             assert -12 <= grain["shift_semitones"] <= 0
-    # Wherever something sounds, a grain is told.
-    starts = [grain["start_s"] for grain in told["grains"]]
+    # The grains cover the sound from its beginning.
+    starts = [grain["start_s"] for grain in described["grains"]]
     assert starts == sorted(starts)
     assert starts[0] < 0.2
 
 
-def test_the_notes_of_grains_are_what_they_play():
+def test_the_notes_of_grains_are_the_pitches_that_they_play():
     mosaic, melody = transposed()
     notes = grain_notes(mosaic)
     assert notes.shape[1] == 4
@@ -311,17 +311,17 @@ def test_the_notes_of_grains_are_what_they_play():
     assert begin[hz > 300].min() >= turn_s - 1e-9
 
 
-def test_channels_driven_apart_are_told_apart():
+def test_grains_of_channels_driven_apart_name_their_channel():
     mosaic, _ = transposed(2, channels="apart")
     assert {grain["channel"] for grain in describe_transposition(mosaic)["grains"]} == {0, 1}
     assert len(grain_notes(mosaic)) % 2 == 0
 
 
-def test_plain_shifts_are_told_and_no_shift_has_nothing_to_tell():
+def test_fixed_shifts_are_described_and_no_shift_has_no_description():
     mosaic, _ = transposed(transpose=(-12.0, -12.0))
-    told = describe_transposition(mosaic)
-    assert (told["way"], told["n_voices"]) == ("shifts", 1)
-    assert {grain["shift_semitones"] for grain in told["grains"]} == {-12}
+    described = describe_transposition(mosaic)
+    assert (described["way"], described["n_voices"]) == ("shifts", 1)
+    assert {grain["shift_semitones"] for grain in described["grains"]} == {-12}
     job = prepare(tone(8000), tone(8000), SR, configure(iterations=1))
     steps = list(solve_steps(job))
     mosaic = finish(job, steps[-1], [0.0])
@@ -332,7 +332,7 @@ def test_plain_shifts_are_told_and_no_shift_has_nothing_to_tell():
 # Outputs
 
 
-def test_what_is_transposed_may_have_one_more_picture(tmp_path):
+def test_a_transposed_mosaic_may_have_one_more_figure(tmp_path):
     assert figures_of(configure("balanced")) == FIGURES
     for settings in (configure("melodic"), configure("balanced", transpose=(0.0, 2.0))):
         assert figures_of(settings) == (*FIGURES, "pitch")
@@ -341,7 +341,7 @@ def test_what_is_transposed_may_have_one_more_picture(tmp_path):
     (tmp_path / "pitch.png").touch()
     with pytest.raises(AudioFileError, match=r"pitch\.png: it already exists"):
         check_outputs(outputs, [])
-    # What is not drawn is in nobody's way.
+    # A figure that is not drawn cannot be in the way.
     check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path), [])
 
 
@@ -390,15 +390,15 @@ def test_two_results_need_two_names(tmp_path):
         check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path / "f", report=tmp_path / "f" / "divergence.png"), [])
 
 
-def test_a_folder_for_figures_is_not_yet_one_for_the_sound(tmp_path):
-    """Figures come last: the sound would be computed and then have nowhere to go."""
+def test_a_missing_folder_for_figures_is_no_place_for_the_sound(tmp_path):
+    """The folder is made for the figures, which come last: the sound would find no folder."""
     with pytest.raises(AudioFileError, match=r"new.a\.wav: there is no folder"):
         check_outputs(Outputs(tmp_path / "new" / "a.wav", figures=tmp_path / "new"), [])
     with pytest.raises(AudioFileError, match=r"r\.json: there is no folder"):
         check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path / "new", report=tmp_path / "new" / "r.json"), [])
 
 
-def test_figures_need_a_folder_or_room_for_one(tmp_path, target):
+def test_figures_need_a_folder_or_a_place_for_one(tmp_path, target):
     with pytest.raises(AudioFileError, match="it is not a folder"):
         check_outputs(Outputs(tmp_path / "a.wav", figures=target), [])
     with pytest.raises(AudioFileError, match=r"no folder .*no; create it"):
@@ -410,7 +410,7 @@ def test_figures_need_a_folder_or_room_for_one(tmp_path, target):
     check_outputs(Outputs(tmp_path / "a.wav", figures=tmp_path / "f", overwrite=True), [])
 
 
-def test_the_format_is_asked_about_the_rate(tmp_path):
+def test_the_format_must_take_the_rate_and_subtype(tmp_path):
     check_outputs(Outputs(tmp_path / "a.mp3"), [])
     with pytest.raises(ValueError, match="MP3 cannot have a sample rate of 96000 Hz"):
         check_outputs(Outputs(tmp_path / "a.mp3"), [], sr=96000)
@@ -424,7 +424,7 @@ def test_missing_matplotlib_is_found_before_the_work(tmp_path, without_matplotli
     check_outputs(Outputs(tmp_path / "a.wav"), [])
 
 
-def test_a_folder_is_made_once_and_only_where_there_is_room(tmp_path, target):
+def test_a_folder_is_made_once_and_only_in_an_existing_folder(tmp_path, target):
     make_folder(tmp_path / "f")
     make_folder(tmp_path / "f")
     assert (tmp_path / "f").is_dir()
@@ -438,138 +438,9 @@ def test_a_folder_is_made_once_and_only_where_there_is_room(tmp_path, target):
 
 
 def inputs_of(n_target, *n_sources):
-    """As from files; only lengths matter to the memory."""
+    """Inputs as if from files; memory depends only on their lengths."""
     samples = tuple(np.zeros(n, np.float32) for n in n_sources)
     return Inputs(TargetInput(None, np.zeros(n_target, np.float32)), FileSource((), samples), SR)
-
-
-# Many atoms by many frames; a long target; a long source.
-@pytest.mark.parametrize(
-    ("n_target", "n_source", "n_fft"), [(16000, 16000, 64), (60000, 4000, 1024), (4000, 60000, 1024)]
-)
-@pytest.mark.parametrize(
-    ("preset", "phase", "layers", "channels"),
-    [
-        ("classic", "source", None, 1),
-        ("classic", "griffin-lim", None, 1),
-        ("notebook", "target", None, 1),
-        ("notebook", "griffin-lim", None, 1),
-        ("sparse", "target", None, 1),
-        ("sparse", "source", 20, 1),
-        ("classic", "source", None, 2),
-        ("classic", "griffin-lim", None, 2),
-        ("sparse", "target", None, 6),
-        *((preset, None, None, 1) for preset in PRESETS if PRESETS[preset].transpose == "off"),
-        ("balanced", None, None, 2),
-    ],
-)
-def test_memory_is_estimated_from_above_but_not_far(rng, preset, phase, layers, channels, n_target, n_source, n_fft):
-    settings = configure(preset, phase=phase, layers=layers, iterations=None if preset == "sparse" else 2)
-    params = StftParams(n_fft, n_fft // 4)
-    target = rng.standard_normal(n_target).astype(np.float32)
-    source = rng.standard_normal((channels, n_source)).astype(np.float32)
-    # What the code of the measures itself takes is no matter of the job.
-    integrated_loudness(target, SR)
-    target_leak(target, target, SR)
-    tracemalloc.start()
-    try:
-        # Two recordings, since joining them takes memory as well.
-        job = prepare(target, [source[:, : n_source // 2], source[:, n_source // 2 :]], SR, settings, params=params)
-        divergences = []
-        for step in solve_steps(job):
-            # Read as the command line reads it, which keeps a product alive.
-            divergences.append(step.divergence)
-        finish(job, step, divergences)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    needed = memory_needed(job.dictionary.n_atoms, job.spectrum.shape[1], settings, params, channels=channels, sr=SR)
-    assert peak < needed < 2.5 * peak
-
-
-def peak_and_need(settings, target, sources, params, sr=SR, **tracks):
-    """Bytes that a job takes where it takes most, and what is said of it."""
-    integrated_loudness(target, sr)
-    tracemalloc.start()
-    try:
-        job = prepare(target, sources, sr, settings, params=params, **tracks)
-        divergences = []
-        for step in solve_steps(job):
-            divergences.append(step.divergence)
-        finish(job, step, divergences)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    return peak, memory_needed(job.dictionary.n_atoms, job.spectrum.shape[1], settings, params, channels=1, sr=sr)
-
-
-def humming(n, sr=SR):
-    """A source all of whose frames are clear enough to carry a melody."""
-    return sum(tone(n, sr, 220 * k, 0.3 / k) for k in range(1, 5))
-
-
-def chromatic(n_frames, first_hz=220.0, notes=24):
-    """A melody of every semitone of two octaves."""
-    return first_hz * 2 ** (np.arange(n_frames) * notes // n_frames / 12)
-
-
-def of_shifted_grains(rng, source, transpose, n_target, n_fft):
-    """Peak and estimate, of a target of noise."""
-    n_source = len(source)
-    settings = configure("melodic", transpose=transpose, iterations=2)
-    settings = replace(settings, voices=3)
-    params = StftParams(n_fft, n_fft // 4)
-    target = rng.standard_normal(n_target).astype(np.float32)
-    melody = chromatic(params.n_frames(n_target))
-    tracks = {"source_f0": np.full(2 * params.n_frames(n_source // 2), 220.0)}
-    if transpose == "follow":
-        tracks["target_f0"] = melody
-    elif transpose == "chords":
-        # A third and a fifth above it: most notes are other voices' notes, too.
-        tracks["target_f0"] = np.stack([melody * 2 ** (step / 12) for step in (0, 4, 7)])
-    sources = [source[: n_source // 2], source[n_source // 2 :]]
-    return peak_and_need(settings, target, sources, params, **tracks)
-
-
-@pytest.mark.parametrize(
-    ("transpose", "n_target", "n_source", "n_fft"),
-    [
-        *(
-            (transpose, *sizes)
-            for transpose in ("follow", "chords")
-            for sizes in ((6000, 6000, 64), (20000, 4000, 1024), (4000, 30000, 1024))
-        ),
-        ((-6, 6), 5000, 5000, 64),
-        ((3, 3), 4000, 20000, 1024),
-    ],
-)
-def test_memory_of_shifted_grains_is_estimated_from_above_but_not_far(rng, transpose, n_target, n_source, n_fft):
-    peak, needed = of_shifted_grains(rng, humming(n_source), transpose, n_target, n_fft)
-    assert peak < needed < 2.5 * peak
-
-
-@pytest.mark.parametrize("transpose", ["follow", "chords"])
-def test_of_a_source_that_can_hardly_be_shifted_less_memory_is_needed_than_is_said(rng, transpose):
-    # The activations have rows for the frames alone that can be shifted. How many these are is not known before the
-    # source is listened to, so that all are counted. Of noise, which is said to have a pitch here, they are few.
-    noise = rng.standard_normal(30000).astype(np.float32)
-    peak, needed = of_shifted_grains(rng, noise, transpose, 4000, 1024)
-    most, same = of_shifted_grains(rng, humming(30000), transpose, 4000, 1024)
-    assert peak < 0.6 * most < needed == same
-
-
-# A source of one note, and a long one.
-@pytest.mark.parametrize(("target_s", "source_s"), [(4, 1), (3, 20)])
-def test_to_follow_a_melody_takes_half_as_much_again_and_the_source_once_at_each_note(rng, target_s, source_s):
-    sr, plain = 11025, PRESETS["balanced"]
-    params = StftParams.from_seconds(plain.window_s, plain.hop_s, sr)
-    target, source = rng.standard_normal(target_s * sr).astype(np.float32), humming(source_s * sr, sr)
-    n_atoms = params.n_frames(len(source))
-    tracks = {"target_f0": chromatic(params.n_frames(len(target))), "source_f0": np.full(n_atoms, 220.0)}
-    untransposed, _ = peak_and_need(replace(plain, iterations=2), target, source, params, sr)
-    follow = replace(plain, transpose="follow", iterations=2)
-    peak, _ = peak_and_need(follow, target, source, params, sr, **tracks)
-    assert peak < 1.5 * untransposed + 1.2 * (4 * 24 * n_bands(params.hop, sr) * n_atoms)
 
 
 def test_a_job_beyond_the_machine_is_refused(monkeypatch):
@@ -588,7 +459,16 @@ def test_a_job_beyond_the_machine_is_refused(monkeypatch):
         check_memory(inputs, settings, inputs.plan(settings, params))
 
 
-def test_a_machine_that_does_not_tell_its_memory_is_trusted(monkeypatch):
+def test_transposed_grains_count_in_the_memory_of_a_score():
+    dictionary = smalti.build_dictionary(np.ones(4000, np.float32), SR)
+    score = smalti.mosaic(np.ones(4000, np.float32), dictionary, SR, preset="sparse").score[:1]
+    check_score_memory(score)
+    huge = Shift(0, 0, int(score.lengths[0]), 10**8, np.ones(9), np.ones(9))
+    with pytest.raises(SmaltiError, match=r"need about .* GB of memory"):
+        check_score_memory(replace(score, shifts=(huge,)))
+
+
+def test_a_machine_that_does_not_report_its_memory_is_trusted(monkeypatch):
     def sysconf(name):
         raise ValueError("unrecognized configuration name")
 
@@ -608,28 +488,13 @@ def test_a_report_is_ascii_and_keeps_every_name():
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf])
-def test_a_report_never_holds_what_json_does_not_know(number):
+def test_a_report_never_holds_nan_or_infinity(number):
     with pytest.raises(ValueError, match="JSON"):
         report_json({"fit": number})
 
 
-def test_a_report_is_written_where_one_is_wanted(tmp_path):
+def test_a_report_is_written_if_one_is_wanted(tmp_path):
     write_report(Outputs(tmp_path / "a.wav"), {"fit": 0.5})
     assert list(tmp_path.iterdir()) == []
     write_report(Outputs(tmp_path / "a.wav", report=tmp_path / "r.json"), {"fit": 0.5})
     assert json.loads((tmp_path / "r.json").read_text()) == {"fit": 0.5}
-
-
-def test_what_is_transposed_counts_in_the_memory_of_a_score(monkeypatch):
-    from dataclasses import replace
-
-    import smalti
-    from smalti.grains.shifted import Shift
-    from smalti.workflows.memory import check_score_memory
-
-    dictionary = smalti.build_dictionary(np.ones(4000, np.float32), SR)
-    score = replace(smalti.mosaic(np.ones(4000, np.float32), dictionary, SR, preset="sparse").score[:1])
-    check_score_memory(score)
-    huge = Shift(0, 0, int(score.lengths[0]), 10**8, np.ones(9), np.ones(9))
-    with pytest.raises(SmaltiError, match=r"need about .* GB of memory"):
-        check_score_memory(replace(score, shifts=(huge,)))

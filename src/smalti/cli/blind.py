@@ -1,4 +1,4 @@
-"""``smalti blind``: mosaics compared by ear, without knowing which is which."""
+"""``smalti blind``: compare mosaics by ear, without knowing which is which."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,10 +22,11 @@ from smalti.workflows.inputs import Excerpt
 
 def blind(
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="What the mosaics re-create: a sound file, or example:NAME.")
+        str, typer.Argument(metavar="TARGET", help="The recording that they re-create: a sound file, or example:NAME.")
     ],
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="What they are made of: a sound file, a folder, or example:NAME.")
+        str,
+        typer.Argument(metavar="SOURCE", help="Their material: a sound file, a folder, or example:NAME."),
     ],
     mosaic: Annotated[list[str], typer.Argument(metavar="MOSAIC MOSAIC", help="The mosaics: 2 to 8, from any tool.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to make.")],
@@ -34,11 +35,11 @@ def blind(
     ] = DEFAULT_ROUNDS,
     length: Annotated[
         float,
-        typer.Option(min=SHORTEST_ROUND_S, metavar="S", help="Each round plays another stretch, at most so long."),
+        typer.Option(min=SHORTEST_ROUND_S, metavar="S", help="Each round plays another stretch, at most this long."),
     ] = DEFAULT_LENGTH_S,
     start: StartOfMosaics = None,
     end: EndOfMosaics = None,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the order behind the letters.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the order behind the letters.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier comparison.")] = False,
 ) -> None:
     """Compare mosaics by ear, without knowing which is which.
@@ -47,7 +48,7 @@ def blind(
     plays the target, the source and, under letters in a new order, the mosaics,
     all equally loud, and asks: which follows the target better, which sounds
     more like the source, which would you keep? At the end it tells the names,
-    counts the answers, and says what so few can tell.
+    counts the answers, and says how much so few answers can show.
 
     [bold]Examples[/bold]
 
@@ -68,5 +69,5 @@ def blind(
     )
     drawn = terminal.watched(blind_steps(request))
     lasts_s = drawn[0].end_s - drawn[0].start_s
-    of = f"{rounds} round{'s' * (rounds > 1)} of {lasts_s:.1f} s"
-    print(terminal.line(f"{output / PAGE}: {of}, {len(mosaic)} mosaics; open it in a browser"))
+    played = f"{rounds} round{'s' * (rounds > 1)} of {lasts_s:.1f} s"
+    print(terminal.line(f"{output / PAGE}: {played}, {len(mosaic)} mosaics; open it in a browser"))

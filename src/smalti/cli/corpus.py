@@ -1,4 +1,4 @@
-"""``smalti corpus``: hours of source, analysed once. Parses, calls, reports; `smalti.cli.main` runs it."""
+"""``smalti corpus``: build, inspect and check corpora, which keep hours of source analysed."""
 
 import math
 import signal
@@ -13,11 +13,10 @@ from rich.progress import TextColumn
 
 from smalti.cli.options import Exclude, Include, Json, Longest, Loudest, Quiet, Quietest, Shortest, Tags, filters_from
 from smalti.cli.terminal import Stopped, Terminated, bar, line, once, show, table, warn
-from smalti.corpora.build import Built, Index, build_corpus, remove_files
+from smalti.corpora.build import Built, build_corpus, remove_files
 from smalti.corpora.query import CorpusFile, CorpusInfo, corpus_info, list_files, verify_corpus
 from smalti.corpora.tables import corpus_path
-from smalti.errors import CorpusError, has_extra
-from smalti.grains.nearest import inverted_file, packed
+from smalti.errors import CorpusError
 from smalti.io.stderr import quiet_stderr
 from smalti.workflows.report import report_json
 
@@ -29,7 +28,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-# How many of the files that cannot be used are named at the end of a build.
+# Messages name at most this many files.
 MOST_NAMED = 10
 
 CorpusName = Annotated[Path, typer.Argument(metavar="NAME", help="The corpus: a folder NAME.corpus.")]
@@ -47,14 +46,15 @@ def build(
         typer.Option(metavar="NAME", help="Tag all these files, as the names of their folders do; may be given again."),
     ] = None,
     licence: Annotated[
-        str, typer.Option("--licence", "--license", metavar="TEXT", help="Of all these files, if they do not say it.")
+        str,
+        typer.Option("--licence", "--license", metavar="TEXT", help="Licence of all these files, if they name none."),
     ] = "",
     quiet: Quiet = False,
 ) -> None:
     """Analyse the recordings in FOLDERs into NAME.corpus, or bring it up to date.
 
-    Only what is new or changed is analysed. Stopped at any moment, the same
-    command goes on where it was.
+    Only new and changed files are analysed. A build that was stopped continues
+    with the same command.
 
     [bold]Examples[/bold]
 
@@ -68,7 +68,7 @@ def build(
         with (
             quiet_stderr(),
             bar(quiet, TextColumn("{task.fields[sound]}")) as shown,
-            closing(build_corpus(folder, name, sr=sr, tags=tag or (), licence=licence, index=_filing())) as steps,
+            closing(build_corpus(folder, name, sr=sr, tags=tag or (), licence=licence)) as steps,
         ):
             task = None
             for step in steps:
@@ -95,19 +95,12 @@ def build(
         print(line(_sentence(name, built)))
 
 
-def _filing() -> Index | None:
-    """The function that makes a search index, or None without the extra `corpus`: then all descriptors are compared."""
-    if not has_extra("corpus"):
-        return None
-    return lambda keys: packed(inverted_file(keys)).data
-
-
 def _sentence(name: Path, built: Built) -> str:
     info = corpus_info(name)
     done = [f"{built.analysed} analysed"]
     done += [
-        f"{n} {what}"
-        for n, what in (
+        f"{n} {state}"
+        for n, state in (
             (built.unchanged, "unchanged"),
             (built.moved, "moved"),
             (built.removed, "gone"),
@@ -123,7 +116,7 @@ def _sentence(name: Path, built: Built) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """As people say it: 9.5 s, 12:05, 3:12:05."""
+    """A duration for people: 9.5 s, 12:05 min, 3:12:05 h."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
@@ -133,14 +126,14 @@ def _duration(seconds: float) -> str:
 
 @app.command()
 def info(name: CorpusName, json: Json = False) -> None:
-    """What a corpus holds: files, hours, tags, licences, and its size on disk."""
+    """Show what a corpus holds: files, hours, tags, licences, and its size on disk."""
     about = corpus_info(name)
     if json:
         print(report_json(asdict(about)), end="")
         return
     plain = table("what", "value")
-    for what, value in _facts(about):
-        plain.add_row(what, line(value))
+    for fact, value in _facts(about):
+        plain.add_row(fact, line(value))
     show(plain)
 
 
@@ -154,10 +147,11 @@ def _facts(about: CorpusInfo) -> list[tuple[str, str]]:
     ]
     if about.quietest_lufs is not None and about.loudest_lufs is not None:
         out.append(("loudness", f"{about.quietest_lufs:.1f} to {about.loudest_lufs:.1f} LUFS"))
-    for what, counts in (("tags", about.tags), ("licences", about.licences)):
-        said = [f"{text or 'not said'} ({n})" for text, n in sorted(counts.items(), key=lambda of: (-of[1], of[0]))]
-        if said:
-            out.append((what, ", ".join(said[:20]) + (f", {len(said) - 20} more" if len(said) > 20 else "")))
+    for fact, counts in (("tags", about.tags), ("licences", about.licences)):
+        most_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+        words = [f"{text or 'not said'} ({n})" for text, n in most_first]
+        if words:
+            out.append((fact, ", ".join(words[:20]) + (f", {len(words) - 20} more" if len(words) > 20 else "")))
     return out
 
 
@@ -172,37 +166,39 @@ def list_(
     quietest: Quietest = None,
     loudest: Loudest = None,
     unreadable: Annotated[
-        bool, typer.Option("--unreadable", help="List those that could not be used instead, and why.")
+        bool, typer.Option("--unreadable", help="List the files that could not be used instead, and why.")
     ] = False,
     json: Json = False,
 ) -> None:
     """List the files of a corpus, or those that pass the filters."""
     filters = filters_from(include, exclude, tag, shortest, longest, quietest, loudest)
-    listed = [one for one in list_files(name) if bool(one.fault) == unreadable and (unreadable or filters.passes(one))]
+    listed = [
+        file for file in list_files(name) if bool(file.fault) == unreadable and (unreadable or filters.passes(file))
+    ]
     if json:
         print(report_json({"files": list(map(_as_json, listed))}), end="")
         return
     plain = table("file", "why") if unreadable else table("file", "length", "LUFS", "channels", "tags", "licence")
-    for one in listed:
+    for file in listed:
         if unreadable:
-            plain.add_row(line(one.path), line(one.fault))
+            plain.add_row(line(file.path), line(file.fault))
             continue
-        level = f"{one.loudness_lufs:.1f}" if math.isfinite(one.loudness_lufs) else "silent"
+        level = f"{file.loudness_lufs:.1f}" if math.isfinite(file.loudness_lufs) else "silent"
         plain.add_row(
-            line(one.path),
-            _duration(one.duration_s),
+            line(file.path),
+            _duration(file.duration_s),
             level,
-            str(one.channels),
-            line(", ".join(one.tags)),
-            line(one.licence),
+            str(file.channels),
+            line(", ".join(file.tags)),
+            line(file.licence),
         )
     show(plain)
 
 
-def _as_json(one: CorpusFile) -> dict[str, Any]:
-    out = {**asdict(one), "place": str(one.place)}
+def _as_json(file: CorpusFile) -> dict[str, Any]:
+    out = {**asdict(file), "place": str(file.place)}
     del out["id"]
-    if not math.isfinite(one.loudness_lufs):
+    if not math.isfinite(file.loudness_lufs):
         out["loudness_lufs"] = None
     return out
 
@@ -217,11 +213,11 @@ def remove(
 ) -> None:
     """Take files out of a corpus; the files themselves stay where they are.
 
-    A build of their folder takes them in again. To leave files out of a mosaic,
-    there is --exclude.
+    A build of their folder adds them again. To leave files out of one mosaic,
+    use the option --exclude of smalti make.
     """
     waiting = once(f"another build is writing {corpus_path(name)}; waiting")
-    removed = remove_files(name, pattern, waiting=waiting, index=_filing())
+    removed = remove_files(name, pattern, waiting=waiting)
     if not quiet:
         for path in removed[:MOST_NAMED]:
             print(line(f"removed {path}"))
@@ -231,13 +227,13 @@ def remove(
 
 @app.command()
 def verify(name: CorpusName, json: Json = False) -> None:
-    """Compare all that a corpus holds with its checksums, and its files with what they were."""
+    """Compare a corpus with its checksums, and its files with what they were when it was built."""
     verdict = verify_corpus(name)
     if json:
         print(report_json(asdict(verdict)), end="")
-    for places, how in ((verdict.missing, "no longer where it was"), (verdict.changed, "no longer as it was")):
+    for places, state in ((verdict.missing, "no longer where it was"), (verdict.changed, "no longer as it was")):
         for place in places[:MOST_NAMED] if not json else ():
-            warn(f"{place} is {how}")
+            warn(f"{place} is {state}")
         if len(places) > MOST_NAMED and not json:
             warn(f"so are {len(places) - MOST_NAMED} more")
     if verdict.damaged:

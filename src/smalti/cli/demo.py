@@ -1,4 +1,4 @@
-"""``smalti demo``: a mosaic with nothing to bring."""
+"""``smalti demo``: make a mosaic of sounds that smalti synthesises itself."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,19 +14,19 @@ from smalti.workflows.demo import prepare_demo
 
 
 def demo(
-    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Where to put it all.")] = Path(
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="The folder to write to.")] = Path(
         "smalti-demo"
     ),
     preset: Preset = DEFAULT_PRESET,
-    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Of the random start.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of the random start.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier demo.")] = False,
     quiet: Quiet = False,
     plots: Annotated[
         bool | None,
-        typer.Option("--plots/--no-plots", help="Draw the figures; if left out, wherever matplotlib is installed."),
+        typer.Option("--plots/--no-plots", help="Draw the figures; if left out, only if matplotlib is installed."),
     ] = None,
 ) -> None:
-    """Hear a mosaic with nothing to bring: a swarm of bees plays a plucked tune.
+    """Hear a mosaic without sounds of your own: a swarm of bees plays a plucked tune.
 
     Writes target.wav, source.wav, mosaic.wav, report.json and the folder figures.
     """

@@ -1,4 +1,4 @@
-"""``smalti judge``: how good mosaics are, in numbers, side by side."""
+"""``smalti judge``: measure how good mosaics are, side by side."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,24 +22,27 @@ from smalti.workflows.report import report_json
 
 def judge(
     target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="What the mosaics re-create: a sound file, or example:NAME.")
+        str, typer.Argument(metavar="TARGET", help="The recording that they re-create: a sound file, or example:NAME.")
     ],
     source: Annotated[
-        str, typer.Argument(metavar="SOURCE", help="What they are made of: a sound file, a folder, or example:NAME.")
+        str,
+        typer.Argument(metavar="SOURCE", help="Their material: a sound file, a folder, or example:NAME."),
     ],
     mosaic: Annotated[list[str], typer.Argument(metavar="MOSAIC", help="The mosaics: sound files, from any tool.")],
     also: Annotated[
-        list[str] | None, typer.Option(metavar="SOURCE", help="One more source; once for each that there is.")
+        list[str] | None, typer.Option(metavar="SOURCE", help="One more source; may be given again.")
     ] = None,
     start: StartOfMosaics = None,
     end: EndOfMosaics = None,
     hop: Annotated[
         float | None,
-        typer.Option(metavar="MS", help="Their hop, at whose rate a buzz is listened for; about 23.2 if left out."),
+        typer.Option(
+            metavar="MS", help="Their hop, which sets the rate of the buzz to measure; about 23.2 if left out."
+        ),
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print the numbers as JSON instead of a table.")] = False,
 ) -> None:
-    """Measure how good mosaics are, side by side, made with smalti or not.
+    """Measure how good mosaics are, side by side, whether made with smalti or not.
 
     docs/measures.md says what each number hears, and how it is fooled.
 
@@ -64,22 +67,25 @@ def judge(
         _show_judged(report)
 
 
-# Columns of the table: names and units, which way is better, the limit, and their gaps; then each mosaic's, of which
-# the least holds a number, both its marks and a gap.
+# Widths of the table: of the columns beside the mosaics (name and unit, better direction, limit, with gaps), and the
+# least of a mosaic's column, which holds a number, both its marks and a gap.
 _BESIDE_MOSAICS, _LEAST_COLUMN = 29, 10
 _LONGEST_SUMMARY = 39
-# A pipe has no width; whatever is in a table is narrower.
+# A pipe has no width; every table is narrower than this.
 _NO_WIDTH = 1_000_000
 
 
 def _show_judged(report: Mapping[str, Any]) -> None:
-    """The numbers, a column a mosaic; on a terminal too narrow for all of them, several tables."""
+    """Print the numbers with a column for each mosaic, in several tables if the terminal is too narrow for one."""
     console = Console(width=None if sys.stdout.isatty() else _NO_WIDTH)
     target, sources, mosaics = report["target"], report["sources"], report["mosaics"]
     print(terminal.line(f"target: {target['path']} ({target['duration_s']:.1f} s)"))
     print(terminal.line(f"source: {sources[0]['path'] if len(sources) == 1 else f'{len(sources)} recordings'}"))
-    names = _told_apart([one["path"] for one in mosaics])
-    rows = {name: _cells(MEASURES[name], [one["measures"][name] for one in mosaics]) for name in mosaics[0]["measures"]}
+    names = _short_names([mosaic["path"] for mosaic in mosaics])
+    rows = {
+        name: _cells(MEASURES[name], [mosaic["measures"][name] for mosaic in mosaics])
+        for name in mosaics[0]["measures"]
+    }
     n_tables = -(-len(mosaics) // max(1, (console.width - _BESIDE_MOSAICS) // _LEAST_COLUMN))
     size = -(-len(mosaics) // n_tables)
     for first in range(0, len(mosaics), size):
@@ -93,7 +99,7 @@ def _show_judged(report: Mapping[str, Any]) -> None:
     )
 
 
-def _told_apart(paths: Sequence[str]) -> list[str]:
+def _short_names(paths: Sequence[str]) -> list[str]:
     """The shortest names that tell the files apart: without endings, with them, or whole paths."""
     for short in ([Path(path).stem for path in paths], [Path(path).name for path in paths]):
         if len(set(short)) == len(set(paths)):
@@ -103,14 +109,14 @@ def _told_apart(paths: Sequence[str]) -> list[str]:
 
 def _judged_table(names: Sequence[str], rows: Mapping[str, Sequence[Text]], width: int) -> Table:
     columns = [max(len(name) + 2, _LEAST_COLUMN) for name in names]
-    # One name alone may be broken for the sake of the words: it has been typed just now.
+    # A lone name may wrap to make room for the explanations: the user has just typed it.
     room = _LEAST_COLUMN if len(names) == 1 else sum(columns)
     explained = _BESIDE_MOSAICS + room + 2 + _LONGEST_SUMMARY <= width
     table = terminal.table("", "better", "limit")
     for column in table.columns:
         column.no_wrap = True
     for name in names:
-        # A long name goes on below rather than losing the end by which it differs.
+        # A long name wraps: cutting it could lose the part by which it differs.
         table.add_column(Text(name), justify="right", overflow="fold", min_width=_LEAST_COLUMN - 2)
     if explained:
         table.add_column("what it hears", no_wrap=True)
@@ -127,13 +133,13 @@ def _judged_table(names: Sequence[str], rows: Mapping[str, Sequence[Text]], widt
 
 
 def _cells(about: Measure, values: Sequence[float]) -> list[Text]:
-    """One row's numbers, marked: * the best, ! beyond the limit."""
+    """One row's numbers as text, with * for the best and ! for those beyond the limit."""
     decimals = 1 if about.unit == "dB" else 3
     rounded = [round(value, decimals) + 0.0 for value in values]  # no -0.0
-    # Less than none of a fault is no better than none of it.
+    # A fault's value below 0 is no better than 0.
     rivals = rounded if about.limit is None else [max(0.0, number) for number in rounded]
     best = max(rivals) if about.better == "higher" else min(rivals)
-    # Equal values have no best among them.
+    # Equal values have no best.
     differ = about.better != "" and min(rivals) < max(rivals)
     cells = []
     for value, number, rival in zip(values, rounded, rivals, strict=True):

@@ -1,6 +1,6 @@
 """The command line: registers the commands, runs one, and turns every failure into one sentence and an exit code.
 
-0 done; 1 the world's fault (a file, a disk, a network); 2 a usage error; 130 Ctrl-C.
+Exit codes: 0 done; 1 a fault of a file, a disk, a network or smalti itself; 2 a usage error; 130 Ctrl-C; 143 SIGTERM.
 """
 
 import io
@@ -25,6 +25,7 @@ from smalti.cli.render import render
 from smalti.cli.score import app as score_app
 from smalti.cli.terminal import Stopped, Terminated, line
 from smalti.errors import SmaltiError
+from smalti.io.files import reason_of
 
 app = typer.Typer(
     name="smalti",
@@ -43,24 +44,24 @@ for _command in (make, render, judge, blind, demo, examples, presets):
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Take over SIGTERM, run the command line, and exit: for a process that does nothing else."""
+    """Handle SIGTERM, run the command line and exit; for a process that does nothing else."""
     signal.signal(signal.SIGTERM, _terminate)
     sys.exit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
-    """Run the command line, with the process's own arguments if none are given; the code to exit with."""
+    """Run the command line on `arguments`, or on the process's own if None; return the exit code."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            # Closed by whoever called; left at that, what is for a closed stderr would be printed on stdout.
+            # The caller closed this stream. If it stayed None, text for stderr would be printed on stdout.
             setattr(sys, name, io.StringIO())
         elif isinstance(stream, io.TextIOWrapper):
-            # A file name may hold bytes that are no text; saying it must not fail after the work is done.
+            # A file name may hold bytes that are no text; printing it must not fail after the work is done.
             stream.reconfigure(errors="backslashreplace")
     try:
         code = app(args=arguments, prog_name="smalti", standalone_mode=False)
-        # Typer catches Ctrl-C itself and, in this version or that, returns or raises.
+        # Typer catches Ctrl-C itself; depending on its version, it returns a code or raises.
         if code == 130:
             raise KeyboardInterrupt
     except SystemExit as stop:  # the shell's completion, once it has printed its suggestions
@@ -68,7 +69,7 @@ def run(arguments: list[str] | None = None) -> int:
     except SmaltiError as error:
         return _failed(str(error), 1)
     except (ParameterError, ParameterTypeError) as error:
-        # Arguments reach the checks of the library, whose mistakes are usage errors here.
+        # The library checks the arguments, so its errors about parameters are usage errors here.
         return _failed(error.worded(option_of), 2)
     except (ValueError, TypeError) as error:
         return _failed(str(error), 2)
@@ -81,15 +82,16 @@ def run(arguments: list[str] | None = None) -> int:
     except Stopped as error:
         return _failed(str(error), error.code)
     except OSError as error:
-        return _failed(f"{error.filename or 'the system'}: {error.strerror or error}", 1)
+        return _failed(f"{error.filename or 'the system'}: {reason_of(error)}", 1)
     except Exception as error:
-        # Typer's own usage errors know their sentence and code; their classes have moved between its versions.
+        # Typer's usage errors carry their sentence and code. Their classes have moved between its versions, so they are
+        # recognised by their attributes.
         if type(error).__name__ == "Abort":
             return _failed("stopped", 130)
         if not hasattr(error, "format_message"):
             return _failed(f"{type(error).__name__}: {error}; this is a fault of smalti's, please report it", 1)
         code = getattr(error, "exit_code", 2)
-        # Without arguments the help has been shown, and there is no more to say.
+        # Without arguments Typer has shown the help, and its error has no sentence.
         if not (sentence := error.format_message().rstrip(".")):
             return _flushed(code)
         command = getattr(getattr(error, "ctx", None), "command_path", "smalti")
@@ -102,21 +104,21 @@ def _terminate(number: int, frame: FrameType | None) -> NoReturn:
 
 
 def _flushed(code: int) -> int:
-    """The code to exit with, once all that was printed is out: a later failure could no longer change it."""
+    """Flush stdout and return the exit code, which a failure to write may still change."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        # Python flushes once more at its end, which would fail again; the null device takes what is left.
+        # Python flushes once more when it exits, which would fail again; the null device takes the rest.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         # One sentence is enough, and a pipe that was closed on purpose ("| head") is no fault.
         if not code and not isinstance(error, BrokenPipeError):
-            print(f"smalti: cannot print: {(error.strerror or str(error)).lower()}", file=sys.stderr)
+            print(f"smalti: cannot print: {reason_of(error)}", file=sys.stderr)
         return code or 1
     return code
 
 
 def _failed(sentence: str, code: int) -> int:
-    """Print why the command failed; the code to exit with."""
+    """Print why the command failed; return the exit code."""
     print(line(f"smalti: {sentence}"), file=sys.stderr)
     return _flushed(code)
 

@@ -1,4 +1,4 @@
-"""Options that several commands share, and those of the settings, made from the list of settings."""
+"""Options that several commands share, and the options of settings, made from the list of settings."""
 
 import functools
 import inspect
@@ -20,7 +20,7 @@ from smalti.settings import GROUPS, KNOBS, MOST_SHIFT, WAYS
 
 
 def one_of(names: Iterable[str], help: str) -> Any:
-    """An option that takes one of `names`: shown in the help, completed by the shell, checked by the library."""
+    """An option that takes one of `names`. The help shows them, the shell completes them, the library checks them."""
     return typer.Option(metavar="|".join(names), autocompletion=lambda: list(names), help=help)
 
 
@@ -32,7 +32,7 @@ Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exist
 Quiet = Annotated[bool, typer.Option("-q", "--quiet", help="Say nothing but warnings and errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print it as JSON.")]
 StartOfMosaics = Annotated[
-    float | None, typer.Option(min=0, metavar="S", help="Begin of the target's excerpt that they re-create.")
+    float | None, typer.Option(min=0, metavar="S", help="Start of the target's excerpt that they re-create.")
 ]
 EndOfMosaics = Annotated[float | None, typer.Option(min=0, metavar="S", help="End of that excerpt.")]
 
@@ -41,36 +41,46 @@ Places = Annotated[
     list[Path] | None,
     typer.Option("--look-in", metavar="PLACE", help="Look for its recordings in this folder, file or corpus, too."),
 ]
-Changed = Annotated[
-    bool, typer.Option("--changed", help="Take recordings that hold something else than when it was made.")
-]
+Changed = Annotated[bool, typer.Option("--changed", help="Use recordings that have changed since it was made.")]
 
 
 # --- which sources
 
 
 def _choice(*names: str, **kind: Any) -> Any:
-    """One of the options by which files are chosen: in the help they stand together."""
+    """An option that selects source files; the help shows these options in one group."""
     return typer.Option(*names, rich_help_panel="Which sources, and how much of them", **kind)
 
 
 Include = Annotated[
     list[str] | None,
-    _choice(metavar="PATTERN", help="Only files that meet it: a folder's name, '*.flac', tag:NAME. May be repeated."),
+    _choice(
+        metavar="PATTERN", help="Only files that match PATTERN: a folder's name, '*.flac', tag:NAME. May be repeated."
+    ),
 ]
-Exclude = Annotated[list[str] | None, _choice(metavar="PATTERN", help="No file that meets it; may be given again.")]
-Tags = Annotated[list[str] | None, _choice("--tag", metavar="NAME", help="Only files so tagged; may be given again.")]
-Shortest = Annotated[float | None, _choice(min=0, metavar="S", help="Only files at least so long.")]
-Longest = Annotated[float | None, _choice(min=0, metavar="S", help="Only files at most so long.")]
-Quietest = Annotated[float | None, _choice(metavar="LUFS", help="Only files at least so loud, such as -40.")]
-Loudest = Annotated[float | None, _choice(metavar="LUFS", help="Only files at most so loud.")]
+Exclude = Annotated[
+    list[str] | None, _choice(metavar="PATTERN", help="No file that matches PATTERN; may be given again.")
+]
+Tags = Annotated[
+    list[str] | None, _choice("--tag", metavar="NAME", help="Only files with this tag; may be given again.")
+]
+Shortest = Annotated[float | None, _choice(min=0, metavar="S", help="Only files at least this long.")]
+Longest = Annotated[float | None, _choice(min=0, metavar="S", help="Only files at most this long.")]
+Quietest = Annotated[float | None, _choice(metavar="LUFS", help="Only files at least this loud, such as -40.")]
+Loudest = Annotated[float | None, _choice(metavar="LUFS", help="Only files at most this loud.")]
 Weights = Annotated[
     list[str] | None,
-    _choice("--weight", metavar="PATTERN=X", help="Files that meet it count X times, such as rain=0.5, or not with 0."),
+    _choice(
+        "--weight", metavar="PATTERN=X", help="Files that match PATTERN count X times, such as rain=0.5; 0 bars them."
+    ),
 ]
 Limits = Annotated[
     list[str] | None,
-    _choice("--limit", metavar="PATTERN=PERCENT", help="At most so much is of files that meet it, such as rain=20."),
+    _choice(
+        "--limit",
+        metavar="PATTERN=PERCENT",
+        help="At most this much comes from files that match PATTERN, such as rain=20.",
+    ),
 ]
 
 
@@ -83,7 +93,7 @@ def filters_from(
     quietest: float | None = None,
     loudest: float | None = None,
 ) -> Filters:
-    """The filters that options of these names ask for; errors as for `Filters`."""
+    """The `Filters` of the options of these names; errors as for `Filters`."""
     return Filters(
         include=tuple(include or ()),
         exclude=tuple(exclude or ()),
@@ -96,24 +106,24 @@ def filters_from(
 
 
 def weights_from(texts: Sequence[str] | None) -> dict[str, float]:
-    """By pattern, the weights of texts such as ``rain=0.5``."""
+    """Read weights by pattern from texts such as ``rain=0.5``."""
     return dict(_pattern_and_number(text, "--weight", "rain=0.5") for text in texts or ())
 
 
 def limits_from(texts: Sequence[str] | None) -> dict[str, float]:
-    """By pattern, the shares, from 0 to 1, of texts such as ``rain=20`` or ``rain=20%``."""
+    """Read shares, from 0 to 1, by pattern from texts such as ``rain=20`` or ``rain=20%``."""
     numbers = [_pattern_and_number(text.removesuffix("%"), "--limit", "rain=20") for text in texts or ()]
     return {pattern: check_real(f"--limit {pattern}", percent, least=0, most=100) / 100 for pattern, percent in numbers}
 
 
-def _pattern_and_number(text: str, option: str, such_as: str) -> tuple[str, float]:
+def _pattern_and_number(text: str, option: str, example: str) -> tuple[str, float]:
     pattern, _, value = text.rpartition("=")
     try:
         number = float(value)
     except ValueError:
         number = math.nan
     if not pattern or not math.isfinite(number):
-        raise ValueError(f"{option} is {text!r}; pass a pattern and a number, such as {such_as}")
+        raise ValueError(f"{option} is {text!r}; pass a pattern and a number, such as {example}")
     return pattern, number
 
 
@@ -121,14 +131,14 @@ def _pattern_and_number(text: str, option: str, such_as: str) -> tuple[str, floa
 
 
 def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for every setting that has one; it gets them as `knobs`, a dictionary by setting.
+    """Give a command an option for every setting that has one.
 
-    Settings of which no option was given are not in it.
+    The command receives a dictionary `knobs` with the settings whose options were given.
     """
     signature = inspect.signature(command, eval_str=True)
     own = [parameter for name, parameter in signature.parameters.items() if name != "knobs"]
     optioned = [(GROUPS.index(knob.option.group), name) for name, knob in KNOBS.items() if knob.option is not None]
-    # The sort is stable: within a group the order of the list stays.
+    # The sort is stable, so settings keep their order within a group.
     optional = {_argument(name): name for _, name in sorted(optioned, key=lambda pair: pair[0])}
     added = [
         inspect.Parameter(argument, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=_annotation(KNOBS[name]))
@@ -181,7 +191,7 @@ def _annotation(knob: Knob) -> Any:
 
 
 def setting_value(name: str, given: Any) -> Any:
-    """The value of a setting, from that of its option."""
+    """Convert the value of an option to the value of its setting."""
     knob = KNOBS[name]
     if name == "transpose":
         return _semitones(given)
@@ -194,7 +204,7 @@ def setting_value(name: str, given: Any) -> Any:
         return given * scale
     curve = as_varying(name, given)
     for value in curve.values if isinstance(curve, Curve) else (curve,):
-        # Before it is another number than what was given.
+        # An error must show the number before it is scaled.
         check_real(name, value, least=knob.least)
     if isinstance(curve, Curve):
         return replace(curve, values=tuple(value * scale for value in curve.values))
@@ -209,7 +219,7 @@ def _number_or_word(text: str) -> str | float:
 
 
 def _semitones(text: str) -> str | tuple[float, float] | Curve:
-    """A way, or semitones from the lower end to the upper one; a lone number is both ends. Or a curve of them."""
+    """Read --transpose: one of `WAYS`, a range of semitones (a lone number is both ends), or a curve of them."""
     if text in WAYS:
         return text
     if ":" in text:
@@ -235,7 +245,7 @@ def _semitones(text: str) -> str | tuple[float, float] | Curve:
 
 
 def setting_from(text: str) -> tuple[str, Any]:
-    """A setting by its name, from text such as candidates=8; "none" is None."""
+    """Read a setting's name and value from text such as candidates=8; "none" is None."""
     name, equals, value = text.partition("=")
     if not equals or name not in KNOBS or name == "summary":
         known = ", ".join(knob for knob in KNOBS if knob != "summary")
@@ -257,7 +267,7 @@ def setting_from(text: str) -> tuple[str, Any]:
     return name, value
 
 
-# The options of parameters that are no settings.
+# The options of parameters that are not settings.
 _OPTIONS = {
     "start_s": "--start", "end_s": "--end", "n_fft": "--n-fft", "hop": "--hop", "preset": "--preset",
     "weights": "--weight", "limits": "--limit", "sketch": "--sketch", "target_f0": "--target-f0",
@@ -266,18 +276,10 @@ _OPTIONS = {
 }  # fmt: skip
 
 
-def option_of(name: str) -> str:
-    """The name on the command line of a parameter of the library: ``--grain-length`` for ``grain_length_s``.
-
-    A name may stand with words around it: "layers at its least", "the lower end of transpose".
-    """
-    before, of, parameter = name.rpartition(" of ")
-    if of:
-        return f"{before} of {option_of(parameter)}"
-    word, space, rest = name.partition(" ")
-    knob = KNOBS.get(word)
+def option_of(parameter: str) -> str:
+    """The option of a parameter of the library: ``--grain-length`` for ``grain_length_s``."""
+    knob = KNOBS.get(parameter)
     if knob is None:
-        return f"{_OPTIONS.get(word, word)}{space}{rest}"
-    # A setting without an option of its own is given by --set, by its name.
-    option = word if knob.option is None else f"--{knob.option.name}"
-    return f"{option}{space}{rest}"
+        return _OPTIONS.get(parameter, parameter)
+    # A setting without an option of its own is set by --set NAME=VALUE.
+    return parameter if knob.option is None else f"--{knob.option.name}"

@@ -1,4 +1,4 @@
-"""``smalti presets`` and ``smalti examples``: what there is to begin with."""
+"""``smalti presets`` and ``smalti examples``: list the presets and the example recordings."""
 
 from dataclasses import asdict
 from typing import Annotated, Any
@@ -48,7 +48,7 @@ def presets(
 
 
 def plain_value(value: Any) -> str:
-    """A value as --set takes it, but for figures beyond the fourth."""
+    """The text of a value as --set takes it, with floats rounded to four digits."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     if isinstance(value, tuple):

@@ -1,4 +1,4 @@
-"""``smalti render``: the sound of a score."""
+"""``smalti render``: make the sound of a score."""
 
 import math
 from pathlib import Path
@@ -25,10 +25,10 @@ def render(
     ] = None,
     dry: Annotated[
         bool,
-        typer.Option("--dry", help="Nothing but the grains, added up as recorded; the target is not needed then."),
+        typer.Option("--dry", help="Only the grains, added up as recorded; the target is not needed then."),
     ] = False,
     stems: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write a sound for each source there; together they are OUT.")
+        Path | None, typer.Option(metavar="DIR", help="Write a sound for each source there; they add up to OUT.")
     ] = None,
     stems_by: Annotated[str, one_of(STEMS_BY, "A stem for each source file, or for each folder of them.")] = "file",
     changed: Changed = False,
@@ -36,10 +36,11 @@ def render(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make the sound of a score: of one as it was written, the mosaic again, sample for sample.
+    """Make the sound of a score.
 
-    Its recordings are found by what they hold, where they were or beside the
-    score; of an edited score everything is made anew.
+    A score that was not edited gives its mosaic again, sample for sample. The
+    sound of an edited score is made anew. Recordings are found by their
+    content, where they were or beside the score.
 
     [bold]Examples[/bold]
 

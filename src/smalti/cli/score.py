@@ -1,35 +1,28 @@
-"""``smalti score``: a mosaic as a list of grains, looked at, edited, blended, exported."""
+"""``smalti score``: show, edit, blend and export scores, which list the grains of a mosaic."""
 
-import importlib
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import numpy as np
 import typer
 
-from smalti._checks import check_real
 from smalti.cli import terminal
 from smalti.cli.options import Changed, Json, Overwrite, Places, ScoreFile
 from smalti.cli.terminal import counted
-from smalti.curves import Curve, as_varying
-from smalti.grains.source import Source
+from smalti.curves import as_varying
+from smalti.errors import require_extra
 from smalti.io import score_file
-from smalti.io.files import check_writable, same_file, write_atomic
+from smalti.io.files import check_writable, write_atomic
 from smalti.io.score_export import EXPORTS
-from smalti.io.score_file import read_score, score_json
-from smalti.io.sound_read import read_audio, resample
-from smalti.score.blend import blended
+from smalti.io.score_file import read_score
 from smalti.score.daw_items import MOST_ITEMS, Reduction
-from smalti.score.edit import Edits, Selection, edited
+from smalti.score.edit import Edits, Selection, Swap
 from smalti.score.score import Score
-from smalti.score.swap import swapped
 from smalti.score.table import records, summary
+from smalti.workflows.edit import BlendRequest, Edited, EditRequest, blend_steps, edit_steps
 from smalti.workflows.export import Exported, ExportRequest, export_steps
-from smalti.workflows.locate import find_recordings
-from smalti.workflows.memory import check_score_memory
 from smalti.workflows.render import refuse_inputs
 from smalti.workflows.report import report_json
 
@@ -42,12 +35,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
 )
 
-# Grains that are listed unless it is said how many.
+# The number of grains that are listed by default.
 SHOWN = 20
 
 
-def _meaning(*names: str, **kind: Any) -> Any:
-    """One of the options that say what an edit means: in the help they stand together."""
+def _selecting(*names: str, **kind: Any) -> Any:
+    """An option that selects the grains of an edit; the help shows these options in one group."""
     return typer.Option(*names, rich_help_panel="Which grains, and which parts of them", **kind)
 
 
@@ -55,7 +48,7 @@ def _meaning(*names: str, **kind: Any) -> Any:
 def show(
     score: ScoreFile,
     grains: Annotated[
-        int, typer.Option(min=0, metavar="N", help="List so many grains, the loudest of them; 0 for none.")
+        int, typer.Option(min=0, metavar="N", help="List this many grains, the loudest of all; 0 for none.")
     ] = SHOWN,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw it as a piano roll: a lane for each source.")
@@ -63,7 +56,7 @@ def show(
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> None:
-    """Say which source sounds when, how loud and how long, and how much of the mosaic each is.
+    """Show which source sounds when, how loud and how long, and its share of the mosaic.
 
     [bold]Examples[/bold]
 
@@ -72,18 +65,19 @@ def show(
     smalti score show score.json --picture roll.png --grains 200
     """
     if picture is not None:
-        importlib.import_module("smalti.plots")
+        require_extra("plots", "pictures need matplotlib")
         refuse_inputs(picture, [score])
         check_writable(picture, overwrite=overwrite)
-    of = read_score(score)
+    contents = read_score(score)
     if json:
-        print(report_json({"sources": [asdict(usage) for usage in summary(of)], "grains": records(of)}), end="")
+        usages = [asdict(usage) for usage in summary(contents)]
+        print(report_json({"sources": usages, "grains": records(contents)}), end="")
     else:
-        _show(score, of, grains)
+        _show(score, contents, grains)
     if picture is not None:
         from smalti import plots
 
-        ax = plots.plot_score(of, title=f"{score.name}: {counted(len(of), 'grain')}")
+        ax = plots.plot_score(contents, title=f"{score.name}: {counted(len(contents), 'grain')}")
         write_atomic(picture, plots.figure_png(cast(Any, ax.figure)), overwrite=overwrite)
 
 
@@ -134,28 +128,31 @@ def edit(
     ] = None,
     swap: Annotated[
         list[str] | None,
-        typer.Option(metavar="PATTERN=FILE", help="Cut these sources' grains from FILE, where that is most like them."),
+        typer.Option(
+            metavar="PATTERN=FILE", help="Cut these sources' grains from FILE, each where FILE is most like it."
+        ),
     ] = None,
     source: Annotated[
-        list[str] | None, _meaning(metavar="PATTERN", help="--gain, --shift, --transpose: of these sources alone.")
+        list[str] | None,
+        _selecting(metavar="PATTERN", help="--gain, --shift and --transpose change these sources only."),
     ] = None,
     between: Annotated[
-        tuple[float, float] | None, _meaning(metavar="S S", help="Only what sounds from one time to the other.")
+        tuple[float, float] | None, _selecting(metavar="S S", help="Only what sounds from one time to the other.")
     ] = None,
-    louder_than: Annotated[float | None, _meaning(metavar="DB", help="Only grains louder than this.")] = None,
-    quieter_than: Annotated[float | None, _meaning(metavar="DB", help="Only grains quieter than this.")] = None,
-    longer_than: Annotated[float | None, _meaning(metavar="S", help="Only grains longer than this.")] = None,
-    shorter_than: Annotated[float | None, _meaning(metavar="S", help="Only grains shorter than this.")] = None,
+    louder_than: Annotated[float | None, _selecting(metavar="DB", help="Only grains louder than this.")] = None,
+    quieter_than: Annotated[float | None, _selecting(metavar="DB", help="Only grains quieter than this.")] = None,
+    longer_than: Annotated[float | None, _selecting(metavar="S", help="Only grains longer than this.")] = None,
+    shorter_than: Annotated[float | None, _selecting(metavar="S", help="Only grains shorter than this.")] = None,
     grain: Annotated[
-        list[int] | None, _meaning(metavar="N", help="Only the grain of this number. May be repeated.")
+        list[int] | None, _selecting(metavar="N", help="Only the grain of this number. May be repeated.")
     ] = None,
     sources: Places = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Change a score: silence sources, turn them up or down, move, transpose or swap them.
 
-    What is changed is said by the options of the second list; all of them have
-    to hold. Edits are made in this order: swap, mute, solo, transpose, gain,
+    The options of the second list select what is changed: grains that meet all
+    of them. Edits are made in this order: swap, mute, solo, transpose, gain,
     shift.
 
     [bold]Examples[/bold]
@@ -166,16 +163,11 @@ def edit(
 
     smalti score edit score.json edited.json --transpose 12 --grain 7 --grain 9
     """
-    if all(asked is None for asked in (mute, solo, gain, shift, transpose, swap)):
+    if all(option is None for option in (mute, solo, gain, shift, transpose, swap)):
         raise ValueError("there is nothing to do; add --mute, --solo, --swap, --transpose, --gain or --shift")
-    if source and all(asked is None for asked in (gain, shift, transpose)):
+    if source and all(option is None for option in (gain, shift, transpose)):
         raise ValueError("--source means nothing to --mute, --solo and --swap, which name sources; leave it out")
-    if same_file(score, output):
-        raise ValueError(f"{output} is the score that is edited; choose another name, so that it is still there")
-    check_writable(output, overwrite=overwrite)
-    before = read_score(score)
-    check_score_memory(before)
-    meant = Selection(
+    selection = Selection(
         sources=tuple(source or ()),
         between=between,
         louder_than_db=-math.inf if louder_than is None else louder_than,
@@ -185,90 +177,46 @@ def edit(
         ids=tuple(grain or ()),
     )
     edits = Edits(
-        swaps=tuple(_swap(text, score, sources or ()) for text in swap or ()),
+        swaps=tuple(map(_swap, swap or ())),
         mute=tuple(mute or ()),
         solo=tuple(solo or ()),
         semitones=transpose or 0.0,
         gain_db=gain or 0.0,
         shift_s=shift or 0.0,
     )
-    of = edited(before, edits, meant)
-    data = score_json(of)
-    if data == score_json(before):
-        terminal.warn("nothing has changed: no grain is all that was asked")
-    write_atomic(output, data, overwrite=overwrite)
-    print(terminal.line(f"{output}: {counted(len(of), 'grain')}, of {len(before)} before"))
+    request = EditRequest(score, output, edits, selection, tuple(sources or ()), overwrite)
+    scores: Edited = terminal.watched(edit_steps(request))
+    print(terminal.line(f"{output}: {counted(len(scores.after), 'grain')}, of {len(scores.before)} before"))
 
 
-def _swap(text: str, file: Path, places: Sequence[Path]) -> tuple[str, Callable[[Score, Selection], Score]]:
-    """The pattern of a text such as rain=bees.wav, and what cuts the grains that it names from that file."""
-    pattern, equals, name = text.rpartition("=")
-    if not equals or not pattern or not name:
+def _swap(text: str) -> Swap:
+    """Read rain=bees.wav: the pattern of sources, and the file that their grains are cut from."""
+    pattern, equals, file = text.rpartition("=")
+    if not equals or not pattern or not file:
         raise ValueError(f"--swap is {text!r}; pass PATTERN=FILE, such as rain=bees.wav")
-
-    def swap(score: Score, meant: Selection) -> Score:
-        found = find_recordings(score, file, places=places, with_target=False, compact=False)
-        recording = read_audio(Path(name))
-        new = Source(name, recording.sha256, recording.sr, recording.channels, recording.duration_s)
-        # By their own names, as whatever edits come next mean them.
-        named = replace(found.score, sources=score.sources)
-        return swapped(named, meant, new, found.recordings, resample(recording.samples, recording.sr, score.sr))
-
-    return pattern, swap
+    return Swap(pattern, file)
 
 
 @app.command()
 def blend(
-    first: Annotated[Path, typer.Argument(metavar="A.json", help="The score to begin with.")],
-    second: Annotated[Path, typer.Argument(metavar="B.json", help="Another of the same target.")],
+    first: Annotated[Path, typer.Argument(metavar="A.json", help="The first score.")],
+    second: Annotated[Path, typer.Argument(metavar="B.json", help="Another score of the same target.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="OUT.json", help="Where to write the blend.")],
     share: Annotated[
         str, typer.Option(metavar="PERCENT|BREAKPOINTS", help="How much of B sounds: 50, or over time '0:0, 8:100'.")
     ] = "50",
     overwrite: Overwrite = False,
 ) -> None:
-    """Blend two mosaics of one target grain by grain, no fade: each grain is taken whole or left.
+    """Blend two mosaics of one target: each grain is taken whole or left out, without fades.
 
     [bold]Examples[/bold]
 
     smalti score blend bees.json rain.json -o storm.json --share "0:0, 8:100"
     """
-    for file in (first, second):
-        if same_file(file, output):
-            raise ValueError(f"{output} is one of the scores that are blended; choose another name")
-    check_writable(output, overwrite=overwrite)
-    one, other = read_score(first), read_score(second)
-    _check_alike(one, other, first)
-    of = blended(one, other, _share(share))
-    write_atomic(output, score_json(of), overwrite=overwrite)
-    told = ", ".join(f"{usage.time_share:.0%} {Path(usage.name).name}" for usage in summary(of)[:4])
-    print(terminal.line(f"{output}: {counted(len(of), 'grain')}, {told}"))
-
-
-def _check_alike(one: Score, other: Score, first: Path) -> None:
-    """Refuse scores of other targets; say in whose way the blend is made where theirs differ."""
-    stretches = [(of.target.sha256, of.target.start_s, of.target.end_s) for of in (one, other)]
-    if stretches[0] != stretches[1]:
-        raise ValueError(
-            f"the scores are of other targets, {one.target.name} and {other.target.name}, or of other stretches of "
-            "one; blend two of the same"
-        )
-    ways = [asdict(of.settings) for of in (one, other)]
-    if differing := [name for name in ways[0] if ways[0][name] != ways[1][name] and name != "summary"]:
-        terminal.warn(
-            f"the scores were made with other settings ({', '.join(differing)}); the blend sounds in the way of "
-            f"{first}, and may be louder or softer than the other was"
-        )
-
-
-def _share(text: str) -> float | Curve:
-    """Percentages, one or over time, as shares of 1."""
-    percent = as_varying("share", text.replace("%", ""))
-    for value in percent.values if isinstance(percent, Curve) else [percent]:
-        check_real("share", value, least=0, most=100)
-    if isinstance(percent, Curve):
-        return Curve(percent.times_s, tuple(value / 100 for value in percent.values))
-    return float(percent) / 100
+    percent = as_varying("share", share.replace("%", ""))
+    mixture: Score = terminal.watched(blend_steps(BlendRequest(first, second, output, percent, overwrite)))
+    shares = ", ".join(f"{usage.time_share:.0%} {Path(usage.name).name}" for usage in summary(mixture)[:4])
+    print(terminal.line(f"{output}: {counted(len(mixture), 'grain')}, {shares}"))
 
 
 @app.command()
@@ -279,7 +227,7 @@ def export(
         typer.Option("-o", "--output", metavar="OUT", help="A name ending in .rpp, .csv, .txt or .mid."),
     ],
     most: Annotated[
-        int, typer.Option(min=1, metavar="N", help="REAPER: items at most; the least of the grains are left out.")
+        int, typer.Option(min=1, metavar="N", help="REAPER: most items; grains of the least energy are left out.")
     ] = MOST_ITEMS,
     sources: Places = None,
     changed: Changed = False,
@@ -306,15 +254,17 @@ def export(
     print(terminal.line(f"{output}: {sentence}"))
 
 
-def _reduced(told: Reduction) -> str:
+def _reduced(reduction: Reduction) -> str:
     """One sentence on the items: how many there are, and what playing them changes."""
-    items = f"{counted(told.n_items, 'item')} of {counted(told.n_grains, 'grain')}, {told.n_points} breakpoints"
-    error = "" if told.error_db is None else f", {told.error_db:.1f} dB from the grains as they are"
-    pitched = f"; {counted(told.n_transposed, 'grain')} transposed by REAPER itself" if told.n_transposed else ""
-    return items + error + pitched
+    items = f"{counted(reduction.n_items, 'item')} of {counted(reduction.n_grains, 'grain')}"
+    points = f", {reduction.n_points} breakpoints"
+    error = "" if reduction.error_db is None else f", {reduction.error_db:.1f} dB from the grains as they are"
+    n_transposed = reduction.n_transposed
+    pitched = f"; {counted(n_transposed, 'grain')} transposed by REAPER itself" if n_transposed else ""
+    return items + points + error + pitched
 
 
 @app.command()
 def schema() -> None:
-    """Print the form of a score file, as JSON Schema."""
+    """Print the JSON Schema of score files."""
     print(report_json(score_file.schema()), end="")

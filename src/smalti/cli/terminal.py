@@ -1,4 +1,4 @@
-"""Sentences, tables and progress bars for all commands, and how commands are stopped."""
+"""Sentences, tables and progress bars of all commands, and the exceptions that stop a command."""
 
 import re
 import sys
@@ -17,11 +17,11 @@ from smalti.workflows.inputs import named_file
 
 
 class Terminated(BaseException):
-    """SIGTERM as an exception, so that files half-written beside their names are removed on the way out."""
+    """SIGTERM as an exception, so that half-written temporary files are removed on the way out."""
 
 
 class Stopped(BaseException):
-    """Stopped from outside, where there is more to say than that; with the code to exit with."""
+    """A stop from outside that has a sentence of its own, and the exit code."""
 
     def __init__(self, sentence: str, code: int) -> None:
         super().__init__(sentence)
@@ -33,14 +33,14 @@ def warn(sentence: str) -> None:
 
 
 def line(sentence: str) -> str:
-    """One line, whatever control characters the name of a file may hold."""
+    """Escape control characters, which the name of a file may hold, so that a sentence stays on one line."""
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", lambda control: ascii(control[0])[1:-1], sentence)
 
 
 def peaks_held(limited_db: float, peak_gain_db: float) -> str:
-    """What was done to keep peaks safe, as the end of a sentence; nothing where that is not heard."""
-    said = f", peaks limited by up to {-limited_db:.1f} dB" if limited_db < -0.05 else ""
-    return said + (f", turned down {-peak_gain_db:.1f} dB to keep peaks safe" if peak_gain_db < -0.05 else "")
+    """The end of a sentence: how peaks were kept safe; "" if the change is inaudible."""
+    limited = f", peaks limited by up to {-limited_db:.1f} dB" if limited_db < -0.05 else ""
+    return limited + (f", turned down {-peak_gain_db:.1f} dB to keep peaks safe" if peak_gain_db < -0.05 else "")
 
 
 def bar(quiet: bool, *columns: Any) -> Progress:
@@ -52,12 +52,12 @@ def bar(quiet: bool, *columns: Any) -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
-        # Rich takes a pipe for a terminal where colours are forced upon it.
+        # Rich takes a pipe for a terminal if colours are forced.
         disable=quiet or not sys.stderr.isatty(),
     )
 
 
-# Stages that the bar shows, by what is done in them.
+# Stages that the bar shows, and its text in each.
 _SHOWN = {"solve": "building", "synthesise": "making the sound", "measure": "judging"}
 
 
@@ -66,7 +66,7 @@ def watched(events: steps.Events, *columns: Any, quiet: bool = False) -> Any:
 
     The bar is taken away before anything is printed. If `quiet`, nothing but warnings is shown.
     """
-    result, doing = None, ""
+    result, activity = None, ""
     with closing(events), ExitStack() as stack:
         shown: tuple[Progress, TaskID] | None = None
         for event in events:
@@ -81,13 +81,13 @@ def watched(events: steps.Events, *columns: Any, quiet: bool = False) -> Any:
                 case steps.Remark(sentence) if not quiet:
                     print(line(f"smalti: {sentence}"), file=sys.stderr)
                 case steps.Stage(name) if name in _SHOWN:
-                    doing = _SHOWN[name]
+                    activity = _SHOWN[name]
                     if shown is not None:
-                        shown[0].update(shown[1], description=doing)
+                        shown[0].update(shown[1], description=activity)
                 case steps.Progress(done, total, divergence):
                     if shown is None:
                         progress = stack.enter_context(bar(quiet, *columns))
-                        shown = progress, progress.add_task(doing, total=total, divergence="")
+                        shown = progress, progress.add_task(activity, total=total, divergence="")
                     if divergence is None:
                         shown[0].update(shown[1], completed=done)
                     else:
@@ -98,7 +98,7 @@ def watched(events: steps.Events, *columns: Any, quiet: bool = False) -> Any:
 
 
 def table(name: str, *columns: str) -> Table:
-    """A plain table whose first column, which is there to be copied, is never broken."""
+    """A plain table; its first column never wraps, so that users can copy it."""
     table = Table(box=None, pad_edge=False)
     table.add_column(name, no_wrap=True)
     for column in columns:
@@ -112,19 +112,19 @@ def show(table: Table) -> None:
 
 
 def once(sentence: str) -> Callable[[], None]:
-    """A function that prints a sentence the first time it is called, and nothing after that."""
-    said = list[str]()
+    """A function that prints a sentence on stderr the first time it is called, and nothing after that."""
+    printed = list[str]()
 
     def say() -> None:
-        if not said:
-            said.append(sentence)
+        if not printed:
+            printed.append(sentence)
             print(line(f"smalti: {sentence}"), file=sys.stderr)
 
     return say
 
 
 def located(name: str, quiet: bool = False) -> Path:
-    """The file or folder that a name on the command line stands for, fetching an example if need be."""
+    """The file or folder that a name on the command line stands for; an example is fetched if need be."""
     example = example_name(name)
     if example is None:
         return named_file(name)
@@ -137,7 +137,7 @@ def located(name: str, quiet: bool = False) -> Path:
 
 
 class _Download:
-    """A bar in the form that pooch turns: it sets `total`, then counts."""
+    """A progress bar with the interface that pooch uses: it sets `total`, then calls `update`."""
 
     def __init__(self, bar: Progress, name: str) -> None:
         self._bar, self._task = bar, bar.add_task(f"fetching {name}", total=None, visible=False)
@@ -159,6 +159,6 @@ class _Download:
         self._bar.update(self._task, visible=False)
 
 
-def counted(n: int, what: str) -> str:
-    """So many of something: "1 grain", "3 grains"."""
-    return f"{n} {what}{'s' * (n != 1)}"
+def counted(n: int, noun: str) -> str:
+    """A number with its noun: "1 grain", "3 grains"."""
+    return f"{n} {noun}{'s' * (n != 1)}"

@@ -1,7 +1,7 @@
 """A score as other tools have it: items on tracks, each a stretch of a file under a fade, a gain and straight lines.
 
-Grains have envelopes that windows make; an item has breakpoints. `items_of` draws the one by the other, and
-`reduction` says what that changes: the items are rendered as a tool would play them, and compared.
+Windows make the envelope of a grain; breakpoints make that of an item. `items_of` approximates the one by the other.
+`reduction` measures what that changes: it renders the items as a tool would play them, and compares.
 """
 
 import math
@@ -19,9 +19,9 @@ from smalti.score.edit import tape_read
 from smalti.score.render import added_up, heard_of
 from smalti.score.score import Score
 
-# Items that a tool can still be worked with.
+# The most items with which other tools can still be worked.
 MOST_ITEMS = 2000
-# An envelope is sampled so often a hop. No straight line lies further from it than this share of its highest around.
+# An envelope is sampled so often a hop. Straight lines stay within this share of its highest value around.
 PER_HOP, NEAR = 4, 0.01
 
 
@@ -31,14 +31,14 @@ class Item:
 
     Attributes
     ----------
-    grain : its id. origin : its source, of ``score.sources``. part : the channel it sounds in.
+    grain : its id. origin : the place of its source in ``score.sources``. part : the channel it sounds in.
     start, length : where it lies in the mosaic, and how long it is, in samples; start >= 0.
-    offset : the sample of the source at its start, >= 0, from where the source begins.
-    gain : the highest of its envelope, on the source as recorded, the gain of the score left out.
+    offset : the sample of the source at its start, >= 0, counted from where the source begins.
+    gain : the highest value of its envelope, on the source as recorded and without the gain of the score.
     fade_in, fade_out : samples, each a straight line from or to silence.
     times, gains : (P,) samples from its start, and shares of `gain` from 0 to 1, straight lines between them.
     semitones : by how much it is transposed.
-    rate : samples of the source that it goes on by in one of its own: 1, but for what a tape is transposed by.
+    rate : samples of the source that it reads in one of its own: 1, unless the grain is transposed as a tape.
     """
 
     grain: int
@@ -57,7 +57,7 @@ class Item:
 
     @property
     def envelope(self) -> Floats:
-        """(length,) what its samples are multiplied by, its gain included."""
+        """(length,) the factor of each of its samples, its gain included."""
         at = np.arange(self.length)
         fades = np.ones(self.length)
         if self.fade_in:
@@ -72,7 +72,7 @@ def items_of(score: Score, *, most: int = MOST_ITEMS) -> list[Item]:
     """The grains of a score as items, by time.
 
     Where there are more grains than `most`, those of the least energy (their level over their duration) are left out.
-    Every envelope is drawn by straight lines that lie within a hundredth of its highest around.
+    Every envelope is drawn by straight lines that stay within a hundredth of its highest value around.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def _item(score: Score, i: int) -> Item | None:
     hop, n_fft, sr = score.params.hop, score.params.n_fft, score.sr
     start = int(score.frames[i]) * hop - n_fft // 2
     offset, rate = _reading(score, i)
-    # Nothing lies before the mosaic begins, or the source, or after their ends.
+    # An item stays within the mosaic and within the source.
     early = max(0, -start, math.ceil(-offset / rate))
     end = min(n_fft + (int(score.lengths[i]) - 1) * hop, score.length - start)
     source = score.sources[score.origins[i]]
@@ -106,7 +106,7 @@ def _item(score: Score, i: int) -> Item | None:
     times -= early
     fade_in = int(times[1]) if gains[0] == 0 and len(times) > 2 else 0
     fade_out = int(times[-1] - times[-2]) if gains[-1] == 0 and len(times) > 2 else 0
-    # A line from silence is a fade to where it leads.
+    # A line from or to silence becomes a fade, so the shape under it is level.
     if fade_in:
         gains[0] = gains[1]
     if fade_out:
@@ -134,20 +134,20 @@ def _reading(score: Score, i: int) -> tuple[float, float]:
     shift, hop, reach = score.shifts[i], score.params.hop, score.params.n_fft // 2
     if shift is None or not score.settings.tape:
         return float(score.centres[i] - reach), 1.0
-    # Other tools play it at one speed, the mean of all: in the middle of the grain they are where the tape was.
+    # Other tools play it at one speed, the mean. They are where the tape was in the middle of the grain.
     rate, middle = 2 ** (shift.semitones / 12), (2 * shift.before + shift.length - 1) * hop // 2
     return shift.begin + tape_read(shift, middle, score) - rate * (middle - shift.before * hop + reach), rate
 
 
 def _envelope(score: Score, i: int, at: NDArray[np.intp]) -> Floats:
-    """What a grain is multiplied by at samples (T,) from half a window before its first frame on."""
+    """The factor of a grain at samples `at` (T,), counted from half a window before its first frame."""
     hop, n_fft = score.params.hop, score.params.n_fft
     first, length = int(score.frames[i]), int(score.lengths[i])
     gains = score.gains[score.offsets[i] : score.offsets[i] + length].astype(np.float64)
     top, total = np.zeros(len(at)), np.zeros(len(at))
     for back in range(n_fft // hop + 1):
         frames = at // hop - back
-        # All frames that the mosaic has are what each is divided by.
+        # Overlap-add divides by the windows of all frames of the mosaic.
         there = (frames + first >= 0) & (frames + first < score.n_frames)
         power = there * score.params.window_at(at - frames * hop) ** 2
         total += power
@@ -157,10 +157,10 @@ def _envelope(score: Score, i: int, at: NDArray[np.intp]) -> Floats:
 
 
 def _lines(times: NDArray[np.intp], values: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """The fewest points found, the ends among them, whose straight lines lie near a curve (Douglas & Peucker, 1973).
+    """Few points, both ends among them, whose straight lines stay near a curve (Douglas & Peucker, 1973).
 
-    Near is `NEAR` of the highest within a hop. Where its source is silent for a moment a grain may be turned up by so
-    much that a share of that would drown all the rest of it.
+    Lines stay within `NEAR` of the highest value within a hop, not of the highest of all: where its source is silent
+    for a moment, a grain may be turned up so far that this share of it would drown the rest.
     """
     high = np.lib.stride_tricks.sliding_window_view(np.pad(values, PER_HOP), 2 * PER_HOP + 1).max(axis=1)
     near, kept, open_ = NEAR * high, {0, len(values) - 1}, [(0, len(values) - 1)]
@@ -177,7 +177,7 @@ def _lines(times: NDArray[np.intp], values: Floats) -> tuple[NDArray[np.intp], F
 
 
 def added_items(items: Sequence[Item], score: Score, recordings: Sequence[Floats]) -> Floats:
-    """What a tool plays of items, (L,) or (C, L), at the score's gain and without its pitch.
+    """The sound of items as a tool plays them, (L,) or (C, L), at the score's gain and without transposition.
 
     Parameters
     ----------
@@ -202,9 +202,9 @@ class Reduction:
     Attributes
     ----------
     n_grains, n_items : how many there are of each. n_points : breakpoints of all items.
-    error_db : the power of what differs between the items and the grains added up, under that of the grains; of
-        grains that are not transposed. -inf where nothing differs; None where there is nothing to compare.
-    n_transposed : grains that are, which another tool transposes in its own way.
+    error_db : the power of the difference between the items and the grains added up, relative to that of the grains;
+        for grains that are not transposed. -inf if nothing differs; None if there is nothing to compare.
+    n_transposed : grains that are transposed, which another tool does in its own way.
     """
 
     n_grains: int

@@ -1,7 +1,7 @@
-"""Scores edited: what is meant by a selection, and what may be done with it.
+"""Edit scores: select grains or parts of them, and mute, solo, transpose, move or turn them up.
 
-Every edit takes a score and makes another one, so that edits can be put in any order and rendered whenever they are
-to be heard. What was not selected stays as it is, to the last bit.
+Every edit takes a score and makes another one, so edits can be combined in any order and rendered at any time. What was
+not selected stays the same to the last bit.
 """
 
 import math
@@ -22,27 +22,27 @@ Bools = NDArray[np.bool_]
 
 # Semitones of four octaves.
 MOST_SEMITONES = 12 * math.log2(MOST_RATIO)
-# By no more is a grain moved, in seconds.
+# The furthest that a grain can be moved, in seconds.
 LONGEST_S = 24 * 3600.0
-# Sources that an error names.
+# The most sources that an error names.
 _NAMED = 8
 
 
 @dataclass(frozen=True)
 class Selection:
-    """Which grains are meant, or which parts of them: what all that is asked holds of. At their defaults, all.
+    """Which grains, or which parts of them, an edit is for: those that meet every criterion. By default, all.
 
     Attributes
     ----------
-    sources : patterns as `smalti.grains.filters.Filters` has them, of which a grain's source meets one.
+    sources : patterns, as for `smalti.grains.filters.Filters`. The source of a grain must meet one of them.
     between : (begin, end) in seconds of the mosaic, end excluded: the parts of grains that sound then.
-    louder_than_db, quieter_than_db : dB of full scale, of a grain's level, with the gain of the score.
-    longer_than_s, shorter_than_s : seconds, of a grain's duration.
-    ids : of which a grain has one.
+    louder_than_db, quieter_than_db : limits of a grain's level in dB of full scale, with the gain of the score.
+    longer_than_s, shorter_than_s : limits of a grain's duration in seconds.
+    ids : ids of grains.
 
     Raises
     ------
-    TypeError, ValueError : for what is no number or pattern, negative times, or spans and ranges that nothing is in.
+    TypeError, ValueError : for values that are no numbers or patterns, negative times, and empty spans or ranges.
     """
 
     sources: tuple[str, ...] = ()
@@ -87,7 +87,7 @@ ALL = Selection()
 
 
 def selected(score: Score, selection: Selection) -> Bools:
-    """(E,) which entries of ``score.gains`` are meant.
+    """(E,) bools: which entries of ``score.gains`` are selected.
 
     Raises
     ------
@@ -102,12 +102,12 @@ def selected(score: Score, selection: Selection) -> Bools:
 
 
 def chosen(score: Score, selection: Selection) -> Bools:
-    """(G,) which grains are meant, whole ones: those of which any part is `selected`. Errors likewise."""
+    """(G,) bools: which grains have any part that is `selected`. Errors are the same."""
     return _any(score, selected(score, selection))
 
 
 def _meant(score: Score, selection: Selection) -> Bools:
-    """(G,) which grains all but `Selection.between` is true of."""
+    """(G,) bools: which grains meet every criterion but `Selection.between`."""
     duration_s, level_db = score.lengths * score.hop_s, score.levels + score.gain_db
     meant = (selection.louder_than_db < level_db) & (level_db < selection.quieter_than_db)
     meant &= (selection.longer_than_s < duration_s) & (duration_s < selection.shorter_than_s)
@@ -123,7 +123,7 @@ def _meant(score: Score, selection: Selection) -> Bools:
 
 
 def _meeting(sources: tuple[Source, ...], patterns: tuple[str, ...]) -> Bools:
-    """(S,) which sources meet one of the patterns."""
+    """(S,) bools: which sources meet one of the patterns."""
     out = np.zeros(len(sources), bool)
     for pattern in patterns:
         met = np.array([meets(source, pattern) for source in sources], bool)
@@ -137,7 +137,7 @@ def _meeting(sources: tuple[Source, ...], patterns: tuple[str, ...]) -> Bools:
 
 
 def _any(score: Score, entries: Bools) -> Bools:
-    """(G,) which grains have any of some entries."""
+    """(G,) bools: which grains have any of the `entries`, (E,) bools."""
     grains = np.zeros(len(score), bool)
     grains[score.owners[entries]] = True
     return grains
@@ -149,8 +149,8 @@ def _any(score: Score, entries: Bools) -> Bools:
 def muted(score: Score, selection: Selection = ALL) -> Score:
     """The score without what is selected.
 
-    Plain grains are cut, and those that fall in pieces have new ids for all but the first. Grains that are shifted
-    stay whole, silent where they are muted, as their shift is one reading of all of them; those that are silent
+    Plain grains are cut. If one falls to pieces, all but the first get new ids. Shifted grains stay whole and are
+    silent where they are muted, because a shift is a single reading of the whole grain; those that are silent
     altogether are left out.
 
     The levels of what is left follow from its gains, as if the source were equally loud all along the grain.
@@ -164,7 +164,7 @@ def soloed(score: Score, selection: Selection = ALL) -> Score:
 
 
 def louder(score: Score, gain_db: float, selection: Selection = ALL) -> Score:
-    """The score with what is selected louder by `gain_db`, -200 to 60; parts of grains, too."""
+    """The score with what is selected louder by `gain_db`, -200 to 60. Parts of grains can be louder, too."""
     gain = 10 ** (check_real("gain_db", gain_db, least=-200, most=60) / 20)
     gains = score.gains.copy()
     gains[selected(score, selection)] *= gain
@@ -181,48 +181,48 @@ def _without(score: Score, silent: Bools) -> Score:
 
 def at_gains(score: Score, gains: Floats) -> Score:
     """The score with other gains (E,), and levels that follow them."""
-    before, after = (mean_squares(of, score.lengths) for of in (score.gains, gains))
+    before, after = (mean_squares(values, score.lengths) for values in (score.gains, gains))
     return replace(score, gains=gains, levels=score.levels + rise_db(before, after))
 
 
 def mean_squares(gains: Floats, lengths: Ints) -> NDArray[np.float64]:
-    """(G,) of gains (E,), grain after grain."""
+    """(G,) mean squares of gains (E,), which lie grain after grain."""
     firsts = np.cumsum(lengths) - lengths
     sums = np.add.reduceat(np.square(gains, dtype=np.float64), firsts) if len(firsts) else np.zeros(0)
     return sums / lengths
 
 
 def rise_db(before: NDArray[np.float64], after: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(G,) by how much powers rise; where there was none, by nothing."""
+    """(G,) by how many dB powers rise; 0 where there was none."""
     # A silent grain does not tell how loud it would be.
     ratios = np.divide(after, before, out=np.ones_like(before), where=before > 0)
     return 10 * np.log10(np.maximum(ratios, 1e-30))
 
 
 def cut(score: Score, kept: Bools) -> Score:
-    """The score of some of its entries, (E,) bools: each run of them a grain, of which the first keeps the id."""
+    """The score of the entries `kept`, (E,) bools. Each run of them is a grain; the first in a grain keeps its id."""
     entries = np.flatnonzero(kept)
     owners = score.owners[entries]
     firsts = np.flatnonzero((np.diff(entries, prepend=-2) != 1) | (np.diff(owners, prepend=-1) != 0))
     lengths = np.diff(np.append(firsts, len(entries)))
-    of, gains = owners[firsts], score.gains[entries]
-    skipped, ids = score.steps[entries[firsts]], score.ids[of]
-    further = np.diff(of, prepend=-1) == 0
+    grains, gains = owners[firsts], score.gains[entries]
+    skipped, ids = score.steps[entries[firsts]], score.ids[grains]
+    further = np.diff(grains, prepend=-1) == 0
     ids[further] = score.ids.max(initial=0) + 1 + np.arange(np.count_nonzero(further))
-    rise = rise_db(mean_squares(score.gains, score.lengths)[of], mean_squares(gains, lengths))
+    rise = rise_db(mean_squares(score.gains, score.lengths)[grains], mean_squares(gains, lengths))
     return replace(
         score,
         ids=ids,
-        parts=score.parts[of],
-        origins=score.origins[of],
-        frames=score.frames[of] + skipped,
+        parts=score.parts[grains],
+        origins=score.origins[grains],
+        frames=score.frames[grains] + skipped,
         lengths=lengths,
-        centres=score.centres[of] + skipped * score.params.hop,
+        centres=score.centres[grains] + skipped * score.params.hop,
         gains=gains,
-        levels=score.levels[of] + rise,
+        levels=score.levels[grains] + rise,
         shifts=tuple(
             None if (shift := score.shifts[i]) is None else _shift_cut(shift, first, length, score)
-            for i, first, length in zip(of.tolist(), skipped.tolist(), lengths.tolist(), strict=True)
+            for i, first, length in zip(grains.tolist(), skipped.tolist(), lengths.tolist(), strict=True)
         ),
     )
 
@@ -231,17 +231,17 @@ def cut(score: Score, kept: Bools) -> Score:
 
 
 def moved(score: Score, seconds: float, selection: Selection = ALL) -> Score:
-    """The score with whole grains later by `seconds`, or earlier; what would lie outside the mosaic is cut off.
+    """The score with whole grains later by `seconds`, or earlier if negative; what leaves the mosaic is cut off.
 
-    Their sound moves by whole samples. The envelopes of their gains, which have a value each hop, move by whole hops.
-    The partials of what is shifted have other phases afterwards, unless it moves by whole hops.
+    The sound of a grain moves by whole samples. The envelope of its gains has a value each hop, and moves by whole
+    hops. The partials of a shifted grain change their phases, unless it moves by whole hops.
     """
     n_samples = round(check_real("seconds", seconds, least=-LONGEST_S, most=LONGEST_S) * score.sr)
     return moved_by(score, n_samples * chosen(score, selection))
 
 
 def moved_by(score: Score, n_samples: Ints) -> Score:
-    """As `moved`, each grain by its own number of samples (G,)."""
+    """`moved` with a number of samples for each grain, (G,)."""
     hop = score.params.hop
     later = (2 * n_samples + hop) // (2 * hop)
     rest = n_samples - later * hop
@@ -253,9 +253,9 @@ def moved_by(score: Score, n_samples: Ints) -> Score:
 
 
 def transposed(score: Score, semitones: float, selection: Selection = ALL) -> Score:
-    """The score with whole grains higher by `semitones`, -48 to 48, or lower; on top of what they are shifted by.
+    """The score with whole grains transposed by `semitones`, -48 to 48, on top of how they are shifted already.
 
-    Of grains that were not shifted no pitch is known: they are read as sounds that have none.
+    The pitch of grains that were not shifted is not known, so they are read as sounds without a pitch.
 
     Raises
     ------
@@ -278,7 +278,7 @@ def transposed(score: Score, semitones: float, selection: Selection = ALL) -> Sc
 
 
 def _shift_of(score: Score, i: int) -> Shift:
-    """How a grain is shifted; for a plain one, by nothing."""
+    """How a grain is shifted; for a plain one, a shift by 0 semitones."""
     if (shift := score.shifts[i]) is not None:
         return shift
     hop, length = score.params.hop, int(score.lengths[i])
@@ -289,19 +289,19 @@ def _shift_of(score: Score, i: int) -> Shift:
 
 
 def _shift_times(shift: Shift, ratio: float, score: Score) -> Shift:
-    """The shift, further by a ratio."""
+    """The shift with its ratios multiplied by `ratio`."""
     begin = shift.begin
     if score.settings.tape:
-        # The middle of the grain is heard when it was.
+        # The tape begins elsewhere, so that the middle of the grain is heard when it was.
         middle = (2 * shift.before + shift.length - 1) * score.params.hop // 2
         begin += round((1 - ratio) * tape_read(shift, middle, score))
     return replace(shift, begin=begin, ratios=shift.ratios * ratio)
 
 
 def _shift_cut(shift: Shift, skipped: int, length: int, score: Score) -> Shift:
-    """The shift of `length` of its frames, the first so many skipped.
+    """The shift of `length` of its frames, after `skipped` ones.
 
-    What is skipped is read all the same: where reading begins decides the phase of all that follows.
+    Skipped frames are read all the same, since the place where reading begins decides the phase of all that follows.
     """
     if length == shift.length:
         return shift
@@ -311,13 +311,13 @@ def _shift_cut(shift: Shift, skipped: int, length: int, score: Score) -> Shift:
 
 
 def _shifts_later(score: Score, rest: Ints) -> tuple[Shift | None, ...]:
-    """The shifts with their sound later by (G,) samples of less than a hop, and so their ratios."""
+    """The shifts with their sound and their ratios later by `rest`, (G,) samples of less than a hop."""
     out = []
     for shift, samples in zip(score.shifts, rest.tolist(), strict=True):
         if shift is not None and samples:
             places = np.arange(len(shift.ratios)) - round(samples / ratio_step(score.params.hop))
             places = np.clip(places, 0, len(places) - 1)
-            # A tape is read from earlier on at the speed that it begins with.
+            # A tape begins earlier, by what it reads in that time at its first speed.
             back = round(samples * float(shift.ratios[0])) if score.settings.tape else samples
             shift = replace(shift, begin=shift.begin - back, ratios=shift.ratios[places], hz=shift.hz[places])
         out.append(shift)
@@ -325,7 +325,7 @@ def _shifts_later(score: Score, rest: Ints) -> tuple[Shift | None, ...]:
 
 
 def tape_read(shift: Shift, n_samples: int, score: Score) -> int:
-    """Samples of its recording that a tape has read after so many of the sound."""
+    """Samples of its recording that a tape has read after `n_samples` of the sound."""
     at = np.arange(n_samples + 1) / ratio_step(score.params.hop)
     speeds = np.exp(np.interp(at, np.arange(len(shift.ratios)), np.log(shift.ratios)))
     return round(float((speeds[1:] + speeds[:-1]).sum() / 2))
@@ -335,17 +335,30 @@ def tape_read(shift: Shift, n_samples: int, score: Score) -> int:
 
 
 @dataclass(frozen=True)
+class Swap:
+    """The grains of some sources are cut from another recording; see `smalti.score.swap.swapped`.
+
+    Attributes
+    ----------
+    pattern : of the sources. recording : the name of what their grains are cut from.
+    """
+
+    pattern: str
+    recording: str
+
+
+@dataclass(frozen=True)
 class Edits:
     """Several edits of one score, in the order in which `edited` makes them.
 
     Attributes
     ----------
-    swaps : for each, the pattern of the sources that are swapped, and what swaps those that a selection names.
+    swaps : which sources are swapped for what.
     mute, solo : patterns of sources.
-    semitones, gain_db, shift_s : how far what is meant is transposed, turned up and moved; 0 for not at all.
+    semitones, gain_db, shift_s : how far grains are transposed, turned up and moved; 0 for not at all.
     """
 
-    swaps: tuple[tuple[str, Callable[[Score, Selection], Score]], ...] = ()
+    swaps: tuple[Swap, ...] = ()
     mute: tuple[str, ...] = ()
     solo: tuple[str, ...] = ()
     semitones: float = 0.0
@@ -353,27 +366,41 @@ class Edits:
     shift_s: float = 0.0
 
 
-def edited(score: Score, edits: Edits, meant: Selection = ALL) -> Score:
-    """A score with several edits made: swaps first, then what is muted, soloed, transposed, turned up, and moved.
+def edited(
+    score: Score,
+    edits: Edits,
+    meant: Selection = ALL,
+    *,
+    swap: Callable[[Score, Selection, str], Score] | None = None,
+) -> Score:
+    """A score with several edits made, in this order: swap, mute, solo, transpose, turn up, move.
 
     Parameters
     ----------
-    meant : which grains, and which parts of them. Its sources are those of transposing, gain and moving; swaps, `mute`
+    meant : which grains, and which parts of them. Its sources are for transposing, turning up and moving; swaps, `mute`
         and `solo` name their own.
+    swap : makes the score whose selected grains are cut from the recording of that name; needed if there are swaps.
+
+    Raises
+    ------
+    ValueError, TypeError : as the edits do, and for swaps without `swap`.
     """
+    if edits.swaps and swap is None:
+        raise ValueError("grains are to be swapped but swap is None; pass a function that cuts them from a recording")
     selected(score, Selection(ids=meant.ids))
-    for pattern, swap in edits.swaps:
-        score = swap(score, replace(meant, sources=(pattern,)))
+    for exchange in edits.swaps:
+        assert swap is not None
+        score = swap(score, replace(meant, sources=(exchange.pattern,)), exchange.recording)
     steps: list[tuple[object, tuple[str, ...], Callable[[Score, Selection], Score]]] = [
         (edits.mute, edits.mute, muted),
         (edits.solo, edits.solo, soloed),
-        (edits.semitones, meant.sources, lambda of, which: transposed(of, edits.semitones, which)),
-        (edits.gain_db, meant.sources, lambda of, which: louder(of, edits.gain_db, which)),
-        (edits.shift_s, meant.sources, lambda of, which: moved(of, edits.shift_s, which)),
+        (edits.semitones, meant.sources, lambda score, which: transposed(score, edits.semitones, which)),
+        (edits.gain_db, meant.sources, lambda score, which: louder(score, edits.gain_db, which)),
+        (edits.shift_s, meant.sources, lambda score, which: moved(score, edits.shift_s, which)),
     ]
-    for asked, sources, edit in steps:
+    for requested, sources, edit in steps:
         # An earlier edit may have silenced grains that a later one names.
         ids = tuple(number for number in meant.ids if number in score.ids)
-        if asked and (ids or not meant.ids):
+        if requested and (ids or not meant.ids):
             score = edit(score, replace(meant, sources=sources, ids=ids))
     return score

@@ -1,7 +1,6 @@
-"""Render scores: from grains to their sound, sample for sample that of their mosaic.
+"""Render scores: from grains to sound.
 
-`render` makes of a score the samples that its mosaic had, and of an edited score those that it has now. `stems` takes
-them apart.
+`render` gives the samples of the mosaic again, or those of an edited score. `stems` takes them apart.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -29,7 +28,7 @@ _SILENT_SHARE = 1e-12
 
 
 def dry_score(score: Score) -> Score:
-    """The score of nothing but its grains: added up as recorded, at its gain, drawn towards nothing."""
+    """The score with its grains alone: added up as recorded, at its gain, and not drawn towards the target."""
     dry = replace(
         score.settings, phase="source", target_phase=0.0, colour=0.0, attacks=0.0, purity=0.0, level_follow=0.0
     )
@@ -43,11 +42,11 @@ def render(
     target: ArrayLike | None = None,
     dry: bool = False,
 ) -> Floats:
-    """The sound of a score: of one that is as it was read, sample for sample that of its mosaic.
+    """The sound of a score; if it was not edited, sample for sample that of its mosaic.
 
-    Of an edited one everything is made anew: grains are added up, phases refined, and the levels drawn towards the
-    target's by as much as `Score.settings` say. The gain of the whole is the score's, so that what was turned down is
-    heard to be.
+    For an edited score everything is made anew: grains are added up, phases refined, and the levels drawn towards the
+    target's by as much as `Score.settings` say. The gain of the whole is the score's, so grains that were turned down
+    sound quieter.
 
     Parameters
     ----------
@@ -55,7 +54,7 @@ def render(
     sources : the recordings of ``score.sources``, in that order or by their names; or the dictionary that the mosaic
         was made of. (L,) or (C, L) each, at the score's rate and as the mosaic was given them.
     target : the target likewise; not needed where `needs_target` is false.
-    dry : leave everything out but the grains, added up as recorded, and that gain; see `dry_score`.
+    dry : True leaves out all but the grains, added up as recorded, and that gain; see `dry_score`.
 
     Returns
     -------
@@ -63,14 +62,14 @@ def render(
 
     Raises
     ------
-    ValueError, TypeError : if sources are missing or of another kind, or the target is and is needed, or is not as long
-        as the mosaic.
+    ValueError, TypeError : if sources are missing or of another kind, or a target that is needed is missing or is not
+        as long as the mosaic.
     """
     return render_levelled(dry_score(score) if dry else score, recordings_of(score, sources), target).samples
 
 
 def render_levelled(score: Score, recordings: Sequence[Floats], target: ArrayLike | None) -> Levelled:
-    """As `render`, of recordings from `recordings_of`; and what is known of the level."""
+    """`render` for recordings from `recordings_of`, with all that is known of the level."""
     heard = _target_of(score, target)
     audio = stack_channels([_part(score, recordings, part, heard) for part in range(score.n_parts)])
     if heard is not None:
@@ -90,7 +89,7 @@ def recordings_of(score: Score, sources: Sources) -> Sequence[Floats]:
         if missing := [source.name for source in score.sources if source.name not in sources]:
             raise ValueError(f"sources has no {missing[0]!r}, which the score is made of; pass it too")
         sources = [sources[source.name] for source in score.sources]
-    given = [of.astype(score.dtype, copy=False) for of in as_recordings(sources)]
+    given = [recording.astype(score.dtype, copy=False) for recording in as_recordings(sources)]
     _check_count(len(given), score)
     # Recordings of a corpus were cleaned when it was built.
     return [
@@ -109,7 +108,7 @@ def _check_count(n_given: int, score: Score) -> None:
 
 
 def _target_of(score: Score, target: ArrayLike | None) -> Floats | None:
-    """The target as a mosaic is drawn to it, (L,) or (C, L), if it is."""
+    """The target, (L,) or (C, L), if the mosaic is drawn towards it."""
     if not needs_target(score.settings):
         return None
     if target is None:
@@ -135,7 +134,7 @@ def _part(score: Score, recordings: Sequence[Floats], part: int, heard: Floats |
 
 
 def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple[scipy.sparse.csc_array, Dictionary]:
-    """The grains of one channel as activations (U, N) of a dictionary: of what sounds, plain atoms before shifted ones.
+    """The grains of one channel as activations (U, N) of a dictionary of what sounds, plain atoms before shifted ones.
 
     Parameters
     ----------
@@ -170,7 +169,7 @@ def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple
         n_frames = sum(score.params.n_frames(recording.shape[-1]) for recording in cut)
         in_part = len(kept) < len(recordings) or len(centres) < n_frames
     if not cut:
-        # A score of no grains is one of silence.
+        # A score without grains is silent, but a dictionary needs a recording.
         cut = [np.zeros(1, score.dtype)]
     dictionary = Dictionary(
         recording_ids=segments.astype(np.intp),
@@ -187,7 +186,7 @@ def atoms_of(score: Score, recordings: Sequence[Floats], part: int = 0) -> tuple
 
 
 def heard_of(score: Score, recording: Floats, part: int) -> Floats:
-    """What the grains of one channel are cut from, of a source's recording: (L,) or (C, L)."""
+    """The channels of a source's recording that grains of one channel are cut from: (L,) or (C, L)."""
     if score.settings.channels == "mono":
         return to_mono(recording)
     # The same rule as in `Dictionary.one_channel`.
@@ -197,10 +196,10 @@ def heard_of(score: Score, recording: Floats, part: int) -> Floats:
 
 
 def _check_within(score: Score, recordings: Sequence[Floats]) -> None:
-    """Refuse grains that lie altogether beyond their sources: what they were cut from is something else."""
+    """Refuse grains that lie altogether beyond their sources: they were cut from something else."""
     reach = score.params.n_fft // 2
-    used, of = np.unique(score.origins, return_inverse=True)
-    lengths = np.array([recordings[i].shape[-1] for i in used], np.intp)[of]
+    used, places = np.unique(score.origins, return_inverse=True)
+    lengths = np.array([recordings[i].shape[-1] for i in used], np.intp)[places]
     ends = score.centres + score.lengths * score.params.hop
     beyond = (score.centres - reach > lengths) | (ends + reach < 0)
     if beyond.any():
@@ -213,7 +212,7 @@ def _check_within(score: Score, recordings: Sequence[Floats]) -> None:
 
 
 def added_up(score: Score, recordings: Sequence[Floats]) -> Floats:
-    """The grains as recorded, added up at the gain of the score, whatever peaks that makes: (L,) or (C, L).
+    """The grains as recorded, added up at the gain of the score with no limit for peaks: (L,) or (C, L).
 
     Parameters
     ----------
@@ -234,24 +233,23 @@ def stems(
 ) -> Iterator[Floats]:
     """The mosaic taken apart: one sound for each group of grains, which add up to `render` of the score.
 
-    Each is its own grains as recorded and, of what all that comes after makes of their sum, a share in every bin of
-    every moment: as much as it has there of the power of all.
+    A stem is the sum of its own grains as recorded, and a share of what the later stages add to the sum of all grains.
+    In every bin of every frame that is the stem's share of the power of all stems.
 
     Parameters
     ----------
     score, sources, target : as for `render`.
     groups : (G,) ints >= 0, which stem each grain belongs to.
-    mosaic : what `render` makes of the score, if it is known already; no target is needed then.
+    mosaic : the sound that `render` gives, if it is known already; no target is needed then.
 
     Yields
     ------
-    (L,) or (C, L) arrays like the mosaic, one a group, the largest number in `groups` being the last.
+    (L,) or (C, L) arrays like the mosaic, one for each group from 0 to the largest number in `groups`.
 
     References
     ----------
     Gunawan & Sen (2010), "Iterative phase estimation for the synthesis of separated sources from single-channel
-    mixtures", IEEE SPL 17(5), after which what estimates lack of their mixture is shared out among them; there in
-    equal parts.
+    mixtures", IEEE SPL 17(5): what the estimates lack of their mixture is shared out among them, there in equal parts.
     """
     recordings = recordings_of(score, sources)
     if mosaic is None:

@@ -1,8 +1,8 @@
 """The score: a mosaic as a list of grains, each a stretch of a source that sounds at a moment of the target.
 
-Activations are read along their diagonals, and nothing is lost: `read_grains` and `Score.sounding` are inverse. What
-made the mosaic of its activations stands in the score too, so that `smalti.score.render.render` makes the same samples
-of it again.
+Activations are read along their diagonals, and nothing is lost: `read_grains` and `Score.sounding` are inverse. A score
+also holds the settings that made sound of the activations, so that `smalti.score.render.render` makes the same samples
+again.
 """
 
 from collections.abc import Iterator, Sequence
@@ -43,14 +43,14 @@ class Grain:
 
     Attributes
     ----------
-    id : its number, which edits leave as it is.
+    id : its number, which edits keep.
     start, start_s : where it sounds: the middle of its first window, in samples and seconds of the mosaic.
     duration, duration_s : from there to the middle of its last window, and a hop more.
     source : what it is cut from.
     source_start, source_start_s : the middle of its first window in the source's file, at the mosaic's rate.
     gains : (n,) its gain envelope, a value each hop, on the source as recorded.
     level_db : its level, in dB of full scale (RMS), as added up.
-    semitones : by how much it is transposed, in the mean; 0 for not at all.
+    semitones : how far it is transposed, in the mean; 0 for not at all.
     channel : which channel of the mosaic it sounds in; None for all.
     partners : the ids of those that sound together with it at any time.
     """
@@ -71,13 +71,13 @@ class Grain:
 
 
 class Sounding(NamedTuple):
-    """The grains of one channel as a solver has them.
+    """The grains of one channel as activations, as a solver has them.
 
     Attributes
     ----------
     sources, centres : (U,) which source, and which sample of it, each atom is centred on; ascending.
     H : (U, N) scipy.sparse CSC, their gains, those of shifted grains left out.
-    shifts : of the grains that are shifted. shifted : (K', N) scipy.sparse CSC, the gains of their frames.
+    shifts : those of the shifted grains. shifted : (K', N) scipy.sparse CSC, the gains of their frames.
     """
 
     sources: Ints
@@ -89,21 +89,21 @@ class Sounding(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Score(Sequence[Grain]):
-    """A mosaic as its grains, by time. A sequence of `Grain`; its columns, below, are what it is made of.
+    """A mosaic as a sequence of `Grain`, by time. The columns below hold what it is made of.
 
     Attributes
     ----------
     params, sr : the grid on which grains are added up, and its rate in Hz.
-    length : samples of the mosaic. channels : of the mosaic. n_parts : channels that have grains of their own, or 1.
+    length : samples of the mosaic. channels : their number. n_parts : channels that have grains of their own, or 1.
     dtype : of the samples, "float32" or "float64".
     settings : how sound is made of the grains.
-    gain_db : of the whole, before peaks are held.
-    melodies : (M, N) Hz, what voices follow, which `Settings.purity` goes by; M is 0 where none does.
+    gain_db : the gain of the whole, before peaks are held.
+    melodies : (M, N) Hz, the melodies that voices follow, for `Settings.purity`; M is 0 if there are none.
     target : what it re-creates. sources : what grains are cut from.
     ids : (G,) ints. parts : (G,) ints, the channel. origins : (G,) ints, the source.
     frames : (G,) ints >= 0, the target frame that each grain begins in. lengths : (G,) ints >= 1, frames.
     centres : (G,) ints, the sample of the source at the middle of the grain's first window.
-    gains : (E,) of every frame of every grain, grain after grain.
+    gains : (E,) one for every frame of every grain, grain after grain.
     levels : (G,) float64, dB of full scale.
     shifts : (G,) how each grain is transposed, or None.
     """
@@ -145,7 +145,7 @@ class Score(Sequence[Grain]):
 
     @property
     def n_frames(self) -> int:
-        """N, of the target."""
+        """N, the frames of the target."""
         return self.params.n_frames(self.length)
 
     @property
@@ -161,7 +161,7 @@ class Score(Sequence[Grain]):
 
     @cached_property
     def owners(self) -> Ints:
-        """(E,) the grain that each of `gains` is of."""
+        """(E,) the grain that each of `gains` belongs to."""
         return np.repeat(np.arange(len(self.ids)), self.lengths)
 
     @cached_property
@@ -251,9 +251,9 @@ class Score(Sequence[Grain]):
         return self.only((begin < end_s) & (end > begin_s))
 
     def compact(self) -> "Score":
-        """The same grains, and of the sources those alone that they are cut from."""
+        """The same grains, with only those sources that they are cut from."""
         kept, origins = np.unique(self.origins, return_inverse=True)
-        # A score of no grains is still one of something.
+        # A score without grains keeps its first source.
         kept = kept if len(kept) else np.zeros(1, np.intp)
         return replace(self, sources=tuple(self.sources[i] for i in kept), origins=origins.astype(np.intp))
 
@@ -314,7 +314,7 @@ class Columns(NamedTuple):
 def read_grains(activations: Any, dictionary: Dictionary) -> Columns:
     """Read activations along their diagonals.
 
-    A grain is a run of activations that are not 0, each of the next atom in the next frame. None runs from one
+    A grain is a run of activations that are not 0, each of the next atom in the next frame. No grain runs from one
     recording into another, or over atoms that are left out.
 
     Parameters
@@ -339,19 +339,19 @@ def read_grains(activations: Any, dictionary: Dictionary) -> Columns:
 
 
 def read_shifted(activations: scipy.sparse.csc_array, grains: Grains, dictionary: Dictionary) -> Columns:
-    """The grains that were shifted, as `read_grains`, by frame; those that turned out silent, too.
+    """The shifted grains as columns, by frame, including those that turned out silent; see `read_grains`.
 
     Parameters
     ----------
-    activations : (K', N), of the frames of `grains`. dictionary : of the source frames that these were made of.
+    activations : (K', N), for the frames of `grains`. dictionary : the source frames that these were made from.
     """
     gains = np.asarray(activations.sum(axis=1)).ravel().astype(activations.dtype)
     lengths = np.array([shift.length for shift in grains.shifts], np.intp)
     firsts = np.cumsum(lengths) - lengths
     loudness = gains * grains.dictionary.norms
     by_time = np.argsort(grains.frames[firsts], kind="stable")
-    of = grains.atoms[firsts], grains.frames[firsts], lengths, gains, loudness, dictionary, grains.dictionary.params
-    return _columns(*of, by_time)._replace(shifts=tuple(grains.shifts[i] for i in by_time.tolist()))
+    fields = grains.atoms[firsts], grains.frames[firsts], lengths, gains, loudness, dictionary, grains.dictionary.params
+    return _columns(*fields, by_time)._replace(shifts=tuple(grains.shifts[i] for i in by_time.tolist()))
 
 
 def _columns(
@@ -379,21 +379,21 @@ def _columns(
 
 
 def _entries(gains: Floats, lengths: Integers, chosen: Integers) -> Floats:
-    """Of gains (E,), grain after grain, those of chosen grains, in that order."""
+    """The gains of the `chosen` grains, in that order, out of gains (E,) that lie grain after grain."""
     firsts, kept = np.cumsum(lengths) - lengths, lengths[chosen]
     within = np.arange(int(kept.sum())) - np.repeat(np.cumsum(kept) - kept, kept)
     return gains[np.repeat(firsts[chosen], kept) + within]
 
 
 def _levels(powers: NDArray[np.float64], params: StftParams) -> NDArray[np.float64]:
-    """(G,) dB of full scale: what the mean squared lengths of magnitude spectra are as RMS levels of samples."""
+    """(G,) RMS levels of samples in dB of full scale, from the mean squared lengths of magnitude spectra."""
     # Each bin of a real signal stands for two, but for the first and the last.
     mean_squares = 2 * powers / (params.n_fft * params.window_power)
     return 10 * np.log10(np.maximum(mean_squares, 1e-30))
 
 
 def joined(parts: Sequence[Columns]) -> dict[str, Any]:
-    """The columns of a `Score` of the grains of several channels, by time."""
+    """The columns of a `Score` for the grains of several channels, by time."""
     counts = [len(part.frames) for part in parts]
     which = np.repeat(np.arange(len(parts)), counts)
     together = {name: np.concatenate([getattr(part, name) for part in parts]) for name in Columns._fields[:-1]}

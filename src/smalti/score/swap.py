@@ -1,4 +1,4 @@
-"""Grains cut from another source: the stretches of it that are most like what they replace, and as loud."""
+"""Replace grains by the stretches of another source that are most like them, and as loud."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from smalti._checks import Floats, check_sound
 from smalti.dsp.channels import as_channels, n_channels, to_mono
 from smalti.dsp.stft import spectra_at
-from smalti.grains.descriptors import keys_of, views
+from smalti.grains.descriptors import descriptors_of, views
 from smalti.grains.shifted import sound_of_shifts
 from smalti.grains.sound import cleaned
 from smalti.grains.source import Source
@@ -25,29 +25,31 @@ _BLOCK = 1024
 
 @dataclass(frozen=True, eq=False)
 class _Frames:
-    """Frames of a sound: keys (N, D) that they are compared by, as from `smalti.grains.descriptors.keys_of`, and norms
-    (N,).
+    """Frames of a sound, as they are compared.
 
-    Norms are the Euclidean lengths of their spectra, of several channels the root of the mean square of these.
-
-    Where nothing is heard, so is nothing alike: the keys are 0.
+    Attributes
+    ----------
+    descriptors : (N, D), what they are compared by; see `smalti.grains.descriptors.descriptors_of`. Silent frames
+        have 0, and are like nothing.
+    norms : (N,) Euclidean lengths of their spectra; for several channels, the root of the mean square of these.
     """
 
-    keys: NDArray[np.float32]
+    descriptors: NDArray[np.float32]
     norms: Floats
 
     @classmethod
     def of(cls, samples: Floats, centres: Ints, score: Score) -> "_Frames":
-        """Of (L,) or (C, L) samples, around `centres` (N,)."""
+        """The frames of (L,) or (C, L) samples around `centres` (N,)."""
         mono, params = to_mono(samples), score.params
         seen = [view.T for view in views(mono, centres, params.hop, score.sr)]
-        keys = keys_of(np.concatenate(seen, axis=1), [view.shape[1] for view in seen]).astype(np.float32)
+        sizes = [view.shape[1] for view in seen]
+        descriptors = descriptors_of(np.concatenate(seen, axis=1), sizes).astype(np.float32)
         powers = np.zeros(len(centres))
         for channel in as_channels(samples):
             for i in range(0, len(centres), _BLOCK):
                 spectra = spectra_at(channel, centres[i : i + _BLOCK], params.n_fft, window=params.window)
                 powers[i : i + _BLOCK] += np.square(np.abs(spectra), dtype=np.float64).sum(axis=0)
-        return cls(keys, np.sqrt(powers / n_channels(samples)))
+        return cls(descriptors, np.sqrt(powers / n_channels(samples)))
 
 
 def swapped(
@@ -59,20 +61,20 @@ def swapped(
 ) -> Score:
     """The score with whole grains cut from another source.
 
-    Each is replaced by the stretch of it that is most like it, frame by frame, in pitch, timbre and attacks, and at
-    gains that make each frame as loud as it was, by up to 24 dB. What was shifted is compared as it was heard, and
-    replaced by what is not shifted. A grain longer than the recording ends with that.
+    Each grain is replaced by the stretch that is most like it, frame by frame, in pitch, timbre and attacks. Gains of
+    up to 24 dB make each frame as loud as it was. A shifted grain is compared as it was heard, and replaced by one that
+    is not shifted. A grain longer than the recording ends with the recording.
 
     Parameters
     ----------
     selection : which grains.
-    source : what they are to be cut from; one that the score has is taken again, another is put after those it has.
+    source : what they are to be cut from. A source that the score lacks is put after those it has.
     recordings : of ``score.sources``, as for `smalti.score.render.render`.
     recording : of `source`, (L,) or (C, L) likewise.
 
     Raises
     ------
-    ValueError, TypeError : as `render`, and for a recording that is no sound or is silent.
+    ValueError, TypeError : as `smalti.score.render.render`, and for a recording that is no sound or is silent.
     """
     grains = np.flatnonzero(chosen(score, selection))
     old = recordings_of(score, recordings)
@@ -87,16 +89,16 @@ def swapped(
     origins, centres, gains, levels = out.origins.copy(), out.centres.copy(), out.gains.copy(), out.levels.copy()
     sources = score.sources if source in score.sources else (*score.sources, source)
     origins[grains] = sources.index(source)
-    for i, was, there in _pairs(score, grains, old, new):
+    for i, replaced, candidates in _pairs(score, grains, old, new):
         entries = slice(out.offsets[i], out.offsets[i] + out.lengths[i])
-        was = _Frames(was.keys[: out.lengths[i]], was.norms[: out.lengths[i]])
-        loudness = out.gains[entries] * was.norms
-        first = _most_alike(was, loudness, there)
-        norms = there.norms[first : first + len(loudness)]
-        ratios = np.divide(was.norms, norms, out=np.full_like(norms, MOST_GAIN), where=norms > 0)
+        replaced = _Frames(replaced.descriptors[: out.lengths[i]], replaced.norms[: out.lengths[i]])
+        loudness = out.gains[entries] * replaced.norms
+        first = _most_alike(replaced, loudness, candidates)
+        norms = candidates.norms[first : first + len(loudness)]
+        ratios = np.divide(replaced.norms, norms, out=np.full_like(norms, MOST_GAIN), where=norms > 0)
         gains[entries] *= np.clip(ratios, 1 / MOST_GAIN, MOST_GAIN)
         centres[i] = first * score.params.hop
-        before, after = (np.square(of).mean(keepdims=True) for of in (loudness, gains[entries] * norms))
+        before, after = (np.square(values).mean(keepdims=True) for values in (loudness, gains[entries] * norms))
         levels[i] += rise_db(before, after)[0]
     shifts = list(out.shifts)
     for i in grains.tolist():
@@ -107,25 +109,25 @@ def swapped(
 
 
 def _pairs(score: Score, grains: Ints, old: Sequence[Floats], new: Floats) -> Iterator[tuple[int, _Frames, _Frames]]:
-    """Every grain, by its place, with its frames as they are heard and all those that it might be cut from."""
+    """The place of every grain, its frames as they are heard, and all frames that it might be cut from."""
     for part in np.unique(score.parts[grains]).tolist():
-        there = _worth_hearing(heard_of(score, new, part), score)
+        candidates = _worth_hearing(heard_of(score, new, part), score)
         for i in grains[score.parts[grains] == part].tolist():
             samples, centres = _heard(score, i, heard_of(score, old[score.origins[i]], part))
-            yield i, _Frames.of(samples, centres, score), there
+            yield i, _Frames.of(samples, centres, score), candidates
 
 
 def _worth_hearing(samples: Floats, score: Score) -> _Frames:
-    """All frames of a recording, a hop apart, those so quiet that they never sound being like nothing."""
+    """All frames of a recording, a hop apart. Frames that are too quiet ever to sound are like nothing."""
     frames = _Frames.of(samples, np.arange(score.params.n_frames(samples.shape[-1])) * score.params.hop, score)
     if score.settings.quietest_db:
         least = frames.norms.max() * 10 ** (-score.settings.quietest_db / 20)
-        frames.keys[frames.norms < least] = 0
+        frames.descriptors[frames.norms < least] = 0
     return frames
 
 
 def _heard(score: Score, i: int, recording: Floats) -> tuple[Floats, Ints]:
-    """What a grain is heard as, at a gain of 1: a sound, and the samples (n,) of it that its frames are centred on."""
+    """The sound of a grain at a gain of 1, and the samples (n,) of it on which its frames are centred."""
     shift = score.shifts[i]
     if shift is None:
         centres: Ints = score.centres[i] + np.arange(score.lengths[i]) * score.params.hop
@@ -142,17 +144,15 @@ def _heard(score: Score, i: int, recording: Floats) -> tuple[Floats, Ints]:
     return shifted.recordings[0], shifted.centres
 
 
-def _most_alike(was: _Frames, loudness: Floats, there: _Frames) -> int:
-    """Where the stretch begins that is most like `was`, whose (n,) frames count by their loudness.
+def _most_alike(replaced: _Frames, loudness: Floats, candidates: _Frames) -> int:
+    """The first frame of the stretch that is most like `replaced`, whose (n,) frames count by their loudness.
 
-    A frame is like another one by as much of it as is heard: less if it cannot be made as loud. Of equal ones it is the
-    first.
+    A frame that cannot be made as loud as the one it replaces counts for less. The first of equal stretches is taken.
     """
-    n_starts = len(there.norms) - len(was.norms) + 1
+    n_starts = len(candidates.norms) - len(replaced.norms) + 1
     likeness = np.zeros(n_starts)
-    for step, (key, norm, weight) in enumerate(zip(was.keys, was.norms, loudness, strict=True)):
+    for step, (descriptor, norm, weight) in enumerate(zip(replaced.descriptors, replaced.norms, loudness, strict=True)):
         stretch = slice(step, step + n_starts)
-        likeness += (
-            weight * (there.keys[stretch] @ key) * np.minimum(1, there.norms[stretch] * MOST_GAIN / max(norm, 1e-30))
-        )
+        reached = np.minimum(1, candidates.norms[stretch] * MOST_GAIN / max(norm, 1e-30))
+        likeness += weight * (candidates.descriptors[stretch] @ descriptor) * reached
     return int(np.argmax(likeness))

@@ -1,4 +1,4 @@
-"""A score as a table: how much is of which source, and a row for each grain."""
+"""A score as tables: a row for each grain, and how much comes from which file."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ EDITABLE = ("start_s", "gain_db")
 def records(score: Score) -> list[dict[str, Any]]:
     """One dictionary of plain values for each grain, in the score's order.
 
-    ``gain_db`` is what is to be added to the grain's own gains, 0 as it stands; the rest is as in
-    `smalti.score.score.Grain`, with the level as loud as it is heard.
+    ``gain_db`` is a gain to be added to the grain's own, 0 at first. The rest is as in `smalti.score.score.Grain`, but
+    that the level includes the gain of the score.
     """
     return [
         {
@@ -40,13 +40,13 @@ def records(score: Score) -> list[dict[str, Any]]:
     ]
 
 
-def score_from_records(told: Sequence[Mapping[str, Any]], score: Score) -> Score:
-    """The score with what its records were edited to: rows left out, moved by ``start_s``, turned up by ``gain_db``.
+def score_from_records(rows: Sequence[Mapping[str, Any]], score: Score) -> Score:
+    """Edit a score as its records were edited: rows left out, moved by ``start_s``, turned up by ``gain_db``.
 
     Parameters
     ----------
-    told : records of that score, such as ``frame.to_dict("records")``; in any order, but each id once.
-    score : that they were made of.
+    rows : records of that score, such as ``frame.to_dict("records")``; in any order, but each id once.
+    score : the score that they were made from.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def score_from_records(told: Sequence[Mapping[str, Any]], score: Score) -> Score
     """
     places = {number: i for i, number in enumerate(score.ids.tolist())}
     kept, gains, starts = [], [], []
-    for record in told:
+    for record in rows:
         for name in ("id", *EDITABLE):
             if name not in record:
                 raise ValueError(f"a record has no {name!r}; leave the columns id, start_s and gain_db in the table")
@@ -68,18 +68,18 @@ def score_from_records(told: Sequence[Mapping[str, Any]], score: Score) -> Score
     out = score.only(np.array(kept, np.intp))
     factors = 10 ** (np.array(gains) / 20)
     out = at_gains(out, (out.gains * factors[out.owners]).astype(out.gains.dtype))
-    # To the sample: written as text and read again, a time is not exactly what it was.
+    # Rounded to samples: a time that was written as text and read again is not exactly what it was.
     later = np.round((np.array(starts) - out.frames * out.hop_s) * out.sr).astype(np.intp)
     return moved_by(out, later) if later.any() else out
 
 
 @dataclass(frozen=True)
 class Usage:
-    """The share of a score that is of one file.
+    """How much of a score comes from one file.
 
     Attributes
     ----------
-    name : of the file.
+    name : the name of the file.
     time_share : 0 to 1, of the time that all grains sound. power_share : 0 to 1, of their power.
     n_grains : how many are cut from it. longest_s : how long the longest of them is.
     first_s, last_s : when the first of them begins and when the last one ends, in seconds of the mosaic.
@@ -95,19 +95,19 @@ class Usage:
 
 
 def summary(score: Score) -> list[Usage]:
-    """How much of a score is of each file, what sounds longest first; of files that sound.
+    """How much of a score comes from each file that sounds, the one that sounds longest first.
 
-    Sources that are parts of one file count as that.
+    Sources that are parts of one file count together.
     """
     named = [(source.name, source.corpus) for source in score.sources]
     files = sorted(set(named))
     numbers = {file: i for i, file in enumerate(files)}
     file_of = np.array([numbers[file] for file in named])
-    of, powers = file_of[score.origins], 10 ** (score.levels / 10) * score.lengths
+    grain_files, powers = file_of[score.origins], 10 ** (score.levels / 10) * score.lengths
     ends = score.frames + score.lengths
     usages = []
-    for file in np.unique(of).tolist():
-        mine = of == file
+    for file in np.unique(grain_files).tolist():
+        mine = grain_files == file
         usages.append(
             Usage(
                 name=files[file][0],

@@ -1,1 +1,1 @@
-"""Files in, files out: what the command line calls, and whatever else makes mosaics of files."""
+"""Workflows from files to files, for the command line and other callers."""

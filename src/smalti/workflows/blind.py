@@ -1,8 +1,8 @@
-"""Compare mosaics by ear without knowing which is which: `blind_steps` does all that a `BlindRequest` asks for.
+"""Compare mosaics by ear without knowing which is which: `blind_steps` carries out a `BlindRequest`.
 
-`read_blind_test` reads and refuses, `draw_rounds` cuts the sounds, levels them and draws their order, and
-`write_listening` makes the folder: ``listen.html`` and the sounds it plays. ``listen.html`` beside this module is the
-page's template, with one gap for the key.
+`read_blind_test` reads and checks the files, `draw_rounds` cuts the sounds, levels them and draws their order, and
+`write_listening` makes the folder with ``listen.html`` and the sounds that it plays. The ``listen.html`` beside this
+module is the page's template, with a placeholder for the key.
 """
 
 import base64
@@ -25,7 +25,7 @@ from smalti.dsp.conditioning import QUIETEST
 from smalti.dsp.dynamics import CEILING_DB, MARGIN_DB, amplified, match_loudness
 from smalti.dsp.loudness import integrated_loudness, true_peak
 from smalti.errors import AudioFileError
-from smalti.io.files import check_writable, hidden_beside, same_file
+from smalti.io.files import check_writable, hidden_beside, reason_of, same_file
 from smalti.io.sound_read import Recording, resample
 from smalti.io.sound_write import encode_audio
 from smalti.workflows.inputs import WHOLE, Excerpt, describe_recording, named_file
@@ -33,34 +33,34 @@ from smalti.workflows.judge import FAR_OFF_S, MosaicInputs, read_mosaics
 from smalti.workflows.steps import Clock, Done, Events, Request, Warned
 
 PAGE, SOUNDS = "listen.html", "sounds"
-# The place of the key in the page's template.
+# The placeholder of the key in the page's template.
 _GAP = "{{key}}"
-# A round has a letter a mosaic. More than these nobody keeps apart, and S and T are keys of their own.
+# One letter for each mosaic of a round. Nobody keeps more than these apart, and S and T are other keys of the page.
 LETTERS = "ABCDEFGH"
 MOST_QUESTIONS = 100
-# With as many, eight answers of eight are chance once in 128 tests, seven of eight once in fourteen.
+# Chance gives eight equal answers about two mosaics in one test of 128, and seven or more in one of fourteen.
 DEFAULT_ROUNDS, DEFAULT_LENGTH_S = 8, 8.0
 SHORTEST_ROUND_S = 0.5
 # Rates that every browser plays.
 SLOWEST_HZ, FASTEST_HZ = 8000, 48000
-# All sounds are as loud as this, or less where one's peaks ask for it; below the lesser, peaks are limited instead.
+# The loudness of all sounds in LUFS, and the least to which high peaks may lower it. Below that, peaks are limited.
 LOUDNESS, LEAST_LOUDNESS = -20.0, -36.0
-# An excerpt so much quieter than the recording it is from counts as silent: at one loudness it would be mere hiss.
+# An excerpt this much quieter than its recording counts as silent: made as loud as the others, it would only hiss.
 SILENT_EXCERPT_DB = 50.0
-# Cuts inside a recording fade over this long, or they would click.
+# Cuts inside a recording are faded over this time so that they do not click.
 CUT_FADE_S = 0.01
-# At so many places of each part of the target an excerpt may begin.
+# The number of places tried for the beginning of an excerpt, in each part of the target.
 _PLACES = 64
 
 
 @dataclass(frozen=True, eq=False)
 class Round:
-    """One round: one stretch of the target, and what is heard beside it.
+    """One round: a stretch of the target, and the sounds to compare with it.
 
     Attributes
     ----------
     start_s, end_s : the stretch, in seconds of the target's excerpt.
-    order : for each letter, from A on, which mosaic stands behind it.
+    order : for each letter, from A on, the index of its mosaic.
     sounds : (L,) or (C, L) float32 arrays of one shape, by name: target, source, a, b, ...
     """
 
@@ -81,8 +81,8 @@ class BlindRequest(Request):
     mosaics : sound files, from any tool: 2 to 8.
     folder : where the page and its sounds go.
     rounds, length_s : see `draw_rounds`.
-    excerpt : of the target, that the mosaics re-create, in seconds.
-    seed : of the order behind the letters.
+    excerpt : the part of the target that the mosaics re-create, in seconds.
+    seed : for the order behind the letters.
     overwrite : whether an earlier comparison is replaced.
     """
 
@@ -104,7 +104,7 @@ def blind_steps(request: BlindRequest) -> Events:
     ------
     Stage : "read", "synthesise", then "write".
     Warned : as soon as there is something to warn of.
-    Done : the last one; `result` is the list of rounds.
+    Done : the last event; `result` is the list of rounds.
 
     Raises
     ------
@@ -128,7 +128,7 @@ def blind_steps(request: BlindRequest) -> Events:
 def read_blind_test(
     target: Path, sources: Sequence[Path], mosaics: Sequence[Path], *, excerpt: Excerpt = WHOLE
 ) -> MosaicInputs:
-    """Read what is to be compared.
+    """Read the files of a blind comparison.
 
     Raises
     ------
@@ -167,24 +167,24 @@ def draw_rounds(
     length_s: float = DEFAULT_LENGTH_S,
     rng: int | np.random.Generator = 0,
 ) -> tuple[list[Round], int]:
-    """Cut, level and shuffle: everything that is heard.
+    """Cut, level and shuffle the sounds of all rounds.
 
     Parameters
     ----------
     inputs : see `read_blind_test`.
     rounds : how many, 1 to 100.
-    length_s : of each round's stretch in seconds, at least 0.5; a shorter target is heard whole each time.
+    length_s : seconds of each round's stretch, at least 0.5; a shorter target is heard in full each time.
     rng : the seed of the order, or a Generator.
 
     Returns
     -------
-    The rounds, whose sounds all have one length, as many channels and, but for stretches in which a mosaic is silent,
-    one loudness; and their sample rate in Hz.
+    The rounds, and their sample rate in Hz. All sounds have the same length and number of channels, and the same
+    loudness except where a mosaic is silent.
 
     Raises
     ------
     AudioFileError : if a mosaic is silent for as long as the target lasts.
-    ValueError : if there are to be too few rounds or too many, or too short ones.
+    ValueError : if `rounds` or `length_s` is out of range.
     """
     check_count("rounds", rounds, least=1)
     if rounds > MOST_QUESTIONS:
@@ -194,7 +194,7 @@ def draw_rounds(
     target = resample(inputs.target.samples, inputs.sr, sr)
     sources = [resample(samples, inputs.sr, sr) for samples in inputs.source.samples]
     mosaics = [resample(mosaic.samples, mosaic.sr, sr) for mosaic in inputs.mosaics]
-    # Two loudspeakers or one, for all alike: a sound that alone comes from the middle would be known by it.
+    # All sounds have equally many channels, since a single mono sound would be recognised.
     channels = min(2, max(map(n_channels, (target, *sources, *mosaics))))
     target, *mosaics = (fitted(sound, target.shape[-1], channels) for sound in (target, *mosaics))
     for recording, mosaic in zip(inputs.mosaics, mosaics, strict=True):
@@ -227,9 +227,9 @@ def draw_rounds(
 
 
 def fitted(sound: Floats, length: int, channels: int) -> Floats:
-    """`sound` as long as `length`, cut or padded with silence, in one channel or two.
+    """`sound` cut or padded with silence to `length` samples, in one channel or two.
 
-    One channel is heard from both loudspeakers; of more than two, their mono mix is.
+    One channel is heard from both loudspeakers. More than two are mixed down to one first.
     """
     if n_channels(sound) > 2 or channels == 1:
         sound = to_mono(sound)
@@ -239,10 +239,10 @@ def fitted(sound: Floats, length: int, channels: int) -> Floats:
 
 
 def draw_orders(n_mosaics: int, rounds: int, *, rng: int | np.random.Generator = 0) -> list[tuple[int, ...]]:
-    """For each round, which mosaic stands behind each letter.
+    """For each round, the index of the mosaic behind each letter.
 
-    Over the rounds every mosaic has every letter equally often, or once more. The balance is of the whole: who finds
-    out one round's order learns nothing certain of the next.
+    Over all rounds, every mosaic has every letter equally often, or once more. The rounds are shuffled, so one round's
+    order tells nothing certain about the next.
     """
     rng = np.random.default_rng(rng)
     orders = list[tuple[int, ...]]()
@@ -256,10 +256,10 @@ def draw_orders(n_mosaics: int, rounds: int, *, rng: int | np.random.Generator =
 
 
 def stretches(sounds: Sequence[Floats], length: int, n: int) -> list[int]:
-    """The first samples of `n` stretches of `length`, spread over sounds that are equally long.
+    """The first samples of `n` stretches of `length` samples, spread over sounds of equal length.
 
-    The beginnings are divided into `n` equal parts, and in the middle half of each the stretch is taken in which the
-    sound that has the least of its energy there has the most: what one of them is silent in says little.
+    The possible beginnings are divided into `n` equal parts. In the middle half of each part, the stretch is
+    taken that maximises the smallest share of a sound's energy in it, since stretches with a silent sound say little.
     """
     last = sounds[0].shape[-1] - length
     energies = [np.cumsum(np.square(as_channels(sound), dtype=np.float64).sum(axis=0)) for sound in sounds]
@@ -273,7 +273,7 @@ def stretches(sounds: Sequence[Floats], length: int, n: int) -> list[int]:
 
 
 def _excerpt(sound: Floats, start: int, length: int, sr: int) -> Floats:
-    """A stretch, faded where it is cut out of more."""
+    """A stretch of a sound, faded where it is cut inside the sound."""
     clip: Floats = sound[..., start : start + length].copy()
     n = min(round(CUT_FADE_S * sr), length)
     rise = np.linspace(0, 1, n, endpoint=False, dtype=np.float32)
@@ -285,23 +285,26 @@ def _excerpt(sound: Floats, start: int, length: int, sr: int) -> Floats:
 
 
 def levelled(clips: Sequence[Mapping[str, Floats]], sr: int) -> list[dict[str, Floats]]:
-    """All clips of all rounds at one loudness, so that louder does not win.
+    """Bring all clips of all rounds to one loudness, so that louder sounds have no advantage.
 
-    It is that at which no true peak reaches -1 dB of full scale, so that gains suffice; only where that would be very
-    quiet are peaks limited. The clips are of recordings at `LOUDNESS`; one that is as good as silent stays so.
+    It is low enough for gains alone to keep all true peaks below -1 dB of full scale. If it would fall below
+    `LEAST_LOUDNESS`, peaks are limited instead. The clips come from recordings at `LOUDNESS`; nearly silent clips
+    are not changed.
     """
     heights = [{name: _height(clip, sr) for name, clip in round_.items()} for round_ in clips]
-    sounding = [own for round_ in heights for own in round_.values() if own.loudness > LOUDNESS - SILENT_EXCERPT_DB]
-    loudness = max(min([LOUDNESS, *(own.highest for own in sounding)]), LEAST_LOUDNESS)
+    sounding = [
+        height for round_ in heights for height in round_.values() if height.loudness > LOUDNESS - SILENT_EXCERPT_DB
+    ]
+    loudness = max(min([LOUDNESS, *(height.highest for height in sounding)]), LEAST_LOUDNESS)
     return [
-        {name: _brought(clip, sr, own[name], loudness) for name, clip in round_.items()}
-        for round_, own in zip(clips, heights, strict=True)
+        {name: _brought(clip, sr, round_heights[name], loudness) for name, clip in round_.items()}
+        for round_, round_heights in zip(clips, heights, strict=True)
     ]
 
 
 class _Height(NamedTuple):
     loudness: float
-    highest: float  # the loudness to which a gain can bring it without a peak above the ceiling
+    highest: float  # the loudness to which a gain can bring it with all peaks below the ceiling
 
 
 def _height(clip: Floats, sr: int) -> _Height:
@@ -310,36 +313,38 @@ def _height(clip: Floats, sr: int) -> _Height:
     return _Height(loudness, loudness - peak_db + CEILING_DB - MARGIN_DB if peak > 0 else math.inf)
 
 
-def _brought(clip: Floats, sr: int, own: _Height, loudness: float) -> Floats:
-    if own.loudness <= LOUDNESS - SILENT_EXCERPT_DB:
+def _brought(clip: Floats, sr: int, height: _Height, loudness: float) -> Floats:
+    if height.loudness <= LOUDNESS - SILENT_EXCERPT_DB:
         return clip
-    if own.highest < loudness:
+    if height.highest < loudness:
         return match_loudness(clip, sr, loudness).samples
-    return amplified(clip, loudness - own.loudness)
+    return amplified(clip, loudness - height.loudness)
 
 
 def key_of(inputs: MosaicInputs, rounds: Sequence[Round], *, seed: int) -> dict[str, Any]:
-    """Who stands behind which letter: what the page reveals at its end; plain types, ready for JSON."""
+    """The mosaic behind each letter, which the page reveals at its end, in plain types, ready for JSON."""
     return {
         "smalti": version("smalti"),
         "seed": seed,
         "target": describe_recording(inputs.target.recording),
         "sources": list(map(describe_recording, inputs.source.recordings)),
         "mosaics": list(map(describe_recording, inputs.mosaics)),
-        "rounds": [{"start_s": one.start_s, "end_s": one.end_s, "order": list(one.order)} for one in rounds],
+        "rounds": [
+            {"start_s": round_.start_s, "end_s": round_.end_s, "order": list(round_.order)} for round_ in rounds
+        ],
     }
 
 
 def hidden(key: Mapping[str, Any]) -> str:
-    """A key as text that nobody reads by chance. It is no secret: the page itself can read it, and so can you."""
+    """A key as text that nobody reads by accident. It is no secret: the page can read it, and so can anyone."""
     text = json.dumps(key, allow_nan=False).encode()
-    # listen.html undoes it with the same numbers.
+    # listen.html reverses this with the same numbers.
     masked = bytes(byte ^ (7 * i + 91) % 256 for i, byte in enumerate(text))
     return base64.b64encode(masked).decode()
 
 
 def page_of(key: Mapping[str, Any]) -> str:
-    """The page, which holds its style, its script and its key, and asks for nothing but the sounds beside it."""
+    """The page as HTML, with its style, script and key. It loads nothing but the sounds beside it."""
     template = files("smalti.workflows").joinpath(PAGE).read_text(encoding="utf-8")
     return template.replace(_GAP, hidden(key))
 
@@ -350,8 +355,8 @@ def check_folder(folder: Path, inputs: Iterable[Path], *, overwrite: bool) -> No
     Raises
     ------
     ValueError : if it would replace one of `inputs`.
-    AudioFileError : if it exists and may not be overwritten, or is no earlier comparison; if the folder that it is to
-        stand in is missing or not writable.
+    AudioFileError : if it exists and may not be overwritten, or is no earlier comparison; if its parent folder is
+        missing or not writable.
     """
     place = Path(os.path.realpath(folder))
     for source in inputs:
@@ -365,7 +370,7 @@ def check_folder(folder: Path, inputs: Iterable[Path], *, overwrite: bool) -> No
             raise AudioFileError(
                 f"cannot overwrite {folder}: it holds something else than a blind comparison; choose another name"
             )
-    # A file of that name could be written wherever a folder can.
+    # A folder can be made wherever this file could be written.
     check_writable(hidden_beside(place), overwrite=False)
 
 
@@ -378,10 +383,10 @@ def _is_comparison(folder: Path) -> bool:
 def write_listening(
     folder: Path, rounds: Sequence[Round], sr: int, key: Mapping[str, Any], *, overwrite: bool = False
 ) -> None:
-    """Write the page and its sounds; whole or not at all.
+    """Write the page and its sounds, whole or not at all.
 
-    All is written into a hidden folder beside `folder`, which then takes the name. Whatever happens before, Ctrl-C
-    included, the hidden folder is removed and an earlier comparison is as it was.
+    Everything is written into a hidden folder beside `folder`, which is then renamed. If anything fails before that,
+    Ctrl-C included, the hidden folder is removed and an earlier comparison stays unchanged.
 
     Raises
     ------
@@ -392,9 +397,9 @@ def write_listening(
     try:
         try:
             (part / SOUNDS).mkdir(parents=True)
-            for number, one in enumerate(rounds, start=1):
-                for name, samples in one.sounds.items():
-                    # 16 bits without compression: files of one size, whatever sounds in them.
+            for number, round_ in enumerate(rounds, start=1):
+                for name, samples in round_.sounds.items():
+                    # 16 bits without compression: all files have the same size, which must not tell sounds apart.
                     sound = encode_audio(samples.astype(np.float32), sr, ending=".wav", subtype="PCM_16")
                     (part / SOUNDS / f"{number:02d}-{name}.wav").write_bytes(sound)
             (part / PAGE).write_text(page_of(key), encoding="utf-8")
@@ -409,5 +414,5 @@ def write_listening(
                 shutil.rmtree(folder_, ignore_errors=True)
     except OSError as error:
         raise AudioFileError(
-            f"cannot write {folder}: {(error.strerror or str(error)).lower()}; choose another folder"
+            f"cannot write {folder}: {reason_of(error)}; choose another folder"
         ) from error

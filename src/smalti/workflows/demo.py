@@ -1,8 +1,8 @@
-"""Demo recordings made of arithmetic: a swarm of bees (source) and a plucked melody with chords (target).
+"""Synthesised demo recordings: a swarm of bees (source) and a plucked melody with chords (target).
 
 Both are synthesised once, at `DEMO_RATE`, and then carried to the wanted sampling rate by trimming or padding
-their Fourier series. So a rate changes the bandwidth and nothing else: every random decision, every note and
-every length is the same at all rates, and nothing can alias.
+their Fourier series. A rate therefore changes only the bandwidth: every random decision, every note and every
+length is the same at all rates, and nothing can alias.
 """
 
 from collections.abc import Callable
@@ -133,7 +133,7 @@ def _plan_flights(seconds: float, rng: np.random.Generator) -> list[_Flight]:
     when = (when - when[0]) / (when[-1] - when[0])
     # The golden ratio's multiples, ranked: a permutation that keeps neighbours in time apart in pitch.
     rank = np.argsort(np.argsort((np.arange(n) * (np.sqrt(5) - 1) / 2 + rng.uniform()) % 1))
-    # A semitone beyond the top: there the deeper bees' harmonics are the strongest rivals.
+    # The pitches go a semitone beyond the top, where harmonics of deeper bees hide a fundamental most easily.
     share = (HIGHEST + 1 - LOWEST) / (n - 1)
     midi = LOWEST + share * rank
     flights = []
@@ -157,7 +157,7 @@ def _fly(flight: _Flight, rng: np.random.Generator) -> Doubles:
     n = round(flight.length_s * DEMO_RATE)
     t = (np.arange(n) - n / 2) / DEMO_RATE
 
-    # Straight past the listener, hesitating: speed and direction stay a bee's own affair.
+    # The bee flies straight past the listener, at an irregular speed.
     along = flight.speed * t + 0.25 * _noise(n, _below(0.6), rng)
     distance = np.hypot(along, flight.nearest_m)
     doppler = 1 / (1 + np.gradient(distance) * DEMO_RATE / 343)
@@ -301,7 +301,7 @@ def _noise(n: int, shape: Callable[[Doubles], Doubles], rng: np.random.Generator
     """`n` samples of Gaussian noise of RMS 1 whose magnitude spectrum follows ``shape(f_hz)``."""
     size = scipy.fft.next_fast_len(n, real=True)
     gain = shape(np.arange(1, size // 2) * (DEMO_RATE / size))
-    # The bins without gain would cost draws and say nothing.
+    # Bins without gain would cost random draws and add nothing.
     gain = gain[: np.flatnonzero(gain > 1e-6 * gain.max())[-1] + 1]
     spectrum = np.zeros(size // 2 + 1, complex)
     spectrum[1 : len(gain) + 1] = gain * rng.standard_normal(2 * len(gain)).view(complex)
@@ -320,13 +320,13 @@ def _mix_into(mix: Doubles, sound: Doubles, start_s: float) -> None:
 def _at_rate(y: Doubles, sr: int, seconds: float) -> npt.NDArray[np.float32]:
     """Carry `y` from `DEMO_RATE` to `sr` and its peak to `PEAK`."""
     # Whole seconds have a whole number of samples at every rate, so the Fourier series is the same at all.
-    whole = int(np.ceil(seconds))
-    spectrum = scipy.fft.rfft(PEAK * y / np.abs(y).max(), whole * DEMO_RATE)
-    spectrum = spectrum[: whole * min(sr, DEMO_RATE) // 2 + 1]
-    # A soft edge, lest a low rate rings before every attack.
+    n_seconds = int(np.ceil(seconds))
+    spectrum = scipy.fft.rfft(PEAK * y / np.abs(y).max(), n_seconds * DEMO_RATE)
+    spectrum = spectrum[: n_seconds * min(sr, DEMO_RATE) // 2 + 1]
+    # A soft edge keeps low rates from ringing before every attack.
     edge = np.linspace(0, np.pi, len(spectrum) // 20)
     spectrum[-len(edge) :] *= 0.5 + 0.5 * np.cos(edge)
-    out: Doubles = scipy.fft.irfft(spectrum, whole * sr) * (sr / DEMO_RATE)
+    out: Doubles = scipy.fft.irfft(spectrum, n_seconds * sr) * (sr / DEMO_RATE)
     return out[: round(seconds * sr)].astype(np.float32)
 
 
@@ -340,7 +340,7 @@ def _check_rate(sr: int) -> None:
 def prepare_demo(
     folder: Path, *, preset: str = DEFAULT_PRESET, seed: int = 0, overwrite: bool = False, figures: bool = True
 ) -> MakeRequest:
-    """Write the demo's target and source into a folder, which is made if need be; return the request of their mosaic.
+    """Write the demo's target and source into a folder, made if it does not exist; return the request for their mosaic.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Take a score into other tools: `export_steps` does all that an `ExportRequest` asks for, and yields what happens."""
+"""Export scores to other tools: `export_steps` carries out an `ExportRequest` and yields events."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from smalti.workflows.locate import LocatedScore
 from smalti.workflows.render import found_recordings
 from smalti.workflows.steps import Clock, Done, Events, Request, Warned
 
-# Items that differ by more than this from their grains are another sound.
+# With a larger error than this, the items no longer sound like the grains.
 FAR_DB = -15.0
 
 
@@ -26,9 +26,9 @@ class ExportRequest(Request):
     ----------
     score : a file that ``--score`` has written.
     output : the file to write; its ending chooses the tool, see `smalti.io.score_export.EXPORTS`.
-    most : the most items that a REAPER project may have.
-    places : files, folders and corpora to look for recordings in, too.
-    changed : whether recordings are taken that hold something else than when the score was made.
+    most : the largest number of items in a REAPER project.
+    places : more files, folders and corpora in which to look for recordings.
+    changed : whether recordings are accepted that have changed since the score was made.
     overwrite : whether an existing file is replaced.
     """
 
@@ -42,7 +42,7 @@ class ExportRequest(Request):
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written.
+    """The result of an export.
 
     Attributes
     ----------
@@ -57,13 +57,13 @@ class Exported:
 
 
 def export_steps(request: ExportRequest) -> Events:
-    """Read a score, bring it into the form of another tool, and write it.
+    """Read a score, convert it for another tool, and write it.
 
     Yields
     ------
     Stage : "read", then "write".
     Warned : as soon as there is something to warn of.
-    Done : the last one; `result` is an `Exported`.
+    Done : the last event; `result` is an `Exported`.
 
     Raises
     ------
@@ -87,10 +87,10 @@ def export_steps(request: ExportRequest) -> Events:
     yield clock.begin("write")
     write_atomic(request.output, exported(found.score, ending, items), overwrite=request.overwrite)
     yield from map(Warned, _offsets(found))
-    told = reduction(items, found.score, recordings_of(found.score, list(found.recordings)))
-    if told.error_db is not None and told.error_db > FAR_DB:
+    reduced = reduction(items, found.score, recordings_of(found.score, list(found.recordings)))
+    if reduced.error_db is not None and reduced.error_db > FAR_DB:
         yield Warned("the items are far from the grains, which cancel each other or are too many for straight lines")
-    yield Done(Exported(ending, len(found.score), told))
+    yield Done(Exported(ending, len(found.score), reduced))
 
 
 def _offsets(found: LocatedScore) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """Targets and sources, read from files and corpora, and checked.
 
-`read_inputs` gives a target and a source. A source is made of sound files (`FileSource`) or lies in a corpus
-(`CorpusSource`); whoever works with one asks it through `SourceInput`, and need not know which it is.
+`read_inputs` reads a target and a source. A source consists of sound files (`FileSource`) or lies in a corpus
+(`CorpusSource`); `SourceInput` is the interface of both.
 """
 
 import functools
@@ -35,7 +35,7 @@ from smalti.mosaicing.search_plan import SearchPlan, grid_of
 from smalti.score.score import Target
 from smalti.settings import Settings
 
-# The measures compare a mosaic with no more than so much of a corpus: the recordings that it is mostly made of.
+# The measures compare a mosaic with at most so many seconds of a corpus, from the recordings that sound most in it.
 MOST_COMPARED_S = 600.0
 
 
@@ -45,8 +45,9 @@ class SourceSelection:
 
     Attributes
     ----------
-    filters : which recordings. weights : by pattern, how much those count that meet it.
-    limits : by pattern, which share of the mosaic, 0 to 1, these may be.
+    filters : which recordings may be used.
+    weights : for each pattern, the factor by which recordings that meet it count.
+    limits : for each pattern, the largest share of the mosaic, 0 to 1, that recordings that meet it may be.
     """
 
     filters: Filters = field(default_factory=Filters)
@@ -54,7 +55,7 @@ class SourceSelection:
     limits: Mapping[str, float] = field(default_factory=dict)
 
 
-# Everything, as much of it as fits.
+# All recordings, unweighted and unlimited.
 NO_CHOICE = SourceSelection()
 
 
@@ -67,7 +68,7 @@ class Excerpt:
 
     @property
     def begin_s(self) -> float:
-        """Where it begins, as a number."""
+        """The beginning in seconds, 0 for None."""
         return self.start_s or 0.0
 
 
@@ -80,7 +81,8 @@ class TargetInput:
 
     Attributes
     ----------
-    recording : at its own rate. samples : (L,) or (C, L) float32, at the working rate. excerpt : what was read of it.
+    recording : the excerpt at its own rate. samples : (L,) or (C, L) float32, at the working rate.
+    excerpt : the stretch of the file that was read.
     """
 
     recording: Recording
@@ -94,20 +96,26 @@ class TargetInput:
 
     @property
     def provenance(self) -> Target:
-        """Where it comes from, for scores."""
-        of = self.recording
+        """The provenance of the target, for scores."""
+        recording = self.recording
         return Target(
-            str(of.path), of.sha256, of.sr, of.channels, of.duration_s, self.excerpt.begin_s, self.excerpt.end_s
+            str(recording.path),
+            recording.sha256,
+            recording.sr,
+            recording.channels,
+            recording.duration_s,
+            self.excerpt.begin_s,
+            self.excerpt.end_s,
         )
 
 
 class SourcePicture(NamedTuple):
-    """What figures show of a source.
+    """The data of a source that figures show.
 
     Attributes
     ----------
-    samples : (L,) float array. H : (K, N) scipy.sparse CSC, how loud each of its frames sounds in each target frame.
-    boundaries : the first frame of every further recording. rows : what the frames are, for an axis.
+    samples : (L,) float array. H : (K, N) scipy.sparse CSC, how loud each source frame sounds in each target frame.
+    boundaries : the first frame of every recording but the first. rows : the label of the axis of source frames.
     """
 
     samples: Floats
@@ -121,7 +129,7 @@ class SourceInput(Protocol):
 
     @property
     def channels(self) -> Sequence[int]:
-        """How many channels its recordings have; of many recordings the most may stand for all."""
+        """The numbers of channels of its recordings, or only the largest."""
 
     @property
     def files(self) -> list[Path]:
@@ -133,42 +141,42 @@ class SourceInput(Protocol):
 
     @property
     def in_memory(self) -> bool:
-        """Whether its sound and features lie in memory, or are mapped from a disk."""
+        """Whether its sound and features lie in memory rather than being mapped from a disk."""
 
     @property
     def weights(self) -> Floats | None:
-        """How much each recording counts, or None for all alike."""
+        """The factors by which recordings count, (R,), or None if all count alike."""
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """How much of the mosaic some of the recordings may be."""
+        """The largest shares of the mosaic that some recordings may be."""
 
     @property
     def asks_for_search(self) -> bool:
-        """Whether it is to be searched however short it is."""
+        """Whether it is to be searched even if it is short."""
 
     @property
     def material(self) -> list[Floats] | Corpus:
-        """What `smalti.mosaicing.prepare.prepare` takes."""
+        """The source in the form that `smalti.mosaicing.prepare.prepare` takes."""
 
     @property
     def provenance(self) -> tuple[Source, ...] | None:
-        """Where each recording comes from, in the order of `material`; None if the material says so itself."""
+        """The provenance of each recording, in the order of `material`; None if the material holds it."""
 
     def n_frames(self, params: StftParams) -> int:
-        """How many frames it has on a grid."""
+        """The number of its frames on a grid."""
 
     def infos(self, dictionary: Dictionary) -> Sequence[Tagged] | None:
-        """What patterns of strokes are met by, one a recording of the dictionary; None: the dictionary's sources."""
+        """For each recording of the dictionary, the names and tags that strokes match; None for the dictionary's."""
 
     def check_picture(self, picture: Picture) -> None:
-        """Raise ValueError where no picture can lie over its time."""
+        """Raise ValueError if a picture cannot lie over its time."""
 
     def unsearched(self, plan: SearchPlan, needed: int) -> list[str]:
-        """Sentences for the user about all of it being considered, which takes `needed` bytes."""
+        """Sentences for the user if all frames are considered, which takes `needed` bytes."""
 
     def picture(self, mosaic: Mosaic) -> SourcePicture:
-        """What figures show of it."""
+        """The data that figures show."""
 
     def compared_with(self, mosaic: Mosaic) -> list[Floats]:
         """The recordings that the measures compare a mosaic with."""
@@ -211,7 +219,10 @@ class FileSource:
 
     @property
     def provenance(self) -> tuple[Source, ...]:
-        return tuple(Source(str(of.path), of.sha256, of.sr, of.channels, of.duration_s) for of in self.recordings)
+        return tuple(
+            Source(str(recording.path), recording.sha256, recording.sr, recording.channels, recording.duration_s)
+            for recording in self.recordings
+        )
 
     def n_frames(self, params: StftParams) -> int:
         return sum(params.n_frames(samples.shape[-1]) for samples in self.samples)
@@ -220,23 +231,23 @@ class FileSource:
         return None
 
     def check_picture(self, picture: Picture) -> None:
-        """A picture can lie over files: they follow each other as they were named."""
+        """Accept any picture: files follow each other in the order in which they were named."""
 
     def unsearched(self, plan: SearchPlan, needed: int) -> list[str]:
         return []
 
     def picture(self, mosaic: Mosaic) -> SourcePicture:
         samples, rows = np.concatenate(list(map(to_mono, self.samples))), "Source time (s)"
-        H, some, kept = mosaic.contributions, mosaic.dictionary, mosaic.parts[0].recordings
+        H, subset, kept = mosaic.contributions, mosaic.dictionary, mosaic.parts[0].recordings
         if kept is None:
-            return SourcePicture(samples, H, some.borders, rows)
-        whole = mosaic.job.dictionary
-        # The files were searched. They are drawn in their own time, as a sketch lies over it.
-        firsts = np.searchsorted(whole.recording_ids, kept[some.recording_ids])
+            return SourcePicture(samples, H, subset.borders, rows)
+        dictionary = mosaic.job.dictionary
+        # The files were searched. They are drawn in their own time, since sketches lie over that time too.
+        firsts = np.searchsorted(dictionary.recording_ids, kept[subset.recording_ids])
         entries = H.tocoo()
-        at = (firsts + some.centres // some.params.hop)[entries.row]
-        in_time = scipy.sparse.csc_array((entries.data, (at, entries.col)), shape=(whole.n_atoms, H.shape[1]))
-        return SourcePicture(samples, in_time, whole.borders, rows)
+        at = (firsts + subset.centres // subset.params.hop)[entries.row]
+        in_time = scipy.sparse.csc_array((entries.data, (at, entries.col)), shape=(dictionary.n_atoms, H.shape[1]))
+        return SourcePicture(samples, in_time, dictionary.borders, rows)
 
     def compared_with(self, mosaic: Mosaic) -> list[Floats]:
         return [*self.samples, *_shifted_grains(mosaic)]
@@ -293,11 +304,11 @@ class CorpusSource:
         return [f"all of {self.opened.folder} is considered, which takes {needed / 1e9:.1f} GB, as {plan.reason}"]
 
     def picture(self, mosaic: Mosaic) -> SourcePicture:
-        """What sounds of it, in the order of its frames."""
+        """The parts of it that sound, in the order of its frames."""
         dictionary = mosaic.dictionary
         half, parts = dictionary.params.hop // 2, []
-        for of, recording in enumerate(map(to_mono, dictionary.recordings)):
-            atoms = np.flatnonzero(dictionary.recording_ids == of)
+        for number, recording in enumerate(map(to_mono, dictionary.recordings)):
+            atoms = np.flatnonzero(dictionary.recording_ids == number)
             for stretch in np.split(atoms, np.flatnonzero(np.diff(dictionary.stretches[atoms])) + 1):
                 first, last = int(dictionary.centres[stretch[0]]), int(dictionary.centres[stretch[-1]])
                 parts.append(recording[max(0, first - half) : last + half])
@@ -305,21 +316,21 @@ class CorpusSource:
         return SourcePicture(np.concatenate(parts), mosaic.contributions, dictionary.borders, rows)
 
     def compared_with(self, mosaic: Mosaic) -> list[Floats]:
-        """The recordings that sound most, as far as `MOST_COMPARED_S`; of what was shifted, that alone."""
+        """The recordings that sound most, up to `MOST_COMPARED_S`; only the shifted grains if there are any."""
         if mosaic.transposition is not None and mosaic.transposition.n_voices:
             return _shifted_grains(mosaic)
         dictionary = mosaic.dictionary
         sounding = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
         share = np.bincount(dictionary.recording_ids, weights=sounding, minlength=len(dictionary.recordings))
         out, left = list[Floats](), round(MOST_COMPARED_S * mosaic.sr)
-        for of in np.argsort(-share, kind="stable"):
+        for number in np.argsort(-share, kind="stable"):
             if left > 0:
-                out.append(dictionary.recordings[of][..., :left])
+                out.append(dictionary.recordings[number][..., :left])
                 left -= out[-1].shape[-1]
         return out
 
     def describe(self, mosaic: Mosaic) -> dict[str, Any]:
-        """Which corpus it was, and of which of its files how much sounds, the most first."""
+        """The corpus, and for how many seconds each of its files sounds, the most first."""
         dictionary, files = mosaic.dictionary, {str(file.place): file for file in self.opened.files}
         gains = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
         seconds = dict[str, float]()
@@ -348,14 +359,14 @@ class CorpusSource:
 
 
 def _shifted_grains(mosaic: Mosaic) -> list[Floats]:
-    """The grains of a mosaic as they were shifted. Its timbre can be no other than theirs."""
+    """The grains of a mosaic as they were shifted, which alone give it its timbre; none without transposition."""
     if mosaic.transposition is None or not mosaic.transposition.n_voices:
         return []
     return [part.grains.dictionary.recordings[0] for part in mosaic.parts if part.grains is not None]
 
 
 def describe_recording(recording: Recording) -> dict[str, Any]:
-    """Which recording it was, for reports."""
+    """The provenance of a recording, for reports."""
     return {
         "path": str(recording.path),
         "sha256": recording.sha256,
@@ -366,7 +377,7 @@ def describe_recording(recording: Recording) -> dict[str, Any]:
 
 
 def named_file(name: str) -> Path:
-    """The file or folder that a name stands for, after fetching it if it is example:NAME.
+    """The file or folder that a name stands for. An example:NAME is fetched first.
 
     Raises
     ------
@@ -374,7 +385,7 @@ def named_file(name: str) -> Path:
     ExampleError : if an example is unknown, or cannot be fetched.
     """
     if not name:
-        # An empty path is the current folder, and all that is in it.
+        # An empty path would stand for the current folder and everything in it.
         raise ValueError("the name of a recording is empty; name a file, a folder or example:NAME")
     example = example_name(name)
     return Path(name) if example is None else fetch_example(example)
@@ -389,7 +400,7 @@ class Inputs:
     target, source : as read from their files.
     sr : working rate in Hz.
     warnings : sentences for the user.
-    choice : which of the sources were asked for, and how much of them.
+    choice : the selection from the sources.
     """
 
     target: TargetInput
@@ -404,14 +415,14 @@ class Inputs:
         return [self.target.path, *self.source.files]
 
     def channels_of(self, settings: Settings) -> int:
-        """How many channels a mosaic of them has."""
+        """The number of channels of their mosaic."""
         return output_channels(settings, n_channels(self.target.samples), self.source.channels)
 
     def plan(self, settings: Settings, params: StftParams | None = None) -> SearchPlan:
-        """Whether the source is searched, on the grid of the settings or another."""
+        """Whether the source is searched, on the grid of the settings or on `params`."""
         params = params or grid_of(settings, self.sr)
-        n_atoms, asked = self.source.n_frames(params), self.source.asks_for_search
-        return SearchPlan.of(n_atoms, settings, params, self.sr, asked=asked)
+        n_atoms, forced = self.source.n_frames(params), self.source.asks_for_search
+        return SearchPlan.of(n_atoms, settings, params, self.sr, forced=forced)
 
 
 def read_inputs(
@@ -424,7 +435,7 @@ def read_inputs(
 ) -> Inputs:
     """Read the target (or its excerpt) and every sound file among `sources`, at `sr` or the target's own rate.
 
-    Where the one source is a corpus, it is opened instead, and the target read at its rate.
+    If the only source is a corpus, it is opened instead, and the target is read at its rate.
 
     Raises
     ------
@@ -452,7 +463,7 @@ def read_inputs(
 def read_files(
     target: Path, sources: Sequence[Path], excerpt: Excerpt, sr: int | None
 ) -> tuple[TargetInput, FileSource, list[str]]:
-    """Target and source, and sentences for the user."""
+    """Read target and source files; also returns sentences for the user. Errors are those of `read_inputs`."""
     recording = _read_excerpt(target, excerpt)
     rate = sr or recording.sr
     target_input = TargetInput(recording, _at_rate(recording, rate), excerpt)
@@ -475,7 +486,7 @@ def _read_excerpt(target: Path, excerpt: Excerpt) -> Recording:
 
 @dataclass(frozen=True, eq=False)
 class _ReadFile:
-    """What filters ask of a recording that was read."""
+    """A recording as filters see it."""
 
     recording: Recording
     sources: tuple[Path, ...]
@@ -486,7 +497,7 @@ class _ReadFile:
 
     @property
     def tags(self) -> tuple[str, ...]:
-        """The folders between the one that was named and the file, as in a corpus."""
+        """The folders between the named folder and the file, as in a corpus."""
         for source in self.sources:
             if self.recording.path.is_relative_to(source):
                 return self.recording.path.relative_to(source).parent.parts
@@ -502,7 +513,7 @@ class _ReadFile:
 
 
 def _chosen(source: FileSource, choice: SourceSelection, named: tuple[Path, ...]) -> tuple[FileSource, Sequence[str]]:
-    """The files that pass, and sentences for the user; `named` are the files and folders as they were named."""
+    """The files that pass, and sentences for the user. `named` are the files and folders that the user named."""
     infos = [_ReadFile(recording, named) for recording in source.recordings]
     passing = [i for i, info in enumerate(infos) if choice.filters.passes(info)]
     if not passing:
@@ -519,7 +530,7 @@ def _chosen(source: FileSource, choice: SourceSelection, named: tuple[Path, ...]
 
 
 def is_corpus(path: StrPath) -> bool:
-    """Whether a source is a corpus: by its name, which may be there or not."""
+    """Whether a name is that of a corpus, which need not exist."""
     return Path(path).name.lower().endswith(ENDING)
 
 
@@ -527,7 +538,9 @@ def _read_corpus(target: Path, name: Path, excerpt: Excerpt, sr: int | None, cho
     opened = open_corpus(name, choice.filters, weights=choice.weights, limits=choice.limits)
     rate = opened.corpus.sr
     if sr not in (None, rate):
-        raise ParameterError("sr", f"is {sr} but {name} was built at {rate} Hz", f"leave --sr out, or build it at {sr}")
+        raise ParameterError(
+            "sr", f"is {sr} but {name} was built at {rate} Hz", f"leave {{sr}} out, or build it at {sr}", also=("sr",)
+        )
     if not opened.corpus.levels.any():
         raise CorpusError(f"the source is silent: no recording of {name} that passes has any sound; choose others")
     recording = _read_excerpt(target, excerpt)
@@ -540,11 +553,11 @@ def _read_corpus(target: Path, name: Path, excerpt: Excerpt, sr: int | None, cho
 
 
 def _lost_above(sr: int, target: Recording, sources: Sequence[Recording], *, chosen: bool) -> Iterator[str]:
-    """What the working rate leaves out that somebody may miss."""
+    """Sentences about audible frequencies that the working rate loses."""
     if sr < target.sr:
         yield f"working at {sr} Hz: what {target.path} has above {sr // 2} Hz is lost"
     finest = max(sources, key=lambda source: source.sr)
-    # A little less than the source has is no loss that is heard: 44.1 kHz of 48.
+    # A rate slightly below the source's loses nothing audible: 44.1 kHz instead of 48.
     if not chosen and sr < 0.9 * finest.sr and sr < 32000:
         lost = f"what {finest.path} has above {sr // 2} Hz is lost"
         yield f"at the {sr} Hz of {target.path}, {lost}; --sr {finest.sr} keeps it"
@@ -568,7 +581,7 @@ def _read_all(files: Iterable[Path], sr: int) -> FileSource:
 
 
 def _at_rate(recording: Recording, sr: int) -> Floats:
-    """The samples of a recording at `sr`, after refusing what has no spectrum."""
+    """The samples of a recording at `sr`, after refusing those too loud or too short for a spectrum."""
     peak = float(np.abs(recording.samples).max())
     if peak > LOUDEST_PEAK:
         raise AudioFileError(

@@ -1,7 +1,8 @@
-"""Judge mosaics of files: `judge_steps` does all that a `JudgeRequest` asks for, and yields what happens.
+"""Judge mosaics of files: `judge_steps` carries out a `JudgeRequest` and yields events.
 
-`read_judged` reads and refuses, `judge_each` yields the numbers of one mosaic after the other, and `describe_judged`
-makes the report. `measure_made` measures a mosaic that has just been made. `read_mosaics` serves `smalti blind`, too.
+`read_judged` reads and checks the files, `judge_each` yields the numbers of one mosaic after the other, and
+`describe_judged` makes the report. `measure_made` measures a mosaic that has just been made. `read_mosaics` also serves
+blind comparisons.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,18 +43,18 @@ from smalti.workflows.inputs import (
 )
 from smalti.workflows.steps import Clock, Done, Events, Progress, Request, Warned
 
-# One analysis window; of less there is no spectrum to judge. Of less than a second there is, but one or two events
+# Sounds shorter than an analysis window have no spectrum to judge. In those shorter than a second, one or two events
 # decide everything.
 SHORTEST_JUDGED_S, SHORT_JUDGED_S = GRID.n_fft / RATE, 1.0
-# Other tools round up to whole windows; what differs by more was made of something else.
+# Other tools round up to whole windows. Mosaics that differ by more were made of another target or excerpt.
 FAR_OFF_S = 0.5
-# At least so much of both has nothing but the target itself.
+# Only the target itself has at least this FID and this leak.
 SURELY_THE_TARGET = 0.99
 
 
 @dataclass(frozen=True, eq=False)
 class MosaicInputs:
-    """Mosaics, from any tool, and what they were made of.
+    """Mosaics from any tool, and their target and source.
 
     Attributes
     ----------
@@ -75,7 +76,7 @@ class Judged:
 
     Attributes
     ----------
-    recording : the mosaic. hop_s : where `hopbuzz` listened.
+    recording : the mosaic. hop_s : the hop in seconds that `hopbuzz` was measured for.
     measures : see `smalti.metrics.MEASURES`; without those that need activations or pitch tracks.
     warnings : sentences for the user.
     """
@@ -95,7 +96,7 @@ class JudgeRequest(Request):
     target : a sound file, or example:NAME.
     sources : sound files, folders, or example:NAME.
     mosaics : sound files, from any tool.
-    excerpt : of the target, that they re-create, in seconds.
+    excerpt : the part of the target that they re-create, in seconds.
     hop_s : see `judge_each`.
     """
 
@@ -114,7 +115,7 @@ def judge_steps(request: JudgeRequest) -> Events:
     Stage : "read", then "measure".
     Progress : one as "measure" begins, and one after each mosaic.
     Warned : as soon as there is something to warn of.
-    Done : the last one; `result` is the report, of plain types.
+    Done : the last event; `result` is the report, of plain types.
 
     Raises
     ------
@@ -130,10 +131,10 @@ def judge_steps(request: JudgeRequest) -> Events:
     yield clock.begin("measure")
     yield Progress(0, len(mosaics))
     judged = list[Judged]()
-    for one in judge_each(inputs, hop_s=request.hop_s):
-        judged.append(one)
+    for mosaic in judge_each(inputs, hop_s=request.hop_s):
+        judged.append(mosaic)
         yield Progress(len(judged), len(mosaics))
-    yield from (Warned(sentence) for one in judged for sentence in one.warnings)
+    yield from (Warned(sentence) for mosaic in judged for sentence in mosaic.warnings)
     yield Done(describe_judged(inputs, judged))
 
 
@@ -142,7 +143,7 @@ def read_mosaics(
 ) -> MosaicInputs:
     """Read the target (or the excerpt of it that the mosaics were made of), every source, and the mosaics.
 
-    `purpose` is what errors say cannot be done: "judge" or "compare".
+    `purpose` is the verb in error messages: "judge" or "compare".
 
     Raises
     ------
@@ -165,12 +166,12 @@ def read_mosaics(
 def read_judged(
     target: Path, sources: Sequence[Path], mosaics: Sequence[Path], *, excerpt: Excerpt = WHOLE
 ) -> MosaicInputs:
-    """Read what is to be judged.
+    """Read the files to judge.
 
     Raises
     ------
-    AudioFileError, ValueError : as for `read_mosaics`; also for what is shorter than one window (93 ms), which cannot
-        be judged.
+    AudioFileError, ValueError : as for `read_mosaics`; also if the target, the source or a mosaic is shorter than one
+        window (93 ms).
     """
     read = read_mosaics(target, sources, mosaics, excerpt=excerpt, purpose="judge")
     for recording in (read.target.recording, *read.mosaics):
@@ -194,7 +195,7 @@ def _short(seconds: float) -> str:
 
 
 def _suspicions(mosaic: Recording, inputs: MosaicInputs) -> Iterator[str]:
-    """What makes it doubtful that a file is a mosaic of this target and source."""
+    """Reasons to doubt that a file is a mosaic of this target and source, as sentences for the user."""
     target = inputs.target.recording
     if same_file(mosaic.path, target.path):
         yield f"{mosaic.path} is the target itself: it follows perfectly and is no mosaic"
@@ -208,36 +209,36 @@ def _suspicions(mosaic: Recording, inputs: MosaicInputs) -> Iterator[str]:
 
 
 def judge_each(inputs: MosaicInputs, *, hop_s: float | None = None) -> Iterator[Judged]:
-    """The numbers of one mosaic after the other.
+    """Yield the numbers of one mosaic after the other.
 
     Parameters
     ----------
     inputs : see `read_judged`.
-    hop_s : seconds from frame to frame of the mosaics, 0.002 to 1, where `hopbuzz` listens; None: what the default
-        preset has at each mosaic's rate, about 23.2 ms.
+    hop_s : the hop of the mosaics in seconds, 0.002 to 1, that `hopbuzz` is measured for; None for that of the default
+        preset at each mosaic's rate, about 23.2 ms.
     """
     against = reference(inputs.target.samples, inputs.source.samples, inputs.sr)
     for mosaic in inputs.mosaics:
         hop = preset_hop_s(mosaic.sr) if hop_s is None else hop_s
         samples = mosaic.samples
         numbers = measure(resample(samples, mosaic.sr, inputs.sr), against, hop_s=hop)
-        # Resampling rounds flat tops off.
+        # Clipping is measured at the mosaic's own rate, since resampling rounds off flat tops.
         numbers["clipping"] = max(map(clipped_share, as_channels(samples)))
         is_copy = min(numbers["FID"], numbers["leak"]) > SURELY_THE_TARGET
-        said = f"{mosaic.path} is the target in all but name: it follows perfectly and is no mosaic"
-        # The target's own file has had its warning.
+        warning = f"{mosaic.path} is the target in all but name: it follows perfectly and is no mosaic"
+        # `read_judged` warns of the target's own file.
         is_new = is_copy and not same_file(mosaic.path, inputs.target.path)
-        yield Judged(mosaic, hop, numbers, (said,) if is_new else ())
+        yield Judged(mosaic, hop, numbers, (warning,) if is_new else ())
 
 
 def preset_hop_s(sr: int) -> float:
-    """The hop of the default preset in seconds, as it comes out at a sample rate."""
+    """The hop of the default preset in seconds, on the grid of a sample rate in Hz."""
     settings = PRESETS[DEFAULT_PRESET]
     return grid_of(settings, sr).hop / sr
 
 
 def describe_judged(inputs: MosaicInputs, judged: Sequence[Judged]) -> dict[str, Any]:
-    """The report: what was judged by what, and every number; plain types, ready for JSON."""
+    """The report: all files and every number, in plain types, ready for JSON."""
     return {
         "smalti": version("smalti"),
         "target": describe_recording(inputs.target.recording),
@@ -245,18 +246,19 @@ def describe_judged(inputs: MosaicInputs, judged: Sequence[Judged]) -> dict[str,
         "skipped": dict(inputs.source.skipped),
         "excerpt": {"start_s": inputs.target.excerpt.begin_s, "end_s": inputs.target.excerpt.end_s},
         "mosaics": [
-            describe_recording(one.recording) | {"hop_s": one.hop_s, "measures": dict(one.measures)} for one in judged
+            describe_recording(mosaic.recording) | {"hop_s": mosaic.hop_s, "measures": dict(mosaic.measures)}
+            for mosaic in judged
         ],
-        "warnings": [*inputs.warnings, *(sentence for one in judged for sentence in one.warnings)],
+        "warnings": [*inputs.warnings, *(sentence for mosaic in judged for sentence in mosaic.warnings)],
     }
 
 
 def measure_made(inputs: Inputs, mosaic: Mosaic) -> tuple[dict[str, float] | None, tuple[str, ...]]:
-    """Every measure of a mosaic just made, of its activations too, and sentences for the user.
+    """Every measure of a mosaic just made, including those of its activations.
 
     Returns
     -------
-    the numbers, or None for a silent target, which nothing can be compared with; and what to say about it.
+    The numbers by name, or None for a silent target, which nothing can be compared with; and sentences for the user.
     """
     if not np.abs(inputs.target.samples).max() > QUIETEST:
         return None, (f"no measures: {inputs.target.path} is silent, and nothing can be compared with silence",)
@@ -266,33 +268,33 @@ def measure_made(inputs: Inputs, mosaic: Mosaic) -> tuple[dict[str, float] | Non
 
 
 def _melodies(target: Floats, mosaic: Mosaic) -> tuple[Floats, Floats] | None:
-    """The pitch tracks of target and mosaic where a melody was followed, the target's where it is heard."""
+    """Pitch tracks of target and mosaic in Hz, (N,) each, the target's 0 if inaudible; None without a melody."""
     plan, params = mosaic.transposition, mosaic.dictionary.params
     if plan is None or plan.way != "follow":
         return None
     heard = audible(frame_powers(to_mono(target), params))
     own = track_pitch(to_mono(mosaic.audio), mosaic.sr, hop=params.hop)
-    # A hop longer than a quarter window may have a frame more.
+    # With a hop longer than a quarter window, one may have a frame more.
     n_frames = min(len(own), len(heard))
     return (plan.melodies[0] * (plan.target_f0 > 0) * heard)[:n_frames], own[:n_frames]
 
 
 def blueprint_of(mosaic: Mosaic) -> Blueprint:
-    """How a mosaic was made, for the measures of grains and of what their overlapping costs.
+    """How a mosaic was made, for the measures of grains and of the cost of their overlap.
 
-    ``model_err`` and ``incons`` are of what the activations alone sound like, before colour, attacks and level. Of
-    channels driven apart, whose activations are not one set, only the grid is told.
+    ``model_err`` and ``incons`` are measured on the sound of the activations alone, before colour, attacks and level.
+    Channels driven apart have several sets of activations, so their blueprint holds only the grid.
     """
     if len(mosaic.parts) > 1:
         return Blueprint(mosaic.dictionary.params, mosaic.sr)
     part = mosaic.parts[0]
     made = Blueprint.of(part.activations, part.dictionary)
     if part.grains is not None:
-        # All grains are one recording, but no diagonal runs from one into the next.
+        # All grains lie in one recording, but no diagonal runs from one into the next.
         made = replace(made, segments=part.grains.runs)
     sound = to_mono(part.unshaped)
     if mosaic.settings.phase == "source":
         return replace(made, sound=sound)
-    # The spectrum that was inverted has the magnitudes aimed at, with the phase that was found for them.
+    # The inverted spectrum has the magnitudes aimed at, with the phase that was found for them.
     aimed = aimed_at(part.dictionary.magnitudes, part.activations, mosaic.settings.aim)
     return replace(made, sound=sound, spectrum=with_phase(aimed, stft(sound, part.dictionary.params)))

@@ -1,7 +1,7 @@
 """Find the recordings of a score: by their hashes, then by their paths.
 
-Files are read and compared, and nothing is written. Of what a score names only regular files that are called like sound
-are opened.
+Files are read and compared, and nothing is written. A score may name any path, so only regular files with the ending of
+a sound are opened.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,9 @@ from smalti.errors import ScoreFileError
 from smalti.grains.source import Source
 from smalti.io.files import StrPath, file_sha256
 from smalti.io.sound_read import AUDIO_ENDINGS, find_audio, read_audio, resample
+from smalti.mosaicing.memory import memory_of_score
 from smalti.score.score import Score
+from smalti.workflows.steps import check_fits
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,9 +28,9 @@ class LocatedScore:
 
     Attributes
     ----------
-    score : of the sources that its grains are cut from; they bear the paths where they were found.
-    recordings : one a source, (L,) or (C, L) float32 at the score's rate, as they were given to the mosaic.
-    target : (L,) or (C, L) likewise, or None if it was not asked for.
+    score : its sources have the paths where they were found.
+    recordings : one for each source, (L,) or (C, L) float32 at the score's rate, as they were given to the mosaic.
+    target : (L,) or (C, L) likewise, or None if it was not needed.
     warnings : sentences for the user.
     """
 
@@ -40,7 +42,7 @@ class LocatedScore:
 
 @dataclass(frozen=True, eq=False)
 class Places:
-    """The places to look in: beside the score, then those that were named.
+    """The places to look in: beside the score, then those that the user named.
 
     Attributes
     ----------
@@ -51,7 +53,7 @@ class Places:
     named: tuple[Path, ...]
 
     def candidates(self, path: str) -> Iterator[Path]:
-        """The places where a file of that path may be."""
+        """Yield the places where a file of that path may be."""
         place = Path(path)
         folders = [folder for folder in self.named if folder.is_dir()]
         yield from (place, self.beside / place, *(folder / place.name for folder in (self.beside, *folders)))
@@ -59,13 +61,16 @@ class Places:
 
     @cached_property
     def by_content(self) -> dict[str, Path]:
-        """Every sound file beside the score and in what was named, by its SHA-256."""
+        """Every sound file beside the score and in the named places, by its SHA-256."""
         files = [file for file in self.beside.iterdir() if _is_sound(file)] if self.beside.is_dir() else []
         files += find_audio(self.named) if self.named else []
         return {file_sha256(file): file for file in reversed(files)}
 
     def find(self, path: str, sha256: str) -> tuple[Path | None, Path | None]:
-        """The file that holds what it did, and else one that is called as it was."""
+        """The file with the hash `sha256`, and failing that a file of the same name; None for each that is not found.
+
+        Without a hash, a file of the same name counts as the first.
+        """
         there = [place for place in dict.fromkeys(self.candidates(path)) if _is_sound(place)]
         if not sha256:
             return (there[0], None) if there else (None, None)
@@ -87,31 +92,31 @@ def find_recordings(
     changed: bool = False,
     compact: bool = True,
 ) -> LocatedScore:
-    """Find and read what a score is made of.
+    """Find and read the recordings of a score.
 
     Parameters
     ----------
     score : from `smalti.io.score_file.read_score`. score_file : where it was read from.
-    places : files and folders to look in, too; a corpus is a folder.
-    target : the target's file, if it is not to be looked for. with_target : whether it is needed at all.
-    changed : take files that are where they were and hold something else.
+    places : more files and folders to look in; a corpus is a folder.
+    target : the target's file, or None to look for it. with_target : whether the target is read.
+    changed : accept files that have changed since the score was made.
     compact : leave out sources that no grain is cut from.
 
     Raises
     ------
-    ScoreFileError : naming every file that is missing, or holds something else.
+    ScoreFileError : if recordings are missing or have changed, or the target has another length; it names them.
     AudioFileError, CorpusError : if what was found cannot be read.
     """
     named = tuple(map(Path, places))
     if absent := [place for place in named if not place.exists()]:
         raise ScoreFileError(f"cannot look in {absent[0]}: there is no such file or folder; check the name")
-    where, score = Places(Path(score_file).absolute().parent, named), score.compact() if compact else score
+    lookup, score = Places(Path(score_file).absolute().parent, named), score.compact() if compact else score
     files, missing, other = dict[tuple[str, str], Path](), list[str](), list[str]()
-    wanted = {(of.name, of.sha256) for of in score.sources if not of.corpus}
+    wanted = {(source.name, source.sha256) for source in score.sources if not source.corpus}
     if with_target and target is None:
         wanted.add((score.target.name, score.target.sha256))
     for name, sha256 in sorted(wanted):
-        same, different = where.find(name, sha256)
+        same, different = lookup.find(name, sha256)
         if same is None and different is not None:
             other.append(str(different))
         elif same is None:
@@ -128,26 +133,39 @@ def find_recordings(
             f"{_listed(other)} changed since {score_file} was made: what it holds is something else; bring it back, or "
             "add --changed to take it as it is"
         )
-    corpora = {of.corpus: _find_corpus(of.corpus, where, score_file) for of in score.sources if of.corpus}
+    corpora = {
+        source.corpus: _find_corpus(source.corpus, lookup, score_file) for source in score.sources if source.corpus
+    }
     recordings = []
-    for of in score.sources:
+    for source in score.sources:
         recordings.append(
-            _from_corpus(of, corpora[of.corpus], score.sr) if of.corpus else _read(files[of.name, of.sha256], score.sr)
+            _from_corpus(source, corpora[source.corpus], score.sr)
+            if source.corpus
+            else _read(files[source.name, source.sha256], score.sr)
         )
-    sources = [of if of.corpus else replace(of, name=str(files[of.name, of.sha256])) for of in score.sources]
-    heard, about = None, score.target
+    sources = [
+        source if source.corpus else replace(source, name=str(files[source.name, source.sha256]))
+        for source in score.sources
+    ]
+    target_samples, about = None, score.target
     if with_target:
         place = Path(target) if target is not None else files[about.name, about.sha256]
-        heard, about = _target(place, score), replace(about, name=str(place))
-    elif (there := next(filter(_is_sound, where.candidates(about.name)), None)) is not None:
-        # Not to be heard, but to be named.
+        target_samples, about = _target(place, score), replace(about, name=str(place))
+    elif (there := next(filter(_is_sound, lookup.candidates(about.name)), None)) is not None:
+        # The target is not read, but the score names where it is.
         about = replace(about, name=str(there))
     return LocatedScore(
         score=replace(score, sources=tuple(sources), target=about),
         recordings=tuple(recordings),
-        target=heard,
+        target=target_samples,
         warnings=tuple(f"{name} is not what {score_file} was made of; the sound will be another" for name in other),
     )
+
+
+def check_score_memory(score: Score) -> None:
+    """Raise `SmaltiError` if the sound of a score would need more memory than the machine has."""
+    job = f"{len(score)} grains in {score.length / score.sr:.0f} s"
+    check_fits(memory_of_score(score), job, "make it of a shorter target")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -173,11 +191,11 @@ def _target(file: Path, score: Score) -> Floats:
     return samples
 
 
-def _find_corpus(corpus: str, where: Places, score_file: StrPath) -> OpenCorpus:
+def _find_corpus(corpus: str, lookup: Places, score_file: StrPath) -> OpenCorpus:
     name = Path(corpus).name
-    named = [place for of in where.named for place in (of, of / name)]
-    # A place that was named comes first, so that it can replace another of that name.
-    for place in (*named, Path(corpus), where.beside / corpus, where.beside / name):
+    named = [place for folder in lookup.named for place in (folder, folder / name)]
+    # Named places come first, so that they can replace another corpus of that name.
+    for place in (*named, Path(corpus), lookup.beside / corpus, lookup.beside / name):
         if place.name == name and place.is_dir():
             return open_corpus(place)
     raise ScoreFileError(
@@ -186,7 +204,7 @@ def _find_corpus(corpus: str, where: Places, score_file: StrPath) -> OpenCorpus:
 
 
 def _from_corpus(source: Source, opened: OpenCorpus, sr: int) -> Floats:
-    """A source that lies in a corpus, as it was."""
+    """The samples of a source that lies in a corpus, at the rate `sr` of the score."""
     corpus = opened.corpus
     if corpus.sr != sr:
         raise ScoreFileError(f"{opened.folder} is at {corpus.sr} Hz now and the score at {sr} Hz; build it at {sr}")

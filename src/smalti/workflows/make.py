@@ -1,6 +1,6 @@
-"""Make a mosaic of files: `make_steps` does all that a `MakeRequest` asks for, and yields what happens.
+"""Make a mosaic of files: `make_steps` carries out a `MakeRequest` and yields events.
 
-The command line, and whatever else makes mosaics of files, differ only in what they do with what is yielded.
+The command line and other callers differ only in what they do with the events.
 """
 
 from collections.abc import Generator
@@ -13,10 +13,13 @@ from smalti.grains.transposition import Transposition
 from smalti.io.image import Picture, read_picture
 from smalti.io.melody import Melody, read_melody
 from smalti.mosaicing.job import Job
+from smalti.mosaicing.memory import memory_needed, memory_searched
 from smalti.mosaicing.mosaic import Mosaic, Part, assemble, part_of
 from smalti.mosaicing.prepare import channel_jobs, prepare, sketched
+from smalti.mosaicing.search_plan import SearchPlan
 from smalti.mosaicing.sketch import Stroke, sketch_of_image, sketch_of_strokes
 from smalti.mosaicing.solve import solve_steps, solver_of
+from smalti.mosaicing.transpose import check_melody_wanted
 from smalti.presets import DEFAULT_PRESET, PRESETS
 from smalti.settings import Settings
 from smalti.workflows.inputs import (
@@ -29,10 +32,20 @@ from smalti.workflows.inputs import (
     read_inputs,
 )
 from smalti.workflows.judge import measure_made
-from smalti.workflows.memory import check_memory
 from smalti.workflows.outputs import Outputs, check_outputs, figures_of, write_outputs
 from smalti.workflows.report import describe, write_report
-from smalti.workflows.steps import Clock, Done, Event, Events, Progress, Remark, Request, Warned, recorded_warnings
+from smalti.workflows.steps import (
+    Clock,
+    Done,
+    Event,
+    Events,
+    Progress,
+    Remark,
+    Request,
+    Warned,
+    check_fits,
+    recorded_warnings,
+)
 
 
 @dataclass(frozen=True)
@@ -43,16 +56,16 @@ class MakeRequest(Request):
     ----------
     target : a sound file, or example:NAME.
     sources : sound files, folders, example:NAME, or one corpus.
-    outputs : where the results go. Its `drawn` is set by the settings.
+    outputs : where the results go. Its `drawn` is derived from the settings.
     settings : how the mosaic is made.
     preset : the name of the preset that the settings began with, for the report.
     grid : window and hop in samples; None for those of the settings.
-    excerpt : of the target, in seconds.
+    excerpt : the part of the target to re-create, in seconds.
     melody : a text file with the melody to follow, or None.
-    selection : which of the sources, and how much of them.
+    selection : the selection from the sources.
     sketch : a picture over the activations, or None.
     strokes : rectangles over the activations, painted after the picture.
-    seed : of the random start.
+    seed : for the random start.
     measured : whether the mosaic is measured; see `smalti.metrics`.
     """
 
@@ -74,7 +87,7 @@ class MakeRequest(Request):
 def make_steps(request: MakeRequest) -> Events:
     """Read, build and write a mosaic, and measure it if the request says so.
 
-    What could not be done is refused before any work. If the caller closes the generator, or an error is raised, no
+    Impossible requests are refused before any work. If the caller closes the generator, or an error is raised, no
     file is left half-written.
 
     Yields
@@ -82,8 +95,8 @@ def make_steps(request: MakeRequest) -> Events:
     Stage : as each begins. With several channels driven apart, "solve" and "synthesise" begin once for each.
     Progress : one as "solve" begins, and one after each step of the solver.
     Warned : as soon as there is something to warn of.
-    Remark : how the source comes to the target's pitches, if that was asked.
-    Done : the last one; `result` is the report, of plain types.
+    Remark : how the source is brought to the target's pitches, if that was requested.
+    Done : the last event; `result` is the report, of plain types.
 
     Raises
     ------
@@ -98,7 +111,7 @@ def make_steps(request: MakeRequest) -> Events:
 
 
 def _steps(request: MakeRequest, warned: list[str]) -> Events:
-    """As `make_steps`, whose caller keeps the sentences that were `warned`."""
+    """As `make_steps`, for a caller that adds the sentences of all warnings to `warned`."""
     clock = Clock()
     yield clock.begin("read")
     outputs = replace(request.outputs, drawn=figures_of(request.settings))
@@ -137,24 +150,26 @@ def _steps(request: MakeRequest, warned: list[str]) -> Events:
 
 
 def _read(request: MakeRequest, outputs: Outputs) -> tuple[Melody | None, Picture | None, Inputs]:
-    """Everything that is read, once it is known that the outputs can be written."""
+    """Read melody, picture and recordings, after checking that the outputs can be written."""
     target, sources = named_file(request.target), list(map(named_file, request.sources))
     settings = request.settings
-    written = [file for file in (request.melody, request.sketch) if file is not None]
-    check_outputs(outputs, [target, *sources, *written])
+    extras = [file for file in (request.melody, request.sketch) if file is not None]
+    check_outputs(outputs, [target, *sources, *extras])
+    if request.melody is not None:
+        check_melody_wanted(settings)
     melody = None if request.melody is None else read_melody(request.melody)
     picture = None if request.sketch is None else read_picture(request.sketch)
     if settings.transpose != "off":
         check_tracker()
     inputs = read_inputs(target, sources, excerpt=request.excerpt, sr=settings.sr, choice=request.selection)
-    check_outputs(outputs, [*inputs.files, *written], sr=inputs.sr, channels=inputs.channels_of(settings))
+    check_outputs(outputs, [*inputs.files, *extras], sr=inputs.sr, channels=inputs.channels_of(settings))
     return melody, picture, inputs
 
 
 def _prepared(
     request: MakeRequest, inputs: Inputs, melody: Melody | None, picture: Picture | None
 ) -> Generator[Event, None, Job]:
-    """The job, once it is known to fit into memory."""
+    """Prepare the job, after checking that it fits into memory."""
     settings, target, source = request.settings, inputs.target, inputs.source
     if picture is not None:
         source.check_picture(picture)
@@ -185,8 +200,32 @@ def _prepared(
     return job
 
 
+def check_memory(inputs: Inputs, settings: Settings, plan: SearchPlan, *, painted: bool = False) -> int:
+    """The peak memory of a job in bytes, after refusing a job that would exhaust the machine's memory.
+
+    `painted` is whether it has a sketch.
+
+    Raises
+    ------
+    SmaltiError : if it would need more memory than the machine has.
+    """
+    params, source, sr = plan.params, inputs.source, inputs.sr
+    n_frames, n_atoms = params.n_frames(inputs.target.samples.shape[-1]), source.n_frames(params)
+    channels = inputs.channels_of(settings)
+    if plan.searched:
+        needed = memory_searched(n_atoms, n_frames, params, channels=channels, sr=sr, held=source.in_memory)
+    else:
+        needed = memory_needed(n_atoms, n_frames, settings, params, channels=channels, sr=sr, painted=painted)
+    check_fits(
+        needed,
+        f"{n_atoms} source frames by {n_frames} target frames",
+        "take a shorter target (--start, --end), less source, or a longer --hop",
+    )
+    return needed
+
+
 def _solved(job: Job, seed: int, clock: Clock) -> Generator[Event, None, list[Part]]:
-    """The parts of the mosaic, solved and synthesised: one, or one a channel."""
+    """Solve and synthesise the parts of the mosaic: one, or one for each channel."""
     total, done, parts = solver_of(job).n_steps * job.n_solves, 0, list[Part]()
     for channel in channel_jobs(job):
         yield clock.begin("solve")
@@ -202,7 +241,7 @@ def _solved(job: Job, seed: int, clock: Clock) -> Generator[Event, None, list[Pa
 
 
 def _short_of_loudness(mosaic: Mosaic) -> list[str]:
-    """The warning that the mosaic is not as loud as was asked."""
+    """A warning if the mosaic is quieter than requested."""
     wanted = mosaic.settings.loudness
     if isinstance(wanted, str) or mosaic.settings.level_db != 0 or not mosaic.loudness < wanted - 1:
         return []
@@ -210,7 +249,7 @@ def _short_of_loudness(mosaic: Mosaic) -> list[str]:
 
 
 def way_of(transposition: Transposition, settings: Settings) -> str:
-    """How the source comes to the target's pitches, and why, as a sentence."""
+    """A sentence on how the source is brought to the target's pitches, and why."""
     if transposition.way == "off":
         does = "left at its own pitches"
     elif transposition.way == "follow":

@@ -1,6 +1,5 @@
 """Write results. A result that could not or must not be written is refused before any work."""
 
-import importlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from smalti._checks import Floats, check_choice
 from smalti.dsp.channels import to_mono
 from smalti.dsp.pitch import track_pitch
-from smalti.errors import AudioFileError
+from smalti.errors import AudioFileError, require_extra
 from smalti.grains.shifted import heard_stretches
 from smalti.grains.transposition import Transposition
 from smalti.io.files import check_writable, make_folder, same_file, write_atomic
@@ -24,24 +23,25 @@ from smalti.settings import Settings
 from smalti.workflows.inputs import SourceInput
 
 FIGURES = ("spectrograms", "activations", "similarity", "divergence")
-# One more where the source is brought to the target's pitches.
+# One more if the source is brought to the target's pitches.
 PITCH_FIGURE = "pitch"
 
 
 def figures_of(settings: Settings) -> tuple[str, ...]:
-    """The names of the pictures that a mosaic so made may have.
+    """The names of the figures that a mosaic with these settings may have.
 
-    Whether it has the last one is not known before the work: with transpose "auto" the source may be left as it is.
+    The last one is not certain before the work: with transpose "auto", the source may be left as it is.
     """
     return FIGURES if settings.transpose == "off" else (*FIGURES, PITCH_FIGURE)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """The places of the results. `figures` is a folder, made if it is not there; None leaves that result out.
+    """The places of the results, or None for those that are left out.
 
-    `drawn` names the pictures that may be drawn, see `figures_of`. `stems` is a folder, too, and `stems_by` says what
-    has one; see `smalti.io.stem_files`.
+    `figures` is a folder, made if it does not exist, and `drawn` names the figures that may be drawn in it, see
+    `figures_of`. `stems` is a folder too, and `stems_by` is the kind of source that has a stem; see
+    `smalti.io.stem_files`.
     """
 
     audio: Path
@@ -66,7 +66,7 @@ class Outputs:
 
 
 def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, channels: int = 1) -> None:
-    """Refuse, before any work, what could not or must not be written.
+    """Refuse, before any work, results that could not or must not be written.
 
     Parameters
     ----------
@@ -94,13 +94,13 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, 
             raise ValueError(f"{file} is named for two results; choose another name for one of them")
     if outputs.figures is not None:
         if not outputs.figures.exists():
-            # It will be made; nothing but the figures may count on that, as they come last.
+            # The folder is made for the figures, which come last. Other results cannot count on it.
             figures = [outputs.figure(name) for name in outputs.drawn]
             files = [outputs.figures, *(file for file in files if file not in figures)]
         elif not outputs.figures.is_dir():
             raise AudioFileError(f"cannot write figures into {outputs.figures}: it is not a folder; name another")
-        # Asked for now, so that a missing matplotlib is found before the work and not after it.
-        importlib.import_module("smalti.plots")
+        # A missing matplotlib is refused before the work rather than after it.
+        require_extra("plots", "pictures need matplotlib")
     if outputs.stems is not None:
         check_stems(outputs.stems, overwrite=outputs.overwrite)
     for file in files:
@@ -111,7 +111,7 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, 
 
 
 def write_outputs(outputs: Outputs, source: SourceInput, mosaic: Mosaic) -> None:
-    """Write the sound, its score and stems, then the figures of a mosaic and what it was made of."""
+    """Write the sound of a mosaic, its score and stems, then the figures of mosaic, target and source."""
     sound = encode_audio(mosaic.audio, mosaic.sr, ending=outputs.audio.suffix, subtype=outputs.subtype)
     write_atomic(outputs.audio, sound, overwrite=outputs.overwrite)
     if outputs.score is not None:
@@ -158,7 +158,7 @@ def write_outputs(outputs: Outputs, source: SourceInput, mosaic: Mosaic) -> None
 
 
 def _wanted(plan: Transposition, job: Job) -> Floats:
-    """The target's pitch as it was tracked, (N,) Hz, or the notes that were found in it, (M, N)."""
+    """The tracked pitch of the target in Hz, (N,), or the notes that were found in it, (M, N)."""
     if plan.way == "chords":
         return plan.melodies / 2 ** (job.settings.tune_cents / 1200)
     # A plan of fixed shifts does not look at the target's pitch, so it is tracked here.
@@ -171,16 +171,17 @@ def grain_notes(mosaic: Mosaic) -> Floats:
 
     Returns
     -------
-    (G, 4) float64: begin and end in seconds, pitch in Hz, and the shift that led there in semitones. A grain that
-    passes through several notes is as many; one without pitch is none.
+    (G, 4) float64: begin and end in seconds, pitch in Hz, and the shift to it in semitones. A grain that passes through
+    several notes has a row for each, and one without pitch has none.
     """
     notes: list[tuple[float, float, float, float]] = []
     hop_s, plan = mosaic.dictionary.hop_s, mosaic.transposition
     for part in mosaic.parts:
         if part.grains is None or plan is None:
             continue
-        for of in heard_stretches(part.grains, part.activations):
-            atoms, frames, ratios = part.grains.atoms[of], part.grains.frames[of], part.grains.ratios[of]
+        grains = part.grains
+        for stretch in heard_stretches(grains, part.activations):
+            atoms, frames, ratios = grains.atoms[stretch], grains.frames[stretch], grains.ratios[stretch]
             hz = plan.origins[atoms] * ratios
             names = np.round(12 * np.log2(np.where(hz > 0, hz, 1)))
             for piece in np.split(np.arange(len(hz)), np.flatnonzero(np.diff(names)) + 1):

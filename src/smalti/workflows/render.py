@@ -1,4 +1,4 @@
-"""Make the sound of a score: `render_steps` does all that a `RenderRequest` asks for, and yields what happens."""
+"""Make the sound of a score: `render_steps` carries out a `RenderRequest` and yields events."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,8 +13,7 @@ from smalti.io.sound_write import check_format, encode_audio
 from smalti.io.stem_files import STEMS_BY, check_stems, write_stems
 from smalti.score import Score
 from smalti.score.render import dry_score, recordings_of, render_levelled
-from smalti.workflows.locate import LocatedScore, find_recordings
-from smalti.workflows.memory import check_score_memory
+from smalti.workflows.locate import LocatedScore, check_score_memory, find_recordings
 from smalti.workflows.steps import Clock, Done, Events, Request, Warned
 
 
@@ -26,13 +25,13 @@ class RenderRequest(Request):
     ----------
     score : a file that ``--score`` has written.
     output : the sound; its ending is the format.
-    places : files, folders and corpora to look for recordings in, too.
+    places : more files, folders and corpora in which to look for recordings.
     target : the target's file, or None to look for it.
-    dry : whether the grains are added up as recorded, and nothing else is done.
-    stems : a folder for a sound of each source, or None.
-    stems_by : "file" or "folder": what has a stem.
-    changed : whether recordings are taken that hold something else than when the score was made.
-    subtype : the sample format, or None for the first of the format.
+    dry : whether the grains are only added up as recorded.
+    stems : a folder for stems, or None.
+    stems_by : "file" or "folder", the kind of source that has a stem.
+    changed : whether recordings are accepted that have changed since the score was made.
+    subtype : the sample format, or None for the default of the ending.
     overwrite : whether existing files are replaced.
     """
 
@@ -50,7 +49,7 @@ class RenderRequest(Request):
 
 @dataclass(frozen=True, eq=False)
 class Rendered:
-    """What was rendered, at which level, and the files of its stems."""
+    """The score as rendered, its sound and level, and the files of its stems."""
 
     score: Score
     level: Levelled
@@ -64,7 +63,7 @@ def render_steps(request: RenderRequest) -> Events:
     ------
     Stage : "read", "synthesise", then "write".
     Warned : as soon as there is something to warn of.
-    Done : the last one; `result` is a `Rendered`.
+    Done : the last event; `result` is a `Rendered`.
 
     Raises
     ------
@@ -99,7 +98,7 @@ def render_steps(request: RenderRequest) -> Events:
 
 
 def refuse_inputs(output: Path, inputs: Sequence[Path]) -> None:
-    """Raise ValueError if a result would replace what it is made of."""
+    """Raise ValueError if `output` would replace one of `inputs`."""
     for file in inputs:
         if same_file(output, file):
             raise ValueError(f"{output} is what this is made of and would be overwritten; choose another name")
@@ -108,7 +107,12 @@ def refuse_inputs(output: Path, inputs: Sequence[Path]) -> None:
 def found_recordings(
     file: Path, places: Sequence[Path], *, target: Path | None = None, dry: bool = False, changed: bool = False
 ) -> LocatedScore:
-    """A score and its recordings, once it is known to fit into memory; errors as for `find_recordings`."""
+    """Read a score and its recordings, after checking that they fit into memory.
+
+    Raises
+    ------
+    SmaltiError : as for `read_score`, `check_score_memory` and `find_recordings`.
+    """
     score = read_score(file)
     check_score_memory(score)
     with_target = not dry and needs_target(score.settings)

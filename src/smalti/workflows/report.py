@@ -1,4 +1,4 @@
-"""The report: all it takes to know what was made of what, how, and how well; plain types, ready for JSON."""
+"""Reports of mosaics: inputs, settings, results and measures, in plain types, ready for JSON."""
 
 import json
 import math
@@ -25,19 +25,19 @@ from smalti.nmf.let_it_bee import segment_slices
 from smalti.workflows.inputs import Inputs, SourceSelection, describe_recording
 from smalti.workflows.outputs import Outputs
 
-# For whoever reads the measures of what is in tune.
+# Advice for reading the measures of transposed mosaics.
 LEAK_IN_TUNE = (
-    "what is in tune with its target has some leak by that alone: judge it beside the source in a loop at the same "
-    "pitches, see docs/measures.md"
+    "a mosaic in tune with its target has some leak for that reason alone: compare it with the source in a loop at the "
+    "same pitches, see docs/measures.md"
 )
 
 
 def describe_transposition(mosaic: Mosaic, melody: Melody | None = None) -> dict[str, Any] | None:
-    """How the source came to the target's pitches, for the report; None where that was not asked.
+    """How the source was brought to the target's pitches, for the report; None if that was not requested.
 
     Parameters
     ----------
-    mosaic : whose dictionary's recordings bear the names of their files. melody : what was followed, if it was given.
+    mosaic : its dictionary names recordings by their files. melody : the melody that was given, or None.
     """
     plan, dictionary, settings = mosaic.transposition, mosaic.dictionary, mosaic.settings
     if plan is None:
@@ -46,15 +46,15 @@ def describe_transposition(mosaic: Mosaic, melody: Melody | None = None) -> dict
     for i, part in enumerate(mosaic.parts):
         if part.grains is None:
             continue
-        for of in heard_stretches(part.grains, part.activations):
-            atom, frame = int(part.grains.atoms[of.start]), int(part.grains.frames[of.start])
+        for stretch in heard_stretches(part.grains, part.activations):
+            atom, frame = int(part.grains.atoms[stretch.start]), int(part.grains.frames[stretch.start])
             grains.append(
                 {
                     "start_s": _rounded(frame * dictionary.hop_s),
                     "source": dictionary.names[dictionary.recording_ids[atom]],
                     "source_start_s": _rounded(dictionary.centres[atom] / dictionary.sr),
-                    "duration_s": _rounded((of.stop - of.start) * dictionary.hop_s),
-                    "shift_semitones": round(float(12 * np.log2(part.grains.ratios[of]).mean()), 2),
+                    "duration_s": _rounded((stretch.stop - stretch.start) * dictionary.hop_s),
+                    "shift_semitones": round(float(12 * np.log2(part.grains.ratios[stretch]).mean()), 2),
                     "channel": i if len(mosaic.parts) > 1 else None,
                 }
             )
@@ -67,7 +67,7 @@ def describe_transposition(mosaic: Mosaic, melody: Melody | None = None) -> dict
         "n_voices": plan.n_voices,
         "hop_s": dictionary.hop_s,
         "target_f0_hz": plan.target_f0.round(2).tolist(),
-        "source_f0_hz": [plan.source_f0[of].round(2).tolist() for of in recordings],
+        "source_f0_hz": [plan.source_f0[atoms].round(2).tolist() for atoms in recordings],
         "melodies_hz": plan.melodies.round(2).tolist(),
         "about_leak": LEAK_IN_TUNE if plan.n_voices else None,
         "grains": sorted(grains, key=lambda grain: (grain["start_s"], grain["source_start_s"])),
@@ -92,7 +92,7 @@ def describe(
     picture: Picture | None = None,
     strokes: Sequence[Stroke] = (),
 ) -> dict[str, Any]:
-    """The report: all it takes to know what was made of what, how, and how well; plain types, ready for JSON."""
+    """The report of a mosaic: its inputs, settings, results and measures, in plain types, ready for JSON."""
     params: StftParams = mosaic.dictionary.params
     target = inputs.target
     return {
@@ -142,7 +142,7 @@ def describe(
 
 
 def describe_sketch(picture: Picture | None, strokes: Sequence[Stroke]) -> dict[str, Any]:
-    """What was painted; None and nothing where nothing was."""
+    """The picture and the strokes that were painted; None and an empty list if there were none."""
     return {
         "picture": None if picture is None else {"path": str(picture.path), "sha256": picture.sha256},
         "strokes": [str(stroke) for stroke in strokes],
@@ -150,10 +150,10 @@ def describe_sketch(picture: Picture | None, strokes: Sequence[Stroke]) -> dict[
 
 
 def describe_choice(choice: SourceSelection) -> dict[str, Any]:
-    """What of the sources was asked for; None where nothing was."""
-    asked = {name: value if math.isfinite(value) else None for name, value in _numbers(choice.filters)}
+    """The selection from the sources; None stands for a bound that excludes nothing."""
+    bounds = {name: value if math.isfinite(value) else None for name, value in _numbers(choice.filters)}
     lists = {name: list(getattr(choice.filters, name)) for name in ("include", "exclude", "tags")}
-    return {**lists, **asked, "weights": dict(choice.weights), "limits": dict(choice.limits)}
+    return {**lists, **bounds, "weights": dict(choice.weights), "limits": dict(choice.limits)}
 
 
 def _numbers(filters: Filters) -> Iterator[tuple[str, float]]:
@@ -162,14 +162,14 @@ def _numbers(filters: Filters) -> Iterator[tuple[str, float]]:
 
 
 def _or_none(level: float) -> float | None:
-    """A level, or None for that of silence, which JSON does not know."""
+    """A level, or None for that of silence, since JSON knows no infinity."""
     return level if math.isfinite(level) else None
 
 
 def report_json(report: Mapping[str, Any]) -> str:
-    """The report as text; no NaN, which JSON does not know.
+    """The report as JSON text, after refusing NaN and infinity, which JSON does not know.
 
-    In ASCII: a terminal or pipe may know no other letters, and a file name may hold bytes that are none.
+    The text is ASCII because a terminal or pipe may know nothing else, and file names may hold undecodable bytes.
     """
     return json.dumps(report, indent=2, allow_nan=False) + "\n"
 

@@ -1,23 +1,25 @@
-"""The form of workflows: a `Request` goes in, events come out, for a progress bar, a page or a log."""
+"""The interface of workflows: a `Request` goes in, events come out, for a progress bar, a page or a log."""
 
 import json
 import math
+import os
 import time
 import types
 import typing
 import warnings
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from smalti.errors import SmaltiError
 from smalti.presets import settings_from
 from smalti.settings import Settings
 
 
 class Request:
-    """Base of the frozen dataclasses that say what a workflow is to do: they can be pickled, and written as JSON."""
+    """Base of the frozen dataclasses that tell a workflow what to do. They can be pickled, and written as JSON."""
 
     def to_json(self) -> str:
         """The request as text. Infinity is written as "inf", since JSON does not know it."""
@@ -26,14 +28,14 @@ class Request:
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """The request of which `to_json` made this text; fields that are left out have their defaults.
+        """The request from the text that `to_json` made; missing fields have their defaults.
 
         Raises
         ------
         ValueError, TypeError : if the text is no JSON, or has an unknown field, lacks one that has no default, or holds
             a value of a wrong kind or out of range.
         """
-        request: Self = _revived("the request", cls, json.loads(text))
+        request: Self = _revived(f"the {cls.__name__}", cls, json.loads(text))
         return request
 
 
@@ -49,7 +51,7 @@ def _plain(value: Any) -> Any:
 
 
 def _revived(name: str, kind: Any, value: Any) -> Any:
-    """The value of type `kind` that `_plain` made this of."""
+    """Undo `_plain`: the value of type `kind`. Errors call it `name`."""
     if kind is Settings:
         return settings_from(value)
     if isinstance(kind, type) and is_dataclass(kind):
@@ -58,32 +60,40 @@ def _revived(name: str, kind: Any, value: Any) -> Any:
         kinds = typing.get_type_hints(kind)
         if strangers := [field for field in value if field not in kinds]:
             raise ValueError(f"{name} has no {', '.join(map(repr, strangers))}; pass names among {', '.join(kinds)}")
+        needed = [field.name for field in fields(kind) if field.default is field.default_factory is MISSING]
+        if missing := [field for field in needed if field not in value]:
+            raise ValueError(f"{name} lacks {', '.join(map(repr, missing))}; add what has no default")
         return kind(**{field: _revived(field, kinds[field], part) for field, part in value.items()})
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        # Every union in a request is of one type and None.
-        (only,) = (argument for argument in arguments if argument is not type(None))
-        return None if value is None else _revived(name, only, value)
+        if value is None and type(None) in arguments:
+            return None
+        # At most one type of a union is a dataclass, and only that one is written as an object.
+        choices = [argument for argument in arguments if argument is not type(None)]
+        fitting = [choice for choice in choices if is_dataclass(choice) == isinstance(value, Mapping)]
+        return _revived(name, (fitting or choices)[0], value)
     if origin is tuple:
         if not isinstance(value, Sequence) or isinstance(value, str):
             raise TypeError(f"{name} is {value!r}; pass a list")
-        each = arguments[:1] * len(value) if arguments[-1] is ... else arguments
-        return tuple(_revived(name, part_kind, part) for part_kind, part in zip(each, value, strict=True))
+        kinds_of_parts = arguments[:1] * len(value) if arguments[-1] is ... else arguments
+        if len(value) != len(kinds_of_parts):
+            raise ValueError(f"{name} has {len(value)} values; pass {len(kinds_of_parts)}")
+        return tuple(_revived(name, part_kind, part) for part_kind, part in zip(kinds_of_parts, value, strict=True))
     if origin is not None and issubclass(origin, Mapping):
         if not isinstance(value, Mapping):
             raise TypeError(f"{name} is {value!r}; pass an object")
         return {key: _revived(name, arguments[1], part) for key, part in value.items()}
     if kind is float and value in ("inf", "-inf"):
         return float(value)
-    given: Any = {Path: str, float: (int, float)}.get(kind, kind)
-    if not isinstance(value, given) or (isinstance(value, bool) and kind is not bool):
+    accepted: Any = {Path: str, float: (int, float)}.get(kind, kind)
+    if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
         raise TypeError(f"{name} is {value!r}; pass a value of type {kind.__name__}")
     return Path(value) if kind is Path else value
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A stage begins: "read", "analyse", "solve", "synthesise", "write" or "measure".
+    """A stage begins: "read", "analyse", "solve", "synthesise", "edit", "blend", "write" or "measure".
 
     Attributes
     ----------
@@ -117,7 +127,7 @@ class Warned:
 
 @dataclass(frozen=True)
 class Remark:
-    """A sentence about what is being done, for those who watch."""
+    """A sentence about what is being done, for the user."""
 
     sentence: str
 
@@ -128,7 +138,7 @@ class Done:
 
     Attributes
     ----------
-    result : the report, or whatever else the workflow says that it returns.
+    result : the report, or another result that the workflow documents.
     """
 
     result: Any
@@ -153,7 +163,7 @@ class Clock:
         self._stage = ""
 
     def begin(self, name: str) -> Stage:
-        """End the stage before, and begin this one."""
+        """End the current stage, and begin this one."""
         self.end()
         self._stage = name
         return Stage(name, self._last - self._begin)
@@ -178,3 +188,24 @@ def recorded_warnings() -> Iterator[list[str]]:
         warnings.simplefilter("always", UserWarning)
         yield sentences
     sentences += [str(warning.message) for warning in caught]
+
+
+def check_fits(needed: int, job: str, remedy: str) -> None:
+    """Refuse a job that would exhaust the machine's memory.
+
+    Parameters
+    ----------
+    needed : peak memory of the job in bytes. job, remedy : how the error names it, and what to do.
+
+    Raises
+    ------
+    SmaltiError : if the machine has too little memory. A machine that does not report its memory is trusted.
+    """
+    try:
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not every system reports its memory
+        return
+    if needed > 0.9 * available:
+        raise SmaltiError(
+            f"{job} need about {needed / 1e9:.0f} GB of memory and this machine has {available / 1e9:.0f}; {remedy}"
+        )
