@@ -1,10 +1,10 @@
-"""What building a corpus costs: time, disk and memory an hour of sound, and from these the plan for a day of it.
+"""The cost of building a corpus: time, disk and memory for an hour of sound, and an estimate for a day of it.
 
     python bench/building.py FOLDER... [--sr 44100] [--hours 24] [--repeats 2]
 
-All folders together are built into a corpus that is thrown away, with its search index, as `smalti corpus build` does.
-Seconds of the wall clock are worth what the machine had to spare; those of the processor are what the work took. How
-memory goes with the length is told by two: a fourth of the files and all of them, each built by a process of its own.
+All folders together are built into one corpus with its search index, as `smalti corpus build` does, and thrown away.
+Seconds of the wall clock depend on what else the machine did; those of the processor are what the work took. Memory is
+measured for a fourth of the files and for all of them, each in a process of its own, to show how it grows.
 """
 
 import argparse
@@ -13,7 +13,6 @@ import os
 import tempfile
 import time
 from concurrent.futures import ProcessPoolExecutor
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +20,6 @@ from smalti._parallel import n_cores
 from smalti.corpora.build import build_corpus
 from smalti.corpora.query import corpus_info, open_corpus, verify_corpus
 from smalti.corpora.tables import ARRAYS
-from smalti.grains.nearest import inverted_file, packed
 from smalti.io.sound_read import find_audio
 
 try:
@@ -31,9 +29,9 @@ except ImportError:  # not on this system
 
 
 class Cost(NamedTuple):
-    """Of a build: seconds of sound, of the wall clock and the processor, and of that clock for the index.
+    """The cost of a build: seconds of sound, of the wall clock, of the processor, and of the wall clock for the index.
 
-    `analysing_mb` is the peak of memory before there was an index to be made, `peak_mb` that of all.
+    `analysing_mb` is the peak of memory before the index is made, `peak_mb` that of the whole build.
     """
 
     sound_s: float
@@ -56,11 +54,12 @@ def main() -> None:
         (few,) = _apart(find_audio(options.folder)[::4], [Path(folder) / "few.corpus"], options.sr)
         names = [Path(folder) / f"{n}.corpus" for n in range(max(1, options.repeats))]
         costs, name = _apart(options.folder, names, options.sr), names[0]
-        again = _took(lambda: list(build_corpus(options.folder, name, index=_index())))
+        again = _took(lambda: list(build_corpus(options.folder, name)))
         opened = _took(lambda: open_corpus(name))
         verified = _took(lambda: verify_corpus(name))
         info, hours = corpus_info(name), costs[0].sound_s / 3600
-        kinds = {kind: sum(f.stat().st_size for f in name.glob(f"{kind}-*")) for kind in (*ARRAYS, "index")}
+        stems = [*((kind, array.stem) for kind, array in ARRAYS.items()), ("index", "index")]
+        kinds = {kind: sum(f.stat().st_size for f in name.glob(f"{stem}-*")) for kind, stem in stems}
         tables = (name / "corpus.sqlite").stat().st_size
 
     load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
@@ -78,8 +77,8 @@ def main() -> None:
         ("tables, MB", tables / 1e6),
         ("on disk, MB", info.n_bytes / 1e6),
     ]
-    for what, value in rows:
-        print(f"{what:24}{value:12.2f}{value / hours:12.2f}{value / hours * options.hours:12.1f}")
+    for label, value in rows:
+        print(f"{label:24}{value:12.2f}{value / hours:12.2f}{value / hours * options.hours:12.1f}")
     print(f"{'peak memory, MB':24}{'analysing':>12}{'all':>12}")
     for cost in (few, costs[0]):
         print(f"{f'of {cost.sound_s / 60:.1f} minutes':24}{cost.analysing_mb:12.0f}{cost.peak_mb:12.0f}")
@@ -87,13 +86,8 @@ def main() -> None:
     print(f"real time / processor time, on {n_cores()} cores: {n_cores() * best.sound_s / rows[1][1]:.0f}")
 
 
-def _index():
-    """As `smalti.cli.corpus` has it."""
-    return (lambda keys: packed(inverted_file(keys)).data) if find_spec("faiss") else None
-
-
 def _apart(folders: list[Path], names: list[Path], sr: int | None) -> list[Cost]:
-    """What builds cost, one after the other, in a new process: to the first, the peak of memory is its own."""
+    """The costs of builds, one after the other in a new process; only the first has a peak of memory of its own."""
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         return [pool.submit(_cost, folders, name, sr).result() for name in names]
 
@@ -101,7 +95,7 @@ def _apart(folders: list[Path], names: list[Path], sr: int | None) -> list[Cost]
 def _cost(folders: list[Path], name: Path, sr: int | None) -> Cost:
     begin, spent = time.perf_counter(), time.process_time()
     indexing, analysing_mb = None, None
-    for step in build_corpus(folders, name, sr=sr, index=_index()):
+    for step in build_corpus(folders, name, sr=sr):
         if step.stage == "indexing":
             indexing, analysing_mb = time.perf_counter(), _peak_mb()
     end, peak_mb = time.perf_counter(), _peak_mb()

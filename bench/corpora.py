@@ -2,8 +2,8 @@
 
     python bench/corpora.py FOLDER... -o OUT --minutes 60
 
-What hours of source cost is told by hours of source; these are made in minutes. They are no field recordings: there is
-as much to choose from as in the recordings they come from, at other pitches and in other colours.
+The cost of hours of source can only be measured with hours of source, and these are made in minutes. They are no field
+recordings: they hold the sounds of the recordings they are made from, at other pitches and in other colours.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from smalti.io.sound_read import find_audio, read_audio, resample
 from smalti.io.sound_write import write_audio
 
 SHORTEST_S, LONGEST_S = 30.0, 120.0
-# Semitones that recordings are moved by at most, and recordings in one file at most.
+# The most semitones that a recording is moved by, and the most recordings in one file.
 MOST_SHIFT, MOST_MIXED = 12.0, 3
 PEAK = 0.9
 
@@ -38,14 +38,14 @@ def main() -> None:
     written_s, number = 0.0, 0
     while written_s < 60 * options.minutes:
         length_s = min(float(rng.uniform(SHORTEST_S, LONGEST_S)), max(1.0, 60 * options.minutes - written_s))
-        of = rng.choice(len(sources), size=min(len(sources), int(rng.integers(1, MOST_MIXED + 1))), replace=False)
-        parts = [_varied(sources[n], round(length_s * options.sr), options, rng) for n in of]
+        picked = rng.choice(len(sources), size=min(len(sources), int(rng.integers(1, MOST_MIXED + 1))), replace=False)
+        parts = [_varied(sources[n], round(length_s * options.sr), options, rng) for n in picked]
         mixed = np.sum(
             [level * part for level, part in zip(10 ** rng.uniform(-0.6, 0, len(parts)), parts, strict=True)], axis=0
         )
         mixed *= PEAK / max(float(np.abs(mixed).max()), 1e-9)
         # Folders are tags: each file lies in that of its first recording.
-        folder = options.output / sources[of[0]].path.stem
+        folder = options.output / sources[picked[0]].path.stem
         folder.mkdir(parents=True, exist_ok=True)
         samples = mixed.astype(np.float32) if options.channels > 1 else mixed[0].astype(np.float32)
         write_audio(folder / f"{number:05}.{options.format}", samples, options.sr, overwrite=True)

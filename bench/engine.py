@@ -1,4 +1,4 @@
-"""What smalti's engine promises, measured in one run: `python bench/engine.py --audio DIR`.
+"""The promises of smalti's engine, measured in one run: `python bench/engine.py --audio DIR`.
 
 Let it Bee as the preset `classic` has it: 20 s of funk_groove.mp3 (repeated to fill them) made of humpback.ogg, at
 22.05 kHz, window 2048, hop 512, 50 iterations, float32.
@@ -27,7 +27,7 @@ TARGET_S = 20
 RULES = LetItBee(repetition=3, polyphony=10, continuity=3)
 MOST_TIMES_PRODUCTS, LEAST_GAIN, MOST_KL, MOST_OF_LOOP, MOST_DEMO_S = 1.15, 8, 1e-4, 1 / 3, 20
 
-# What a program that uses the engine for the first time waits for: numba, and every kernel that Let it Bee needs.
+# A program that uses the engine for the first time waits for numba and for every kernel that Let it Bee needs.
 FIRST_USE = """
 import time
 start = time.perf_counter()
@@ -45,7 +45,7 @@ print(loaded - start, time.perf_counter() - loaded)
 
 
 def recordings(folder: Path, scratch: Path) -> tuple[Problem, Path, Path]:
-    """The problem, and the files that the command makes the same of."""
+    """The problem, and the files from which the command makes the same mosaic."""
     target, source = (read_audio(folder / name) for name in ("funk_groove.mp3", "humpback.ogg"))
     once, other = (to_mono(resample(recording.samples, recording.sr, SR)) for recording in (target, source))
     samples = np.tile(once, -(-TARGET_S * SR // len(once)))[: TARGET_S * SR]
@@ -66,14 +66,14 @@ def product_laps(problem: Problem, n: int) -> list[float]:
     return [lap(lambda: (problem.W @ H, problem.W.T @ ratio)) for _ in range(n)]
 
 
-def lap(what: Callable[[], object]) -> float:
+def lap(run: Callable[[], object]) -> float:
     start = time.perf_counter()
-    what()
+    run()
     return time.perf_counter() - start
 
 
 def in_turns(problem: Problem, rounds: int) -> tuple[list[float], list[float]]:
-    """Laps of both, alone by themselves: a BLAS that has just used all cores keeps them busy for a while."""
+    """Laps of both, with a pause between, since a BLAS that has just used all cores keeps them busy for a while."""
     products, iterations = [], []
     for _ in range(rounds):
         products += product_laps(problem, 6)
@@ -95,7 +95,7 @@ def solved(problem: Problem) -> tuple[float, float, Matrix]:
 
 
 def lists_apart(problem: Problem, ours: Matrix) -> tuple[float, float]:
-    """In dB of the activations, and as a share of the divergence."""
+    """How far lists differ from matrices: in dB of the activations, and as a share of the divergence."""
     kept, blockwise.LISTS_BELOW = blockwise.LISTS_BELOW, 0.0
     *_, step = blockwise.engine_steps(problem.V, problem.W, problem.start(), n_iter=50, constraints=RULES)
     blockwise.LISTS_BELOW = kept

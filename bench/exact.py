@@ -60,7 +60,7 @@ def main() -> None:
 
 
 def spectrum(file: Path | None, demo: Callable[[int], NDArray[Any]], length_s: float) -> NDArray[Any]:
-    """Magnitudes of so many seconds, the recording cut or repeated."""
+    """Magnitudes of `length_s` seconds; the recording is cut or repeated."""
     if file is None:
         samples = demo(SR)
     else:
@@ -70,7 +70,7 @@ def spectrum(file: Path | None, demo: Callable[[int], NDArray[Any]], length_s: f
 
 
 def divergences(V: NDArray[Any], W: NDArray[Any], beta: float, counts: list[int]) -> dict[int, float]:
-    """After so many updates each, of one run."""
+    """The divergences after each of the `counts` of updates, from one run."""
     steps = activation_steps(V, W, n_iter=max(counts), beta=beta)
     return {step.iteration: step.divergence for step in islice(steps, max(counts)) if step.iteration in counts}
 

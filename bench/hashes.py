@@ -39,7 +39,7 @@ PAIRS = (
     ("sir_duke_piano_slow.mp3", 6, "oboe_c6.wav", 20),
     ("funk_groove.mp3", 6, "robin.ogg", 20),
 )
-# What the command line is asked for beside the presets, all of a stereo target and source and a mono one.
+# Runs of the command line beside the presets, all with a stereo target, a stereo source and a mono source.
 COMMANDS = {
     "apart": ["--channels", "apart"],
     "mono": ["--channels", "mono", "--loudness", "-20"],
@@ -124,7 +124,7 @@ def everything(folder: Path, audio: Path | None, only: str) -> Iterator[tuple[st
 
 
 def of_the_command_line(folder: Path, audio: Path | None) -> Iterator[tuple[str, "np.ndarray"]]:
-    """Names, and what makes the samples."""
+    """Names, and functions that make the samples."""
     demo_target, demo_source = read(folder / "demo/target.wav")[: 4 * SR], read(folder / "demo/source.wav")[: 8 * SR]
     target, other = demo_target, demo_source[: 4 * SR]
     if audio:

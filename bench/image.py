@@ -1,4 +1,4 @@
-"""How much of its source's stereo image a mosaic keeps: furthest difference of coherence between left and right.
+"""How much of its source's stereo image a mosaic keeps: the largest difference of coherence between left and right.
 
 python bench/image.py --audio DIR      a folder with librosa's example recordings
 """

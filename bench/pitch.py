@@ -1,6 +1,6 @@
-"""How well a mosaic is in tune, what that costs, and what it leaves alone: a line for each pair, beside its bar.
+"""How well a mosaic is in tune, what that costs, and what it leaves alone: figures for each pair, beside their bars.
 
-python bench/pitch.py                        the demo's recordings, where the bars are not meant for them
+python bench/pitch.py                        the demo's recordings, for which the bars are not meant
 python bench/pitch.py --audio DIR --audio DIR2
 python bench/pitch.py --audio DIR --json numbers.json --save mosaics
 
@@ -52,9 +52,9 @@ SR, HOP = 22050, 512
 GRID = StftParams(2048, HOP)
 # So much of each target; sources are used up to a minute.
 TARGET_S, SOURCE_S = 8.0, 60.0
-# Between these Harvest listens: wider, and it hears the octave below more often than the note.
+# Harvest searches this range. In a wider one it finds the octave below more often than the note.
 HARVEST_HZ = (60.0, 1600.0)
-# What the control's gains follow: the target's level in windows of 46 ms.
+# The gains of the control follow the target's level in windows of 46 ms.
 LEVEL = StftParams(1024, 256)
 
 SONG, SWARM = "demo song", "demo swarm"
@@ -77,7 +77,7 @@ SOURCES = {
 
 @dataclass(frozen=True)
 class Line:
-    """One figure, what it must be at least (or at most), and whether it is; None for one that is only told."""
+    """One figure, and its bar: what it must be at least, or at most if `most`. None for a figure that is only shown."""
 
     pair: str
     what: str
@@ -154,7 +154,7 @@ def stem(name: str) -> str:
 
 def melodies(files: dict[str, np.ndarray], changes: dict[str, float], options: Any) -> Iterator[list[Line]]:
     for name, target, source in pairs(files, MELODIES, list(SOURCES), options):
-        bars = SOURCES[next(of for of in SOURCES if stem(of) == name.split(" on ")[0])]
+        bars = SOURCES[next(file for file in SOURCES if stem(file) == name.split(" on ")[0])]
         settings = replace(smalti.PRESETS["melodic"], transpose="follow", **changes)
         balanced = smalti.PRESETS["balanced"]
         wanted = track_pitch(target, SR, hop=HOP) * audible(frame_powers(target, GRID))
@@ -164,9 +164,9 @@ def melodies(files: dict[str, np.ndarray], changes: dict[str, float], options: A
         seconds, plain_seconds = timed(target, source, settings), timed(target, source, balanced)
         made = [smalti.mosaic(target, source, SR, preset=settings, rng=seed) for seed in range(options.seeds)]
         plain = [smalti.mosaic(target, source, SR, rng=seed) for seed in range(options.seeds)]
-        scores = mean([measure(of.audio, against, blueprint=blueprint_of(of)) for of in made])
-        of_plain = mean([measure(of.audio, against) for of in plain])
-        in_tune = mean([in_tune_with(wanted, of.audio) for of in made])
+        scores = mean([measure(mosaic.audio, against, blueprint=blueprint_of(mosaic)) for mosaic in made])
+        of_plain = mean([measure(mosaic.audio, against) for mosaic in plain])
+        in_tune = mean([in_tune_with(wanted, mosaic.audio) for mosaic in made])
         if options.save:
             keep(options.save / name, made[0].audio)
             keep(options.save / f"{name}, looped control", control)
@@ -181,7 +181,7 @@ def melodies(files: dict[str, np.ndarray], changes: dict[str, float], options: A
             Line(name, "hopbuzz, dB", scores["hopbuzz"], 1.0, most=True),
             Line(name, "seconds over those of balanced", seconds / plain_seconds, 2.5, most=True),
             Line(name, "memory over that of balanced", most_memory, 1.5, most=True),
-            # In tune with the target, anything is coherent with it: leak has no bar but what the control has.
+            # Any sound in tune with the target is coherent with it, so leak is compared with that of the control.
             Line(name, "leak", scores["leak"]),
             Line(name, "leak of the looped control", of_control["leak"]),
             Line(name, "the control in tune, by the guide", in_tune_with(wanted, control)["guide"]),
@@ -191,7 +191,7 @@ def melodies(files: dict[str, np.ndarray], changes: dict[str, float], options: A
 
 
 def in_tune_with(wanted: np.ndarray, samples: np.ndarray) -> dict[str, float]:
-    """Shares of the frames that have a pitch in `wanted` in which a sound has it, too, by two trackers."""
+    """The share of the frames with a pitch in `wanted` that have it in `samples`, too, by two trackers."""
     guide = track_pitch(samples, SR, hop=HOP)
     return {
         "guide": raw_pitch_accuracy(wanted, guide),
@@ -201,11 +201,11 @@ def in_tune_with(wanted: np.ndarray, samples: np.ndarray) -> dict[str, float]:
 
 
 def mean(scores: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {key: float(np.mean([of[key] for of in scores])) for key in scores[0]}
+    return {key: float(np.mean([numbers[key] for numbers in scores])) for key in scores[0]}
 
 
 def timed(target: np.ndarray, source: np.ndarray, settings: smalti.Settings) -> float:
-    """Seconds, the shortest of three times: what else the machine does only ever adds."""
+    """Seconds, the shortest of three times, since other processes can only add to it."""
     times = []
     for _ in range(3):
         begin = time.perf_counter()
@@ -215,7 +215,7 @@ def timed(target: np.ndarray, source: np.ndarray, settings: smalti.Settings) -> 
 
 
 def memory(target: np.ndarray, source: np.ndarray, settings: smalti.Settings = smalti.PRESETS["balanced"]) -> float:
-    """Bytes allocated at once, at most, while a mosaic is made."""
+    """The most bytes that are allocated at once while a mosaic is made."""
     tracemalloc.start()
     smalti.mosaic(target, source, SR, preset=settings)
     peak = tracemalloc.get_traced_memory()[1]
@@ -232,14 +232,14 @@ def heard_by_harvest(samples: np.ndarray) -> np.ndarray:
 def looped(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
     """The pitched source in a loop, at the target's pitch and level throughout; and the source at each of its notes.
 
-    What any sampler would play: as much the source's sound as a sound that follows the target can be.
+    Any sampler would play this. No sound that follows the target can be more like the source.
     """
     own = fill_gaps(track_pitch(source, SR, hop=HOP), longest=round(0.25 * SR / HOP))
     fine = refine_f0(source, own, SR, hop=HOP, per_hop=FINENESS)
     wanted = fill_gaps(track_pitch(target, SR, hop=HOP), longest=len(target))
     heard = (own > 0) & audible(frame_powers(source, GRID))
     pitched = np.flatnonzero(heard & clear(harmonicity(np.abs(smalti.stft(source, GRID)), own, SR), heard))
-    # Whole stretches of clear frames, one after the other, as often as it takes.
+    # Clear frames one after the other, repeated to the length of the target.
     frames = np.resize(pitched, len(wanted))
     sound = np.concatenate([source[k * HOP : (k + 1) * HOP] for k in frames])
     sound = np.pad(sound, (0, max(0, len(target) - len(sound))))[: len(target)]
@@ -273,8 +273,8 @@ def looped(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, list[np.
 
 
 def levelled(sound: np.ndarray, target: np.ndarray) -> np.ndarray:
-    wanted, had = (np.sqrt(frame_powers(of, LEVEL)) for of in (target, sound))
-    gains = wanted / np.maximum(had, 1e-4 * had.max())
+    wanted, present = (np.sqrt(frame_powers(samples, LEVEL)) for samples in (target, sound))
+    gains = wanted / np.maximum(present, 1e-4 * present.max())
     return (sound * np.interp(np.arange(len(sound)), np.arange(len(gains)) * LEVEL.hop, gains)).astype(np.float32)
 
 
@@ -289,7 +289,8 @@ def chords(files: dict[str, np.ndarray], changes: dict[str, float], options: Any
         plain = [smalti.mosaic(target, source, SR, rng=seed) for seed in range(options.seeds)]
         against = reference(target, source, SR)
         scores, of_plain = (
-            mean([measure(of.audio, against, blueprint=blueprint_of(of)) for of in group]) for group in (made, plain)
+            mean([measure(mosaic.audio, against, blueprint=blueprint_of(mosaic)) for mosaic in group])
+            for group in (made, plain)
         )
         if options.save:
             keep(options.save / name, made[0].audio)
@@ -310,13 +311,13 @@ def alone(files: dict[str, np.ndarray], changes: dict[str, float], options: Any)
     """Drums, noise and speech, as target and as source: the preset must do what balanced does."""
     files = files | {"noise.wav": np.random.default_rng(0).standard_normal(6 * SR).astype(np.float32) / 10}
     names = [*ALONE, "noise.wav"]
-    both = [
+    both_ways = [
         *pairs(files, names, [NOTE], options),
         *pairs(files, [MELODIES[0]], names, options),
         *pairs(files, [ALONE[0]], [ALONE[1]], options),
         *pairs(files, [ALONE[1]], [ALONE[0]], options),
     ]
-    for name, target, source in both:
+    for name, target, source in both_ways:
         made = smalti.mosaic(target, source, SR, preset=replace(smalti.PRESETS["melodic"], **changes))
         plain = smalti.mosaic(target, source, SR)
         against = reference(target, source, SR)
@@ -332,7 +333,7 @@ def alone(files: dict[str, np.ndarray], changes: dict[str, float], options: Any)
         ]
 
 
-# --- what is printed and kept
+# --- printing and saving
 
 
 def show(lines: Sequence[Line]) -> None:

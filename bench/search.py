@@ -1,13 +1,13 @@
-"""What searching a corpus costs and finds, beside considering all of it, and beside as many random candidates.
+"""The cost and the results of searching a corpus, beside considering all of it, and as many random candidates.
 
     python bench/search.py NAME.corpus TARGET... --sizes 3000 10000 100000 1000000 --dense 3000 10000 --seeds 3
     python bench/search.py NAME.corpus TARGET --sizes 155000 --dense 155000 --command --long 240
 
-Every size is the first so many frames of the corpus; `bench/corpora.py` makes large ones out of few recordings. All
-rows of a table are made in one run, with the preset balanced, and divergences are of the same looks: two layers of
-whole grains with refined gains, before these are smoothed. "random" considers as many entries as "search", on diagonals
-drawn at random instead of looked up. Which of two all but equal grains is chosen hangs on chance, so figures are means
-over targets and seeds (of "all", one seed).
+A size is that many first frames of the corpus; `bench/corpora.py` makes large ones out of few recordings. All rows of
+a table are made in one run with the preset balanced. Divergences compare the same features: two layers of whole grains
+with refined gains, before these are smoothed. "random" considers as many entries as "search", on diagonals drawn at
+random instead of looked up. Chance decides between grains that are all but equal, so figures are means over targets and
+seeds (one seed for "all").
 """
 
 import argparse
@@ -106,19 +106,19 @@ def repeated(samples: np.ndarray, length: int) -> np.ndarray:
 
 def first(corpus: Corpus, size: int) -> Corpus:
     """A corpus of the first frames alone, with an index where smalti would have one."""
-    of = slice(0, size)
-    keys = np.ascontiguousarray(corpus.descriptors[of])
-    index = inverted_file(keys) if len(keys) > EXACT_BELOW else None
+    kept = slice(0, size)
+    descriptors = np.ascontiguousarray(corpus.descriptors[kept])
+    index = inverted_file(descriptors) if len(descriptors) > EXACT_BELOW else None
     return replace(
         corpus,
-        recording_ids=corpus.recording_ids[of],
-        centres=corpus.centres[of],
-        cancelled=corpus.cancelled[of],
+        recording_ids=corpus.recording_ids[kept],
+        centres=corpus.centres[kept],
+        cancelled=corpus.cancelled[kept],
         rows=np.arange(min(size, corpus.n_atoms)),
-        features=corpus.features[corpus.rows[of]],
-        scales=corpus.scales[of],
-        levels=corpus.levels[of],
-        descriptors=keys,
+        features=corpus.features[corpus.rows[kept]],
+        scales=corpus.scales[kept],
+        levels=corpus.levels[kept],
+        descriptors=descriptors,
         read_index=lambda: index,
     )
 
@@ -128,7 +128,7 @@ def first(corpus: Corpus, size: int) -> Corpus:
 
 def compared(samples: np.ndarray, corpus: Corpus, seeds: int, *, dense: bool) -> list[Row]:
     job = prepare(samples, corpus, corpus.sr, SETTINGS)
-    # Once before, so that nothing is compiled, and what is mapped has been read.
+    # A first run, so that kernels are compiled and mapped files read before the clock starts.
     n_entries = len(next(solve_steps(job)).entries.lists.atoms)
     last(solve_steps(job))
     rows = []
@@ -151,21 +151,21 @@ def at_random(job: Job, corpus: Corpus, n_entries: int, seed: int) -> Iterator[S
     reach = reach_of(job)
     per_frame = n_entries / n_frames / (2 * reach + 1)
     anchors = rng.choice(np.flatnonzero(allowed), size=(n_frames, int(np.ceil(per_frame))))
-    # So that there are neither more nor fewer.
+    # A random part is dropped, so that there are neither more nor fewer entries.
     anchors[rng.random(anchors.shape) > per_frame / anchors.shape[1]] = -1
     return listed_steps(job, comparison, along_diagonals(anchors, corpus.recording_ids, allowed, reach), rng=rng)
 
 
 def timed(steps, views: Job | None = None) -> tuple[Step, float]:
-    """The last step, and the seconds that all took: without the looks of what is not a corpus, which has them."""
+    """The last step, and the seconds of all steps without a dictionary's features, which a corpus has stored."""
     if views is not None:
         views.dictionary.views()
         start = time.perf_counter()
         views.dictionary.views()
-        looks_s = time.perf_counter() - start
+        features_s = time.perf_counter() - start
     start = time.perf_counter()
     step = last(steps())
-    return step, time.perf_counter() - start - (looks_s if views is not None else 0)
+    return step, time.perf_counter() - start - (features_s if views is not None else 0)
 
 
 def last(steps: Iterator[Step]) -> Step:
@@ -203,15 +203,15 @@ def command(corpus: Path, target: Path, sr: int, seconds: float) -> str:
             "import re, sys, time; start = time.perf_counter(); from smalti.cli.main import main\n"
             "try: main(sys.argv[1:])\n"
             "except SystemExit as left: assert not left.code, left.code\n"
-            # Not ru_maxrss, which a process begins with its parent's.
+            # Not ru_maxrss, which begins with the parent's value.
             "print(time.perf_counter() - start, re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])"
         )
-        # The report measures the mosaic, which takes longer than to make it, so it is no part of what is timed.
+        # The report is left out: its measures take longer than making the mosaic.
         plain = [argument for argument in arguments if argument not in ("--report", "report.json")]
-        told = subprocess.run(
+        finished = subprocess.run(
             [sys.executable, "-c", measured, *plain], cwd=scratch, check=True, capture_output=True, text=True
         )
-    wall, kilobytes = map(float, told.stdout.split()[-2:])
+    wall, kilobytes = map(float, finished.stdout.split()[-2:])
     limit = MOST_BYTES if seconds <= 60 else MOST_LONG_BYTES
     met = 1024 * kilobytes < limit and wall < seconds
     return (
@@ -220,38 +220,38 @@ def command(corpus: Path, target: Path, sr: int, seconds: float) -> str:
     )
 
 
-# --- how it is told
+# --- results
 
 
 def table(rows: list[Row]) -> Table:
     out = Table()
     for heading in ("frames", "considered", "a frame", "KL", "mean run", "sounding", "ms a frame"):
         out.add_column(heading, justify="left" if heading == "considered" else "right")
-    for one in rows:
+    for result in rows:
         out.add_row(
-            f"{one.size}", one.way, f"{one.candidates:.0f}", f"{one.kl:.4f}", f"{one.run_frames:.1f}",
-            f"{one.sounding:.2f}", f"{one.frame_ms:.2f}",
+            f"{result.size}", result.way, f"{result.candidates:.0f}", f"{result.kl:.4f}", f"{result.run_frames:.1f}",
+            f"{result.sounding:.2f}", f"{result.frame_ms:.2f}",
         )  # fmt: skip
     return out
 
 
 def verdicts(rows: list[Row]) -> Iterator[str]:
-    of = {(one.size, one.way): one for one in rows}
-    sizes = sorted({one.size for one in rows})
+    results = {(result.size, result.way): result for result in rows}
+    sizes = sorted({result.size for result in rows})
     for size in sizes:
-        search, random = of[size, "search"], of[size, "random"]
+        search, random = results[size, "search"], results[size, "random"]
         wanted = max((gain for least, gain in OVER_RANDOM.items() if least <= 1.01 * size), default=0.03)
         gain = 1 - search.kl / random.kl
         yield f"{judge(gain >= wanted)}: {size} frames, KL {gain:.0%} below that of random; {wanted:.0%} wanted"
-        if everything := of.get((size, "all")):
+        if everything := results.get((size, "all")):
             gain, faster = 1 - search.kl / everything.kl, everything.frame_ms / search.frame_ms
             yield f"{judge(gain >= 0)}: {size} frames, KL {gain:.0%} below that of considering all; 0% wanted"
-            said = f"{judge(faster >= LEAST_GAIN)}: " if size >= 100_000 else ""
-            wants = f"; {LEAST_GAIN} wanted" if said else ""
-            yield f"{said}{size} frames, {faster:.1f} times faster than considering all{wants}"
+            verdict = f"{judge(faster >= LEAST_GAIN)}: " if size >= 100_000 else ""
+            wants = f"; {LEAST_GAIN} wanted" if verdict else ""
+            yield f"{verdict}{size} frames, {faster:.1f} times faster than considering all{wants}"
     if len(sizes) > 1:
         small = min((size for size in sizes if size >= 9_000), default=sizes[0])
-        growth = of[sizes[-1], "search"].frame_ms / of[small, "search"].frame_ms
+        growth = results[sizes[-1], "search"].frame_ms / results[small, "search"].frame_ms
         yield (
             f"{judge(growth <= MOST_GROWTH)}: a frame costs {growth:.2f} times as much in {sizes[-1]} frames as in "
             f"{small}; at most {MOST_GROWTH} wanted"

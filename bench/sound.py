@@ -1,7 +1,7 @@
 """How good every preset sounds, by measure: presets x pairs x seeds, beside Let it Bee made in the same run.
 
 python bench/sound.py                        the demo's pair
-python bench/sound.py --audio DIR            what pairs.toml finds in it, and every NAME.target.* with NAME.source.*
+python bench/sound.py --audio DIR            pairs of pairs.toml in it, and every NAME.target.* with NAME.source.*
 python bench/sound.py --audio DIR --audio DIR2 --seeds 3
 python bench/sound.py --audio DIR --presets balanced --json numbers.json --save mosaics
 python bench/sound.py --audio DIR --presets balanced --variant balanced:colour=0 --variant balanced:attacks=0,layers=3
@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-# A process a core, and a thread a process: two pools of threads would wait for each other.
+# One process per core and one thread per process, since two pools of threads would wait for each other.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
@@ -36,7 +36,7 @@ from smalti.workflows.judge import blueprint_of
 
 SR = 22050
 BASE = "classic"
-# What every measure has to tell from a mosaic; FID alone is fooled by the first, TIM alone by the second.
+# The measures together must tell these from a mosaic. The first fools FID alone, the second TIM alone.
 CONTROLS = ("plain mix", "white noise")
 SHOWN = (
     "FID", "TIM", "leak", "kl", "sc", "lmd", "chroma_z", "onset_r", "loud_r",
@@ -49,7 +49,7 @@ Scores = dict[str, float]
 
 @dataclass(frozen=True)
 class Pair:
-    """Two recordings to be measured. `sources` are one recording, in order; to_s None is the target's end."""
+    """Two recordings to be measured. `sources` are joined in order to one recording; to_s None is the target's end."""
 
     name: str
     split: str
@@ -139,7 +139,7 @@ def find_pairs(folders: Sequence[Path] | None) -> Iterator[Pair]:
 
 
 def matching(pattern: str, named: dict[str, Path]) -> list[Path]:
-    """The files of a name, or, of names that begin with "*", those that match the rest of it."""
+    """The file of that name; for a pattern that begins with "*", the files that match the rest of it."""
     if not pattern.startswith("*"):
         return [named[pattern]] if pattern in named else []
     return [named[name] for name in sorted(named) if named[name].match(pattern[1:])]
@@ -187,7 +187,7 @@ def literal(text: str) -> Any:
 def controls(target: np.ndarray, source: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A plain mix of both recordings at one loudness, and noise."""
     looped = np.resize(source, len(target))
-    # Without offsets, which have a loudness for no ear.
+    # Offsets are removed first, since they are power that nobody hears.
     level = [(sound - sound.mean()) / sound.std() for sound in (target, looped)]
     mix = level[0] + level[1]
     return mix, np.random.default_rng(0).standard_normal(len(target)).astype(np.float32)
@@ -205,9 +205,10 @@ def keep(path: Path, samples: np.ndarray) -> None:
 
 def score(method: str, rows: Sequence[Row], key: str, pair: Pair | None = None) -> float:
     """The mean over seeds, then over pairs (or that of one pair)."""
-    of = [row for row in rows if row.method == method and pair in (None, row.pair) and key in row.scores]
-    by_pair = [[row.scores[key] for row in of if row.pair == one] for one in dict.fromkeys(row.pair for row in of)]
-    return float(np.mean([np.mean(values) for values in by_pair])) if of else np.nan
+    scored = [row for row in rows if row.method == method and pair in (None, row.pair) and key in row.scores]
+    pairs = dict.fromkeys(row.pair for row in scored)
+    by_pair = [[row.scores[key] for row in scored if row.pair == own] for own in pairs]
+    return float(np.mean([np.mean(values) for values in by_pair])) if scored else np.nan
 
 
 def means(split: str, methods: Sequence[str], rows: Sequence[Row]) -> Table:
@@ -237,7 +238,7 @@ def by_pair(split: str, presets: Sequence[str], rows: Sequence[Row]) -> Table:
 
 
 def verdict(preset: str, rows: Sequence[Row]) -> str:
-    """How far a preset is above the base, and on how many pairs on both at once."""
+    """How far a preset is above the base, and on how many pairs it is above it in both FID and TIM."""
     pairs = list(dict.fromkeys(row.pair for row in rows))
     gains = {key: score(preset, rows, key) - score(BASE, rows, key) for key in ("FID", "TIM")}
     wins = sum(all(score(preset, rows, key, pair) > score(BASE, rows, key, pair) for key in gains) for pair in pairs)

@@ -36,7 +36,7 @@ LEAST_GRAM_GAIN = 20
 MOST_TIMES_PRODUCTS = 1.5
 
 
-# --- what is solved
+# --- problems
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ class Problem:
         return np.random.default_rng(0).random((self.W.shape[1], self.V.shape[1]), np.float32)
 
     def unit_norm(self) -> "Problem":
-        """As the notebook has it: atoms of length 1."""
+        """The problem with atoms of length 1, as in the notebook."""
         norms = np.linalg.norm(self.W, axis=0)
         return Problem(self.name, self.V, self.W / np.where(norms > 0, norms, 1))
 
@@ -81,7 +81,7 @@ def small(demo: Problem, folder: Path | None) -> Problem:
     return Problem("demo, cut", demo.V.T[frames].T, demo.W[:, 100 : 100 + NOTEBOOK_ATOMS])
 
 
-# --- who solves it
+# --- solvers
 
 
 def watched(steps: Iterator[Step]) -> Iterator[Matrix]:
@@ -95,7 +95,7 @@ def watched(steps: Iterator[Step]) -> Iterator[Matrix]:
 class Race:
     """One row: a transcription and ours on one problem.
 
-    `timed` of `iterations` are run, the rest taken to last as long.
+    Only `timed` of the `iterations` are run; the rest are taken to last as long.
     """
 
     what: str
@@ -176,12 +176,12 @@ def races(folder: Path | None, quick: bool) -> list[Race]:
     return found
 
 
-# --- how it is measured
+# --- measuring
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a row shows. `products` is our time an iteration over that of the two products: least, median; or None."""
+    """The figures of a row. `products` is our time for an iteration over that of its two products: least, median."""
 
     race: Race
     seconds: tuple[float, float]
@@ -199,7 +199,7 @@ def measure(race: Race, patience_s: float) -> Result:
     sides = (race.transcription, race.arrays(np.float64)), (race.ours, race.arrays(race.dtype))
     times: list[list[float]] = []
     until = time.perf_counter() + patience_s
-    # In turns, so that a busy moment of the machine meets both; the least, since other processes only ever add.
+    # In turns, so that a busy moment of the machine meets both. The least counts, since other processes only add.
     while len(times) < 3 or time.perf_counter() < until:
         times.append([seconds(solver, arrays, race) for solver, arrays in sides])
     slow, fast = np.min(times, axis=0)
@@ -222,7 +222,7 @@ def last(iterations: Iterator[Matrix], n: int) -> Matrix:
 
 
 def seconds(solver: Solver, arrays: tuple[Matrix, ...], race: Race) -> float:
-    """Of all iterations, and of what precedes the first."""
+    """Seconds of all iterations, and of the work before the first."""
     start = time.perf_counter()
     iterations = solver(*arrays)
     ready = time.perf_counter()
@@ -233,7 +233,7 @@ def seconds(solver: Solver, arrays: tuple[Matrix, ...], race: Race) -> float:
 def peak_megabytes(solver: Solver, arrays: tuple[Matrix, ...], race: Race) -> float:
     """The input, and the most that is allocated at once while solving it.
 
-    Two iterations are enough: what they let go of, the third takes again.
+    Two iterations are enough: the third takes again the memory that they have freed.
     """
     gc.collect()
     tracemalloc.start()
@@ -249,7 +249,7 @@ def times_products(race: Race) -> tuple[float, float]:
     steps = race.ours(V, W, H)
     next(steps)
     products, ours = [], []
-    # Let it Bee goes over to lists later, which have no such products.
+    # Only early iterations are timed: Let it Bee goes over to lists later, which have no such products.
     for taken in range(14):
         if taken % 7 == 0:
             for _ in range(7):
@@ -265,7 +265,7 @@ def times_products(race: Race) -> tuple[float, float]:
     return min(ours) / min(products), float(np.median(ours) / np.median(products))
 
 
-# --- how it is told
+# --- results
 
 
 def table(results: list[Result]) -> Table:
@@ -303,7 +303,7 @@ def table(results: list[Result]) -> Table:
 
 
 def verdicts(results: list[Result]) -> Iterator[str]:
-    """Whether the two promises hold: of the Gram form at the notebook's size, of Kullback-Leibler at the others."""
+    """Whether the two promises hold: for the Gram form at the notebook's size, for Kullback-Leibler at the others."""
     for what, loop in (
         ("notebook", "its denominator as (W'W) H"),
         ("notebook, W'(W H)", "its denominator as W'(W H)"),

@@ -1,6 +1,6 @@
-"""The formulas as they stand, in plain float64 numpy: what smalti's solvers are raced against and checked by.
+"""The papers' formulas in plain float64 numpy: smalti's solvers are raced against them and checked by them.
 
-Nothing is rearranged, reused or kept from one iteration to the next; loops over frames stay where the text has them.
+Nothing is rearranged, reused or kept from one iteration to the next; loops over frames are where the papers have them.
 V (F, N) is the target, W (F, K) the dictionary, H (K, N) the activations. The first three yield H after each iteration.
 """
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
 
-# 0 / 0 in a bin of silence.
+# Keeps a bin of silence from dividing 0 by 0.
 TINY = np.finfo(np.float64).eps
 
 
@@ -24,7 +24,7 @@ def notebook(V: Matrix, W: Matrix, H: Matrix, *, eps: float) -> Iterator[Matrix]
 
 
 def notebook_by_model(V: Matrix, W: Matrix, H: Matrix, *, eps: float) -> Iterator[Matrix]:
-    """The same update with its denominator by way of the model, W'(W H), as NMF is mostly written."""
+    """The same update with its denominator computed as W'(W H), through the model, as NMF is mostly written."""
     while True:
         H = H * ((W.T @ V + eps) / (W.T @ (W @ H) + eps))
         yield H

@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 
-# Two test processes with two BLAS threads each on two cores wait for one another more than they work.
+# Two test processes on two cores, each with two BLAS threads, would mostly wait for one another.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
@@ -17,7 +17,7 @@ def rng() -> np.random.Generator:
 
 @dataclass
 class Result:
-    """What a command left: its exit code, and what it printed."""
+    """The exit code of a command, and what it printed."""
 
     code: int
     out: str
@@ -31,7 +31,7 @@ def run(capsys):
 
     def call(*arguments):
         code = main.run([str(argument) for argument in arguments])
-        said = capsys.readouterr()
-        return Result(code, said.out, said.err)
+        printed = capsys.readouterr()
+        return Result(code, printed.out, printed.err)
 
     return call

@@ -1,4 +1,4 @@
-"""What tests put together out of parts of the library."""
+"""Helpers that tests build from parts of the library."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ from smalti.nmf.divergence import beta_divergence, noise_floor, scale_by_ratio
 
 
 def finish(job, step, divergences):
-    """The mosaic of a job's activations, where one set of them is all (`Job.n_solves` is 1)."""
+    """The mosaic of a job that is solved for one set of activations (`Job.n_solves` is 1)."""
     return assemble(job, [part_of(job, step, divergences)])
 
 
@@ -54,10 +54,9 @@ def revealed(text: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, eq=False)
 class SupportFit:
-    """Kullback-Leibler over a few activations, all others being 0 for good: their cost is all that is paid.
+    """A Kullback-Leibler fit of a few activations; all others stay 0, and cost nothing.
 
-    What is 0 stays 0 under the updates, so it has the results of `SpectralFit` with `W`, whatever starts from the same
-    activations.
+    Updates keep zeros, so the results are those of `SpectralFit` with `W` from the same start.
     """
 
     V: Floats
@@ -69,7 +68,7 @@ class SupportFit:
 
     @classmethod
     def of(cls, V: Floats, W: Floats, H: Floats, *, eps: float = 0.0) -> "SupportFit":
-        """Over the activations that are not 0 in `H` (K, N)."""
+        """The fit of the activations that are not 0 in `H` (K, N)."""
         frames, rows = np.nonzero(H.T)
         return cls(np.ascontiguousarray(V.T), rows, frames, np.ascontiguousarray(W.T)[rows], eps, noise_floor(V))
 

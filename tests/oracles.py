@@ -54,7 +54,7 @@ def overlap_add(frames, hop):
 
 
 def inconsistency(X, magnitudes):
-    """||(|X| - M)|| over all n_fft bins: those between the first and the last stand for two, being mirrored."""
+    """||(|X| - M)|| over all n_fft bins: each between the first and the last counts twice, with its mirror image."""
     weights = np.full(len(X), 2.0)
     weights[[0, -1]] = 1
     return math.sqrt(np.sum(weights[:, None] * (np.abs(X) - magnitudes) ** 2))
@@ -85,7 +85,7 @@ def _divergence_of_entry(v, y, beta):
 def update(H, V, W, beta, eps=0.0):
     """Févotte & Idier (2011), the multiplicative update of each entry, with its exponent for beta < 1.
 
-    0 / 0 (an atom of silence, or a frame that nothing sounds in) is 0.
+    0 / 0 (a silent atom, or a frame in which nothing sounds) is 0.
     """
     n_bins, n_atoms = W.shape
     n_frames = V.shape[1]
@@ -120,7 +120,7 @@ def limit_repetition(H, r, strength):
 
 
 def limit_polyphony(H, p, strength, weights=None):
-    """Driedger et al. (2015): of each column the p strongest stay; p and weights may have one for each column."""
+    """Driedger et al. (2015): of each column the p strongest stay; p may be a list with a number for each column."""
     n_atoms, n_frames = H.shape
     out = H.copy()
     for t in range(n_frames):
@@ -135,7 +135,7 @@ def limit_polyphony(H, p, strength, weights=None):
 def enhance_continuity(H, c, segments=None):
     """Driedger et al. (2015): the sum of H[k + i, t + i] for i = -c..c, as far as the recording goes.
 
-    c may be a list of one for each column t.
+    c may be a list with a number for each column t.
     """
     n_atoms, n_frames = H.shape
     out = np.zeros_like(H)
@@ -198,13 +198,13 @@ def contour_gains(target, own, share):
         return contour[n] > -math.inf and contour[n] > max(contour) - 60
 
     n_moments = len(own)
-    both = [n for n in range(n_moments) if sounds(own, n) and sounds(target, n)]
-    if not both:
+    both_sound = [n for n in range(n_moments) if sounds(own, n) and sounds(target, n)]
+    if not both_sound:
         return np.zeros(n_moments)
-    mean = sum(target[n] - own[n] for n in both) / len(both)
+    mean = sum(target[n] - own[n] for n in both_sound) / len(both_sound)
     gains = []
     for n in range(n_moments):
-        if n in both:
+        if n in both_sound:
             gains.append(min(12, max(-12, target[n] - own[n] - mean)))
         else:
             gains.append(-12 if sounds(own, n) else 0)
@@ -305,7 +305,7 @@ def attack_gains(ours, theirs, hz_of_bins, times, attacks, share, reach):
     n_frames = len(times)
 
     def mean(values, half):
-        # Beyond the ends, what is at the ends.
+        # The values at the ends go on beyond them.
         return [
             sum(values[min(max(i, 0), n_frames - 1)] for i in range(n - half, n + half + 1)) / (2 * half + 1)
             for n in range(n_frames)
@@ -346,7 +346,7 @@ def before_and_after(time, attacks):
 
 
 def limiter_gains(excess, sr):
-    """`smalti.dsp.dynamics.limiter_gains` by its docstring; what lies beyond the ends is as the ends are."""
+    """`smalti.dsp.dynamics.limiter_gains` by its docstring; the values at the ends go on beyond them."""
     reach = max(1, round(0.005 * sr))
     length = len(excess)
     needed = [max(0.0, max(excess[max(0, n - reach) : n + reach + 1])) for n in range(length)]

@@ -1,4 +1,4 @@
-"""Scores to test with, and what holds of every one."""
+"""Scores to test with, and a check that every edited score must pass."""
 
 import numpy as np
 import scipy.sparse
@@ -21,7 +21,7 @@ LENGTH = 400
 
 
 def score_of(activations, dictionary, length=LENGTH, **changes):
-    """A score of one channel, as a mosaic of such activations has it."""
+    """The one-channel score that a mosaic with these activations has."""
     columns = joined([read_grains(activations, dictionary)])
     return Score(
         **{
@@ -42,7 +42,7 @@ def score_of(activations, dictionary, length=LENGTH, **changes):
 
 
 def back(score, dictionary):
-    """The activations (K, N) that a score's grains are, of a dictionary's own atoms."""
+    """A score's grains turned back into activations (K, N) of a dictionary's atoms."""
     sounding = score.sounding()
     atoms = [
         np.flatnonzero((dictionary.recording_ids == source) & (dictionary.centres == centre)).item()
@@ -68,7 +68,7 @@ def mosaics(draw):
 HOP = GRID.hop
 
 
-# So soft that no peak is held, and sounds add up.
+# So soft that no peaks are limited, and sounds add up.
 SOFT_DB = -60.0
 
 
@@ -86,7 +86,7 @@ def _score(case, shifts):
     return score, list(dictionary.recordings)
 
 
-spans = st.tuples(st.floats(0, 0.04), st.floats(0.001, 0.05)).map(lambda of: (of[0], of[0] + of[1]))
+spans = st.tuples(st.floats(0, 0.04), st.floats(0.001, 0.05)).map(lambda pair: (pair[0], pair[0] + pair[1]))
 
 
 selections = st.one_of(
@@ -100,7 +100,7 @@ selections = st.one_of(
 
 
 def check(score):
-    """What holds of every score that was edited."""
+    """Check what must hold for every edited score, and return it."""
     assert len(np.unique(score.ids)) == len(score)
     assert (np.diff(score.frames) >= 0).all()
     assert np.isfinite(score.levels).all()

@@ -1,6 +1,14 @@
-"""Recordings that tests make mosaics of."""
+"""Sounds that tests measure, or make mosaics of."""
 
 import numpy as np
+
+from smalti.grains import sound
+from smalti.presets import PRESETS
+
+
+def cleaned(samples, sr):
+    """(L,) or (C, L) `samples` as the presets that search clean a recording of the source."""
+    return sound.cleaned([samples], sr, PRESETS["balanced"])[0]
 
 
 def notes(rng, seconds, sr, *, octaves):
@@ -11,3 +19,16 @@ def notes(rng, seconds, sr, *, octaves):
         span = (t >= start) & (t < start + 0.2)
         out[span] += 0.2 * np.sin(2 * np.pi * 100 * 2 ** rng.uniform(0, octaves) * t[span])
     return out.astype(np.float32)
+
+
+def tone(seconds, level_db=0.0, hz=1000.0, sr=16000):
+    """(seconds * sr,) float64: a sine whose peaks reach `level_db` dB of full scale."""
+    return 10 ** (level_db / 20) * np.sin(2 * np.pi * hz * np.arange(round(seconds * sr)) / sr)
+
+
+def db(ratio):
+    return 20 * np.log10(ratio)
+
+
+def noise(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape)

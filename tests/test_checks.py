@@ -1,4 +1,4 @@
-"""Every rule accepts its borders, refuses what lies beyond, and says what was got and what to do."""
+"""Every check accepts its bounds, refuses values beyond them, and says what it got and what to pass."""
 
 import pickle
 
@@ -153,15 +153,20 @@ def test_a_sample_rate_has_bounds():
         check_rate("sr", 44100.0)
 
 
-def test_an_error_says_which_parameter_it_is_about_and_lets_a_face_name_it():
+def test_an_error_knows_its_parameter_and_can_give_it_another_name():
     with pytest.raises(ParameterError, match=r"^layers is 0; pass a whole number of at least 1$") as caught:
         check_count("layers", 0, least=1)
     error = caught.value
     assert (error.name, error.got, error.remedy) == ("layers", "is 0", "pass a whole number of at least 1")
     assert error.worded(lambda name: f"--{name}").startswith("--layers is 0; ")
-    of_two = ParameterError("end_s", "is 1", "pass more than start_s, 2", also=("start_s",))
-    assert of_two.worded(lambda name: "--" + name[:-2]) == "--end is 1; pass more than --start, 2"
-    back = pickle.loads(pickle.dumps(of_two))
-    assert (type(back), str(back), back.also) == (ParameterError, str(of_two), ("start_s",))
+    about_two = ParameterError("end_s", "is 1", "pass more than {start_s}, 2", also=("start_s",))
+    assert about_two.worded(lambda name: "--" + name[:-2]) == "--end is 1; pass more than --start, 2"
+    assert str(about_two) == "end_s is 1; pass more than start_s, 2"
+    with pytest.raises(ParameterError) as caught:
+        check_real("weights", 2, least=0, most=1, after=" of {layers} and weights")
+    # Only the parameter is renamed, and nothing of the caller's that looks like one.
+    assert caught.value.worded(str.upper) == "WEIGHTS of {layers} and weights is 2; pass a number from 0 to 1"
+    back = pickle.loads(pickle.dumps(about_two))
+    assert (type(back), str(back), back.also) == (ParameterError, str(about_two), ("start_s",))
     with pytest.raises(ParameterTypeError):
         check_real("beta", "1", least=0)

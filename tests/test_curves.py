@@ -1,4 +1,4 @@
-"""Curves: what they are between and beyond their points, how they are written, and what settings make of them."""
+"""Curves: their values between and beyond their points, how they are written, and how settings use them."""
 
 import json
 import re
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import strategies  # noqa: F401 - the profile of its tests
+import strategies  # noqa: F401 - sets the profile of hypothesis
 from smalti import PRESETS, Settings
 from smalti.curves import Curve, as_varying, on_frames
 from smalti.presets import configure, settings_from
@@ -24,33 +24,33 @@ def curves(draw, values=numbers):
     return Curve(tuple(times), tuple(draw(values) for _ in times))
 
 
-def test_it_is_linear_between_its_points_and_constant_beyond():
+def test_a_curve_is_linear_between_its_points_and_constant_beyond():
     curve = Curve.parse("1:2, 3:8")
     np.testing.assert_array_equal(curve.at([-5, 0, 1, 1.5, 2, 3, 9]), [2, 2, 2, 3.5, 5, 8, 8])
     np.testing.assert_array_equal(Curve.parse("4:7").at([[0, 4], [5, 6]]), np.full((2, 2), 7))
 
 
-def test_two_points_at_one_time_are_a_jump_at_which_the_second_counts():
+def test_two_points_at_one_time_are_a_jump_where_the_second_holds():
     curve = Curve.parse("0:1, 2:1, 2:5, 4:5")
     np.testing.assert_array_equal(curve.at([1.999, 2, 2.001]), [1, 5, 5])
-    # At the ends there is something before the first and after the last all the same.
+    # A jump at an end has a value on its outer side, too.
     np.testing.assert_array_equal(Curve.parse("0:1, 0:2").at([-1, 0, 1]), [1, 2, 2])
 
 
 @given(curves(), st.lists(numbers, max_size=8))
-def test_it_is_numpys_interpolation(curve, times):
+def test_a_curve_is_numpys_interpolation(curve, times):
     np.testing.assert_allclose(curve.at(times), np.interp(times, curve.times_s, curve.values), rtol=1e-9, atol=1e-6)
 
 
 @given(curves())
-def test_written_and_read_it_is_the_same(curve):
+def test_a_curve_written_and_read_again_is_the_same(curve):
     assert Curve.parse(str(curve)) == curve
     assert Curve.through(list(zip(curve.times_s, curve.values, strict=True))) == curve
     assert curve.least <= curve.at(0.0) <= curve.most
 
 
 @given(curves(st.just(0.1)), st.lists(numbers, max_size=8))
-def test_what_never_moves_is_a_number(curve, times):
+def test_a_curve_of_equal_values_has_exactly_that_value_everywhere(curve, times):
     np.testing.assert_array_equal(curve.at(times), np.full(len(times), 0.1))
 
 
@@ -68,7 +68,7 @@ def test_what_never_moves_is_a_number(curve, times):
         ("0:1:2", "'0:1:2' is no breakpoint"),
     ],
 )
-def test_what_is_no_curve_is_refused(text, sentence):
+def test_malformed_curves_are_refused(text, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         Curve.parse(text)
 
@@ -97,7 +97,7 @@ def test_a_setting_takes_a_curve_in_every_form():
         assert configure(layers=form).layers == curve
     assert configure(layers="3").layers == 3
     assert configure(grain_length_s="0.5").grain_length_s == 0.5
-    # A range of semitones is a pair, and no curve.
+    # A pair of numbers is a range of semitones, not a curve.
     assert configure("melodic", transpose=(0, 12)).transpose == (0, 12)
     assert configure("melodic", transpose="follow").transpose == "follow"
     assert configure("melodic", transpose=[(0, 0), (4, 12)]).transpose == Curve((0.0, 4.0), (0.0, 12.0))
@@ -151,7 +151,7 @@ def test_curves_and_ranges_come_back_from_a_report():
 
 
 @pytest.mark.parametrize(
-    ("told", "sentence"),
+    ("saved", "sentence"),
     [
         ({"layer": 3, "hop": 1}, "'layer', 'hop' is no setting; pass names among summary, method"),
         ({"layers": {"times": [0], "values": [1]}}, "layers has 'times', 'values'; a curve has 'times_s' and 'values'"),
@@ -159,6 +159,6 @@ def test_curves_and_ranges_come_back_from_a_report():
         ({"beta": 3}, "beta is 3; pass a number from 0 to 2"),
     ],
 )
-def test_what_were_no_settings_is_refused(told, sentence):
+def test_malformed_saved_settings_are_refused(saved, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
-        settings_from(told)
+        settings_from(saved)

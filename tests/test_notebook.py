@@ -1,4 +1,4 @@
-"""The notebooks run from top to bottom, and what they say of their results is so."""
+"""The notebooks run from top to bottom, and what they say about their results is true."""
 
 import ast
 import base64
@@ -26,7 +26,7 @@ EVERY_NOTEBOOK = pytest.mark.parametrize("path", [NOTEBOOK, SCORES], ids=["teach
 # A folder at the root, a home, a drive; not the slash of a division or of a web address.
 ABSOLUTE_PATH = re.compile(r"(?<![\w.:/)\]-])(?:/[A-Za-z][\w.-]*/|~/)|\b[A-Za-z]:\\")
 
-# Asked of the notebook's own variables once it has run, so that the notebook need not print them.
+# Reads the notebook's variables once it has run, so that the notebook need not print them.
 PROBE = """
 import json
 hand, library, V_probe = H_hand.astype(float), H.astype(float), V.astype(float)
@@ -132,13 +132,15 @@ def test_a_score_is_edited_and_heard(tmp_path, monkeypatch):
     notebook = nbformat.read(SCORES, as_version=4)
     assert execute(notebook, tmp_path, monkeypatch) == []
     cells = code_cells(notebook)
-    said = {cell.id: "".join(of.text for of in cell.outputs if of.output_type == "stream") for cell in cells}
+    printed = {
+        cell.id: "".join(output.text for output in cell.outputs if output.output_type == "stream") for cell in cells
+    }
     for cell in cells:
         assert all(output.output_type != "error" and output.get("name") != "stderr" for output in cell.outputs), cell.id
-    assert said["render"] == "the same samples: True\n"
-    assert float(said["stems"].partition(":")[2]) < 1e-6
-    # What is left is turned down by 9 dB, about, and the rest is as it was, about.
-    before, within, after = (float(change) for change in re.findall(r"([+-]\d+\.\d) dB", said["edit-level"]))
+    assert printed["render"] == "the same samples: True\n"
+    assert float(printed["stems"].partition(":")[2]) < 1e-6
+    # Within the span the grains that are left are about 9 dB quieter; outside it, the level hardly changes.
+    before, within, after = (float(change) for change in re.findall(r"([+-]\d+\.\d) dB", printed["edit-level"]))
     assert within < -6
     assert max(abs(before), abs(after)) < 1
     assert sum(len(re.findall("<audio", html)) for html in shown(cells, "text/html")) == 10

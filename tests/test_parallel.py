@@ -1,4 +1,4 @@
-"""Blocks of frames worked on by all cores."""
+"""Blocks of frames on all cores: results in order, BLAS on one thread meanwhile, faults passed on."""
 
 from threading import Event, Thread
 
@@ -11,7 +11,7 @@ from smalti import _parallel
 
 @pytest.mark.parametrize("cores", [1, 2, 7])
 @pytest.mark.parametrize(("n", "size"), [(0, 3), (1, 3), (3, 3), (10, 3), (10, 1)])
-def test_every_frame_is_in_one_block_in_order_whatever_the_cores(monkeypatch, n, size, cores):
+def test_every_frame_is_in_one_block_in_order_on_any_number_of_cores(monkeypatch, n, size, cores):
     monkeypatch.setattr(_parallel, "n_cores", lambda: cores)
     blocks = _parallel.over_blocks(lambda block: list(range(block.start, block.stop)), n, size=size)
     assert [frame for block in blocks for frame in block] == list(range(n))
@@ -20,7 +20,7 @@ def test_every_frame_is_in_one_block_in_order_whatever_the_cores(monkeypatch, n,
 
 def test_blas_keeps_to_one_thread_while_blocks_are_worked_on_and_has_its_own_again_after():
     def threads(block=None):
-        # numpy's, which multiplies; others may be loaded by other libraries at any time.
+        # Only numpy's BLAS counts here: other libraries may load theirs at any time.
         return [
             library["num_threads"]
             for library in threadpool_info()
@@ -60,7 +60,7 @@ def test_calls_of_two_threads_leave_blas_as_it_was():
     def second(block):
         first_in.wait()
         second_in.set()
-        # The first leaves while this one is inside.
+        # The first call ends while this one still runs.
         caller.join()
         assert set(threads()) == {1}
 

@@ -1,4 +1,4 @@
-"""What `import smalti` gives: pinned names, each documented, and no more of the world loaded than arrays need."""
+"""`import smalti`: its names are pinned and documented, and it loads only what work on arrays needs."""
 
 import dataclasses
 import doctest
@@ -63,8 +63,7 @@ FUNCTIONS = [name for name in PUBLIC if inspect.isfunction(getattr(smalti, name)
 CLASSES = [name for name in PUBLIC if inspect.isclass(getattr(smalti, name))]
 RECORDS = [name for name in CLASSES if dataclasses.is_dataclass(getattr(smalti, name))]
 
-# Loaded when they are first asked for: they open files, or most who import smalti never need them.
-LAZY = {"build_corpus", "open_corpus", "player", "read_score"}
+# Most programs that import smalti never need them.
 UNLOADED = {
     "IPython",
     "PIL",
@@ -111,7 +110,7 @@ def test_everything_is_a_function_a_class_or_the_presets():
 
 
 def sections(doc):
-    """The sections of a numpydoc docstring, by name; what comes before the first under ""."""
+    """The sections of a numpydoc docstring, by name; the text before the first is under ""."""
     found, heading = {"": []}, ""
     lines = inspect.cleandoc(doc).splitlines()
     for line, below in zip(lines, [*lines[1:], ""], strict=True):
@@ -124,7 +123,7 @@ def sections(doc):
 
 
 def described(lines):
-    """Names at the start of a line, before its colon; several may share a line: ``params, sr : the grid and rate``."""
+    """Names before the colon at the start of a line, which may hold several: ``params, sr : the grid and rate``."""
     names = set()
     for line in lines:
         head, colon, _ = line.partition(" :")
@@ -136,13 +135,13 @@ def described(lines):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_documents_its_parameters_and_what_it_gives(name):
+def test_a_function_documents_its_parameters_and_its_result(name):
     function = getattr(smalti, name)
     parts = sections(function.__doc__)
     parameters = inspect.signature(function).parameters
     assert "\n".join(parts[""]).strip()
     if "same arguments" in function.__doc__:
-        # A short form refers to its long one, and must keep to it.
+        # A short form refers to the docstring of its long form, so their parameters must agree.
         long_forms = {
             "solve_activations": "activation_steps",
             "solve_exact": "exact_steps",
@@ -165,7 +164,7 @@ def test_a_record_documents_its_fields_and_is_frozen(name):
 
 
 @pytest.mark.parametrize("name", ["solve_activations", "sparse_code"])
-def test_what_a_solver_yields_has_what_a_step_documents(name):
+def test_steps_of_solvers_have_the_documented_attributes(name):
     step = getattr(smalti, name)([[1.0]], [[1.0]], **({"n_iter": 1} if name == "solve_activations" else {}))
     documented = described(sections(smalti.Step.__doc__)["Attributes"])
     assert documented == {"iteration", "H", "divergence"}
@@ -177,18 +176,18 @@ def test_what_a_solver_yields_has_what_a_step_documents(name):
 @pytest.mark.parametrize("name", CLASSES)
 def test_a_class_is_documented(name):
     doc = getattr(smalti, name).__doc__
-    # A dataclass without a docstring gets its signature for one.
+    # A dataclass without a docstring gets its signature as one.
     assert doc
     assert not doc.startswith(f"{name}(")
 
 
-def test_errors_of_the_world_have_one_base_and_are_not_mistaken_for_the_callers():
+def test_errors_that_are_not_the_caller_s_mistake_have_a_base_of_their_own():
     for name in ("AudioFileError", "CorpusError", "ExampleError", "MissingExtraError"):
         assert issubclass(getattr(smalti, name), smalti.SmaltiError)
     assert not issubclass(smalti.SmaltiError, ValueError | TypeError | OSError)
 
 
-def test_every_preset_says_in_a_sentence_what_it_is():
+def test_every_preset_has_a_summary():
     assert {"classic", "notebook", "sparse"} <= set(smalti.PRESETS)
     for settings in smalti.PRESETS.values():
         assert isinstance(settings, smalti.Settings)
@@ -216,7 +215,7 @@ def test_the_version_is_that_of_the_installed_package():
 
 @pytest.fixture(scope="module")
 def loaded():
-    """The modules in a fresh interpreter after `import smalti`, which says nothing."""
+    """The modules in a fresh interpreter after `import smalti`, which prints nothing."""
     code = "import sys, smalti; print(*sys.modules, sep='\\n')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -243,8 +242,8 @@ def test_lazy_names_are_those_of_their_modules(loaded):
 
 
 def test_importing_takes_less_than_half_a_second():
-    # The one promise of the suite that is a time. Processor time, best of several, so that a busy machine does not
-    # count; what is left is what the modules above cost to load.
+    # No other test of the suite measures time. The best processor time of several runs does not depend on how busy the
+    # machine is; it is what the modules above cost to load.
     code = "import time; t = time.process_time(); import smalti; print(time.process_time() - t)"
     seconds = math.inf
     for _ in range(6):

@@ -1,4 +1,4 @@
-"""The list of settings is one: what is known of each, what `mosaic` takes, and what the presets are made of."""
+"""The list of settings agrees with its defaults, with the keywords of `mosaic` and with the presets."""
 
 import dataclasses
 import typing
@@ -12,16 +12,16 @@ from smalti.presets import FileKnobs, Knobs, configure
 from smalti.settings import KNOBS, Settings
 
 
-def test_every_setting_is_a_knob_of_mosaic_with_its_type_but_what_is_of_files():
+def test_every_setting_but_summary_and_sr_is_a_knob_of_mosaic_with_its_type():
     own, given = typing.get_type_hints(Settings), typing.get_type_hints(Knobs)
     assert set(own) - set(given) == {"summary", "sr"}
     assert set(typing.get_type_hints(FileKnobs)) == set(own) - {"summary"}
     for name, kind in given.items():
-        # A knob may be all that its setting may, and None.
+        # A knob takes every type that its setting takes, and None.
         assert set(typing.get_args(own[name]) or [own[name]]) <= set(typing.get_args(kind)), name
 
 
-def test_what_is_known_of_a_setting_agrees_with_its_default():
+def test_the_facts_about_a_setting_agree_with_its_default():
     defaults = Settings()
     assert list(KNOBS) == [field.name for field in dataclasses.fields(Settings)]
     for name, knob in KNOBS.items():
@@ -43,7 +43,7 @@ def test_a_number_is_refused_beyond_its_range_and_named(name):
 
 
 @pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if "pursuit" not in knob.methods])
-def test_what_pursuit_does_not_hear_is_refused(name):
+def test_settings_that_pursuit_does_not_use_are_refused(name):
     value = getattr(smalti.PRESETS["balanced"], name)
     with pytest.raises(ParameterError, match=f"{name} means nothing to the preset sparse"):
         configure("sparse", **{name: 1 if value is None else value})
@@ -52,3 +52,11 @@ def test_what_pursuit_does_not_hear_is_refused(name):
 def test_an_unknown_setting_is_refused_by_name():
     with pytest.raises(TypeError, match=r"'layer' is no setting; pass names among .*layers"):
         smalti.mosaic([0.0], [0.0], 8000, layer=3)
+
+
+@pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if knob.needs])
+def test_a_setting_is_refused_while_the_one_that_it_needs_is_off(name):
+    value = getattr(smalti.PRESETS["melodic"], name)
+    with pytest.raises(ParameterError, match=f"^{name} means nothing while transpose is off; add transpose auto"):
+        configure("balanced", **{name: value})
+    assert getattr(configure("balanced", transpose="auto", **{name: value}), name) == value

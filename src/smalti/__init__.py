@@ -1,4 +1,4 @@
-"""smalti: audio mosaics, a target recording re-created out of the sounds of a source."""
+"""smalti: audio mosaics, which re-create a target recording out of the sounds of a source."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,7 @@ __all__ = [
     "write_audio",
 ]
 
-# Names that are loaded when they are first asked for (PEP 562), and the modules that define them.
+# Names loaded on first use (PEP 562), and the modules that define them.
 _LAZY = {
     "Curve": "smalti.curves",
     "Filters": "smalti.grains.filters",

@@ -1,11 +1,10 @@
-"""One wording per rule: the checks that public doors share.
+"""Checks of arguments that all public functions share, so that each rule has one wording.
 
-Each returns what it checked, as the array or number the kernels want. A wrong value raises `ParameterError`, a wrong
-kind `ParameterTypeError`: a `ValueError` and a `TypeError` that know which parameter they are about.
+Each check returns its argument as the array or number that the kernels expect. A wrong value raises `ParameterError`
+(a `ValueError`), a wrong type `ParameterTypeError` (a `TypeError`). Both know the name of the parameter.
 """
 
 import math
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,47 +18,46 @@ Integers = NDArray[np.integer[Any]]
 LARGEST = 1e15
 # A spectrum sums up to half a million samples.
 LARGEST_SAMPLE = 1e9
-# More are samples and channels confused.
+# A larger number means that samples and channels were confused.
 MOST_CHANNELS = 64
 
 
 class _AboutParameter(Exception):
-    """One sentence about a parameter: its name, what was got, and what to do.
+    """One sentence about a parameter: its name, the fault, and the remedy.
 
     Attributes
     ----------
-    name : the parameter, as the library calls it.
-    got : what is wrong, beginning with a verb: "is 0".
-    remedy : what is allowed and what to do: "pass a whole number of at least 1".
-    also : other parameters that `got` and `remedy` speak of.
+    name : the parameter's name in the library.
+    got : the fault, beginning with a verb: "is 0".
+    remedy : the allowed values and what to do: "pass a whole number of at least 1".
+    also : other parameters, which `got` and `remedy` mention in braces: "pass more than {start_s}".
+    before, after : words around the name where a part of the value is meant: "the lower end of ", " at its least".
     """
 
-    def __init__(self, name: str, got: str, remedy: str, *, also: Sequence[str] = ()) -> None:
-        super().__init__(f"{name} {got}; {remedy}")
+    def __init__(
+        self, name: str, got: str, remedy: str, *, also: Sequence[str] = (), before: str = "", after: str = ""
+    ) -> None:
+        super().__init__(name, got, remedy)
         self.name, self.got, self.remedy, self.also = name, got, remedy, tuple(also)
+        self.before, self.after = before, after
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        # An exception is pickled by its arguments, which are one sentence here.
-        return _parameter_error, (type(self), self.name, self.got, self.remedy, self.also)
+    def __str__(self) -> str:
+        return self.worded(lambda name: name)
 
     def worded(self, word: Callable[[str], str]) -> str:
-        """The sentence with the parameters as a face calls them: `word` gives ``--layers`` for ``layers``, say."""
+        """The sentence with each parameter named by `word`, which may turn ``layers`` into ``--layers``."""
         rest = f"{self.got}; {self.remedy}"
         for name in self.also:
-            rest = re.sub(rf"(?<![\w.]){name}(?![\w.])", word(name), rest)
-        return f"{word(self.name)} {rest}"
-
-
-def _parameter_error(kind: type[_AboutParameter], name: str, got: str, remedy: str, also: Sequence[str]) -> Exception:
-    return kind(name, got, remedy, also=also)
+            rest = rest.replace(f"{{{name}}}", word(name))
+        return f"{self.before}{word(self.name)}{self.after} {rest}"
 
 
 class ParameterError(_AboutParameter, ValueError):
-    """A parameter has a value that it may not have."""
+    """A parameter has a value that is not allowed."""
 
 
 class ParameterTypeError(_AboutParameter, TypeError):
-    """A parameter is of another kind than it should be."""
+    """A parameter has the wrong type."""
 
 
 def check_signal(name: str, samples: ArrayLike) -> Floats:
@@ -68,7 +66,7 @@ def check_signal(name: str, samples: ArrayLike) -> Floats:
 
 
 def check_sound(name: str, samples: ArrayLike) -> Floats:
-    """Return `samples` as a finite sound, float32 or float64: (L,) if it has one channel, else (C, L); L >= 1."""
+    """Return `samples` as a finite sound, float32 or float64, (L,) for one channel and (C, L) for more; L >= 1."""
     sound = _check_samples(name, samples, several=True)
     return sound[0] if sound.ndim == 2 and len(sound) == 1 else sound
 
@@ -117,7 +115,7 @@ def check_magnitudes(name: str, values: ArrayLike, *, most: float = LARGEST) -> 
 
 
 def check_same_bins(V: Floats, W: Floats) -> None:
-    """Refuse a target (F, N) and a dictionary (F, K) of different grids."""
+    """Raise `ParameterError` if a target (F, N) and a dictionary (F, K) differ in their number of bins F."""
     if V.shape[0] != W.shape[0]:
         raise ParameterError(
             "W",
@@ -135,13 +133,15 @@ def check_count(name: str, value: int, *, least: int) -> int:
     return int(value)
 
 
-def check_real(name: str, value: float, *, least: float, most: float = math.inf) -> float:
-    """Return `value` as a finite float in [least, most]."""
+def check_real(
+    name: str, value: float, *, least: float, most: float = math.inf, before: str = "", after: str = ""
+) -> float:
+    """Return `value` as a finite float in [least, most]; an error has the words `before` and `after` the name."""
     allowed = f"of at least {least:g}" if most == math.inf else f"from {least:g} to {most:g}"
     if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise ParameterTypeError(name, f"is {value!r}", f"pass a number {allowed}")
+        raise ParameterTypeError(name, f"is {value!r}", f"pass a number {allowed}", before=before, after=after)
     if not math.isfinite(value) or not least <= value <= most:
-        raise ParameterError(name, f"is {value:g}", f"pass a number {allowed}")
+        raise ParameterError(name, f"is {value:g}", f"pass a number {allowed}", before=before, after=after)
     return float(value)
 
 
@@ -153,7 +153,7 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
 
 
 def check_rate(name: str, sr: int) -> int:
-    """Return a sample rate in Hz, 1000 to 768000."""
+    """Return a sample rate as an int, in Hz, from 1000 to 768000."""
     rate = check_count(name, sr, least=1)
     if not 1000 <= rate <= 768_000:
         raise ParameterError(name, f"is {rate} Hz", "pass a sample rate from 1000 to 768000 Hz")
@@ -161,7 +161,7 @@ def check_rate(name: str, sr: int) -> int:
 
 
 def _check_finite(name: str, values: Floats, *, most: float) -> None:
-    # NaN and infinity survive both extremes, so two reductions replace an array of booleans the size of the input.
+    # NaN and infinity show in the minimum or the maximum, so no array of booleans as large as the input is needed.
     low, high = float(values.min()), float(values.max())
     if not (math.isfinite(low) and math.isfinite(high)):
         bad = int(values.size - np.count_nonzero(np.isfinite(values)))

@@ -1,7 +1,8 @@
-"""Kernels that numba compiles, and who is told when it does: that takes seconds, once for each machine and release.
+"""Decorators for kernels that numba compiles, and a way to be notified when it does.
 
-What was compiled is kept beside the code or in the user's cache, and loaded from then on. numba itself takes half a
-second to load, so it is loaded with the first module that has kernels, and these when they are first needed.
+Compiling takes seconds, once for each machine and release. Compiled kernels are kept beside the code or in the user's
+cache, and loaded from then on. numba itself takes half a second to load, so it is loaded with the first module that has
+kernels, and those modules only when they are first needed.
 """
 
 import functools
@@ -11,50 +12,50 @@ from typing import Any, TypeVar, cast
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-_told: list[Callable[[], None]] = []
+_callbacks: list[Callable[[], None]] = []
 
 
 def kernel(function: Function) -> Function:
-    """Compile on first call. Sums may be reordered, which SIMD needs; values are never NaN."""
+    """Compile `function` on its first call. Sums may be reordered, which SIMD needs; values must never be NaN."""
     return _compiled(function, {"reassoc", "contract", "nsz", "nnan"})
 
 
 def careful_kernel(function: Callable[..., Any]) -> Any:
-    """As `kernel`, but NaN and infinity keep their meaning."""
+    """Like `kernel`, but values may be NaN or infinite."""
     return _compiled(function, {"reassoc", "contract", "nsz"})
 
 
 @contextmanager
-def told_of_compiling(callback: Callable[[], None]) -> Iterator[None]:
-    """Call `callback` whenever a kernel has to be compiled while this is open."""
-    _told.append(callback)
+def on_compiling(callback: Callable[[], None]) -> Iterator[None]:
+    """Call `callback` whenever a kernel has to be compiled inside this context."""
+    _callbacks.append(callback)
     try:
         yield
     finally:
-        _told.remove(callback)
+        _callbacks.remove(callback)
 
 
 def _compiled(function: Function, fastmath: set[str]) -> Function:
     import numba
 
     _listen()
-    how: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": fastmath}
     try:
-        compile_ = numba.njit(cache=True, **how)(function)
+        compile_ = numba.njit(cache=True, **options)(function)
     except RuntimeError:
-        # Neither beside the code nor in the user's cache may anything be kept: every process compiles for itself.
-        compile_ = numba.njit(**how)(function)
+        # Neither the code's folder nor the user's cache is writable: every process compiles for itself.
+        compile_ = numba.njit(**options)(function)
     return cast(Function, compile_)
 
 
 @functools.cache
 def _listen() -> None:
-    """Have numba say when it compiles; kernels that it loads are no matter."""
+    """Have numba report each compilation; loading a compiled kernel is not reported."""
     from numba.core import event
 
     class Listener(event.Listener):
         def on_start(self, event: Any) -> None:
-            for callback in tuple(_told):
+            for callback in tuple(_callbacks):
                 callback()
 
         def on_end(self, event: Any) -> None:

@@ -1,7 +1,7 @@
-"""One thread a core over blocks of target frames: how the costly kernels use the whole machine.
+"""Run a costly kernel on blocks of target frames, with one thread for each core.
 
-A thread pool inside BLAS beside one of ours would fight over the cores, so BLAS keeps to one thread while blocks are
-worked on. What is given must let go of the interpreter: matrix products, numpy on large arrays, compiled kernels.
+BLAS is limited to one thread meanwhile, since its threads would compete with ours for the cores. The work on a block
+must release the interpreter lock, as matrix products, numpy on large arrays and compiled kernels do.
 """
 
 import functools
@@ -17,14 +17,18 @@ T = TypeVar("T")
 
 
 def over_blocks(work: Callable[[slice], T], n: int, *, size: int) -> list[T]:
-    """What `work` returns for each block of `size` of the `n` frames, in order.
+    """Call `work` on each block of `size` of the `n` frames; return its results in order.
 
-    Blocks do not depend on how many cores there are, and so neither does any sum that is rounded within one.
+    The blocks do not depend on the number of cores, so sums within a block are rounded alike on every machine.
 
     Parameters
     ----------
-    work : called with the slice of a block, in threads of its own; it may write to the block's place in shared arrays.
-    n : int >= 0. size : int >= 1; the last block may have less.
+    work : called with the slice of a block, in any thread; it may write to that slice of shared arrays.
+    n : int >= 0. size : int >= 1; the last block may be shorter.
+
+    Raises
+    ------
+    BaseException : the first that `work` raised, once all threads have ended.
     """
     blocks = [slice(first, min(first + size, n)) for first in range(0, n, size)]
     done: dict[int, T] = {}
@@ -42,7 +46,7 @@ def over_blocks(work: Callable[[slice], T], n: int, *, size: int) -> list[T]:
             faults.append(fault)
 
     with _one_blas_thread():
-        # The caller works, too: to start a thread costs more than many a block.
+        # The calling thread works too: starting a thread costs more than many blocks do.
         threads = [Thread(target=run) for _ in range(min(n_cores(), len(blocks)) - 1)]
         for thread in threads:
             thread.start()
@@ -51,7 +55,7 @@ def over_blocks(work: Callable[[slice], T], n: int, *, size: int) -> list[T]:
             for thread in threads:
                 thread.join()
         except BaseException as stopped:
-            # Ctrl-C: the others end with the block that they are at.
+            # Ctrl-C: the other threads stop after their current block.
             faults.append(stopped)
             for thread in threads:
                 thread.join()
@@ -61,33 +65,33 @@ def over_blocks(work: Callable[[slice], T], n: int, *, size: int) -> list[T]:
 
 
 _lock = Lock()
-_inside: list[Any] = []
+_limits: list[Any] = []
 
 
 @contextmanager
 def _one_blas_thread() -> Iterator[None]:
-    """BLAS keeps to one thread while anyone is inside: its limit is the whole process's, whichever threads call."""
+    """Limit BLAS to one thread until the last caller has left: the limit holds for the whole process."""
     with _lock:
-        limiter = _inside[0] if _inside else _controller().limit(limits=1, user_api="blas")
-        _inside.append(limiter)
+        limiter = _limits[0] if _limits else _controller().limit(limits=1, user_api="blas")
+        _limits.append(limiter)
     try:
         yield
     finally:
         with _lock:
-            _inside.pop()
-            if not _inside:
+            _limits.pop()
+            if not _limits:
                 limiter.restore_original_limits()
 
 
 def n_cores() -> int:
-    """The cores that this process may use."""
+    """The number of cores that this process may use."""
     try:
         return len(os.sched_getaffinity(0))
-    except AttributeError:  # not every system tells
+    except AttributeError:  # not on every system
         return os.cpu_count() or 1
 
 
 @functools.cache
 def _controller() -> ThreadpoolController:
-    """Knows the BLAS libraries that are loaded; looking for them takes milliseconds."""
+    """The controller of the loaded BLAS libraries; finding them takes milliseconds, so it is kept."""
     return ThreadpoolController()

@@ -15,18 +15,31 @@ from smalti._checks import Floats, ParameterError, ParameterTypeError
 CURVE_EXAMPLE = "seconds and values such as '0:2, 4:8'"
 
 
+class _CurveError(ValueError):
+    """Breakpoints make no curve. It is told without the name of the setting that the curve is for."""
+
+    def __init__(self, fault: str, remedy: str) -> None:
+        super().__init__(fault, remedy)
+        self.fault, self.remedy = fault, remedy
+
+    def __str__(self) -> str:
+        return f"{self.fault}; {self.remedy}"
+
+
 @dataclass(frozen=True)
 class Curve:
     """A value that changes over time: linear between breakpoints, constant before the first and after the last.
 
     Attributes
     ----------
-    times_s : seconds, never falling. Two points at the same time are a jump, at which the second one counts.
-    values : as many finite numbers.
+    times_s : finite seconds in rising order. Two points at one time are a jump, and the second one holds at that time.
+    values : finite numbers, as many as times.
 
     Raises
     ------
-    TypeError, ValueError : for no point, times out of order, three at one time, or what is no finite number.
+    TypeError : if a time or a value is no number.
+    ValueError : if there is no point, if times are out of order, if three points share a time, or if a number is not
+        finite.
 
     Examples
     --------
@@ -44,46 +57,49 @@ class Curve:
                 raise ParameterTypeError(name, f"is {numbers!r}", "pass a tuple of numbers")
             object.__setattr__(self, name, tuple(_finite(name, number) for number in numbers))
         if len(self.times_s) != len(self.values):
-            raise ValueError(f"{len(self.times_s)} times have {len(self.values)} values; pass as many of each")
+            raise _CurveError(f"{len(self.times_s)} times have {len(self.values)} values", "pass as many of each")
         if not self.times_s:
-            raise ValueError(f"a curve has no point; pass at least one: {CURVE_EXAMPLE}")
+            raise _CurveError("a curve has no point", f"pass at least one: {CURVE_EXAMPLE}")
         for before, after in zip(self.times_s, self.times_s[1:], strict=False):
             if after < before:
-                raise ValueError(f"{after:g} s comes after {before:g} s; pass breakpoints in the order of their times")
+                raise _CurveError(
+                    f"{after:g} s comes after {before:g} s", "pass breakpoints in the order of their times"
+                )
         for first, last in zip(self.times_s, self.times_s[2:], strict=False):
             if first == last:
-                raise ValueError(
-                    f"three points stand at {first:g} s; pass two for a jump, from the first to the second"
+                raise _CurveError(
+                    f"three points stand at {first:g} s", "pass two for a jump, from the first to the second"
                 )
 
     @classmethod
     def parse(cls, text: str) -> "Curve":
-        """The curve of a text such as ``0:2, 4:8``: a time in seconds, a colon and a value, as often as needed."""
+        """Read a curve from text such as ``0:2, 4:8``, pairs of seconds and a value; else raise `ValueError`."""
         points = []
         for point in text.split(","):
             time_s, colon, value = point.partition(":")
             if not colon or not point.strip():
-                raise ValueError(f"{point.strip()!r} is no breakpoint; pass {CURVE_EXAMPLE}")
+                raise _CurveError(f"{point.strip()!r} is no breakpoint", f"pass {CURVE_EXAMPLE}")
             points.append((_read(time_s, point), _read(value, point)))
         return cls.through(points)
 
     @classmethod
     def through(cls, points: Sequence[Sequence[float]] | NDArray[Any]) -> "Curve":
-        """The curve through (seconds, value) pairs."""
+        """The curve through (seconds, value) pairs, which may be the rows of an (N, 2) array; errors as for `Curve`."""
         for point in points:
             if not isinstance(point, list | tuple | np.ndarray) or len(point) != 2:
-                raise TypeError(f"{point!r} is no breakpoint; pass pairs of seconds and values, such as (0, 2), (4, 8)")
+                raise _CurveError(
+                    f"{point!r} is no breakpoint", "pass pairs of seconds and values, such as (0, 2), (4, 8)"
+                )
         return cls(tuple(time_s for time_s, _ in points), tuple(value for _, value in points))
 
     def at(self, times_s: ArrayLike) -> Floats:
-        """The values at some times in seconds, in their shape, float64."""
+        """The values, float64, at times in seconds of any shape, in that shape."""
         at, own, values = np.asarray(times_s, np.float64), np.array(self.times_s), np.array(self.values)
         right = np.searchsorted(own, at, side="right")
         left, right = np.maximum(right - 1, 0), np.minimum(right, len(own) - 1)
         span = own[right] - own[left]
         share = np.divide(at - own[left], span, out=np.zeros_like(at), where=span > 0)
-        # Clipped to its ends: a curve that never moves is exactly its number, and rounding leads to nothing that was
-        # not checked.
+        # Without clipping, rounding could leave the range that was checked, and a constant curve would not be exact.
         return np.asarray(np.clip(values[left] + share * (values[right] - values[left]), self.least, self.most))
 
     @property
@@ -114,32 +130,36 @@ def _finite(name: str, number: Any) -> float:
 def _read(text: str, point: str) -> float:
     number = _number(text)
     if isinstance(number, str) or not math.isfinite(number):
-        raise ValueError(f"{point.strip()!r} is no breakpoint; pass {CURVE_EXAMPLE}")
+        raise _CurveError(f"{point.strip()!r} is no breakpoint", f"pass {CURVE_EXAMPLE}")
     return number
 
 
 def as_varying(name: str, value: Any) -> Any:
-    """A value of a setting that may change over time: a curve where it is one in any of its forms, else as it came.
+    """Read the value of a setting that may change over time.
 
     Parameters
     ----------
-    name : of the setting, for errors.
+    name : name of the setting, for errors.
     value : a number, a `Curve`, a list of (seconds, value) pairs, or a text with a number or with ``seconds:value``
-        pairs. A tuple of two numbers is a range, and no curve.
+        pairs. A tuple of two numbers is a range, not a curve.
+
+    Returns
+    -------
+    A `Curve` for breakpoints in any form, a number for the text of a number, and any other value unchanged.
 
     Raises
     ------
-    TypeError, ValueError : for breakpoints that make no curve, and texts that are neither.
+    TypeError, ValueError : for breakpoints that make no curve, and for texts that are neither breakpoints nor a number.
     """
     try:
         if isinstance(value, str) and ":" in value:
             return Curve.parse(value)
         if isinstance(value, list | np.ndarray) or (isinstance(value, tuple) and not all(map(np.isscalar, value))):
             return Curve.through(value)
-    except (TypeError, ValueError) as error:
-        kind = ParameterTypeError if isinstance(error, TypeError) else ParameterError
-        got, _, remedy = str(error).rpartition("; ")
-        raise kind(name, f"is {_shown(value)}: {got}", remedy) from None
+    except _CurveError as error:
+        raise ParameterError(name, f"is {_shown(value)}: {error.fault}", error.remedy) from None
+    except (ParameterError, ParameterTypeError) as error:
+        raise type(error)(name, f"is {_shown(value)}: {error.name} {error.got}", error.remedy) from None
     if isinstance(value, str):
         value, text = _number(value), value
         if isinstance(value, str):
@@ -148,7 +168,7 @@ def as_varying(name: str, value: Any) -> Any:
 
 
 def _number(text: str) -> int | float | str:
-    """The number that a text is, if it is one."""
+    """The number that `text` spells, or `text` itself."""
     for kind in (int, float):
         with suppress(ValueError):
             return kind(text)
@@ -161,10 +181,10 @@ def _shown(value: Any) -> str:
 
 
 def on_frames(value: float | Curve, n_frames: int, hop_s: float) -> Floats:
-    """(n_frames,) a value that may be a curve, at every frame of a grid of `hop_s` seconds."""
+    """Evaluate a number or a curve at every frame of a grid of `hop_s` seconds; (n_frames,) float64."""
     return on_times(value, np.arange(n_frames) * hop_s)
 
 
 def on_times(value: float | Curve, times_s: Floats) -> Floats:
-    """A value that may be a curve, at some times in seconds, in their shape."""
+    """Evaluate a number or a curve at times in seconds; float64, in the shape of `times_s`."""
     return value.at(times_s) if isinstance(value, Curve) else np.full_like(times_s, value, np.float64)

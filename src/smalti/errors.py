@@ -1,17 +1,17 @@
-"""The world's faults, one class each.
+"""Errors that are not the caller's mistake, one class for each kind.
 
-A bad argument is the caller's mistake and raises `ValueError` or `TypeError`. What a caller cannot know beforehand,
-a file that does not decode or a server that does not answer, raises one of these; the cause is chained.
+A bad argument is the caller's mistake and raises `ValueError` or `TypeError`. Faults that a caller cannot foresee, such
+as a file that does not decode or a server that does not answer, raise one of these errors, with the cause chained.
 """
 
 from importlib.util import find_spec
 
-# The package that tells whether an optional dependency of smalti is installed.
+# For each extra of smalti, the package whose presence shows that the extra is installed.
 _EXTRAS = {"plots": "matplotlib", "pitch": "swift_f0", "corpus": "faiss", "midi": "mido"}
 
 
 class SmaltiError(Exception):
-    """Base of everything the world, not the caller, got wrong. Its text is one sentence fit for a terminal."""
+    """Base of all errors that are not the caller's mistake. The text is one sentence, fit for a terminal."""
 
 
 class AudioFileError(SmaltiError):
@@ -19,29 +19,45 @@ class AudioFileError(SmaltiError):
 
 
 class PitchFileError(SmaltiError):
-    """A melody that was written down cannot be read."""
+    """A file with a melody cannot be read."""
 
 
 class PictureError(SmaltiError):
-    """A sketch that was painted cannot be read."""
+    """A picture with a sketch cannot be read."""
 
 
 class ScoreFileError(SmaltiError):
-    """A score cannot be read, or the recordings that it names are not there as they were."""
+    """A score cannot be read, or the recordings that it names are missing or changed."""
 
 
 class CorpusError(SmaltiError):
-    """A corpus cannot be built, or is not what it should be: damaged, made by another version, or no corpus at all."""
+    """A corpus cannot be built, is damaged, was made by another version of smalti, or is no corpus at all."""
 
 
 class ExampleError(SmaltiError):
-    """A named example recording cannot be fetched or is not what it should be."""
+    """An example recording cannot be fetched, or its content is wrong."""
 
 
 class MissingExtraError(SmaltiError):
-    """A feature was asked for whose optional dependency is not installed."""
+    """A feature needs an optional dependency that is not installed."""
 
 
 def has_extra(extra: str) -> bool:
-    """Whether an extra of smalti is installed, such as "corpus" for ``pip install 'smalti[corpus]'``."""
+    """True if an extra of smalti is installed, such as "corpus" for ``pip install 'smalti[corpus]'``."""
     return find_spec(_EXTRAS[extra]) is not None
+
+
+def require_extra(extra: str, purpose: str) -> None:
+    """Refuse work that needs an extra of smalti, unless it is installed.
+
+    Parameters
+    ----------
+    extra : its name, such as "plots".
+    purpose : what needs which library, such as "pictures need matplotlib"; the error begins with it.
+
+    Raises
+    ------
+    MissingExtraError : if it is not installed.
+    """
+    if not has_extra(extra):
+        raise MissingExtraError(f"{purpose}: pip install 'smalti[{extra}]'")

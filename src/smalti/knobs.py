@@ -1,4 +1,4 @@
-"""Knobs: for each setting its help, unit, range, the methods that hear it, and its option on the command line."""
+"""Knobs: for each setting its help, unit, range, the methods that use it, and its option on the command line."""
 
 import math
 from collections.abc import Mapping
@@ -10,21 +10,21 @@ from smalti.curves import Curve
 
 # The solvers that a setting may matter to: multiplicative updates and orthogonal matching pursuit.
 METHODS = ("updates", "pursuit")
-# Kinds of values, by which they are checked. Values of kind "own" have a check of their own in `Settings`.
+# The kind of a value decides how it is checked. `Settings` itself checks values of kind "own".
 VALUE_KINDS = ("flag", "count", "rate", "real", "choice", "own")
 
 
 @dataclass(frozen=True)
 class Option:
-    """A setting as musicians know it.
+    """The option of a setting on the command line.
 
     Attributes
     ----------
-    name : of the option, without dashes. aliases : other spellings.
-    help : one or two sentences. metavar : what stands for its value.
-    group : which settings it belongs with.
-    scale : what its value is multiplied by to become the setting's: .001 where it is in milliseconds.
-    offers : words that it may be, for a shell to complete.
+    name : the option's name, without dashes. aliases : other spellings.
+    help : one or two sentences. metavar : the placeholder for its value in the help.
+    group : heading in the help.
+    scale : the setting is the option's value times this: 0.001 for an option in milliseconds.
+    offers : words that a shell completes.
     """
 
     name: str
@@ -42,12 +42,13 @@ class Knob:
 
     Attributes
     ----------
-    help : what it does. kind : see `VALUE_KINDS`.
-    unit : of its value, or "".
-    least, most : its range, both ends included. choices : what it may be, if it is one of some words.
-    methods : those that hear it.
-    varies : whether it may be a `Curve` over the target's time.
-    optional : whether it may be None.
+    help : the setting's effect. kind : one of `VALUE_KINDS`.
+    unit : unit of the value, or "".
+    least, most : the range, both ends included. choices : the allowed words of kind "choice".
+    methods : the methods that use the setting.
+    needs : another setting that must not be "off" for this one to have an effect, or "".
+    varies : True if it may be a `Curve` over the target's time.
+    optional : True if it may be None.
     option : its option on the command line, or None.
     """
 
@@ -58,15 +59,16 @@ class Knob:
     most: float = math.inf
     choices: tuple[str, ...] = ()
     methods: tuple[str, ...] = METHODS
+    needs: str = ""
     varies: bool = False
     optional: bool = False
     option: Option | None = None
 
     def check(self, name: str, value: Any) -> None:
-        """Raise `ParameterError` or `ParameterTypeError` where a setting may not have this value."""
+        """Raise `ParameterError` or `ParameterTypeError` if the setting `name` may not have this value."""
         if self.varies and isinstance(value, Curve):
-            for end, what in ((value.least, "least"), (value.most, "most")):
-                check_real(f"{name} at its {what}", end, least=self.least, most=self.most)
+            for number, end in ((value.least, "least"), (value.most, "most")):
+                check_real(name, number, least=self.least, most=self.most, after=f" at its {end}")
         elif self.kind == "own" or (self.optional and value is None):
             return
         elif self.kind == "flag":
@@ -82,18 +84,18 @@ class Knob:
             check_real(name, value, least=self.least, most=self.most)
 
 
-def knob_field(default: Any, help: str, kind: str, **more: Any) -> Any:
-    """A dataclass field that carries what is known of it, for `knob_of`."""
-    return field(default=default, metadata={"knob": Knob(help, kind, **more)})
+def knob_field(default: Any, help: str, kind: str, **facts: Any) -> Any:
+    """A dataclass field with a `Knob` in its metadata, which `knob_of` returns; `facts` are the knob's other fields."""
+    return field(default=default, metadata={"knob": Knob(help, kind, **facts)})
 
 
-def knob_of(of: Field[Any]) -> Knob:
-    """The knob of a dataclass field."""
-    return cast(Knob, of.metadata["knob"])
+def knob_of(setting: Field[Any]) -> Knob:
+    """The knob of a dataclass field that `knob_field` made."""
+    return cast(Knob, setting.metadata["knob"])
 
 
 def documented(head: str, knobs: Mapping[str, Knob]) -> str:
-    """The docstring of a class of settings: `head`, and what is known of each, with its unit and range."""
+    """The docstring of a class of settings: `head`, then each setting's range, unit and help."""
     varying = ", ".join(f"`{name}`" for name, knob in knobs.items() if knob.varies)
     lines = [head, "", f"A `Curve` over the target's time may be given for {varying}.", "", "Attributes", "-" * 10]
     return "\n    ".join(lines + [f"{name} : {_described(knob)}" for name, knob in knobs.items()]) + "\n"

@@ -7,14 +7,15 @@ from typing import Any, TypedDict, Unpack
 
 from smalti._checks import ParameterError, ParameterTypeError, check_choice
 from smalti.curves import Curve, as_varying
-from smalti.settings import KNOBS, Settings
+from smalti.settings import HOP_S, KNOBS, Settings
 
-_HOP_S = Settings().hop_s
+# The fade at the edges of recordings, in seconds.
+EDGE_FADE_S = 0.003
 
-# Shared by the presets beyond the papers: sources without clicks or hiss, a fit by several windows, whole grains with
-# refined and smooth gains, Griffin-Lim, and levels drawn towards the target's.
+# The presets that go beyond the papers share these: sources without clicks or hiss, a fit by several windows, whole
+# grains with refined and smooth gains, Griffin-Lim, and tone colour and attacks drawn towards the target's.
 _BEYOND: dict[str, Any] = {
-    "fade_s": 0.003,
+    "fade_s": EDGE_FADE_S,
     "quietest_db": 50.0,
     "start_spread": 0.5,
     "iterations": 30,
@@ -24,21 +25,21 @@ _BEYOND: dict[str, Any] = {
     "candidates": 4,
     "masking_db": 6.0,
     "refine": 3,
-    "smooth_gains_s": _HOP_S,
+    "smooth_gains_s": HOP_S,
     "phase": "griffin-lim",
     "phase_iterations": 30,
     "colour": 25.0,
     "attacks": 90.0,
 }
 
-# `melodic` sounds as `balanced` if there is nothing to bring in tune, so it is made from it.
+# `melodic` derives from this preset, so that both sound alike where nothing can be brought in tune.
 _BALANCED = Settings(
     summary="both at once: two layers of whole grains that follow the target's melody, loudness and attacks",
     **_BEYOND,
     window_s=3072 / 22050,
     layers=2,
-    no_repeat_s=6 * _HOP_S,
-    grain_length_s=11 * _HOP_S,
+    no_repeat_s=6 * HOP_S,
+    grain_length_s=11 * HOP_S,
 )
 PRESETS: Mapping[str, Settings] = MappingProxyType(
     {
@@ -47,8 +48,8 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             remove_offset=False,
             loudness="as-is",
             layers=10,
-            no_repeat_s=3 * _HOP_S,
-            grain_length_s=7 * _HOP_S,
+            no_repeat_s=3 * HOP_S,
+            grain_length_s=7 * HOP_S,
         ),
         "balanced": _BALANCED,
         "melodic": replace(
@@ -71,8 +72,8 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
                 }
             ),
             layers=10,
-            no_repeat_s=7 * _HOP_S,
-            grain_length_s=3 * _HOP_S,
+            no_repeat_s=7 * HOP_S,
+            grain_length_s=3 * HOP_S,
             restrict_every=5,
             aim="geometric",
         ),
@@ -81,9 +82,9 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             **(_BEYOND | {"colour": 10.0, "attacks": 70.0}),
             window_s=4096 / 22050,
             layers=2,
-            no_repeat_s=7 * _HOP_S,
-            grain_length_s=13 * _HOP_S,
-            shortest_grain_s=8 * _HOP_S,
+            no_repeat_s=7 * HOP_S,
+            grain_length_s=13 * HOP_S,
+            shortest_grain_s=8 * HOP_S,
         ),
         "percussive": Settings(
             summary="for drums: a short window that keeps attacks sharp",
@@ -91,8 +92,8 @@ PRESETS: Mapping[str, Settings] = MappingProxyType(
             window_s=1024 / 22050,
             hop_s=256 / 22050,
             layers=4,
-            no_repeat_s=7 * _HOP_S,
-            grain_length_s=13 * _HOP_S / 2,
+            no_repeat_s=7 * HOP_S,
+            grain_length_s=13 * HOP_S / 2,
         ),
         "notebook": Settings(
             summary="the teaching notebook: Euclidean updates without rules, the target's phase, at 22 050 Hz",
@@ -122,7 +123,7 @@ Varying = Curve | str | Sequence[tuple[float, float]]
 
 
 class Knobs(TypedDict, total=False):
-    """The settings that `smalti.mosaic` takes by name; None leaves one as the preset has it. See `Settings`."""
+    """The settings that `smalti.mosaic` takes by name; None keeps the preset's value. See `Settings`."""
 
     method: str | None
     window_s: float | None
@@ -172,20 +173,21 @@ class Knobs(TypedDict, total=False):
 
 
 class FileKnobs(Knobs, total=False):
-    """`Knobs`, and the rate that files are resampled to; arrays never are."""
+    """`Knobs`, and the sample rate in Hz that files are resampled to; arrays are never resampled."""
 
     sr: int | None
 
 
 def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Unpack[FileKnobs]) -> Settings:
-    """A preset with some settings changed; one that is None stays as the preset has it.
+    """A preset with some settings changed; a knob that is None keeps the preset's value.
 
-    A setting that may be a curve may be given in any form that `smalti.curves.as_varying` knows.
+    A setting that may be a curve takes any form that `smalti.curves.as_varying` reads.
 
     Raises
     ------
-    ValueError : for an unknown preset, a value out of range, or a setting that the preset's method does not hear.
-    TypeError : for an unknown setting, or a preset that is neither name nor `Settings`.
+    ValueError : for an unknown preset, a value out of range, or a setting without effect: the preset's method does
+        not use it, or the setting that it needs is off.
+    TypeError : for an unknown setting, a value of a wrong type, or a preset that is neither a name nor `Settings`.
     """
     if isinstance(preset, str):
         check_choice("preset", preset, tuple(PRESETS))
@@ -199,35 +201,40 @@ def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Unpack[FileKnobs
     changed = {knob: value for knob, value in knobs.items() if value is not None}
     for knob in changed:
         if settings.method not in KNOBS[knob].methods:
-            raise ParameterError(
-                knob, f"means nothing to the preset {name}: it has only layers and phase", "leave it out"
-            )
-    return replace(settings, **{knob: _as_given(knob, value) for knob, value in changed.items()})
+            fault = f"means nothing to the preset {name}, whose method, {settings.method}, does not use it"
+            raise ParameterError(knob, fault, "leave it out")
+    configured = replace(settings, **{knob: _with_curve(knob, value) for knob, value in changed.items()})
+    for knob in changed:
+        needed = KNOBS[knob].needs
+        if needed and getattr(configured, needed) == "off":
+            fault, remedy = f"means nothing while {{{needed}}} is off", f"add {{{needed}}} auto, or another way"
+            raise ParameterError(knob, fault, remedy, also=(needed,))
+    return configured
 
 
-def _as_given(knob: str, value: Any) -> Any:
-    """A value with what may be a curve read as one; the ways of transposing are words."""
+def _with_curve(knob: str, value: Any) -> Any:
+    """The value, read by `as_varying` if the setting may be a curve, except for the words that transpose takes."""
     if not KNOBS[knob].varies or (knob == "transpose" and isinstance(value, str) and ":" not in value):
         return value
     return as_varying(knob, value)
 
 
-def settings_from(told: Mapping[str, Any]) -> Settings:
-    """The settings of which `dataclasses.asdict` made this, if need be by way of JSON, as they stand in a report.
+def settings_from(values: Mapping[str, Any]) -> Settings:
+    """The settings that `dataclasses.asdict` made into `values`, also after a round trip through JSON, as in a report.
 
     Settings that are left out have their defaults.
 
     Raises
     ------
-    ValueError, TypeError : for names that are no settings, and for values out of range or of a wrong kind.
+    ValueError, TypeError : for names that are no settings, and for values out of range or of a wrong type.
     """
-    if strangers := [name for name in told if name not in KNOBS]:
+    if strangers := [name for name in values if name not in KNOBS]:
         raise ValueError(f"{', '.join(map(repr, strangers))} is no setting; pass names among {', '.join(KNOBS)}")
-    return Settings(**{name: _revived(name, value) for name, value in told.items()})
+    return Settings(**{name: _revived(name, value) for name, value in values.items()})
 
 
 def _revived(name: str, value: Any) -> Any:
-    """A value as it was before JSON, which knows neither tuples nor curves."""
+    """Turn lists back into tuples, and the mappings of curves into curves: JSON knows neither."""
     if KNOBS[name].varies and isinstance(value, Mapping):
         if sorted(value) != ["times_s", "values"]:
             raise ParameterError(name, f"has {', '.join(map(repr, value))}", "a curve has 'times_s' and 'values'")

@@ -1,4 +1,4 @@
-"""Everything that shapes a mosaic: one list of settings, each with what is known of it.
+"""All settings of a mosaic in one list, each with its help, unit, range and option.
 
 The checks of `Settings`, its documentation, the keywords of `smalti.mosaic`, the options of the command line and the
 table of ``smalti presets`` all come from this list.
@@ -32,25 +32,29 @@ MOST_SHIFT = 12 * math.log2(MOST_RATIO)
 CHANNELS = ("source", "apart", "mono")
 LOUDNESSES = ("target", "as-is")
 SEARCHES = ("auto", "always", "never")
-# A grain with all the drift there is goes on for so long.
+# The hop of the grid unless it is set, and that of every corpus.
+HOP_S = 512 / 22050
+# A grain goes on for this long at a drift of 100 %.
 MOST_DRIFT_S = 2.0
 
-# Groups of options, and those that only the multiplicative updates hear.
+# Headings of the options in the help.
 GROUPS = GRAINS, SOUND, LEVEL, PITCH, SOLVER = "The grains", "The sound", "The level", "The pitch", "The solver"
+# Facts of settings that only the multiplicative updates use.
 _UPDATES: dict[str, Any] = {"methods": ("updates",)}
+_TRANSPOSED: dict[str, Any] = {**_UPDATES, "needs": "transpose"}
 _PERCENT: dict[str, Any] = {"kind": "real", "unit": "%", "least": 0, "most": 100}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything that shapes a mosaic, in musicians' words and seconds: it means the same at any sample rate."""
+    """All settings of a mosaic, in musicians' words and in seconds, so that they mean the same at any sample rate."""
 
-    summary: str = knob_field("", "one sentence for lists.", "own")
+    summary: str = knob_field("", "one sentence, for lists of presets.", "own")
     method: str = knob_field(
         "updates", '"updates" (multiplicative) or "pursuit" (orthogonal matching pursuit).', "choice", choices=METHODS
     )
     window_s: float = knob_field(2048 / 22050, "the window of the grid.", "real", unit="s", least=0.001, most=2)
-    hop_s: float = knob_field(512 / 22050, "the hop of the grid.", "real", unit="s", least=0.0001, most=1)
+    hop_s: float = knob_field(HOP_S, "the hop of the grid.", "real", unit="s", least=0.0001, most=1)
     sr: int | None = knob_field(
         None,
         "working sample rate, or None for the target's own. Files are resampled to it; arrays never are.",
@@ -83,29 +87,29 @@ class Settings:
     eps: float = knob_field(0.0, "constant in numerator and denominator of each update.", "real", least=0, **_UPDATES)
     remove_offset: bool = knob_field(
         True,
-        "take a source's offset (a fault of the recording), and with it all below 20 Hz, out first, where it is a "
-        "twentieth of its deviation or more: no ear hears it, but as a grain it thumps.",
+        "first remove a source's offset (a fault of the recording), and everything below 20 Hz with it, if the offset "
+        "is at least a twentieth of the standard deviation: it is inaudible, but as a grain it thumps.",
         "flag",
     )
     fade_s: float = knob_field(
         0.0,
-        "fade each source recording in and out over so long, so that a grain from its edge does not click.",
+        "length of the fades at both ends of each source recording, so that a grain from its edge does not click.",
         "real",
         unit="s",
         least=0,
     )
     quietest_db: float = knob_field(
         0.0,
-        "source frames so far under the loudest of their recording never sound; 0 for no such rule. A fit takes any "
-        "gain that helps, and would make a loud hiss of what is next to silence.",
+        "source frames this far below the loudest of their recording never sound; 0 for no such rule. Without it the "
+        "fit may raise near-silence to a loud hiss.",
         "real",
         unit="dB",
         least=0,
     )
     start_spread: float = knob_field(
         1.0,
-        "updates start from random activations between 1 - start_spread and 1: 1 is the paper, less begins with more "
-        "of the source in play, and 0 with all of it alike, whatever the seed.",
+        "updates start from random activations between 1 - start_spread and 1. 1 is the paper's start, less keeps more "
+        "of the source in play at first, and 0 starts all activations alike, whatever the seed.",
         "real",
         least=0,
         most=1,
@@ -117,22 +121,22 @@ class Settings:
     layers: int | Curve | None = knob_field(
         None,
         "source frames kept at each moment, or None for no limit. Grains that reach in from the moments around it "
-        "(`grain_length_s`) come on top. A curve counts to the nearest whole number.",
+        "(`grain_length_s`) come on top. A curve is rounded to whole numbers.",
         "count",
         least=1,
         varies=True,
         optional=True,
         option=Option(
             "layers",
-            "Source moments sounding at once. Fewer: purer; more: closer. May change over time, as these may that take "
-            "a CURVE: '0:2, 4:8' goes from 2 to 8 in the first 4 seconds.",
+            "Source moments sounding at once. Fewer: purer; more: closer. Options that take a CURVE may change over "
+            "time: '0:2, 4:8' goes from 2 to 8 in the first 4 seconds.",
             "N|CURVE",
             GRAINS,
         ),
     )
     no_repeat_s: float = knob_field(
         0.0,
-        "a source frame stands out at most once within so long before and after; 0 for no such rule.",
+        "a source frame stands out at most once within this time before and after; 0 for no such rule.",
         "real",
         unit="s",
         least=0,
@@ -159,9 +163,8 @@ class Settings:
     )
     drift: float | Curve = knob_field(
         0.0,
-        'with "grains" only. At 0 a grain gives way as soon as another fits better; the more there is, the longer it '
-        "goes "
-        "on as its own recording does, up to 2 s.",
+        'with "grains" only. At 0 a grain gives way as soon as another fits better; with more drift it goes on longer '
+        "as its own recording does, up to 2 s.",
         **_PERCENT,
         varies=True,
         **_UPDATES,
@@ -178,7 +181,7 @@ class Settings:
     rank: str = knob_field("h", "what `layers` compares; see `LetItBee`.", "choice", choices=RANKS, **_UPDATES)
     compare: str = knob_field(
         "bins",
-        'what target and source are compared in: "bins" of the grid (the paper), auditory "bands" '
+        'the form in which target and source are compared: "bins" of the grid (the paper), auditory "bands" '
         '(`smalti.dsp.bands`), or "views": bands of a long, a middle and short windows at once '
         "(`smalti.grains.descriptors`).",
         "choice",
@@ -186,8 +189,9 @@ class Settings:
     )
     choose: str | None = knob_field(
         None,
-        'None leaves the activations as the updates end. "grains" keeps whole stretches of source, `layers` of them at '
-        'once, and "frames" the `layers` strongest source frames of each moment; then the gains alone are refined.',
+        'None keeps the activations of the last update. "grains" keeps whole stretches of source, `layers` of them at '
+        'once, and "frames" keeps the `layers` strongest source frames of each moment. Then the gains alone are '
+        "refined.",
         "choice",
         choices=CHOICES,
         optional=True,
@@ -203,14 +207,14 @@ class Settings:
     search: str = knob_field(
         "auto",
         '"always" looks up which source frames to consider at each moment, "never" considers all, and "auto" looks '
-        'them up where there are more than 5000. Only what compares "views" with beta 1 can be looked up.',
+        'them up where there are more than 5000. Looking up needs compare "views" and beta 1.',
         "choice",
         choices=SEARCHES,
     )
     shortlist: int = knob_field(
         8,
-        "where that is looked up, how many stretches of source are considered at each moment for what the target is, "
-        "and as many for what is missing then.",
+        "with `search`, how many stretches of source are considered at each moment for the target itself, and as many "
+        "again for what a first fit leaves missing.",
         "count",
         least=1,
     )
@@ -224,7 +228,7 @@ class Settings:
     )
     masking_db: float = knob_field(
         30.0,
-        'with "grains", a source frame so far under the loudest of its moment is part of no stretch.',
+        'with "grains", a source frame this far below the loudest of its moment is part of no stretch.',
         "real",
         unit="dB",
         least=0,
@@ -232,8 +236,8 @@ class Settings:
     )
     smooth_gains_s: float = knob_field(
         0.0,
-        'with "grains", gains are averaged along each stretch over so long to either side, so that overlapping windows '
-        "agree on them.",
+        'with "grains", gains are averaged along each stretch over this time to either side, so that overlapping '
+        "windows agree on them.",
         "real",
         unit="s",
         least=0,
@@ -241,14 +245,13 @@ class Settings:
     )
     refine: int = knob_field(
         0,
-        'iterations of that last refinement. With "grains", beta 1 or 2 and no eps, each is a step of Newton\'s '
-        "method, and "
-        "three are as good as any number; otherwise they are updates, and 20 a good number.",
+        'iterations that refine the gains after `choose`. With "grains", beta 1 or 2 and no eps, each is a step of '
+        "Newton's method, and more than three gain nothing; otherwise each is an update, and 20 is a good number.",
         "count",
         least=0,
         **_UPDATES,
     )
-    nonnegative: bool = knob_field(True, "pursuit with gains >= 0.", "flag")
+    nonnegative: bool = knob_field(True, "pursuit allows no gains below 0.", "flag")
     phase: str = knob_field(
         "source",
         '"source", "target" or "griffin-lim"; see `synthesize`.',
@@ -262,7 +265,7 @@ class Settings:
         ),
     )
     phase_iterations: int = knob_field(30, "iterations of Griffin-Lim.", "count", least=0)
-    momentum: float = knob_field(0.99, "of Griffin-Lim; see `synthesize`.", "real", least=0, most=1)
+    momentum: float = knob_field(0.99, "momentum of Griffin-Lim; see `synthesize`.", "real", least=0, most=1)
     aim: str = knob_field(
         "amplitude",
         'the magnitudes that Griffin-Lim aims at, "amplitude" or "geometric"; see `synthesize`.',
@@ -271,8 +274,8 @@ class Settings:
     )
     target_phase: float = knob_field(
         0.0,
-        "how far the mosaic's phase is turned towards the target's; the target itself leaks with it. Phase \"target\" "
-        "is all the way there already.",
+        "how far the mosaic's phase is turned towards the target's, which lets the target itself leak through. Phase "
+        '"target" is turned all the way already.',
         **_PERCENT,
         option=Option(
             "target-phase",
@@ -295,15 +298,15 @@ class Settings:
     )
     attacks: float = knob_field(
         0.0,
-        "how far its attacks are made as sharp as the target's; see `smalti.dsp.shaping.attack_shape`. Where a melody "
-        "or chords are followed, 55 % of that.",
+        "how far the mosaic's attacks are made as sharp as the target's; see `smalti.dsp.shaping.attack_shape`. Where "
+        "a melody or chords are followed, 55 % of this value applies.",
         **_PERCENT,
         option=Option("attacks", "Make attacks as sharp as the target's. 0: soft.", "PERCENT", SOUND),
     )
     channels: str = knob_field(
         "source",
         '"source" has the channels of the widest source recording, all at the same gains; "apart" has the target\'s, '
-        'each solved for itself; "mono" has one. See `channel_jobs`.',
+        'each solved on its own; "mono" has one. See `channel_jobs`.',
         "choice",
         choices=CHANNELS,
         option=Option(
@@ -321,9 +324,8 @@ class Settings:
     )
     loudness: str | float = knob_field(
         "target",
-        '"target" gives the mosaic the target\'s integrated loudness, a number is one in LUFS, and "as-is" leaves the '
-        "level "
-        "that the gains come to. Peaks have the last word: see `smalti.dsp.dynamics.match_loudness`.",
+        '"target" gives the mosaic the target\'s integrated loudness, a number sets it in LUFS, and "as-is" keeps the '
+        "level that the gains come to. Peaks are then kept safe: see `smalti.dsp.dynamics.match_loudness`.",
         "own",
         unit="LUFS",
         option=Option(
@@ -336,14 +338,16 @@ class Settings:
     )
     level_db: float | Curve = knob_field(
         0.0,
-        "dB on top of that level, before peaks have the last word.",
+        "decibels on top of `loudness`, before peaks are kept safe.",
         "real",
         unit="dB",
         least=-100,
         # A voice 24 dB up is turned down again to keep peaks safe.
         most=24,
         varies=True,
-        option=Option("level", "So many dB on top of that: '0:0, 8:-12' fades. Peaks stay safe.", "DB|CURVE", LEVEL),
+        option=Option(
+            "level", "Decibels on top of --loudness: '0:0, 8:-12' fades. Peaks stay safe.", "DB|CURVE", LEVEL
+        ),
     )
     level_follow: float = knob_field(
         0.0,
@@ -356,12 +360,11 @@ class Settings:
     )
     transpose: str | tuple[float, float] | Curve = knob_field(
         "off",
-        'how the source comes to the target\'s pitches, with "grains" only. "off": not at all; "follow": every grain '
-        'is shifted to the target\'s melody, with its glides and vibrato; "chords": to the notes that sound in the '
-        "target; "
-        "(low, high): every semitone from low to high may be chosen; a curve: every grain is shifted by so many "
-        "semitones, "
-        'and glides with it; "auto": what suits the material, see `smalti.mosaicing.transpose.decide`.',
+        'how the source is brought to the target\'s pitches, with "grains" only. "off": not at all; "follow": every '
+        'grain is shifted to the target\'s melody, with its glides and vibrato; "chords": to the notes that sound in '
+        "the target; (low, high): every semitone from low to high may be chosen; a curve: every grain is shifted by "
+        'its semitones, and glides with it; "auto": by what suits the material, see '
+        "`smalti.mosaicing.transpose.decide`.",
         "own",
         unit="semitones",
         least=-MOST_SHIFT,
@@ -379,17 +382,19 @@ class Settings:
     )
     keep_formants: bool = knob_field(
         True,
-        "shift the partials under the source's own spectral envelope, rather than envelope and all.",
+        "shift only the partials and keep the source's own spectral envelope, rather than shift both.",
         "flag",
-        **_UPDATES,
-        option=Option("keep-formants", "Shift partials only, and leave the source's own colour, or both.", group=PITCH),
+        **_TRANSPOSED,
+        option=Option(
+            "keep-formants", "Shift partials only and keep the source's own colour, or shift both.", group=PITCH
+        ),
     )
     tape: bool = knob_field(
         False,
         "shift as a tape does, faster and higher or slower and lower: the cleanest sound, but the timing inside a "
         "grain changes.",
         "flag",
-        **_UPDATES,
+        **_TRANSPOSED,
         option=Option("tape", "Shift as a tape does: higher is faster. Cleanest, but not in time.", group=PITCH),
     )
     tune_cents: float = knob_field(
@@ -399,18 +404,18 @@ class Settings:
         unit="cents",
         least=-1200,
         most=1200,
-        **_UPDATES,
-        option=Option("tune", "Tune the mosaic so far above the target's pitch.", "CENTS", PITCH),
+        **_TRANSPOSED,
+        option=Option("tune", "Tune the mosaic this far above the target's pitch.", "CENTS", PITCH),
     )
     purity: float = knob_field(
         0.0,
         "how far the noise between a followed melody's partials is turned down, and the partials up by as much; see "
         "`smalti.dsp.shaping.purity`.",
         **_PERCENT,
-        **_UPDATES,
+        **_TRANSPOSED,
         option=Option(
             "purity",
-            "In tune: turn noise between the partials down, and these up. More: clearer notes; 0: all its breath.",
+            "Turn noise between a melody's partials down, and these up. More: clearer notes; 0: all its breath.",
             "PERCENT",
             PITCH,
         ),
@@ -420,7 +425,7 @@ class Settings:
         "how many notes sound at once where chords are played, one layer of grains each.",
         "count",
         least=1,
-        **_UPDATES,
+        **_TRANSPOSED,
         option=Option("voices", "Notes that may sound at once where chords are played.", "N", PITCH),
     )
 
@@ -452,7 +457,7 @@ class Settings:
     def _check_choice(self) -> None:
         if self.choose is not None and self.layers is None:
             raise ParameterError(
-                "choose", f"is {self.choose!r} but layers is None", "pass how many to choose", also=("layers",)
+                "choose", f"is {self.choose!r} but {{layers}} is None", "pass how many to choose", also=("layers",)
             )
         if self.method == "pursuit" and isinstance(self.layers, Curve):
             raise ParameterError(
@@ -481,27 +486,26 @@ class Settings:
             raise ParameterError(
                 "transpose",
                 f"is {shown(self.transpose)} but only whole grains can be shifted: it needs choose 'grains', beta 1 "
-                f"and "
-                "unit_norm False",
+                "and unit_norm False",
                 "take the preset melodic",
             )
 
     def _check_semitones(self) -> None:
-        """A range of semitones, or a curve of them."""
+        """Check a range or a curve of semitones, on its own and together with `tune_cents`."""
         if isinstance(self.transpose, Curve):
             low, high = self.transpose.least, self.transpose.most
         elif not isinstance(self.transpose, tuple) or len(self.transpose) != 2:
             raise ParameterTypeError("transpose", f"is {self.transpose!r}", f"pass {_TRANSPOSITIONS}")
         else:
             low, high = (
-                check_real(f"{end} end of transpose", value, least=-MOST_SHIFT, most=MOST_SHIFT)
-                for end, value in zip(("the lower", "the upper"), self.transpose, strict=True)
+                check_real("transpose", value, least=-MOST_SHIFT, most=MOST_SHIFT, before=f"the {end} end of ")
+                for end, value in zip(("lower", "upper"), self.transpose, strict=True)
             )
         tuned = self.tune_cents / 100
         if low + tuned < -MOST_SHIFT or high + tuned > MOST_SHIFT:
             raise ParameterError(
                 "transpose",
-                f"goes from {low:g} to {high:g} semitones and tune_cents is {self.tune_cents:g}, together beyond "
+                f"goes from {low:g} to {high:g} semitones and {{tune_cents}} is {self.tune_cents:g}, together beyond "
                 f"{MOST_SHIFT:g} semitones",
                 "pass less of one of them",
                 also=("tune_cents",),
@@ -516,7 +520,7 @@ class Settings:
 
     @property
     def unsearchable(self) -> str:
-        """The first setting by which a corpus cannot be searched, such as "beta is 2"; "" if it can be."""
+        """The first setting that rules out searching a corpus, such as "beta is 2"; "" if none does."""
         wanted = {
             "search": ("auto", "always"),
             "method": ("updates",),
@@ -535,17 +539,17 @@ class Settings:
 
     @property
     def leaks(self) -> bool:
-        """Whether the target's phase is asked for, and with it a measure of how much of the target comes along."""
+        """True if the mosaic takes over phases of the target, so that its leak has to be measured."""
         return self.phase == "target" or self.target_phase > 0
 
     def constraints(self, hop_s: float, n_frames: int = 1) -> LetItBee | None:
-        """The paper's restrictions on a grid of `hop_s` seconds; None where no rule is on.
+        """The paper's restrictions on a grid of `hop_s` seconds; None if no rule is on.
 
-        `n_frames` are those of the target, which only curves ask for.
+        Only curves depend on `n_frames`, the number of frames of the target.
         """
         layers = self.layers_in(n_frames, hop_s)
         if self.choose == "grains" and layers:
-            # Whole grains are thinned out to `layers` when all stand; until then more may compete.
+            # Whole grains are thinned out to `layers` once all have formed; until then more may compete.
             layers = _per_frame(np.maximum(self.candidates, layers))
         # 2c + 1 diagonal neighbours span as many hops.
         reach = np.maximum(0, np.round((on_frames(self.grain_length_s, n_frames, hop_s) / hop_s - 1) / 2))
@@ -560,29 +564,29 @@ class Settings:
 
     @property
     def constant_layers(self) -> int | None:
-        """`layers` where it is one number all along, as pursuit wants it."""
+        """`layers`, which pursuit needs as one number; None if it is a curve or unlimited."""
         return None if isinstance(self.layers, Curve) else self.layers
 
     def layers_in(self, n_frames: int, hop_s: float) -> PerFrame | None:
-        """`layers` in the frames of a target."""
+        """`layers` for each of a target's `n_frames` frames, or one number if it never changes; None if unlimited."""
         return self.layers if self.layers is None else _per_frame(np.round(on_frames(self.layers, n_frames, hop_s)))
 
 
 _TRANSPOSITIONS = f"one of {', '.join(WAYS)}, or a range of semitones, (low, high), or a Curve of them"
 # The knob of every setting, by its name.
-KNOBS: Mapping[str, Knob] = MappingProxyType({of.name: knob_of(of) for of in fields(Settings)})
+KNOBS: Mapping[str, Knob] = MappingProxyType({setting.name: knob_of(setting) for setting in fields(Settings)})
 Settings.__doc__ = documented(Settings.__doc__ or "", KNOBS)
 
 
 def shown(value: Any) -> str:
-    """A value in a sentence: curves and ranges as they are written, all else as Python has it."""
+    """The text of a value in a message: curves and ranges as users write them, anything else as its repr."""
     if isinstance(value, tuple):
         return "..".join(f"{end:g}" for end in value)
     return str(value) if isinstance(value, Curve) else repr(value)
 
 
 def _per_frame(values: Floats) -> PerFrame:
-    """Whole numbers (N,) as a tuple, or as one number if they are all the same, as without a curve."""
-    # No machine holds more frames than this, and it fits every integer type.
-    whole = tuple(np.minimum(values, 2**31 - 1).astype(np.int64).ravel().tolist())
-    return whole[0] if len(set(whole)) == 1 else whole
+    """Turn whole numbers (N,) into a tuple, or into one number if all are equal, as without a curve."""
+    # No machine holds more frames than this bound, and it fits every integer type.
+    counts = tuple(np.minimum(values, 2**31 - 1).astype(np.int64).ravel().tolist())
+    return counts[0] if len(set(counts)) == 1 else counts

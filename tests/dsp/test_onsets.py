@@ -52,7 +52,7 @@ def test_attacks_are_found_to_the_millisecond(hit, sr, dtype):
 @RATES
 @pytest.mark.parametrize("level", [0.01, 0.1])
 def test_attacks_are_found_over_a_steady_sound(sr, level):
-    # Whose own beginning may be one more.
+    # The beginning of the steady sound may be one more attack.
     y = put(TIMES, burst, sr) + level * noise(99, round(3.5 * sr))
     found = onset_times(y, sr)
     np.testing.assert_allclose(found[found > 0.1], TIMES, atol=0.003)
@@ -72,7 +72,7 @@ def test_silence_and_splinters_have_no_attacks_at_any_rate(sr):
 
 
 @RATES
-def test_what_only_goes_on_or_swells_has_no_attacks(sr):
+def test_steady_and_swelling_sounds_have_no_attacks(sr):
     t = np.arange(3 * sr) / sr
     swell = np.minimum(1, t / 1.5) ** 2
     # All are cut off at the end, and the tone in the middle of a period.
@@ -88,7 +88,7 @@ def test_a_rise_of_4_db_and_more_is_an_attack(step_db, attacks, sr):
     # A partial in every band, and no beats.
     hum = sum(np.sin(2 * np.pi * 200 * (k + 1) * t + phase) for k, phase in enumerate(phases))
     found = onset_times(hum * np.where(t < 0.5, 1, 10 ** (step_db / 20)), sr)
-    # Its own beginning is none, or one that has been there from the first.
+    # The beginning of the sound counts as no attack, or as one at 0 s.
     found = found[found > 0.05]
     assert len(found) == attacks
     # The envelope of a hum is never still.
@@ -123,7 +123,7 @@ def test_attacks_nearer_than_50_ms_are_one(sr):
 
 @RATES
 @pytest.mark.parametrize(("level_db", "attacks"), [(-34, 8), (-38, 8), (-42, 7), (-46, 7)])
-def test_what_leads_to_a_sound_40_db_under_the_loudest_is_none(level_db, attacks, sr):
+def test_a_rise_to_a_sound_40_db_under_the_loudest_is_no_attack(level_db, attacks, sr):
     # Whistles, and one hum, in bands so much narrower that even so far below it rises by 10 dB in half of them.
     def whistle(t):
         return np.sqrt(2) * np.sin(2 * np.pi * 9000 * t)

@@ -122,7 +122,7 @@ def test_momentum_gets_further_in_ten_iterations(sound):
     assert fast < 0.9 * plain < 0.9 * begin
 
 
-# --- taking a phase over
+# --- taking the phase of another spectrum
 
 
 def test_with_phase_takes_size_from_one_and_angle_from_the_other(rng):
@@ -150,7 +150,7 @@ def test_spectra_at_the_brink_of_nothing_do_not_overflow(loudest, dtype):
     assert (np.abs(turned) <= 2 * loudest).all()
 
 
-# --- the door
+# --- arguments
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from smalti.dsp.pitch import (
 
 SR, HOP = 22050, 441
 
-# The network is 5 to 10 cents off, which the peaks of the spectrum mend where harmonics stand apart.
+# The network is 5 to 10 cents off. Peaks of the spectrum correct that where harmonics stand apart.
 CLOSE_CENTS = 10
 
 
@@ -70,7 +70,7 @@ def test_a_single_partial_is_a_note(hz):
 
 @pytest.mark.parametrize("hz", [36, 43, 65, 82])
 def test_a_bass_may_be_hardly_more_than_a_single_partial(hz):
-    # As of a drum machine. The network needs 0.15 s for it, and its bands are 70 cents wide.
+    # Drum machines have such a bass. The network needs 0.15 s for it, and its bands are 70 cents wide.
     f0 = track_pitch(tone(hz, partials=[1, 0, 0.1], seconds=1), SR, hop=HOP)[8:-8]
     assert (f0 > 0).all()
     assert np.abs(cents(f0, hz)).max() < 35
@@ -106,7 +106,7 @@ def test_fast_whistles_are_followed():
     assert np.abs(cents(f0, truth)[f0 > 0]).max() < 60
 
 
-def test_notes_begin_and_end_where_they_do():
+def test_tracked_notes_begin_and_end_on_time():
     gap = np.zeros(round(0.3 * SR))
     f0 = track_pitch(np.concatenate([gap, tone(330, seconds=0.3), gap, tone(495, seconds=0.3), gap]), SR, hop=HOP)
     at = np.arange(len(f0)) * HOP / SR
@@ -135,7 +135,7 @@ def test_silence_and_clicks_have_no_pitch(y):
     assert (track_pitch(y, SR, hop=HOP) == 0).all()
 
 
-def test_what_rustles_70_db_below_a_note_has_no_pitch(rng):
+def test_rustling_70_db_below_a_note_has_no_pitch(rng):
     y = np.concatenate([tone(440), np.zeros(round(0.6 * SR))])
     y += 10 ** (-70 / 20) * rng.standard_normal(len(y))
     f0 = track_pitch(y, SR, hop=HOP)
@@ -260,7 +260,7 @@ def steadiness_oracle(f0, heard):
 
 
 @given(tracks, st.data())
-def test_steadiness_is_what_it_says(f0, data):
+def test_steadiness_is_the_share_counted_frame_by_frame(f0, data):
     heard = np.array(data.draw(st.lists(st.booleans(), min_size=len(f0), max_size=len(f0))), dtype=bool)
     assert steadiness(f0, heard) == pytest.approx(steadiness_oracle(f0, heard))
 
@@ -289,7 +289,7 @@ def bridged_oracle(f0, longest):
 
 
 @given(tracks, st.integers(0, 9), st.sampled_from([np.float32, np.float64]))
-def test_bridges_are_what_they_say(f0, longest, dtype):
+def test_gaps_are_filled_frame_by_frame(f0, longest, dtype):
     before = f0.astype(dtype)
     out = fill_gaps(before, longest=longest)
     assert out.dtype == dtype
@@ -298,7 +298,7 @@ def test_bridges_are_what_they_say(f0, longest, dtype):
     np.testing.assert_array_equal(out[f0 > 0], f0[f0 > 0])
 
 
-def test_bridges_by_hand():
+def test_filled_gaps_by_hand():
     notes = np.array([0, 0, 0, 220, 0, 0, 0, 440, 0, 330, 0, 0, 0, 0, 262, 0, 0, 0, 0.0])
     expected = [0, 0, 220, 220, 0, 0, 0, 440, 440, 330, 0, 0, 0, 0, 262, 262, 0, 0, 0]
     assert fill_gaps(notes, longest=1).tolist() == expected
@@ -318,7 +318,7 @@ def test_notes_and_frequencies_are_inverse(f0):
     np.testing.assert_allclose(note_frequencies(note_numbers(f0)), f0, rtol=1e-12)
 
 
-def test_tracks_that_are_right_pass():
+def test_valid_tracks_pass():
     for track in ([0, 220, 440], np.array([0, 20, 20000], np.float32), np.array([0.0, 27.5, 4186]), (0, 0, 0)):
         checked = check_f0("f0", track, 3)
         assert checked.dtype == np.float64
@@ -345,7 +345,7 @@ def test_tracks_that_are_right_pass():
         (None, TypeError, r"f0 has dtype object"),
     ],
 )
-def test_tracks_that_are_wrong_are_refused(track, error, match):
+def test_invalid_tracks_are_refused(track, error, match):
     with pytest.raises(error, match=match):
         check_f0("f0", track, 3)
 
@@ -406,7 +406,7 @@ def test_a_tone_with_vibrato_is_clear_in_its_high_partials_too():
     assert harmonicity(magnitudes, np.full(magnitudes.shape[1], 440.0), SR).mean() > 0.9
 
 
-def test_noise_is_as_clear_as_chance_whatever_pitch_it_is_said_to_have(rng):
+def test_noise_is_as_clear_as_chance_at_any_pitch(rng):
     for hz in (120, 440, 1500):
         assert abs(clarity_at(rng.standard_normal(8 * SR), hz).mean()) < 0.02
 
@@ -417,13 +417,13 @@ def test_half_the_power_in_noise_is_half_as_clear(rng):
     assert clarity_at(sound + rng.standard_normal(len(sound)), 440).mean() == pytest.approx(0.5, abs=0.05)
 
 
-def test_where_the_partials_hold_less_than_noise_would_clarity_is_negative():
+def test_clarity_is_negative_where_the_partials_hold_less_than_noise_would():
     # None of the partials of 300 Hz is one of 440 Hz' first four.
     out = clarity_at(tone(440, partials=(1.0, 0.5)), 300)
     assert (out < -0.05).all()
 
 
-def test_of_a_chord_one_note_is_less_clear_than_alone():
+def test_a_note_is_less_clear_in_a_chord_than_alone():
     both = clarity_at(tone(440, partials=(1, 0.5)) + tone(523.25, partials=(1, 0.5)), 440)
     assert 0.3 < both.mean() < 0.7
 
@@ -437,7 +437,7 @@ def test_silence_and_frames_without_a_pitch_are_not_clear():
     assert (out[f0 == 0] == 0).all()
     assert not harmonicity(np.zeros_like(magnitudes), f0, SR).any()
     assert harmonicity(magnitudes[:, :0], f0[:0], SR).shape == (0,)
-    # What lies below every note does not count.
+    # Power below every note does not count.
     assert not harmonicity(np.eye(1025, 4) * 1.0, np.full(4, 440.0), SR).any()
 
 
@@ -454,22 +454,22 @@ def test_clarity_does_not_depend_on_the_level(dtype):
 
 @pytest.mark.parametrize("off", [0, -0.5, -2])
 def test_a_tenth_is_always_clear_enough(off, rng):
-    # Where no partial of the pitch is there, clarities are negative.
+    # Clarities are negative where the pitch has no partial.
     values, heard = off + rng.uniform(0, 1, 200), np.arange(200) % 2 == 0
     kept = clear(values, heard)
     assert kept.dtype == np.bool_
     assert kept[heard].mean() >= 0.1
-    # None is kept that is less clear than one that is not.
+    # No frame that is kept is less clear than one that is not.
     assert values[kept].min() > values[~kept].max()
     assert not kept[values < off + 0.3].any()
     np.testing.assert_array_equal(kept[heard], clear(values[heard], np.ones(100, bool)))
 
 
-def test_what_is_clear_is_told_by_the_clearest_that_is_heard():
+def test_the_clearest_heard_frames_decide_what_is_clear():
     values = np.array([0.9] * 10 + [0.37, 0.35] + [0.1] * 8)
     everything = np.ones(20, bool)
     np.testing.assert_array_equal(clear(values, everything), values > 0.36)
-    # Among the rest the clearest tenth has a tenth; and what is not heard may be clear.
+    # The clearest tenth of the other frames have a clarity of 0.1. Frames that are not heard may be clear.
     np.testing.assert_array_equal(clear(values, values < 0.2), everything)
     assert clear(values, ~everything).all()
     for same in (0.3, 0.0, -0.3):
@@ -495,7 +495,7 @@ def test_a_chirp_is_followed_between_the_frames_of_its_track(hop, per_hop):
     assert np.quantile(off, 0.9) < 40
 
 
-def test_low_pitches_between_frames_and_none_are_the_track_s_own():
+def test_low_pitches_and_rests_between_frames_are_those_of_the_track():
     samples = np.random.default_rng(0).standard_normal(SR).astype(np.float32)
     coarse = np.full(44, 300.0)
     coarse[20:] = 0
@@ -505,7 +505,7 @@ def test_low_pitches_between_frames_and_none_are_the_track_s_own():
     np.testing.assert_array_equal(refine_f0(samples, 0 * coarse, SR, hop=512, per_hop=4), 0)
 
 
-def test_where_nothing_sounds_glides_are_the_track_s_own():
+def test_glides_are_those_of_the_track_where_nothing_sounds():
     fine = refine_f0(np.zeros(SR), np.full(44, 3000.0), SR, hop=512, per_hop=4)
     np.testing.assert_allclose(fine, 3000.0)
 

@@ -55,7 +55,7 @@ def fitted(sound, f0, count):
 
 
 def cents_off(sound, phase, hz):
-    """By how many cents the partial whose (L,) phase is expected is off it, at each sample but near the ends."""
+    """How many cents a partial is off its expected (L,) phase, at each sample but those near the ends."""
     n = 2 * round(max(0.015, 4 / hz.min()) * SR)
     window = np.hanning(n)
     turned = np.convolve(sound * np.exp(-1j * phase), window / window.sum(), mode="valid")
@@ -85,7 +85,7 @@ def test_a_tone_lands_within_two_cents(f0, ratio, keep_formants):
 
 @pytest.mark.parametrize("f0", [200, 440, 1046])
 @pytest.mark.parametrize("kind", ["glide", "vibrato", "wide glide"])
-def test_a_ratio_that_moves_is_followed(f0, kind):
+def test_a_changing_ratio_is_followed(f0, kind):
     at = np.arange(N_GRID) * HOP / SR
     octaves = {
         "glide": np.linspace(-0.5, 0.5, N_GRID),
@@ -131,7 +131,7 @@ def test_partials_get_the_envelopes_levels_with_formants(f0, ratio):
     count = audible_partials(f0, ratio)
     levels, _ = fitted(shifted(tone(f0), ratio, f0), f0 * ratio, count)
     moved_to = f0 * ratio * np.arange(1, count + 1)
-    # Of what lies below the first partial or above the last, the envelope says nothing but what it was there.
+    # The envelope is flat below the source's first partial and above its last.
     moved_to = np.clip(moved_to, f0, f0 * int(0.48 * SR / f0))
     assert np.abs(20 * np.log10(levels / hill(moved_to))).max() < 1
 
@@ -211,7 +211,7 @@ def test_a_struck_tone_is_struck_once(f0, ratio, rng):
         assert slope[stroke + 300 : stroke + 2500].max() < 0.6 * most
 
 
-# --- doors
+# --- public functions
 
 
 def test_at_a_ratio_of_one_the_grain_comes_back():
@@ -301,7 +301,7 @@ def test_the_envelope_passes_through_the_partials():
         ({"length": -1}, "length is -1"),
     ],
 )
-def test_what_makes_no_sense_is_refused(change, message):
+def test_bad_arguments_are_refused(change, message):
     arguments = {"begin": 0, "length": 10, "ratios": [1.5], "f0": [100.0], "hop": 10} | change
     with pytest.raises(ValueError, match=message):
         shift_grain(np.ones(10), SR, **arguments)

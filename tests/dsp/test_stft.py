@@ -147,7 +147,7 @@ def assert_round_trip(y, params):
     back = istft(stft(y, params), params, length=len(y))
     assert back.dtype == y.dtype
     assert back.shape == y.shape
-    # The least sum of squared windows is 0.1 (blackman, half a window's hop): what it divides, it magnifies.
+    # Errors are divided by the sum of squared windows, which is at least 0.1 (blackman, a hop of half a window).
     np.testing.assert_allclose(back, y, atol=50 * eps(y.dtype))
 
 
@@ -237,7 +237,7 @@ def test_a_negative_length_is_refused():
 def test_overlap_add_is_a_sum_of_shifted_frames(n_frames, n, hop, seed):
     frames = noise(seed, n_frames, n)
     if hop > n:
-        # With gaps between frames the last stays as long as it is.
+        # Hops longer than a frame leave gaps, but the last frame keeps its length.
         assert len(overlap_add(frames, hop)) == (n_frames - 1) * hop + n
     np.testing.assert_allclose(overlap_add(frames, hop), oracles.overlap_add(frames, hop), atol=1e-14)
 

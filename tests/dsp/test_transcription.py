@@ -18,15 +18,15 @@ from smalti.dsp.transcription import (
 from strategies import DTYPES, level
 
 SR = 16000
-# What is just masked, in amplitude.
+# The amplitude that is just masked.
 MASKED = 10 ** (-NOTE_UNDER_FRAME_DB / 20)
 
 
 def chord(notes, cents=0.0, *, a_hz=440.0, partials=(1, 2, 4), seconds=2.0, sr=SR):
-    """Notes in semitones from A, of partials that are octaves of one another: all lie in equal temperament."""
+    """Notes in semitones from A. Their partials are octaves of one another, so all lie in equal temperament."""
     t = np.arange(round(seconds * sr)) / sr
     hz = [k * a_hz * 2 ** ((note + cents / 100) / 12) for note in notes for k in partials]
-    return sum(np.sin(2 * np.pi * of * t + of) for of in hz) / len(hz)
+    return sum(np.sin(2 * np.pi * partial * t + partial) for partial in hz) / len(hz)
 
 
 # --- tuning
@@ -111,21 +111,21 @@ def test_at_the_ends_of_the_sound_a_note_ends():
 def test_short_pauses_belong_to_the_note(pause, is_one):
     both = np.zeros((1, 30))
     both[0, 5:10] = both[0, 10 + pause : 15 + pause] = 1
-    # Of a pause the frame at either end is bridged by the mean, and the others by the rule.
+    # The mean bridges the frame at either end of a pause, and the rule the others.
     notes = sounding_notes(both, most=1)
     assert spans(notes) == ([(0, 4, 16 + pause)] if is_one else [(0, 4, 11), (0, 9 + pause, 16 + pause)])
 
 
-def test_what_is_too_short_is_no_note():
+def test_notes_that_are_too_short_are_left_out():
     both = loudness(2, SHORTEST + 9, p0=(0, SHORTEST + 9))
-    # Of the mean of three, a frame at either end has two thirds, which are heard, and one beyond it a third.
+    # In the mean of three the frame at either end has two thirds, which is heard, and the frame beyond it a third.
     both[1, 4 : 3 + SHORTEST] = 2.5 * MASKED
     assert spans(sounding_notes(both, most=2)) == [(0, 0, SHORTEST + 9)]
     both[1, 4 : 4 + SHORTEST] = 2.5 * MASKED
     assert spans(sounding_notes(both, most=2)) == [(0, 0, SHORTEST + 9), (1, 4, 4 + SHORTEST)]
 
 
-def test_what_lies_far_under_the_loudest_of_its_moment_is_masked():
+def test_notes_far_under_the_loudest_of_their_moment_are_masked():
     steady = np.ones((3, 10)) * np.array([[1.0], [1.1 * MASKED], [0.9 * MASKED]])
     assert spans(sounding_notes(steady, most=3)) == [(0, 0, 10), (1, 0, 10)]
     # Where nothing louder sounds it is a note.
@@ -133,7 +133,7 @@ def test_what_lies_far_under_the_loudest_of_its_moment_is_masked():
     assert (2, 4, 10) in spans(sounding_notes(steady, most=3))
 
 
-def test_what_lies_fifty_decibels_under_the_loudest_of_all_is_not_heard():
+def test_notes_fifty_decibels_under_the_loudest_of_all_are_not_heard():
     steady = np.zeros((2, 20))
     steady[0, :8], steady[1, 12:] = 1, 10 ** (-48 / 20)
     # A third and two thirds of that are too quiet.
@@ -143,7 +143,7 @@ def test_what_lies_fifty_decibels_under_the_loudest_of_all_is_not_heard():
 
 
 @given(arrays(np.float64, (6, 12), elements=level | st.floats(0.1, 1)), st.integers(1, 6))
-def test_at_no_moment_sound_more_than_the_most_unless_they_are_equally_loud(loud, most):
+def test_no_more_than_the_most_sound_at_once_unless_they_are_equally_loud(loud, most):
     notes = sounding_notes(loud, most=most)
     padded = np.pad(loud, ((0, 0), (1, 1)), mode="edge")
     smooth = (padded[:, :-2] + padded[:, 1:-1] + padded[:, 2:]) / 3
@@ -164,14 +164,14 @@ def test_notes_do_not_depend_on_the_level(loud, gain):
     assert spans(sounding_notes(gain * loud, most=2)) == spans(sounding_notes(loud, most=2))
 
 
-def test_of_silence_there_are_no_notes():
+def test_silence_has_no_notes():
     assert sounding_notes(np.zeros((3, 5)), most=2) == []
     assert sounding_notes(np.zeros((3, 0)), most=2) == []
     assert sounding_notes(np.zeros((0, 5)), most=2) == []
 
 
 @pytest.mark.parametrize("most", [0, 1.5])
-def test_no_notes_at_once_are_refused(most):
+def test_fewer_than_one_note_at_once_is_refused(most):
     with pytest.raises((ValueError, TypeError), match="most is"):
         sounding_notes(np.ones((2, 5)), most=most)
 
@@ -197,7 +197,7 @@ def test_every_note_sounds_whole_in_one_voice_or_not_at_all_and_none_over_anothe
     assert (melodies.shape, melodies.dtype) == ((voices, 12), np.float64)
     free = np.ones((voices, 12), bool)
     for note in chosen:
-        # Of the voices that no stronger note has taken, the first.
+        # It gets the first voice that no stronger note has taken.
         room = [v for v in range(voices) if free[v, note.start : note.end].all()]
         if room:
             assert (melodies[room[0], note.start : note.end] == PITCHES[note.pitch]).all()
@@ -205,7 +205,7 @@ def test_every_note_sounds_whole_in_one_voice_or_not_at_all_and_none_over_anothe
     assert (melodies[free] == 0).all()
 
 
-def test_the_strongest_come_first_and_what_finds_no_voice_is_left_out():
+def test_the_strongest_notes_come_first_and_those_without_a_voice_are_left_out():
     strongest = [Note(0, 0, 6, 9.0), Note(1, 3, 8, 5.0), Note(2, 4, 6, 1.0), Note(3, 6, 9, 0.5)]
     melodies = as_melodies(strongest, PITCHES, voices=2, n_frames=10)
     np.testing.assert_array_equal(melodies[0], [100] * 6 + [400] * 3 + [0])

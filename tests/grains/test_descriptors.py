@@ -1,4 +1,4 @@
-"""Three windows on one sound: literal sums, what each window tells, and that a solver weighs all alike."""
+"""Three windows on one sound: literal sums, what each window shows, and equal weights for the solver."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from smalti.nmf.multiplicative import activation_steps
 from strategies import DTYPES, dtypes, seeds
 
 SR, HOP = 22050, 512
-# What the windows of 186, 93 and 23 ms are at 22 050 Hz.
+# The windows of 186, 93 and 23 ms in samples at 22 050 Hz.
 LONG, MIDDLE, SHORT = 4096, 2048, 512
 
 
@@ -30,7 +30,7 @@ def quarters(view):
 @pytest.mark.parametrize("ear_weighting", [False, True])
 def test_each_view_is_the_literal_sum_of_its_bins(ear_weighting):
     y = noise(0, 3000)
-    # Inside, at both edges, and so far outside that only the long window still hears it.
+    # Moments inside the sound, at both edges, and so far outside that only the long window still reaches the sound.
     centres = np.array([0, 1333, 2999, 4500])
     long, middle, short = views(y, centres, HOP, SR, ear_weighting=ear_weighting)
     wanted = [
@@ -58,7 +58,7 @@ def test_there_are_as_many_frames_as_moments(centres):
 
 
 @given(dtypes, st.integers(1, 600), seeds)
-def test_the_type_stays_and_single_is_near_double(dtype, length, seed):
+def test_the_dtype_is_kept_and_float32_is_near_float64(dtype, length, seed):
     y, at = noise(seed, length), np.arange(4) * 50
     fine, given_ = views(y, at, 50, 1000), views(y.astype(dtype), at, 50, 1000)
     for exact, view in zip(fine, given_, strict=True):
@@ -67,7 +67,7 @@ def test_the_type_stays_and_single_is_near_double(dtype, length, seed):
         np.testing.assert_allclose(view, exact, atol=1000 * np.finfo(dtype).eps * (1 + exact.max()))
 
 
-def test_the_sound_is_left_alone():
+def test_the_samples_are_not_modified():
     y = noise(3, 3000)
     before = y.copy()
     views(y, np.arange(5) * HOP, HOP, SR, ear_weighting=True)
@@ -75,7 +75,7 @@ def test_the_sound_is_left_alone():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_more_frames_than_are_transformed_at_once_are_those_of_the_parts(dtype):
+def test_many_frames_are_the_same_as_in_parts(dtype):
     y, at = noise(4, 3000, dtype), np.arange(-100, 4500)
     whole = views(y, at, 40, 1000)
     for cut in (1, 2047, 2048, 2049, 4097):
@@ -93,12 +93,12 @@ def test_an_impulse_is_loudest_in_the_quarter_of_the_hop_it_lies_in(offset):
     y[4096 + offset] = 1
     long, middle, short = views(y, np.array([4096]), HOP, SR)
     assert quarters(short).sum(axis=(1, 2)).argmax() == (offset + 256) // 128
-    # The longer a window, the less it tells of the moment: of the height in its middle there is left
+    # The longer views fall only as the square of their window does. It is a cosine, and the longer it is, the flatter.
     for view, bins, n_fft in ((long, LONG // 2 + 1, LONG), (middle, MIDDLE // 2 + 1, MIDDLE)):
         np.testing.assert_allclose(view.sum(), bins * np.cos(np.pi * offset / n_fft) ** 2, rtol=1e-10)
 
 
-def test_an_impulse_that_moves_within_a_quarter_is_unheard_in_what_is_half_a_window_away():
+def test_an_impulse_is_silent_in_a_quarter_more_than_half_a_window_away():
     y = np.zeros(8000)
     y[4096 + 192 - 256 - 192 - 1] = 1
     short = quarters(views(y, np.array([4096]), HOP, SR)[2])
@@ -116,7 +116,7 @@ def test_two_near_partials_are_apart_in_the_long_window_only():
     t = np.arange(SR) / SR
     hz = np.array([80, 83]) * SR / LONG  # three bins of the long window apart
     y = np.sin(2 * np.pi * hz[0] * t) + np.cos(2 * np.pi * hz[1] * t)
-    # In the mean of many moments, as beats make and unmake peaks.
+    # The views are averaged over many moments, because beats make peaks come and go.
     long, middle, short = (view.mean(axis=1) for view in views(y, np.arange(5000, 15000, 37), HOP, SR))
     assert peaks(long).tolist() == [80, 83]
     assert len(peaks(middle)) <= 1
@@ -124,7 +124,7 @@ def test_two_near_partials_are_apart_in_the_long_window_only():
 
 
 @pytest.mark.parametrize("hz", [200, 1000, 4000])
-def test_the_ear_s_weight_of_a_tone_is_the_a_curve_at_its_frequency(hz):
+def test_the_ear_weight_of_a_tone_is_the_a_curve_at_its_frequency(hz):
     y = np.sin(2 * np.pi * hz * np.arange(SR) / SR)
     at = np.array([SR // 2])
     plain, weighed = views(y, at, HOP, SR), views(y, at, HOP, SR, ear_weighting=True)
@@ -136,7 +136,7 @@ def test_the_ear_s_weight_of_a_tone_is_the_a_curve_at_its_frequency(hz):
         np.testing.assert_allclose(got, oracles.a_weighting_db(hz), atol=0.4)
 
 
-def test_a_doubled_sample_rate_sees_the_same():
+def test_views_are_the_same_at_a_doubled_sample_rate():
     def sound(sr):
         t = np.arange(2 * sr) / sr
         decays = [(hz, np.exp(-(((t - at) / 0.05) ** 2))) for hz, at in ((220, 0.5), (700, 0.7), (3100, 0.9))]
@@ -146,7 +146,7 @@ def test_a_doubled_sample_rate_sees_the_same():
     fine = views(sound(2 * SR), np.arange(0, 4 * SR, 2 * HOP), 2 * HOP, 2 * SR)
     as_they_are, four = [*coarse[:2], *quarters(coarse[2])], [*fine[:2], *quarters(fine[2])]
     for low, high in zip(as_they_are, four, strict=True):
-        # Twice the samples, twice the sum. The last band of the lower rate ends where its spectrum does.
+        # Twice the samples give twice the sum. The last band of the lower rate is cut off by the end of its spectrum.
         common = len(low) - 1
         difference = high[:common] - 2 * low[:common]
         assert np.linalg.norm(difference) < 1e-3 * np.linalg.norm(2 * low)
@@ -162,7 +162,7 @@ def hill(hz):
 
 
 def vowel(hz):
-    """The same with two formants."""
+    """`hill` with two formants."""
     hz = np.asarray(hz, float)
     return hill(hz) * (1 + 4 * np.exp(-(((hz - 700) / 150) ** 2)) + 4 * np.exp(-(((hz - 2200) / 250) ** 2)))
 
@@ -192,7 +192,7 @@ def likeness(got, wanted):
 
 
 @pytest.mark.parametrize("keep_formants", [True, False])
-def test_at_a_ratio_of_one_views_are_those_of_the_frames_as_they_are(keep_formants):
+def test_views_at_a_ratio_of_1_are_the_plain_views(keep_formants):
     y, at = tone(220, vowel) + 0.1 * noise(9, 8000), np.array([-300, 500, 4000, 7900])
     f0 = np.array([0.0, 220, 220, 0])
     seen = stretched(y, at, HOP, SR, np.ones((1, 4)), f0, keep_formants=keep_formants)
@@ -200,14 +200,14 @@ def test_at_a_ratio_of_one_views_are_those_of_the_frames_as_they_are(keep_forman
     for got, wanted in zip(
         [*seen[:2], *np.split(seen[2], 4, axis=1)], [*as_they_are[:2], *quarters(as_they_are[2])], strict=True
     ):
-        # Borders of bands lie between bins there, so nothing is interpolated: running sums round, that is all.
+        # At a ratio of 1 the borders of bands lie between bins, so nothing is interpolated and only rounding is left.
         np.testing.assert_allclose(got[0, 1:], wanted[1:], rtol=1e-9, atol=1e-10)
-        # But a stretch has no frequencies below 0: of the lowest bin, half of which lies there, the other half is left.
+        # Half of the lowest bin lies below 0 Hz, which a stretched spectrum does not have, so it may lose that half.
         assert (got[0, 0] <= wanted[0] * (1 + 1e-9)).all()
         assert (got[0, 0] >= 0.5 * wanted[0] * (1 - 1e-9)).all()
 
 
-def test_the_ear_s_weight_of_a_stretched_band_is_that_where_it_comes_to_lie():
+def test_the_ear_weight_of_a_stretched_band_is_that_at_its_new_frequency():
     y = tone(220, hill)
     plain, weighed = (shifted(y, 1.5, 220, ear_weighting=ear) for ear in (False, True))
     bin_hz = SR / LONG
@@ -216,7 +216,8 @@ def test_the_ear_s_weight_of_a_stretched_band_is_that_where_it_comes_to_lie():
         assert gain_db == pytest.approx(oracles.a_weighting_db(band * bin_hz), abs=1e-3)
 
 
-# Where a shift up leads beyond the band's end nothing is left to compare; where one down ends, neither is there.
+# Both sounds end at the same frequency: a shift up loses the partials beyond half the sample rate, and after a shift
+# down neither has partials above the shifted end.
 @pytest.mark.parametrize("amplitudes", [hill, vowel])
 @pytest.mark.parametrize(("f0", "ratio"), [(220, 1.5), (220, 0.75), (220, 0.7), (150, 0.8), (330, 2.0), (300, 1.12)])
 @pytest.mark.parametrize("keep_formants", [True, False])
@@ -227,7 +228,7 @@ def test_a_stretched_tone_looks_like_the_tone_at_that_pitch_and_not_like_its_nei
     y, highest = tone(f0, amplitudes), min(0.48, 0.48 * ratio) * SR
     real = views(tone(f0 * ratio, moved, highest), np.array([4000]), HOP, SR)
     long, middle, short = shifted(y, ratio, f0, keep_formants=keep_formants)
-    # Lobes are stretched with the spectrum, and of a formant between two partials little is known.
+    # Lobes are stretched with the spectrum, and partials tell little about a formant that lies between them.
     least = 0.88 if amplitudes is vowel and f0 > 300 else 0.94
     assert likeness(long, real[0]) > least
     assert likeness(middle, real[1]) > least
@@ -241,7 +242,7 @@ def test_a_stretched_tone_looks_like_the_tone_at_that_pitch_and_not_like_its_nei
 
 @pytest.mark.parametrize(("f0", "ratio"), [(220, 1.5), (220, 0.75), (150, 1.3), (150, 0.8), (110, 2.0)])
 @pytest.mark.parametrize("keep_formants", [True, False])
-def test_partials_are_as_loud_as_the_envelope_where_they_go_or_as_they_were(f0, ratio, keep_formants):
+def test_partials_follow_the_envelope_or_keep_their_level(f0, ratio, keep_formants):
     y, at = tone(f0, vowel), ratio * f0
     long = shifted(y, ratio, f0, keep_formants=keep_formants)[0][:, 0]
     plain = views(y, np.array([4000]), HOP, SR)[0][:, 0]
@@ -254,16 +255,16 @@ def test_partials_are_as_loud_as_the_envelope_where_they_go_or_as_they_were(f0, 
     for number in range(1, int(900 / max(f0, at))):
         wanted = vowel(number * at) / vowel(number * f0) if keep_formants else 1.0
         gain_db = level_db(long, number * at, at) - level_db(plain, number * f0, f0)
-        # The envelope is drawn straight, in dB, from partial to partial: a formant narrower than that loses its top.
+        # The envelope is linear in dB between partials, so a formant narrower than their distance loses its top.
         assert gain_db == pytest.approx(20 * np.log10(wanted), abs=2.5 if keep_formants else 0.5)
 
 
-def test_what_lies_behind_the_last_partial_does_not_lift_it():
-    # An octave band and more without a partial, whose level is far down, below the end of the band.
+def test_the_steep_slope_beyond_the_last_partial_does_not_lift_it():
+    # More than an octave above the last partial is empty.
     y = tone(200, hill, highest=5000)
     for ratio in (0.9, 0.75, 0.6):
         for view, plain in zip(shifted(y, ratio, 200), views(y, np.array([4000]), HOP, SR), strict=True):
-            # All partials lie lower now, where the envelope is higher, but none is 6 dB louder than the first.
+            # Lower pitches have a higher envelope, but no band becomes 6 dB louder than the loudest before.
             assert view.max() < 2 * plain.max()
 
 
@@ -272,11 +273,11 @@ def test_every_version_is_its_own_and_a_ratio_of_0_is_silent(dtype):
     y, at, f0 = noise(10, 4000, dtype), np.array([500, 1500, 2500]), np.array([200.0, 0, 310])
     ratios = np.array([[1.5, 0, 0.7], [0, 0, 0], [1, 2, 0.5]])
     together = stretched(y, at, HOP, SR, ratios, f0)
-    for version, of in enumerate(ratios):
-        for view, alone in zip(together, stretched(y, at, HOP, SR, of[None], f0), strict=True):
+    for version, own in enumerate(ratios):
+        for view, alone in zip(together, stretched(y, at, HOP, SR, own[None], f0), strict=True):
             assert view.dtype == dtype
             np.testing.assert_array_equal(view[version], alone[0])
-            np.testing.assert_array_equal(view[version].any(axis=0), of > 0)
+            np.testing.assert_array_equal(view[version].any(axis=0), own > 0)
             assert (view >= 0).all()
     for view, of_all in zip(together, views(y, at, HOP, SR), strict=True):
         assert view.shape == (3, *of_all.shape)
@@ -286,7 +287,7 @@ def test_stretched_views_scale_with_the_sound():
     y, at, f0, ratios = noise(11, 4000), np.array([1000, 2000]), np.array([200.0, 0]), np.array([[1.3, 0.6]])
     quiet, loud = (stretched(gain * y, at, HOP, SR, ratios, f0) for gain in (1e-3, 1))
     for small, large in zip(quiet, loud, strict=True):
-        # Gains are differences of logarithms: their rounding is a few eps of 10.
+        # Gains are differences of logarithms near 10, so they round by a few times 10 eps.
         np.testing.assert_allclose(1e3 * small, large, rtol=1e-10)
 
 
@@ -300,15 +301,15 @@ def test_stretched_views_do_not_depend_on_how_many_frames_are_transformed_at_onc
             np.testing.assert_allclose(parts, view, rtol=1e-12, atol=1e-12)
 
 
-def test_single_precision_is_stretched_as_double_is():
+def test_stretching_float32_is_near_float64():
     y, at, f0, ratios = tone(220, vowel), np.array([2000, 4000]), np.full(2, 220.0), np.array([[1.3, 0.6]])
     fine, coarse = (stretched(samples, at, HOP, SR, ratios, f0) for samples in (y, y.astype(np.float32)))
     for exact, view in zip(fine, coarse, strict=True):
-        # Between partials there is rounding alone, of sums of thousands of samples.
+        # Between partials there is only the rounding of sums of thousands of samples.
         np.testing.assert_allclose(view, exact, rtol=1e-3, atol=1e-5 * exact.max())
 
 
-def test_every_view_comes_at_its_gain():
+def test_every_stretched_view_has_its_gain():
     y, at, f0, ratios = noise(13, 4000), np.array([1000, 2000]), np.array([200.0, 0]), np.array([[1.3, 0.6]])
     plain = stretched(y, at, HOP, SR, ratios, f0)
     gained = shifted_views(y, at, HOP, SR, ratios, f0, (1, 0.5, 0))
@@ -341,7 +342,7 @@ def test_stacked_views_have_the_mass_of_the_first_and_target_and_source_one_gain
     np.testing.assert_array_equal(cut(V)[0], target[0])
 
 
-def test_kullback_leibler_weighs_all_views_alike():
+def test_kullback_leibler_weighs_all_views_equally():
     V, _ = stacked(few(2, 4), few(3, 6))
     for off in (0.5, 1.2, 3.0):
         costs = [oracles.divergence(part, off * part, beta=1) for part in cut(V)]

@@ -60,7 +60,7 @@ def test_every_sample_of_a_recording_sounds_in_some_atom(sources, params):
         assert all(np.abs(centres - sample).min() < half for sample in range(len(recording)))
 
 
-def test_recordings_keep_where_they_come_from(rng):
+def test_recordings_keep_their_provenance(rng):
     sources = Source("a.wav", 64 * "a", 44100, 2, 1.5, ("rain",), "c.corpus", 300), Source("b.wav")
     recordings = [rng.standard_normal((2, 300)), rng.standard_normal(200)]
     dictionary = build_dictionary(recordings, SR, params=GRID, names=[sources[0], "b.wav"])
@@ -79,9 +79,9 @@ def test_several_recordings_are_the_single_ones_side_by_side(rng):
     sources = [rng.standard_normal(n) for n in (100, 1, 333)]
     together = build_dictionary(sources, SR, params=GRID)
     alone = [build_dictionary(source, SR, params=GRID) for source in sources]
-    np.testing.assert_array_equal(together.spectra, np.hstack([one.spectra for one in alone]))
-    np.testing.assert_array_equal(together.recording_ids, np.repeat([0, 1, 2], [one.n_atoms for one in alone]))
-    np.testing.assert_array_equal(together.centres, np.hstack([one.centres for one in alone]))
+    np.testing.assert_array_equal(together.spectra, np.hstack([single.spectra for single in alone]))
+    np.testing.assert_array_equal(together.recording_ids, np.repeat([0, 1, 2], [single.n_atoms for single in alone]))
+    np.testing.assert_array_equal(together.centres, np.hstack([single.centres for single in alone]))
     assert together.borders == (alone[0].n_atoms, alone[0].n_atoms + alone[1].n_atoms)
     assert alone[0].borders == ()
 
@@ -97,7 +97,7 @@ def test_names_tell_recordings_apart(rng):
 
 
 @given(dtypes, dtypes)
-def test_precision_is_that_of_the_finest_recording(first, second):
+def test_the_dtype_is_that_of_the_most_precise_recording(first, second):
     sources = [np.ones(100, first), np.ones(50, second)]
     dictionary = build_dictionary(sources, SR, params=GRID)
     wanted = np.result_type(first, second)
@@ -109,7 +109,7 @@ def test_precision_is_that_of_the_finest_recording(first, second):
 def test_a_single_sample_is_padded_with_silence(dtype):
     dictionary = build_dictionary(np.array([0.5], dtype), SR, params=GRID)
     assert dictionary.n_atoms == 1
-    # An impulse in the middle of the window, where that is 1: the same magnitude in every bin.
+    # The sample is an impulse in the middle of the window, which is 1 there, so all bins have the same magnitude.
     np.testing.assert_allclose(dictionary.magnitudes, 0.5, rtol=4 * np.finfo(dtype).eps)
 
 
@@ -182,7 +182,7 @@ GOOD = np.ones(100)
         (0.5, TypeError, "source is a float"),
     ],
 )
-def test_what_is_no_recording_is_refused_by_name(sources, error, message):
+def test_invalid_recordings_are_refused_by_name(sources, error, message):
     with pytest.raises(error, match=message):
         build_dictionary(sources, SR, params=GRID)
 
@@ -196,7 +196,7 @@ def test_names_must_be_as_many_as_recordings(names):
 @pytest.mark.parametrize(
     ("sr", "error"), [(0, ValueError), (999, ValueError), (22050.0, TypeError), ("8000", TypeError)]
 )
-def test_a_sample_rate_that_is_none_is_refused(sr, error):
+def test_an_invalid_sample_rate_is_refused(sr, error):
     with pytest.raises(error, match="sr is"):
         build_dictionary(GOOD, sr, params=GRID)
 
@@ -239,8 +239,8 @@ def test_views_are_those_of_the_mono_mix_in_its_type(rng):
         np.testing.assert_array_equal(view, alone)
 
 
-def test_an_atom_that_is_silent_is_so_in_every_window(rng):
-    # The long window hears the noise from 90 ms away, the atom itself only from 4 ms.
+def test_a_silent_atom_is_silent_in_every_window(rng):
+    # The long window reaches noise 90 ms away, the window of the atom itself only 4 ms.
     recording = np.concatenate([rng.standard_normal(1000), np.zeros(3000)])
     dictionary = build_dictionary(recording, SR, params=GRID)
     silent = dictionary.norms == 0
@@ -254,7 +254,7 @@ def test_an_atom_that_is_silent_is_so_in_every_window(rng):
     st.lists(recordings, min_size=1, max_size=3),
     st.lists(st.booleans(), min_size=20, max_size=20),
 )
-def test_some_atoms_alone_are_the_same_atoms_of_the_same_recordings(sources, which):
+def test_a_selection_of_atoms_keeps_these_atoms_and_their_recordings(sources, which):
     dictionary = build_dictionary(sources, SR, params=GRID)
     atoms = np.flatnonzero(np.resize(which, dictionary.n_atoms))
     if not len(atoms):
@@ -264,7 +264,7 @@ def test_some_atoms_alone_are_the_same_atoms_of_the_same_recordings(sources, whi
     np.testing.assert_array_equal(some.spectra, dictionary.spectra[:, atoms])
     np.testing.assert_array_equal(some.centres, dictionary.centres[atoms])
     for k, atom in enumerate(atoms):
-        # A recording of which nothing is left is left out, and the others are counted anew.
+        # Recordings without atoms are dropped, and the others are renumbered.
         assert some.recordings[some.recording_ids[k]] is dictionary.recordings[dictionary.recording_ids[atom]]
         assert some.names[some.recording_ids[k]] == dictionary.names[dictionary.recording_ids[atom]]
     assert sorted(set(some.recording_ids)) == list(range(len(some.recordings))) == list(range(len(some.names)))
@@ -287,13 +287,13 @@ def test_shifted_views_are_those_of_each_recording_stacked_at_their_gains(rng, d
         alone = build_dictionary(source, SR, params=GRID)
         of_one = alone.shifted_views(ratios[:, rows], f0[rows], gains, keep_formants=True)
         np.testing.assert_array_equal(out[:, :, rows], of_one)
-    # Frames that are left out change nothing for the others.
+    # Leaving out some frames does not change the others.
     atoms = np.flatnonzero(rng.random(dictionary.n_atoms) < 0.4)
     some = dictionary.only(atoms).shifted_views(ratios[:, atoms], f0[atoms], gains, keep_formants=True)
     np.testing.assert_allclose(some, out[:, :, atoms], rtol=1e-4 if dtype == np.float32 else 1e-10, atol=1e-3)
 
 
-def test_an_atom_that_is_silent_is_so_at_every_pitch(rng):
+def test_a_silent_atom_is_silent_at_every_pitch(rng):
     recording = np.concatenate([rng.standard_normal(1000), np.zeros(1000)])
     dictionary = build_dictionary(recording, SR, params=GRID)
     ratios, f0 = np.full((1, dictionary.n_atoms), 1.3), np.full(dictionary.n_atoms, 200.0)
@@ -305,19 +305,19 @@ def test_an_atom_that_is_silent_is_so_at_every_pitch(rng):
 
 
 def stretches(*levels_db):
-    """Noise-free recording of steady stretches, as loud as given; None is silence."""
+    """A recording of steady tones, each at a level in dB; None is silence."""
     gains = [0.0 if level is None else 10 ** (level / 20) for level in levels_db]
     return np.repeat(gains, 20 * GRID.n_fft) * np.sin(2 * np.pi * np.arange(20 * GRID.n_fft * len(gains)) / 8)
 
 
 def heard(dictionary, quietest_db):
-    """Of every stretch of every recording, whether its middle sounds."""
+    """For each recording, a list that tells for each stretch if its middle sounds."""
     sounding = dictionary.sounding(quietest_db)
     middle = dictionary.centres % (20 * GRID.n_fft) == 10 * GRID.n_fft
     return [sounding[middle & (dictionary.recording_ids == i)].tolist() for i in range(len(dictionary.names))]
 
 
-def test_what_lies_far_under_the_loudest_of_its_recording_does_not_sound():
+def test_atoms_far_under_the_loudest_of_their_recording_do_not_sound():
     dictionary = build_dictionary(stretches(0, -30, -49, -51, None), SR, params=GRID)
     assert heard(dictionary, 50) == [[True, True, True, False, False]]
     assert heard(dictionary, 40) == [[True, True, False, False, False]]
@@ -329,22 +329,22 @@ def test_a_quiet_recording_beside_a_loud_one_has_its_own_loudest():
     assert heard(dictionary, 50) == [[True, False], [True, False, True]]
 
 
-def test_a_recording_of_nothing_but_noise_or_silence_does_not_sound():
+def test_a_recording_of_only_noise_or_silence_does_not_sound():
     sources = [stretches(0), stretches(-101, -120), stretches(None)]
     assert heard(build_dictionary(sources, SR, params=GRID), 50) == [[True], [False, False], [False]]
     assert heard(build_dictionary(sources, SR, params=GRID), 51) == [[True], [True, False], [False]]
 
 
-def test_where_all_is_equal_all_sounds_and_where_nothing_does_nothing():
+def test_equal_atoms_all_sound_and_silent_ones_do_not():
     dictionary = build_dictionary([stretches(-20), stretches(-20)], SR, params=GRID)
     assert heard(dictionary, 1) == [[True], [True]]
-    # The loudest is not under itself.
+    # The loudest atom is 0 dB under itself.
     assert dictionary.sounding(0)[dictionary.norms.argmax()]
     assert not build_dictionary([stretches(None), stretches(None)], SR, params=GRID).sounding(50).any()
 
 
 @given(st.lists(recordings, min_size=1, max_size=3), st.floats(0, 80), st.sampled_from([2.0**-10, 1.0, 2.0**7]))
-def test_what_sounds_is_the_literal_rule_at_every_level(sources, quietest_db, gain):
+def test_sounding_atoms_follow_the_literal_rule_at_every_level(sources, quietest_db, gain):
     dictionary = build_dictionary([gain * source for source in sources], SR, params=GRID)
     loudest = [max(dictionary.norms[dictionary.recording_ids == i]) for i in range(len(sources))]
     for k, sounds in enumerate(dictionary.sounding(quietest_db)):
@@ -353,5 +353,5 @@ def test_what_sounds_is_the_literal_rule_at_every_level(sources, quietest_db, ga
             20 * np.log10(reference / norm) if norm else np.inf for reference in (own, max(loudest))
         )
         expected = under_own <= quietest_db and under_all <= 2 * quietest_db
-        # On the border, rounding decides.
+        # Exactly at a limit, rounding decides.
         assert sounds == expected or min(abs(under_own - quietest_db), abs(under_all - 2 * quietest_db)) < 1e-9

@@ -1,4 +1,4 @@
-"""Filters, weights and limits: patterns meet what they say, and what nothing could meet is refused."""
+"""Filters, weights and limits: patterns match as documented, and filters that nothing could pass are refused."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from smalti.grains.filters import Filters, limits_of, meets, weights_of
 
 
 @dataclass(frozen=True)
-class One:
+class Recording:
     path: str = "../field/Rain/light/roof [2].WAV"
     tags: tuple[str, ...] = ("rain", "night bird")
     duration_s: float = 10.0
@@ -35,8 +35,8 @@ class One:
         ("l?ght", True),
     ],
 )
-def test_patterns(pattern, met):
-    assert meets(One(), pattern) is met
+def test_a_pattern_matches_whole_parts_of_a_path_and_tags(pattern, met):
+    assert meets(Recording(), pattern) is met
 
 
 @pytest.mark.parametrize(
@@ -57,27 +57,27 @@ def test_filters_that_make_no_sense(filters, error, match):
         Filters(**filters)
 
 
-def test_limits_of_length_and_loudness_are_within():
-    assert Filters(shortest_s=10, longest_s=10, quietest_lufs=-30, loudest_lufs=-30).passes(One())
-    assert not Filters(quietest_lufs=-70).passes(One(loudness_lufs=-math.inf))
-    assert Filters().passes(One(loudness_lufs=-math.inf))
+def test_ranges_of_length_and_loudness_include_their_ends():
+    assert Filters(shortest_s=10, longest_s=10, quietest_lufs=-30, loudest_lufs=-30).passes(Recording())
+    assert not Filters(quietest_lufs=-70).passes(Recording(loudness_lufs=-math.inf))
+    assert Filters().passes(Recording(loudness_lufs=-math.inf))
     assert str(Filters(include=("a", "b"), tags=("c",), longest_s=3)) == "--include a --include b --tag c --longest 3"
 
 
 def test_weights_multiply_and_limits_are_shares():
-    told = [One(), One(path="wind/a.wav", tags=())]
-    np.testing.assert_array_equal(weights_of(told, {"rain": 2, "*.wav": 0.5}), [1, 0.5])
-    (limit,) = limits_of(told, {"wind": 0.2})
+    recordings = [Recording(), Recording(path="wind/a.wav", tags=())]
+    np.testing.assert_array_equal(weights_of(recordings, {"rain": 2, "*.wav": 0.5}), [1, 0.5])
+    (limit,) = limits_of(recordings, {"wind": 0.2})
     assert (limit.share, limit.recordings.tolist()) == (0.2, [False, True])
-    with pytest.raises(ValueError, match="the limit of wind is 2"):
-        limits_of(told, {"wind": 2})
-    with pytest.raises(ValueError, match="the weight of wind is -1"):
-        weights_of(told, {"wind": -1})
+    with pytest.raises(ValueError, match="limits of wind is 2"):
+        limits_of(recordings, {"wind": 2})
+    with pytest.raises(ValueError, match="weights of wind is -1"):
+        weights_of(recordings, {"wind": -1})
 
 
-def test_names_may_leave_out_their_ending_and_hold_brackets():
-    told = One("odd [x] 100%/a b.v2.wav", ("odd [x] 100%",))
+def test_patterns_may_leave_out_the_ending_and_hold_brackets():
+    recording = Recording("odd [x] 100%/a b.v2.wav", ("odd [x] 100%",))
     for pattern in ("a b.v2", "a b.v2.wav", "odd [x] 100%", "ODD [X] 100%/a b.v2", "tag:odd [x] 100%", "*.wav"):
-        assert meets(told, pattern), pattern
+        assert meets(recording, pattern), pattern
     for pattern in ("a b", "odd x 100%", "v2", "tag:odd x 100%"):
-        assert not meets(told, pattern), pattern
+        assert not meets(recording, pattern), pattern

@@ -1,4 +1,4 @@
-"""Which pitch every source frame is to sound at, and the grains that sound so: by hand, by laws, by measured pitch."""
+"""The pitch each source frame sounds at, and the shifted grains: by hand, by laws, by measured pitch."""
 
 from dataclasses import replace
 
@@ -33,7 +33,7 @@ def transposition(origins, *, melodies=None, shifts=None, n_frames=8):
     melodies = np.zeros((0, 0)) if melodies is None else np.asarray(melodies, float)
     shifts = np.zeros(0) if shifts is None else np.asarray(shifts, float)
     n_frames = melodies.shape[1] if melodies.size else n_frames
-    # Every frame's pitch holds until the next one's.
+    # The pitch of each frame is held until the next.
     glides, usable = np.repeat(origins, FINENESS), np.ones(len(origins), bool)
     tracks = np.zeros(n_frames), origins, origins, glides, usable
     return Transposition("chords", "as asked", *tracks, melodies=melodies, shifts=shifts)
@@ -46,12 +46,12 @@ def semitones(ratio):
 # --- ratios
 
 
-def test_a_ratio_leads_from_one_pitch_to_the_other():
+def test_a_ratio_turns_one_pitch_into_another():
     own, wanted = np.array([220.0, 440, 330, 100]), np.array([440.0, 220, 330, 150])
     np.testing.assert_allclose(ratios_to(wanted, own), [2, 0.5, 1, 1.5])
 
 
-def test_what_has_no_pitch_or_lies_beyond_four_octaves_has_no_ratio():
+def test_there_is_no_ratio_without_a_pitch_or_beyond_four_octaves():
     np.testing.assert_array_equal(ratios_to(np.array([0.0, 440, 0]), np.array([440.0, 0, 0])), 0)
     np.testing.assert_array_equal(ratios_to(np.array([1600.0, 100, 1601, 99.9]), np.array([100.0, 1600, 100, 1600])),
                                   [16, 1 / 16, 0, 0])  # fmt: skip
@@ -84,7 +84,7 @@ def test_a_rest_at_the_end_holds_as_a_note_does(f0):
 
 
 @pytest.mark.parametrize(("cents", "slides"), [(99, True), (-99, True), (101, False), (-101, False)])
-def test_one_note_is_what_lies_within_a_semitone(cents, slides):
+def test_pitches_within_a_semitone_are_one_note(cents, slides):
     f0 = 440 * np.array([1, 2 ** (cents / 1200)])
     (quarter,) = pitch_at(f0, np.array([0.25]))
     assert 1200 * np.log2(quarter / 440) == pytest.approx(cents / 4 if slides else 0, abs=1e-9)
@@ -103,7 +103,7 @@ def times_named(plan):
     counts = np.zeros((plan.n_voices, len(plan.target_f0)), int)
     for voices, frames, ratios in plan.parts():
         assert len(voices) == len(frames) > 0
-        # As a block takes it: no frame twice.
+        # A block may hold a frame only once.
         assert len(np.unique(frames)) == len(frames)
         assert ratios.shape == plan.origins.shape
         np.add.at(counts, (voices, frames), 1)
@@ -116,7 +116,7 @@ def test_every_voice_that_plays_has_one_place_and_one_that_rests_has_none(melodi
 
 
 @given(all_melodies, all_origins)
-def test_ratios_of_a_place_land_on_its_note(melodies, origins):
+def test_the_ratios_of_a_place_lead_to_its_note(melodies, origins):
     plan = transposition(origins, melodies=melodies)
     for voices, frames, ratios in plan.parts():
         wanted = melodies[voices, frames]
@@ -124,10 +124,10 @@ def test_ratios_of_a_place_land_on_its_note(melodies, origins):
             if own == 0 or not 1 / 16 < np.median(wanted) / own < 16:
                 assert ratio == 0
             else:
-                # What has one name lies within a semitone; voices in unison may share a middle that neither has.
+                # Pitches of one note lie within a semitone; voices in unison may share a median that neither has.
                 assert np.abs(semitones(ratio * own / wanted)).max() <= 1
                 assert len(np.unique(melodies[melodies > 0])) > 1 or abs(semitones(ratio * own / wanted[0])) < 1e-9
-        # And the grains themselves to the very hertz.
+        # The ratios of the grains themselves are exact.
         for voice, frame in zip(voices, frames, strict=True):
             exact = plan.ratios(voice, np.full(len(origins), frame), origins)
             np.testing.assert_allclose(
@@ -159,7 +159,7 @@ def test_every_shift_is_a_voice_that_plays_in_all_frames_whatever_the_pitch():
 def test_grains_that_reach_beyond_the_target_go_on_with_the_nearest_note():
     plan = transposition([220.0], melodies=[[440, 0, 330]])
     np.testing.assert_allclose(plan.ratios(0, np.arange(-2, 5), np.full(7, 220.0)), [2, 2, 2, 0, 1.5, 1.5, 1.5])
-    # Where a melody rests within the target, to its next note and from its last, from the middle on.
+    # Within the target, a note gives way to a rest, and a rest to a note, half a frame from each.
     at = np.array([0.4, 0.6, 1.4, 1.6])
     np.testing.assert_allclose(plan.ratios(0, at, np.full(4, 220.0)), [2, 0, 0, 1.5])
 
@@ -172,23 +172,23 @@ def test_without_melodies_and_shifts_there_is_nothing_to_play():
 
 @given(all_melodies.filter(np.any), all_origins)
 def test_blocks_are_the_places_with_the_dictionary_at_their_ratios(melodies, origins):
-    asked = []
+    requested = []
 
     def shifted(ratios):
-        asked.append(ratios)
-        # Something that tells one ratio from another: (Q, B, K).
+        requested.append(ratios)
+        # Any (Q, B, K) values that differ between ratios will do.
         return np.stack([ratios, ratios**2, ratios + 1], axis=1)
 
     plan = transposition(origins, melodies=melodies)
     atoms = np.flatnonzero(np.arange(len(origins)) != 1)
     blocks = plan.blocks(shifted, atoms)
-    # All at once, and no ratios twice.
-    (ratios,) = asked
+    # All ratios are requested at once, and none twice.
+    (ratios,) = requested
     assert len(np.unique(ratios, axis=0)) == len(ratios)
-    for block, (voices, frames, of) in zip(blocks, plan.parts(), strict=True):
+    for block, (voices, frames, own) in zip(blocks, plan.parts(), strict=True):
         np.testing.assert_array_equal(block.voices, voices)
         np.testing.assert_array_equal(block.frames, frames)
-        np.testing.assert_array_equal(block.W, np.stack([of, of**2, of + 1])[:, atoms])
+        np.testing.assert_array_equal(block.W, np.stack([own, own**2, own + 1])[:, atoms])
 
 
 # --- which way
@@ -222,16 +222,16 @@ STEADY = PitchProfile(steady=0.9, one_voice=0.9, in_tune=0.9)
         (replace(STEADY, steady=STEADY_CHORDS - 0.01), STEADY, "off", "the target has no steady pitch to follow ("),
     ],
 )
-def test_the_way_is_what_target_and_source_allow(target, source, way, why):
+def test_the_way_depends_on_target_and_source(target, source, way, why):
     got, reason = decide(target, source)
     assert got == way
     assert reason.startswith(why)
 
 
-def test_what_is_known_of_a_recording_is_weighed_by_its_power():
+def test_the_pitch_profile_of_a_recording_is_weighed_by_power():
     bins, frames = 513, 12
     magnitudes = np.zeros((bins, frames))
-    # A partial at 20 bins, 312.5 Hz, loud in half of the frames; what lies between partials, at half the amplitude.
+    # Half of the frames hold a partial at bin 20, 312.5 Hz; the others, between partials, half that amplitude.
     magnitudes[20, :6], magnitudes[30, 6:] = 2, 1
     f0 = np.full(frames, 20 * SR / 1024)
     voicing = PitchProfile.of(f0, magnitudes, SR, np.ones(frames, bool), in_tune=0.7)
@@ -254,7 +254,7 @@ def tone(hz, seconds=1.0, sr=SR):
 
 
 def runs_of(*stretches):
-    """From (row of H, frame, length)."""
+    """`Runs` from triples of row of H, frame and length."""
     rows, frames, lengths = np.array(stretches, np.intp).reshape(-1, 3).T
     return Runs(rows, frames, lengths, np.ones(len(rows)))
 
@@ -288,10 +288,10 @@ def sounds_of(grains):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_grains_at_the_pitch_they_have_are_the_source_s_frames(rng, dtype):
+def test_grains_at_their_own_pitch_are_the_source_frames(rng, dtype):
     sources = [rng.standard_normal(9000).astype(dtype), rng.standard_normal(7000).astype(dtype)]
     dictionary = build_dictionary(sources, SR, params=GRID)
-    # From the first frame of a recording, to its last, and within one.
+    # The grains begin a recording, end one, and lie within one.
     n_first = GRID.n_frames(9000)
     runs = runs_of((0, 3, 8), (n_first - 5, 10, 5), (n_first, 20, 6), (n_first + 4, 30, 1))
     for tape in (False, True):
@@ -311,7 +311,7 @@ def test_grains_at_the_pitch_they_have_are_the_source_s_frames(rng, dtype):
 
 @pytest.mark.parametrize("tape", [False, True])
 @pytest.mark.parametrize("note_hz", [110.0, 165.3, 233.1, 415.3, 660.0])
-def test_a_grain_has_the_note_s_pitch(note_hz, tape):
+def test_a_grain_has_the_pitch_of_its_note(note_hz, tape):
     dictionary = build_dictionary(tone(220, 2.0), SR, params=GRID)
     grains = grains_of(runs_of((40, 10, 24)), following(dictionary, 220, note_hz), dictionary, tape=tape)
     (sound,) = sounds_of(grains)
@@ -319,8 +319,8 @@ def test_a_grain_has_the_note_s_pitch(note_hz, tape):
     np.testing.assert_allclose(grains.ratios, note_hz / 220)
 
 
-def test_a_grain_that_glides_is_held_to_its_note():
-    # A whistle up and down by an octave and a half within four frames, which a pitch for each frame would miss.
+def test_a_gliding_grain_is_held_at_its_note():
+    # The whistle goes up and down by an octave and a half within four frames, too fast for one pitch a frame.
     t = np.arange(2 * SR) / SR
     hz = 1500 * 2 ** (0.75 * np.sin(2 * np.pi * SR / (4 * GRID.hop) * t))
     source = 0.3 * np.sin(2 * np.pi * np.cumsum(hz) / SR)
@@ -379,12 +379,12 @@ def test_a_grain_is_never_read_by_the_pitch_of_another_recording(monkeypatch):
     np.testing.assert_allclose(before[1], 1.5)
     np.testing.assert_allclose(after[1], 3)
     assert (before[2], after[2]) == (True, False)
-    # Half a window before the middle of the first frame: of the second recording, before its beginning.
+    # Reading begins half a window before the middle of the first frame, in the second recording before its start.
     assert (before[3], after[3]) == ((n_first - 3) * 256 - 512, -512)
 
 
 @pytest.mark.parametrize("tape", [False, True])
-def test_channels_stay_what_they_are_and_a_narrow_recording_sounds_as_it_does_elsewhere(tape):
+def test_shifting_keeps_the_channels_of_each_recording(tape):
     left = tone(220, 1.0)
     stereo, mono, three = np.stack([left, 0.25 * left]), tone(330, 1.0), np.stack([left, 0 * left, -0.5 * left])
     dictionary = build_dictionary([stereo, mono, three], SR, params=GRID)
@@ -403,10 +403,10 @@ def test_channels_stay_what_they_are_and_a_narrow_recording_sounds_as_it_does_el
 
 
 @pytest.mark.parametrize("ratio", [0.5, 0.8, 1.6])
-def test_a_tape_is_faster_and_higher_about_the_grain_s_middle(ratio):
+def test_a_tape_changes_speed_around_the_middle_of_the_grain(ratio):
     source = np.zeros(SR)
     middle = 30 * 256
-    # Two clicks, which move apart or together.
+    # The outer clicks move apart or together.
     source[[middle - 800, middle, middle + 800]] = 1
     dictionary = build_dictionary(source, SR, params=GRID)
     plan = following(dictionary, 220, 220 * ratio)
@@ -418,11 +418,11 @@ def test_a_tape_is_faster_and_higher_about_the_grain_s_middle(ratio):
     np.testing.assert_allclose(np.array(groups) - 10 * 256, np.array([-800, 0, 800]) / ratio, atol=3)
 
 
-def test_where_most_of_a_grain_has_no_pitch_or_note_it_sounds_as_recorded(rng):
+def test_a_grain_mostly_without_pitch_or_note_sounds_as_recorded(rng):
     dictionary = build_dictionary(rng.standard_normal(SR), SR, params=GRID)
     own = np.zeros(dictionary.n_atoms)
     own[20:24] = 220
-    # Four of nine.
+    # Only four of the nine frames have a pitch, or a note.
     for plan in (following(dictionary, own, 330), following(dictionary, 220, np.where(np.arange(60) < 9, 330.0, 0))):
         grains = grains_of(runs_of((18, 5, 9)), plan, dictionary)
         np.testing.assert_array_equal(grains.ratios, 1)
@@ -435,8 +435,8 @@ def test_a_consonant_takes_the_shift_of_the_vowels_around_it():
     own[22:25] = 0
     notes = np.where(np.arange(60) < 9, 330.0, 440.0)
     grains = grains_of(runs_of((18, 5, 10)), following(dictionary, own, notes), dictionary)
-    # Atoms 18 to 21 in frames 5 to 8 at 330 Hz, then three without pitch, then those at 440 Hz.
-    # In the middle of the gap it goes from one to the other.
+    # Atoms 18 to 21 sound in frames 5 to 8 at 330 Hz. Three atoms without pitch follow, then those at 440 Hz. The ratio
+    # changes in the middle of the gap.
     np.testing.assert_allclose(grains.ratios, [1.5] * 5 + [2] * 5)
 
 
@@ -451,7 +451,7 @@ def test_a_consonant_takes_the_shift_of_the_vowels_around_it():
         (4096, 900, 3600),
     ],
 )
-def test_windows_of_shifted_grains_are_short_but_never_too_few(n_fft, hop, expected):
+def test_windows_of_shifted_grains_are_short_but_overlap_enough(n_fft, hop, expected):
     params = grain_params(StftParams(n_fft, hop, "hamming"), 22050)
     assert params == StftParams(expected, hop, "hamming")
     assert round(LONGEST_WINDOW_S * 22050) == 2560
@@ -465,12 +465,12 @@ def test_grains_are_added_up_in_short_windows_on_the_grid_of_their_source():
     )
     short = grains.dictionary.params
     assert (short.hop, short.n_fft) == (256, 2 * round(LONGEST_WINDOW_S * SR / 2))
-    # The same samples, in the windows of a dictionary so made.
+    # The spectra are those of a dictionary built with the short windows.
     wanted = build_dictionary(tone(220, 1.0), SR, params=short).spectra[:, 20:29]
     np.testing.assert_allclose(grains.dictionary.spectra, wanted, atol=1e-10)
 
 
-def test_no_grain_at_all_is_silence():
+def test_no_grains_give_silence():
     dictionary = build_dictionary(np.stack([tone(220), tone(330)]), SR, params=GRID)
     grains = grains_of(runs_of(), following(dictionary, 220, 330), dictionary)
     assert grains.dictionary.n_atoms == len(grains.atoms) == len(grains.frames) == len(grains.ratios) == 0
@@ -481,7 +481,7 @@ def test_no_grain_at_all_is_silence():
     assert grains.in_source(empty, 7).shape == (7, 5)
 
 
-def test_grains_are_not_changed_by_what_else_is_chosen():
+def test_a_grain_does_not_depend_on_the_others():
     dictionary = build_dictionary(tone(220, 1.0), SR, params=GRID)
     plan = following(dictionary, 220, 330)
     alone = [grains_of(runs_of(run), plan, dictionary) for run in ((3, 5, 8), (30, 9, 12))]
@@ -490,7 +490,7 @@ def test_grains_are_not_changed_by_what_else_is_chosen():
     np.testing.assert_allclose(both.dictionary.spectra, wanted, atol=1e-10)
 
 
-def test_gains_of_grains_are_gains_of_the_source_frames_they_were_made_of():
+def test_gains_of_grains_become_gains_of_their_source_frames():
     dictionary = build_dictionary(tone(220, 1.0), SR, params=GRID)
     # Two grains share source frames 6 and 7, once in the same target frame.
     plan = transposition(np.full(dictionary.n_atoms, 220.0), melodies=np.array([[262.0], [330.0]]).repeat(9, axis=1))

@@ -1,4 +1,4 @@
-"""From activations to sound: the sums of the docstring sample by sample, alignment, silence, safe peaks."""
+"""From activations to sound: the documented sums sample by sample, alignment, length, silence, errors."""
 
 import numpy as np
 import pytest
@@ -18,8 +18,11 @@ TOLERANCE = {np.float32: 1e-5, np.float64: 1e-12}
 
 
 def add_grains(H, sources, dictionary, length):
-    """Each source frame, windowed, times its gain, is windowed again and added at its target frame; the sum is divided
-    by the sum of the squared windows."""
+    """The sum of grains as loops.
+
+    Each source frame is windowed, multiplied by its gain, windowed again and added at its target frame. The sum is
+    divided by the sum of the squared windows.
+    """
     params = dictionary.params
     w, half = oracles.window(params.window, params.n_fft), params.n_fft // 2
     top, bottom = np.zeros(length), np.zeros(length)
@@ -54,7 +57,7 @@ def test_source_phase_adds_up_the_grains_as_recorded(sources, params, seed):
 
 
 @given(signals(dtype=np.float64, most=50).filter(len), st.integers(1, 60), grids(), seeds)
-def test_target_phase_puts_the_models_magnitudes_at_the_targets_angles(source, length, params, seed):
+def test_target_phase_gives_the_magnitudes_of_the_model_the_angles_of_the_target(source, length, params, seed):
     rng = np.random.default_rng(seed)
     dictionary = build_dictionary(source, SR, params=params)
     H = gains(rng, dictionary, length)
@@ -95,7 +98,7 @@ def test_the_source_frames_in_their_own_order_are_the_source(phase, dtype, lengt
     H = np.eye(dictionary.n_atoms, dtype=dtype)
     audio = synthesize(H, dictionary, length=length, phase=phase, target=dictionary.spectra)
     assert audio.dtype == dtype
-    # The last samples may lie where the windows sum to a few per cent of their middle.
+    # At the last samples the windows may sum to only a few per cent of what they sum to elsewhere.
     np.testing.assert_allclose(audio, source, rtol=0, atol=100 * TOLERANCE[dtype])
 
 
@@ -106,7 +109,7 @@ def test_an_impulse_lands_on_its_sample(phase, shift):
     source = np.zeros(800)
     source[at] = 1
     dictionary = build_dictionary(source, SR, params=GRID)
-    # A run of consecutive source frames, `shift` hops later: whatever of the recording it covers comes with it.
+    # All source frames sound `shift` hops later, so the impulse does, too.
     H = gain * np.eye(dictionary.n_atoms, k=shift)
     audio = synthesize(H, dictionary, length=800, phase=phase)
     expected = np.zeros(800)
@@ -115,8 +118,8 @@ def test_an_impulse_lands_on_its_sample(phase, shift):
 
 
 @pytest.mark.parametrize("n_iter", [0, 1, 30])
-def test_griffin_lim_leaves_a_consistent_signal_where_it_is(rng, n_iter):
-    # Noise with room around it: five hops later it is still the transform of a signal, namely of itself.
+def test_griffin_lim_does_not_change_a_consistent_signal(rng, n_iter):
+    # The noise has silence around it, so its frames five hops later are still the transform of a signal.
     noise, room, late = rng.standard_normal(400), np.zeros(160), np.zeros(5 * GRID.hop)
     dictionary = build_dictionary(np.concatenate([room, noise, room]), SR, params=GRID)
     H = np.eye(dictionary.n_atoms, k=5)
@@ -150,7 +153,7 @@ def test_sparse_and_dense_activations_sound_the_same(rng, phase, density):
 
 
 @pytest.mark.parametrize("density", [0.0, 0.02, 0.19, 0.21, 1.0])
-def test_mixing_is_the_matrix_product_however_many_sound(rng, density):
+def test_mixing_is_the_matrix_product_at_any_density(rng, density):
     spectra = rng.standard_normal((33, 20)) + 1j * rng.standard_normal((33, 20))
     H = rng.random((20, 15)) * (rng.random((20, 15)) < density)
     for W in (spectra, spectra.real, np.asfortranarray(spectra)):
@@ -174,7 +177,7 @@ def test_nothing_sounds_more_than_a_window_away_from_sounding_frames(rng, phase,
     assert not synthesize(np.zeros_like(H), dictionary, length=1600, phase=phase, target=X).any()
 
 
-def test_gains_may_be_negative_and_sound_adds_up(rng):
+def test_synthesis_is_linear_and_gains_may_be_negative(rng):
     dictionary = build_dictionary(rng.standard_normal(400), SR, params=GRID)
     A, B = gains(rng, dictionary, 300), gains(rng, dictionary, 300)
     a, b, difference = (synthesize(H, dictionary, length=300) for H in (A, B, A - 2 * B))
@@ -207,7 +210,7 @@ def silence(n_atoms, n_frames):
         (silence(7, 7), {"phase": "griffin-lim", "momentum": 1.5}, ValueError, "momentum is 1.5; pass a number from 0"),
     ],
 )
-def test_what_cannot_be_played_is_refused(H, options, error, message):
+def test_bad_arguments_are_refused(H, options, error, message):
     dictionary = build_dictionary(np.ones(100), SR, params=GRID)
     with pytest.raises(error, match=message):
         synthesize(H, dictionary, **{"length": 100} | options)

@@ -1,4 +1,4 @@
-"""Pictures that were painted: every kind of PNG there is, and what is none."""
+"""Painted pictures: every kind of PNG is read, and other files are refused."""
 
 import struct
 import zlib
@@ -18,12 +18,12 @@ def file(tmp_path):
     return tmp_path / "sketch.png"
 
 
-def saved(file, image, **how):
-    image.save(file, **how)
+def saved(file, image, **options):
+    image.save(file, **options)
     return read_picture(file).pixels
 
 
-def test_greys_are_what_they_are(file):
+def test_greys_are_kept_in_every_mode(file):
     grey = Image.fromarray(GREYS)
     for image in (grey, grey.convert("RGB"), grey.convert("RGBA"), grey.convert("LA"), grey.convert("P")):
         np.testing.assert_allclose(saved(file, image), GREYS / 255, atol=1e-6)
@@ -46,7 +46,7 @@ def test_colours_count_by_how_light_they_are(file):
     assert blue < red < green
 
 
-def test_what_is_transparent_is_paper(file):
+def test_transparent_parts_are_white(file):
     layers = np.zeros((1, 3, 4), np.uint8)
     layers[0, :, 3] = [0, 128, 255]
     np.testing.assert_allclose(saved(file, Image.fromarray(layers)), [[1, 127 / 255, 0]], atol=1 / 255)
@@ -54,7 +54,7 @@ def test_what_is_transparent_is_paper(file):
 
 
 def header(width, height):
-    """A PNG of which nothing but its size is there."""
+    """A PNG that holds only its size."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -73,35 +73,35 @@ def header(width, height):
         (header(MOST_PIXELS, 2), "it has more than 50 million pixels; save it smaller"),
         (header(10_000, 9_000), "it has more than 50 million pixels"),
         (header(2**30, 2**30), "it has more than 50 million pixels"),
-        (header(0, 5), "it is"),
+        (header(0, 5), "it is (no PNG|damaged)"),
     ],
 )
-def test_what_is_no_picture_is_refused_by_name(file, data, sentence):
+def test_files_that_are_no_pictures_are_refused_by_name(file, data, sentence):
     file.write_bytes(data)
     with pytest.raises(PictureError, match=rf"cannot read .*sketch\.png: {sentence}"):
         read_picture(file)
 
 
-def test_every_cut_and_every_flipped_byte_is_a_picture_or_a_sentence(file, rng):
+def test_a_cut_or_a_flipped_byte_gives_a_picture_or_an_error_that_names_the_file(file, rng):
     noise = rng.integers(0, 256, (20, 30), dtype=np.uint8)
     Image.fromarray(noise).save(file)
-    whole = file.read_bytes()
-    damaged = [whole[:end] for end in range(0, len(whole), 23)]
-    for at in range(0, len(whole), 11):
-        damaged.append(whole[:at] + bytes([whole[at] ^ 0x55]) + whole[at + 1 :])
+    intact = file.read_bytes()
+    damaged = [intact[:end] for end in range(0, len(intact), 23)]
+    for at in range(0, len(intact), 11):
+        damaged.append(intact[:at] + bytes([intact[at] ^ 0x55]) + intact[at + 1 :])
     for data in damaged:
         file.write_bytes(data)
-        said, pixels = "", np.zeros(1)
+        message, pixels = "", np.zeros(1)
         try:
             pixels = read_picture(file).pixels
         except PictureError as error:
-            said = str(error)
-        assert said == "" or said.startswith(f"cannot read {file}: ")
+            message = str(error)
+        assert message == "" or message.startswith(f"cannot read {file}: ")
         assert pixels.min() >= 0
         assert pixels.max() <= 1
 
 
-def test_other_pictures_and_folders_are_none(tmp_path, file):
+def test_other_pictures_and_folders_are_refused(tmp_path, file):
     Image.fromarray(GREYS).save(tmp_path / "sketch.jpg")
     with pytest.raises(PictureError, match="it is no PNG"):
         read_picture(tmp_path / "sketch.jpg")

@@ -1,4 +1,4 @@
-"""Players for notebooks: what they hold is the sound."""
+"""Players for notebooks hold the sound itself."""
 
 import base64
 import io
@@ -25,13 +25,13 @@ def test_a_player_holds_the_sound(rng):
     np.testing.assert_allclose(samples.T, sound, atol=2**-15)
 
 
-def test_several_have_their_names(rng):
+def test_several_sounds_have_their_names(rng):
     shown = player({"before <b>": np.zeros(10, np.float32), "after": np.ones(20, np.float32)}, 8000)
     assert [len(samples) for samples, _ in heard(shown)] == [10, 20]
     assert "before &lt;b&gt;" in shown._repr_html_()
     assert repr(shown) == "Player(before <b>, after)"
 
 
-def test_what_cannot_be_a_sound_is_refused():
+def test_a_sound_with_nan_is_refused():
     with pytest.raises(ValueError, match="NaN"):
         player(np.full(10, np.nan, np.float32), 8000)

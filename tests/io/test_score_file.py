@@ -1,10 +1,11 @@
-"""Scores as files: nothing is lost on the way, and nothing that is no score is taken for one."""
+"""Scores as files: nothing is lost in them, and other files are refused."""
 
 import json
 from dataclasses import fields, replace
 from pathlib import Path
 
 import jsonschema
+import msgspec
 import numpy as np
 import pytest
 import scipy.sparse
@@ -44,10 +45,10 @@ def score(rng):
     return replace(made, shifts=(None, shift), melodies=np.full((1, 26), 220.0))
 
 
-def same(one, other):
-    """All that two scores are made of."""
-    for field in fields(one):
-        a, b = getattr(one, field.name), getattr(other, field.name)
+def assert_same(score, other):
+    """Check that two scores have the same fields."""
+    for field in fields(score):
+        a, b = getattr(score, field.name), getattr(other, field.name)
         if field.name == "shifts":
             assert [shift is None for shift in a] == [shift is None for shift in b]
             for left, right in zip(a, b, strict=True):
@@ -57,25 +58,25 @@ def same(one, other):
                     np.testing.assert_array_equal(left.hz, right.hz)
         elif isinstance(a, np.ndarray):
             assert a.dtype == b.dtype, field.name
-            # Levels are told to the hundredth of a decibel.
+            # Levels are written to the hundredth of a decibel.
             np.testing.assert_allclose(a, b, rtol=0, atol=0.006 if field.name == "levels" else 0, err_msg=field.name)
         else:
             assert a == b, field.name
 
 
 @given(mosaics(), st.floats(-100, 100), st.booleans())
-def test_what_is_written_is_read_again(path, case, gain_db, varying):
+def test_a_written_score_is_read_again(path, case, gain_db, varying):
     dictionary, H = case
     settings = Settings(loudness=-14.5, remove_offset=False, level_db=Curve((0.0, 0.0, 1.0), (0.0, -6.0, 0.1)))
     score = score_of(scipy.sparse.csc_array(H), dictionary, gain_db=gain_db)
     score = replace(score, settings=settings) if varying else score
     path.write_bytes(score_json(score))
-    same(score, read_score(path))
+    assert_same(score, read_score(path))
 
 
 def test_a_score_of_transposed_grains_is_read_again(path, score):
     path.write_bytes(score_json(score))
-    same(score, read_score(path))
+    assert_same(score, read_score(path))
 
 
 def test_a_mosaic_is_rendered_from_its_file_sample_for_sample(path):
@@ -86,44 +87,59 @@ def test_a_mosaic_is_rendered_from_its_file_sample_for_sample(path):
     np.testing.assert_array_equal(smalti.render(read_score(path), source, target=target), m.audio)
 
 
-def meaning(node, whole):
-    """What a schema allows: without the texts that only explain it, its references followed, lists of names sorted."""
+def meaning(node, schema_):
+    """A schema without explaining texts, with its references followed and its lists of names sorted."""
     if isinstance(node, list):
-        return sorted((meaning(item, whole) for item in node), key=json.dumps)
+        return sorted((meaning(item, schema_) for item in node), key=json.dumps)
     if not isinstance(node, dict):
         return node
     if "$ref" in node:
-        return meaning(whole["$defs"][node["$ref"].rpartition("/")[2]], whole)
+        return meaning(schema_["$defs"][node["$ref"].rpartition("/")[2]], schema_)
     explains = {"title", "description", "examples", "$defs", "$schema"}
-    return {name: meaning(value, whole) for name, value in node.items() if name not in explains}
+    return {
+        # The keys below "properties" are names of the file's fields, which may be called like an explaining text.
+        name: {field: meaning(part, schema_) for field, part in value.items()}
+        if name == "properties"
+        else meaning(value, schema_)
+        for name, value in node.items()
+        if name not in explains
+    }
 
 
-def test_the_schema_is_as_documented_and_holds_for_what_is_written(score):
+def test_the_schema_is_as_documented_and_holds_for_written_scores(score):
     documented = json.loads(SCHEMA.read_text())
     assert meaning(documented, documented) == meaning(schema(), schema())
-    for one in (documented, schema()):
-        jsonschema.Draft202012Validator.check_schema(one)
-        jsonschema.validate(json.loads(score_json(score)), one)
+    for checked in (documented, schema()):
+        jsonschema.Draft202012Validator.check_schema(checked)
+        jsonschema.validate(json.loads(score_json(score)), checked)
 
 
-def test_schemas_of_other_meaning_are_told_apart():
+@pytest.mark.parametrize("field", ["duration_s", "title", "description"])
+def test_schemas_of_other_meaning_differ(field):
     documented = json.loads(SCHEMA.read_text())
     other = json.loads(SCHEMA.read_text())
     for part in other["$defs"].values():
-        if "duration_s" in part.get("properties", {}):
-            part["properties"]["duration_s"] = {"type": "string"}
+        part["properties"][field] = {"type": "boolean"}
     assert meaning(documented, documented) != meaning(other, other)
 
 
-def test_a_grain_may_be_told_in_seconds_alone(path, score):
-    told = json.loads(score_json(score))
-    for grain in told["grains"]:
+def test_schemas_of_other_words_do_not_differ():
+    documented = json.loads(SCHEMA.read_text())
+    other = json.loads(SCHEMA.read_text())
+    for part in other["$defs"].values():
+        part |= {"title": "Another title", "description": "Other words."}
+    assert meaning(documented, documented) == meaning(other, other)
+
+
+def test_a_grain_may_be_given_in_seconds_alone(path, score):
+    data = json.loads(score_json(score))
+    for grain in data["grains"]:
         for name in ("start", "source_start", "duration", "duration_s", "level_db", "together_with"):
             grain.pop(name)
-    # Moved by 5 samples, which is no whole hop: it begins on the grid with what lies 5 samples earlier in its source.
-    told["grains"][0]["start_s"] += 5 / SR
-    told["grains"][1]["start_s"] -= 3 / SR
-    path.write_text(json.dumps(told))
+    # A move by 5 samples is no whole hop: the grain begins on the grid, 5 samples earlier in its source.
+    data["grains"][0]["start_s"] += 5 / SR
+    data["grains"][1]["start_s"] -= 3 / SR
+    path.write_text(json.dumps(data))
     read = read_score(path)
     np.testing.assert_array_equal(read.frames, score.frames)
     np.testing.assert_array_equal(read.centres, score.centres - [5, -3])
@@ -135,21 +151,22 @@ def edited(score, **changes):
 
 
 def with_grain(score, **changes):
-    told = json.loads(score_json(score))
-    told["grains"][0] |= changes
-    told["grains"][0] = {name: value for name, value in told["grains"][0].items() if value is not ...}
-    return told
+    data = json.loads(score_json(score))
+    data["grains"][0] |= changes
+    data["grains"][0] = {name: value for name, value in data["grains"][0].items() if value is not ...}
+    return data
 
 
+# The decoder words the faults that it finds itself, so only the place that it names is checked.
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"format": "something"}, "it is no score; name a file that --score has written"),
         ({"version": 2}, "it is a score of version 2, and this smalti reads version 1"),
-        ({"colour": 3}, "object contains unknown field colour"),
-        ({"sr": 0}, r"expected int >= 1000, at sr"),
-        ({"sr": "fast"}, "expected int, got str, at sr"),
-        ({"length": 2**60}, "expected int <= 1099511627776, at length"),
+        ({"colour": 3}, "colour"),
+        ({"sr": 0}, r"\bsr\b"),
+        ({"sr": "fast"}, r"\bsr\b"),
+        ({"length": 2**60}, "length"),
         ({"length": 100}, "starts at 0.008 s|pass 0 to|must have"),
         ({"settings": {"colours": 3}}, "'colours' is no setting"),
         ({"settings": {"layers": -1}}, "layers is -1"),
@@ -157,17 +174,17 @@ def with_grain(score, **changes):
         ({"grid": {"n_fft": 64, "hop": 16, "window": "square"}}, "grid.window is 'square'; it must be one of hann"),
         ({"parts": 2}, "parts is 2; it must be 1, or one for each of 1 channels"),
         ({"settings": {"phase_iterations": 10**9}}, "phase_iterations is 1000000000; it must be 10000 at most"),
-        ({"melodies_hz": [[1.0]] * 65}, "expected array of length <= 64, at melodies_hz"),
+        ({"melodies_hz": [[1.0]] * 65}, "melodies_hz"),
         ({"sources": [{"path": "a", "begin": 5}]}, "the source a has begin or whole, which are for parts of a corpus"),
-        ({"sources": []}, "expected array of length >= 1, at sources"),
-        ({"sources": [{"path": "a", "sha256": "x"}]}, "expected str matching regex"),
-        ({"melodies_hz": [[1.0, 2.0]]}, "melodies_hz has 2 values a voice; it must have 26"),
-        ({"melodies_hz": [[1.0], [1.0, 2.0]]}, "inhomogeneous"),
-        ({"gain_db": None}, "expected float, got null, at gain_db"),
-        ({"dtype": "int16"}, "invalid enum value 'int16', at dtype"),
+        ({"sources": []}, "sources"),
+        ({"sources": [{"path": "a", "sha256": "x"}]}, r"sources\[0\]\.sha256"),
+        ({"melodies_hz": [[1.0, 2.0]]}, "voice 1 of melodies_hz has 2 values; it must have 26, one a frame"),
+        ({"melodies_hz": [[1.0] * 26, [1.0]]}, "voice 2 of melodies_hz has 1 values; it must have 26, one a frame"),
+        ({"gain_db": None}, "gain_db"),
+        ({"dtype": "int16"}, "dtype"),
     ],
 )
-def test_what_is_no_score_is_named(path, score, changes, message):
+def test_faults_of_a_score_are_named(path, score, changes, message):
     path.write_text(json.dumps(edited(score, **changes)))
     with pytest.raises(ScoreFileError, match=rf"^cannot read .*score\.json: .*({message})"):
         read_score(path)
@@ -176,8 +193,8 @@ def test_what_is_no_score_is_named(path, score, changes, message):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"gains": [-1.0, 0.5]}, r"expected float >= 0.0, at grains\[0\].gains\[0\]"),
-        ({"gains": []}, "expected array of length >= 1"),
+        ({"gains": [-1.0, 0.5]}, r"grains\[0\]\.gains\[0\]"),
+        ({"gains": []}, r"grains\[0\]\.gains"),
         ({"gains": [0.1] * 30, "duration": ..., "duration_s": ...}, "lengths holds 30|last of frames holds"),
         ({"gains": [0.1]}, "grain 1 has 1 gains, which are 16 samples or 0.002000 s, but says otherwise"),
         ({"duration_s": 1e6}, "a grain is as long as its gains"),
@@ -188,15 +205,15 @@ def test_what_is_no_score_is_named(path, score, changes, message):
         ({"source": 7}, "grain 1 has source 7; there are 1, counted from 0"),
         ({"channel": 1}, "grain 1 has channel 1; there are 1"),
         ({"id": 2}, "two grains have the same id"),
-        ({"id": "one"}, "expected int, got str, at grains"),
-        ({"pitch": 3}, "object contains unknown field pitch"),
+        ({"id": "one"}, r"grains\[0\]\.id"),
+        ({"pitch": 3}, "pitch"),
         ({"semitones": 3.0}, "grain 1 has semitones but no shift"),
-        ({"source_start": 2**62}, "expected int <="),
+        ({"source_start": 2**62}, r"grains\[0\]\.source_start"),
         ({"shift": {"begin": 0, "before": 2, "ratios": [1.0], "hz": [0.0]}}, "1 ratios and 1 hz; 2 gains and 2 frames"),
-        ({"shift": {"begin": 0, "before": 2, "ratios": [99.0], "hz": [0.0]}}, "expected float <= 16.0"),
+        ({"shift": {"begin": 0, "before": 2, "ratios": [99.0], "hz": [0.0]}}, r"grains\[0\]\.shift\.ratios\[0\]"),
     ],
 )
-def test_what_is_no_grain_is_named(path, score, changes, message):
+def test_faults_of_a_grain_are_named(path, score, changes, message):
     path.write_text(json.dumps(with_grain(score, **changes)))
     with pytest.raises(ScoreFileError, match=rf"^cannot read .*score\.json: .*({message})"):
         read_score(path)
@@ -207,33 +224,45 @@ def test_what_is_no_grain_is_named(path, score, changes, message):
     [
         (b"", "cut short or no JSON"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), "cut short or no JSON"),
-        (b"[1, 2]", "expected object, got array"),
-        (b"null", "expected object, got null"),
-        (b'{"format": "smalti score", "version": 1}', "object missing required field"),
-        (b'{"a":' * 100_000, "cut short or no JSON|recursion"),
+        (b"[1, 2]", ""),
+        (b"null", ""),
+        (b'{"format": "smalti score", "version": 1}', "smalti"),
+        (b'{"a":' * 100_000, ""),
         (b'{"format": "smalti score", "version": 1, "gain_db": NaN}', "cut short or no JSON"),
-        (b'{"format": "smalti score", "version": 1, "smalti": "x", "gain_db": 1e999}', "out of range|missing"),
-        ('{"format": "smalti score", "version": "\ud800"}'.encode("utf-8", "surrogatepass"), "UTF-8|utf-8|expected"),
+        (b'{"format": "smalti score", "version": 1, "smalti": "x", "gain_db": 1e999}', "gain_db"),
+        ('{"format": "smalti score", "version": "\ud800"}'.encode("utf-8", "surrogatepass"), ""),
     ],
     ids=["empty", "picture", "list", "null", "bare", "deep", "nan", "huge", "bytes"],
 )
-def test_what_is_another_file_is_told(path, data, message):
+def test_other_files_are_refused(path, data, message):
     path.write_bytes(data)
     with pytest.raises(ScoreFileError, match=rf"^cannot read .*score\.json: .*({message})"):
         read_score(path)
 
 
+@pytest.mark.parametrize("words", ["", "§ 3", "¡: 1 - 2!"])
+def test_new_words_of_the_decoder_are_handed_on(path, score, monkeypatch, words):
+    def refuse(*_, **__):
+        raise msgspec.ValidationError(words)
+
+    path.write_bytes(score_json(score))
+    monkeypatch.setattr(msgspec.json, "decode", refuse)
+    with pytest.raises(ScoreFileError) as caught:
+        read_score(path)
+    assert str(caught.value) == f"cannot read {path}: {words}"
+
+
 @given(st.data())
 def test_a_score_cut_short_anywhere_is_refused(path, data):
-    whole = score_json(
+    complete = score_json(
         score_of(scipy.sparse.csc_array(np.eye(26)), smalti.build_dictionary(np.ones(400), SR, params=GRID))
     )
-    path.write_bytes(whole[: data.draw(st.integers(0, len(whole) - 3))])
+    path.write_bytes(complete[: data.draw(st.integers(0, len(complete) - 3))])
     with pytest.raises(ScoreFileError, match="cannot read"):
         read_score(path)
 
 
-def test_too_much_is_not_read_and_not_written(path, score, monkeypatch):
+def test_too_large_scores_are_neither_read_nor_written(path, score, monkeypatch):
     path.write_bytes(score_json(score))
     monkeypatch.setattr(score_file, "MOST_BYTES", 500)
     with pytest.raises(ScoreFileError, match=r"it has 0 MB, and a score at most 0"):
@@ -242,10 +271,10 @@ def test_too_much_is_not_read_and_not_written(path, score, monkeypatch):
         score_json(score)
 
 
-def test_a_million_grains_and_one_are_refused_before_they_are_grains(path, score):
-    told = json.loads(score_json(score))
+def test_a_million_grains_and_one_are_refused_while_decoding(path, score):
+    data = json.loads(score_json(score))
     grain = json.dumps({"id": 1, "source": 0, "gains": [1]})
-    head = json.dumps(told | {"grains": []}).removesuffix("]}")
+    head = json.dumps(data | {"grains": []}).removesuffix("]}")
     path.write_text(head + ",".join([grain] * (MOST_GRAINS + 1)) + "]}")
     with pytest.raises(ScoreFileError, match="at grains"):
         read_score(path)
@@ -263,7 +292,7 @@ def test_a_folder_and_a_pipe_are_no_scores(tmp_path):
         read_score(tmp_path / "none.json")
 
 
-def test_names_that_are_no_text_can_be_written(path, score):
+def test_undecodable_names_can_be_written(path, score):
     named = replace(score, sources=(Source("b\udcff\n'\"`.wav"),))
     path.write_bytes(score_json(named))
     assert read_score(path).sources[0].name == "b\\udcff\n'\"`.wav"

@@ -1,4 +1,4 @@
-"""Files in and out: what is written comes back, what is broken is named, what must not be touched is not."""
+"""Sound files: written sounds come back, broken files are named, and files are never replaced unasked."""
 
 import errno
 import io
@@ -35,7 +35,7 @@ def tone(n, sr, hz=440.0, level=0.5):
 
 @pytest.fixture
 def noisy(rng):
-    """Two seconds that no codec can shrink to nothing, so that half of the file is about half of the sound."""
+    """Two seconds with noise, which no codec shrinks to nothing: half of the file is about half of the sound."""
     return tone(2 * SR, SR) + (0.05 * rng.standard_normal(2 * SR)).astype(np.float32)
 
 
@@ -63,16 +63,16 @@ def test_pcm_is_off_by_half_a_code_at_most_and_not_to_one_side(tmp_path, rng, en
     assert (back.sr, back.channels, back.warnings) == (SR, 1, ())
     assert back.samples.dtype == np.float32
     error = (back.samples.astype(np.float64) - samples) * 2 ** (bits - 1)
-    # float32 has 24 bits, so at 24 bits its own rounding adds nothing: its codes are those of the file or coarser.
+    # float32 has 24 bits, so at 24 bits its own rounding adds no error.
     assert np.abs(error).max() <= 0.5
-    # Rounding down instead would be off by half a code on average; chance gives 0.29 / sqrt(20000).
+    # Rounding down would be off by half a code on average; by chance, the mean is off by 0.29 / sqrt(20000).
     assert abs(error.mean()) < 0.02
 
 
 @pytest.mark.parametrize(
     ("ending", "subtype"), [(".wav", "PCM_16"), (".wav", "PCM_24"), (".flac", "PCM_24"), (".wav", "FLOAT")]
 )
-def test_what_was_read_is_written_back_unchanged(tmp_path, rng, ending, subtype):
+def test_samples_that_were_read_are_written_back_unchanged(tmp_path, rng, ending, subtype):
     first, second = tmp_path / f"1{ending}", tmp_path / f"2{ending}"
     write_audio(first, rng.uniform(-1, 1, 5000).astype(np.float32), SR, subtype=subtype)
     read = read_audio(first)
@@ -81,7 +81,7 @@ def test_what_was_read_is_written_back_unchanged(tmp_path, rng, ending, subtype)
     assert read_audio(second).sha256 == read.sha256
 
 
-def test_float_keeps_what_is_beyond_full_scale(tmp_path):
+def test_float_keeps_samples_beyond_full_scale(tmp_path):
     samples = np.array([0.0, -3.5, 1.25, 1e-20], np.float32)
     path = tmp_path / "a.wav"
     write_audio(path, samples, SR, subtype="FLOAT")
@@ -94,7 +94,7 @@ def test_full_scale_does_not_wrap_around(tmp_path, ending, subtype):
     samples = np.array([1.0, -1.0, np.nextafter(np.float32(1), np.float32(2))], np.float32)
     path = tmp_path / f"a{ending}"
     write_audio(path, samples, SR, subtype=subtype)
-    # 1 has no code of its own: the largest is one below, 2**-15 or 2**-23 away.
+    # 1 has no code; the largest code is 2**-15 or 2**-23 below it.
     np.testing.assert_allclose(read_audio(path).samples, samples, atol=2**-14)
 
 
@@ -107,7 +107,7 @@ def test_lossy_formats_keep_length_place_and_sound(tmp_path, ending, sr):
     back = read_audio(path)
     assert (back.sr, len(back.samples), back.warnings) == (sr, len(samples), ())
     error = back.samples - samples
-    # Two tones are easy: at the coders' own quality 20 dB below is ample, and a shift by one sample is worse.
+    # Two tones are easy: errors 20 dB below them are ample for coders, and a shift by one sample is worse.
     assert np.square(error).mean() < 0.01 * np.square(samples).mean()
 
 
@@ -140,7 +140,7 @@ def test_the_same_samples_give_the_same_bytes(ending, subtype):
 
 @pytest.mark.parametrize("sr", [8000, 11025, 37800, 44101, 65537, 88200, 96000, 192000])
 @pytest.mark.parametrize("ending", [".wav", ".flac", ".ogg"])
-def test_odd_rates(tmp_path, ending, sr):
+def test_odd_rates_are_kept_or_refused(tmp_path, ending, sr):
     path = tmp_path / f"a{ending}"
     samples = tone(3000, sr)
     if (ending, sr) == (".flac", 65537):
@@ -152,7 +152,7 @@ def test_odd_rates(tmp_path, ending, sr):
         assert (back.sr, len(back.samples)) == (sr, 3000)
 
 
-# Reading what others wrote
+# Reading files of other programs
 
 
 def test_8_bit_silence_is_silent(tmp_path):
@@ -204,14 +204,14 @@ def test_lossy_formats_keep_channels_apart(tmp_path, ending):
         assert np.sqrt(np.mean(error**2)) < 0.05
 
 
-def test_more_channels_than_any_sound_has_are_refused(tmp_path, rng):
+def test_more_than_64_channels_are_refused(tmp_path, rng):
     path = put(tmp_path / "a.wav", rng.uniform(-1, 1, (10, 65)))
     with pytest.raises(AudioFileError, match=r"it has 65 channels, more than 64; split it up first"):
         read_audio(path)
 
 
 @pytest.mark.parametrize("sr", [8000, 44100, 192_000])
-def test_the_rate_is_the_files(tmp_path, sr):
+def test_the_rate_is_that_of_the_file(tmp_path, sr):
     assert read_audio(put(tmp_path / "a.wav", tone(100, sr), sr)).sr == sr
 
 
@@ -233,7 +233,7 @@ def test_every_ending_we_look_for_can_be_read(tmp_path, ending):
 
 
 @pytest.mark.parametrize("name", ["with space.wav", "drücken 🎹.wav", "-o.wav", "-", "a'b\"c$d.wav"])
-def test_names_are_only_names(tmp_path, monkeypatch, name):
+def test_odd_names_have_no_special_meaning(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     write_atomic(name, encode_audio(tone(500, SR), SR, ending=".wav"))
     assert files_in(tmp_path) == [name]
@@ -241,14 +241,14 @@ def test_names_are_only_names(tmp_path, monkeypatch, name):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
-def test_a_name_that_is_not_text(tmp_path):
+def test_a_name_that_is_not_text_is_taken(tmp_path):
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.wav"))
     write_audio(path, tone(500, SR), SR)
     assert len(read_audio(path).samples) == 500
     assert find_audio([tmp_path]) == [path]
 
 
-def test_a_link_is_read_and_the_hash_is_the_files(tmp_path):
+def test_a_link_is_read_and_the_hash_is_that_of_the_file(tmp_path):
     real = put(tmp_path / "real.wav", tone(500, SR))
     link = tmp_path / "link.wav"
     link.symlink_to(real)
@@ -287,7 +287,7 @@ def test_an_excerpt_is_a_slice_of_the_whole(tmp_path, noisy, ending, subtype):
 
 
 def test_an_mp3_is_decoded_as_if_in_one_go(tmp_path, noisy):
-    # Read in blocks by soundfile, which seeks after each, this one has errors as large as its tone.
+    # soundfile seeks after each block that it reads, which makes errors as large as the tone.
     path = put(tmp_path / "a.mp3", noisy)
     at_once, _ = soundfile.read(path, dtype="float32")
     np.testing.assert_allclose(read_audio(path).samples, at_once, atol=1e-6)
@@ -360,7 +360,7 @@ def test_what_is_not_audio_is_named(tmp_path, name, content, match):
     assert_one_sentence(error, path)
 
 
-def test_missing_file_and_folder(tmp_path):
+def test_missing_files_and_folders_are_named(tmp_path):
     for path, match in [
         (tmp_path / "no.wav", "no such file"),
         (tmp_path, "is a folder"),
@@ -382,7 +382,7 @@ def test_devices_and_pipes_are_not_opened(tmp_path):
 
 
 @as_user
-def test_a_file_we_may_not_read(tmp_path):
+def test_a_file_without_read_permission_is_named(tmp_path):
     path = put(tmp_path / "a.wav", tone(9, SR))
     path.chmod(0)
     with pytest.raises(AudioFileError, match="permission denied") as error:
@@ -390,7 +390,7 @@ def test_a_file_we_may_not_read(tmp_path):
     assert_one_sentence(error, path)
 
 
-def test_a_failing_disk(tmp_path, monkeypatch):
+def test_a_failing_disk_is_reported(tmp_path, monkeypatch):
     path = put(tmp_path / "a.wav", tone(9, SR))
 
     def fail(*args):
@@ -402,7 +402,7 @@ def test_a_failing_disk(tmp_path, monkeypatch):
     assert_one_sentence(error, path)
 
 
-def test_no_samples(tmp_path):
+def test_a_file_without_samples_is_refused(tmp_path):
     path = put(tmp_path / "a.wav", np.zeros(0))
     with pytest.raises(AudioFileError, match="holds no samples") as error:
         read_audio(path)
@@ -411,7 +411,7 @@ def test_no_samples(tmp_path):
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 1e30])
 @pytest.mark.parametrize("channels", [1, 2])
-def test_values_that_are_no_sound_are_counted_and_placed(tmp_path, poison, channels):
+def test_impossible_samples_are_counted_and_located(tmp_path, poison, channels):
     samples = np.zeros((SR, channels), np.float32)
     samples[[11025, 11026, 20000], 0] = poison
     path = put(tmp_path / "a.wav", samples, subtype="FLOAT")
@@ -429,7 +429,7 @@ def test_infinities_that_cancel_are_found(tmp_path):
         read_audio(path)
 
 
-def test_a_rate_that_is_no_sounds(tmp_path):
+def test_a_rate_too_low_for_sound_is_refused(tmp_path):
     path = put(tmp_path / "seismic.wav", np.zeros(50), 100)
     with pytest.raises(AudioFileError, match="sample rate is 100 Hz") as error:
         read_audio(path)
@@ -437,7 +437,7 @@ def test_a_rate_that_is_no_sounds(tmp_path):
 
 
 @pytest.mark.parametrize("ending", [".wav", ".aiff", ".au", ".w64", ".rf64", ".flac", ".mp3"])
-def test_a_file_cut_in_half_is_read_so_far(tmp_path, noisy, ending):
+def test_a_file_cut_in_half_is_read_up_to_the_cut(tmp_path, noisy, ending):
     path = put(tmp_path / f"a{ending}", noisy, format=FORMAT_OF[ending])
     whole = read_audio(path).samples
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -445,17 +445,17 @@ def test_a_file_cut_in_half_is_read_so_far(tmp_path, noisy, ending):
     n = len(recording.samples)
     assert 0.8 * SR < n < 1.1 * SR  # a FLAC or MP3 of noise is not quite even
     np.testing.assert_allclose(recording.samples, whole[:n], atol=1e-6)
-    # The promise of the sizes that count headers too is off by some of them.
+    # Some of the promised sizes include headers, so they are slightly off.
     (warning,) = recording.warnings
-    said = re.fullmatch(
+    lengths = re.fullmatch(
         r"truncated(?: or damaged)?: the header promises (\S+) s but only (\S+) s can be read; using that", warning
     )
-    assert said, warning
-    assert float(said[1]) == pytest.approx(2, abs=0.005)
-    assert float(said[2]) == pytest.approx(n / SR, abs=0.0005)
+    assert lengths, warning
+    assert float(lengths[1]) == pytest.approx(2, abs=0.005)
+    assert float(lengths[2]) == pytest.approx(n / SR, abs=0.0005)
 
 
-def test_an_excerpt_before_the_cut_is_nothing_to_warn_of(tmp_path, noisy):
+def test_an_excerpt_before_the_cut_has_no_warning(tmp_path, noisy):
     path = put(tmp_path / "a.wav", noisy)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert read_audio(path, end_s=0.5).warnings == ()
@@ -500,7 +500,7 @@ def test_a_cut_ogg_is_read_page_by_page_or_refused(tmp_path, rng):
 
 
 def test_a_size_left_open_is_not_a_promise(tmp_path, noisy):
-    # So do programs that write into a pipe.
+    # Programs that write into a pipe leave such sizes.
     data = bytearray(encode_audio(noisy, SR, ending=".wav"))
     for size in (0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000):
         data[40:44] = size.to_bytes(4, "little")
@@ -513,7 +513,8 @@ def test_a_size_left_open_is_not_a_promise(tmp_path, noisy):
 @pytest.mark.parametrize(("length", "warns"), [(0, False), (2**36 - 1, True)])
 def test_the_length_a_flac_claims_is_not_believed(tmp_path, noisy, length, warns):
     data = bytearray(encode_audio(noisy, SR, ending=".flac"))
-    # "fLaC", a block header of 4 bytes, then STREAMINFO: the last 36 of its first 18 bytes' bits; 0 is unknown.
+    # STREAMINFO follows "fLaC" and a block header of 4 bytes. The last 36 bits of its first 18 bytes are the length,
+    # where 0 stands for unknown.
     bits = int.from_bytes(data[8:26], "big") >> 36 << 36 | length
     data[8:26] = bits.to_bytes(18, "big")
     path = tmp_path / "a.flac"
@@ -536,7 +537,7 @@ def read_all():
             print(error, file=sys.stderr)
 
 read_all()
-print("now in company", file=sys.stderr)
+print("now with a thread", file=sys.stderr)
 stop = threading.Event()
 threading.Thread(target=stop.wait).start()
 read_all()
@@ -544,17 +545,17 @@ stop.set()
 """
 
 
-def test_the_mp3_decoder_keeps_quiet_unless_others_could_be_speaking(tmp_path, noisy):
+def test_the_mp3_decoder_is_silenced_only_without_other_threads(tmp_path, noisy):
     half = put(tmp_path / "half.mp3", noisy)
     half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
     text = tmp_path / "text.mp3"
     text.write_text("not a sound\n" * 100)
     run = subprocess.run([sys.executable, "-c", CHATTER, half, text], capture_output=True, text=True, check=True)
-    alone, company = run.stderr.split("now in company\n")
+    alone, threaded = run.stderr.split("now with a thread\n")
     assert alone.startswith(f"cannot read {text}")
     assert alone.count("\n") == 1
-    assert company.endswith(alone)
-    assert company != alone, "the redirection would have swallowed a thread's words too"
+    assert threaded.endswith(alone)
+    assert threaded != alone, "the redirection would have swallowed another thread's output too"
 
 
 # Resampling
@@ -565,19 +566,19 @@ def test_a_sine_keeps_its_pitch_level_and_place(sr, target_sr):
     out = resample(tone(sr, sr), sr, target_sr)
     assert out.dtype == np.float32
     assert len(out) == target_sr
-    # Away from the ends, where the filter sees silence, what remains is the rounding of float32.
+    # At the ends the filter sees silence; in the middle, only the rounding of float32 remains.
     middle = slice(target_sr // 4, -target_sr // 4)
     np.testing.assert_allclose(out[middle], tone(target_sr, target_sr)[middle], atol=2e-6)
 
 
-def test_what_the_lower_rate_cannot_hold_is_gone():
+def test_frequencies_above_half_the_lower_rate_are_removed():
     out = resample(tone(44100, 44100, hz=9000, level=1), 44100, 16000)
-    assert np.abs(out[4000:-4000]).max() < 1e-5  # it would sound as 7000 Hz; "very high quality" is below -100 dB
+    assert np.abs(out[4000:-4000]).max() < 1e-5  # an alias would be at 7000 Hz; "very high quality" is below -100 dB
 
 
 @settings(deadline=None, derandomize=True, max_examples=60)
 @given(st.integers(1, 3000), st.integers(1000, 200_000), st.integers(1000, 200_000))
-def test_the_length_is_the_nearest(n, sr, target_sr):
+def test_the_resampled_length_is_rounded_to_the_nearest(n, sr, target_sr):
     assert len(resample(np.zeros(n, np.float32), sr, target_sr)) == (2 * n * target_sr + sr) // (2 * sr)
 
 
@@ -586,7 +587,7 @@ def test_the_same_rate_changes_nothing():
     assert resample(samples, SR, SR) is samples
 
 
-def test_resample_refuses():
+def test_resample_refuses_impossible_arguments():
     with pytest.raises(ValueError, match="target_sr is 0"):
         resample(tone(9, SR), SR, 0)
     with pytest.raises(TypeError, match=r"sr is 22050\.5"):
@@ -625,7 +626,7 @@ def test_a_folder_is_searched_in_order_without_hidden_names(tree):
     assert names(find_audio([tree]), tree) == ["a.FLAC", "b.wav", "c/d.Mp3", "c/e/f.ogg", "c-2.wav"]
 
 
-def test_files_stay_and_count_once(tree, monkeypatch):
+def test_named_files_are_kept_and_count_once(tree, monkeypatch):
     (tree / "link.wav").symlink_to(tree / "b.wav")
     found = find_audio([tree / "notes.txt", str(tree / "c" / "e"), tree / "link.wav", tree])
     assert names(found, tree) == ["notes.txt", "c/e/f.ogg", "link.wav", "a.FLAC", "c/d.Mp3", "c-2.wav"]
@@ -634,7 +635,7 @@ def test_files_stay_and_count_once(tree, monkeypatch):
     assert find_audio(["b.wav", tree / "b.wav", ".hidden.wav"]) == [Path("b.wav"), Path(".hidden.wav")]
 
 
-def test_links_that_lead_nowhere_or_in_circles(tree):
+def test_links_that_lead_nowhere_or_in_circles_are_skipped(tree):
     (tree / "c" / "up").symlink_to(tree)
     (tree / "c" / "self.wav").symlink_to(tree / "c" / "self.wav")
     (tree / "gone.wav").symlink_to(tree / "was here.wav")
@@ -649,7 +650,7 @@ def test_a_linked_folder_is_searched(tree, tmp_path):
     assert names(find_audio([tree]), tree)[-1] == "link/z.wav"
 
 
-def test_nothing_to_find(tree):
+def test_places_without_sound_files_are_refused(tree):
     with pytest.raises(AudioFileError, match=r"no sound file in .*docs.*\.wav") as error:
         find_audio([tree, tree / "docs"])
     assert_one_sentence(error, tree / "docs")
@@ -661,7 +662,7 @@ def test_nothing_to_find(tree):
 
 
 @as_user
-def test_a_folder_we_may_not_search(tree):
+def test_a_folder_without_permission_is_named(tree):
     (tree / "c").chmod(0)
     with pytest.raises(AudioFileError, match="permission denied") as error:
         find_audio([tree])
@@ -685,7 +686,7 @@ def test_a_folder_we_may_not_search(tree):
         (".wav", 0, None, "sr is 0"),
     ],
 )
-def test_formats_that_cannot_be_written(tmp_path, ending, sr, subtype, match):
+def test_formats_that_cannot_be_written_are_refused(tmp_path, ending, sr, subtype, match):
     for refuse in (
         lambda: check_format(ending, sr, subtype=subtype),
         lambda: encode_audio(tone(9, SR), sr, ending=ending, subtype=subtype),
@@ -697,7 +698,7 @@ def test_formats_that_cannot_be_written(tmp_path, ending, sr, subtype, match):
 
 
 @pytest.mark.parametrize(("ending", "most"), [(".mp3", 2), (".flac", 8), (".ogg", 64), (".wav", 64)])
-def test_a_format_holds_so_many_channels(ending, most):
+def test_a_format_holds_its_largest_number_of_channels(ending, most):
     check_format(ending, SR, channels=most)
     samples = np.zeros((most, 2000), np.float32)
     assert soundfile.info(io.BytesIO(encode_audio(samples, SR, ending=ending))).channels == most
@@ -705,7 +706,7 @@ def test_a_format_holds_so_many_channels(ending, most):
 
 @pytest.mark.parametrize(("channels", "mask"), [(4, 0x33), (6, 0x3F), (8, 0xFF)])
 @pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
-def test_surround_in_a_wav_says_which_loudspeaker_is_which(channels, mask, subtype):
+def test_a_surround_wav_assigns_channels_to_loudspeakers(channels, mask, subtype):
     header = encode_audio(np.zeros((channels, 9), np.float32), SR, ending=".wav", subtype=subtype)
     # WAVE_FORMAT_EXTENSIBLE (Microsoft, 2007): the tag at byte 20, the mask of loudspeakers at byte 40.
     assert int.from_bytes(header[20:22], "little") == 0xFFFE
@@ -713,7 +714,7 @@ def test_surround_in_a_wav_says_which_loudspeaker_is_which(channels, mask, subty
     assert header == encode_audio(np.zeros((channels, 9), np.float32), SR, ending=".wav", subtype=subtype)
 
 
-def test_more_channels_than_a_format_holds_are_refused_with_a_way_out():
+def test_more_channels_than_a_format_holds_are_refused_with_a_remedy():
     sentence = r"MP3 holds at most 2 channels and there are 6; choose another ending \(.wav, .flac, .ogg\) or .* mono"
     with pytest.raises(ValueError, match=sentence):
         check_format(".mp3", SR, channels=6)
@@ -723,14 +724,14 @@ def test_more_channels_than_a_format_holds_are_refused_with_a_way_out():
         check_format(".flac", SR, channels=9)
 
 
-def test_check_format_names_the_default():
+def test_check_format_returns_the_default_subtype():
     assert [check_format(e, 44100) for e in (".wav", ".flac", ".OGG", ".mp3")] == [
         "PCM_16", "PCM_16", "VORBIS", "MPEG_LAYER_III",
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize("rate", sound_write._MP3_RATES)
-def test_every_rate_mp3_is_said_to_know(rate):
+def test_every_listed_rate_of_mp3_can_be_encoded(rate):
     encode_audio(tone(9, rate), rate, ending=".mp3")
 
 
@@ -746,7 +747,7 @@ def test_every_rate_mp3_is_said_to_know(rate):
     ],
 )
 @pytest.mark.parametrize("ending", [".wav", ".flac", ".ogg", ".mp3"])
-def test_samples_that_cannot_be_written(tmp_path, ending, samples, error, match):
+def test_samples_that_cannot_be_written_are_refused(tmp_path, ending, samples, error, match):
     path = tmp_path / f"a{ending}"
     path.write_bytes(b"as it was")
     with pytest.raises(error, match=match):
@@ -757,18 +758,18 @@ def test_samples_that_cannot_be_written(tmp_path, ending, samples, error, match)
 
 @pytest.fixture
 def ctrl_c():
-    """Python's own answer to Ctrl-C, also where the test runner was started with it switched off."""
+    """Python's own handler of Ctrl-C, even if the test runner was started without it."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def test_ctrl_c_inside_the_encoder_is_heard(tmp_path, monkeypatch, ctrl_c):
+def test_ctrl_c_inside_the_encoder_is_not_lost(tmp_path, monkeypatch, ctrl_c):
     pressed = iter([True])
 
     class Interrupted(io.BytesIO):
         def write(self, data):
-            # Once: a second press could come when the first has been heard and nobody waits for another.
+            # Only once: a second Ctrl-C could come after the first was handled, outside the block that expects it.
             if next(pressed, False):
                 signal.raise_signal(signal.SIGINT)
             return super().write(data)
@@ -792,7 +793,7 @@ def test_a_new_file_has_the_permissions_of_new_files(tmp_path):
     assert files_in(tmp_path) == ["a.json"]
 
 
-def test_overwriting_is_asked_for_and_keeps_permissions(tmp_path):
+def test_overwriting_must_be_requested_and_keeps_permissions(tmp_path):
     path = tmp_path / "a.json"
     path.write_bytes(b"old")
     path.chmod(0o604)
@@ -822,7 +823,7 @@ def test_a_link_stays_a_link(tmp_path, exists):
     assert files_in(real.parent) == ["real.json"]
 
 
-def test_where_nothing_can_be_written(tmp_path):
+def test_impossible_destinations_are_refused(tmp_path):
     pipe, circle, dangling = tmp_path / "pipe", tmp_path / "circle", tmp_path / "dangling"
     os.mkfifo(pipe)
     circle.symlink_to(circle)
@@ -847,7 +848,7 @@ def test_where_nothing_can_be_written(tmp_path):
     assert stat.S_ISCHR(os.stat("/dev/null").st_mode)  # noqa: PTH116
 
 
-def test_a_write_protected_folder(tmp_path, monkeypatch):
+def test_a_write_protected_folder_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(sound_read.os, "access", lambda path, mode: Path(path) != tmp_path)
     with pytest.raises(AudioFileError, match=r"write-protected; choose another folder") as error:
         check_writable(tmp_path / "a.wav", overwrite=False)
@@ -855,7 +856,7 @@ def test_a_write_protected_folder(tmp_path, monkeypatch):
 
 
 @as_user
-def test_write_protected_for_real(tmp_path):
+def test_real_write_protection_is_respected(tmp_path):
     path = put(tmp_path / "a.wav", tone(9, SR))
     path.chmod(0o444)
     with pytest.raises(AudioFileError, match=r"a\.wav: it is write-protected"):
@@ -868,13 +869,13 @@ def test_write_protected_for_real(tmp_path):
 
 @pytest.mark.parametrize("failure", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()])
 @pytest.mark.parametrize("exists", [True, False])
-def test_a_failure_on_the_way_leaves_no_trace(tmp_path, monkeypatch, failure, exists):
+def test_a_failure_during_writing_leaves_no_trace(tmp_path, monkeypatch, failure, exists):
     path = tmp_path / "a.json"
     if exists:
         path.write_bytes(b"old")
 
     def fail(_):
-        assert len(files_in(tmp_path)) == 1 + exists, "by now the hidden file is there"
+        assert len(files_in(tmp_path)) == 1 + exists, "the hidden file exists by now"
         raise failure
 
     monkeypatch.setattr(sound_read.os, "fsync", fail)
@@ -910,7 +911,7 @@ except AudioFileError as error:
 """
 
 
-def test_a_disk_that_takes_no_more(tmp_path):
+def test_a_full_disk_leaves_the_old_file(tmp_path):
     path = put(tmp_path / "a.wav", tone(9, SR))
     before = path.read_bytes()
     run = subprocess.run([sys.executable, "-c", TOO_LARGE, path], capture_output=True, text=True, check=True)
@@ -919,7 +920,7 @@ def test_a_disk_that_takes_no_more(tmp_path):
     assert files_in(tmp_path) == ["a.wav"]
 
 
-def test_same_file(tmp_path, monkeypatch):
+def test_same_file_follows_links(tmp_path, monkeypatch):
     a = put(tmp_path / "a.wav", tone(9, SR))
     b = put(tmp_path / "b.wav", tone(9, SR))
     link, hard = tmp_path / "link.wav", tmp_path / "hard.wav"
@@ -934,8 +935,8 @@ def test_same_file(tmp_path, monkeypatch):
     assert not same_file(a, tmp_path / "new.wav")
 
 
-def test_an_mp3_that_does_not_tell_its_length_is_not_called_truncated(tmp_path: Path, rng: np.random.Generator) -> None:
-    # Constant bit rate without a Xing header: libsndfile guesses the length from the bytes, and a tag adds to them.
+def test_an_mp3_without_its_length_is_not_called_truncated(tmp_path: Path, rng: np.random.Generator) -> None:
+    # At constant bit rate without a Xing header, libsndfile guesses the length from the bytes, which include a tag.
     path = tmp_path / "tagged.mp3"
     with soundfile.SoundFile(
         path, "w", SR, 1, format="MP3", subtype="MPEG_LAYER_III", bitrate_mode="CONSTANT", compression_level=0.9

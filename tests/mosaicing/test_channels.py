@@ -1,4 +1,4 @@
-"""Several channels: what is mixed down, which channel sounds out of which, and that the source's image survives."""
+"""Several channels: mixing down, the source channels that each channel is made of, and the image of the source."""
 
 from dataclasses import replace
 
@@ -40,7 +40,7 @@ WIDTHS = (1, 2, 6)
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Test workers that each ask for every core wait for one another."""
+    """Limit BLAS to one thread, since test workers that each use every core slow each other down."""
     with threadpool_limits(1):
         yield
 
@@ -51,17 +51,17 @@ def sound(channels, length, seed):
     t = np.arange(length) / SR
     swells = [0.2 + np.sin(2 * np.pi * (3 + c) * t + c) ** 2 for c in range(channels)]
     noise = [0.05 * swell * rng.standard_normal(length) for swell in swells]
-    # Without an offset, which would be taken out of each channel here and of the mix there.
+    # An offset would be removed from each channel or from the mix, depending on the settings.
     return stack_channels([channel - channel.mean() for channel in noise])
 
 
 def make(target, source, *, preset="classic", **options):
     options = {"loudness": "as-is", "iterations": 4} | options
-    # The source as it is given, so that sounds can be compared sample by sample.
+    # The source is not faded, so that sounds can be compared sample by sample.
     return mosaic(target, source, SR, preset=replace(PRESETS[preset], fade_s=0), params=GRID, **options)
 
 
-# One signal of several
+# Mixing down
 
 
 @given(st.integers(1, 6), dtypes, seeds)
@@ -80,15 +80,15 @@ def test_one_channel_is_its_own_mix(rng):
 
 @pytest.mark.parametrize("channels", [2, 4])
 @pytest.mark.parametrize("left_over", [0.0, 0.05])
-def test_where_channels_cancel_the_loudest_stands_for_all(rng, channels, left_over):
+def test_if_channels_cancel_the_loudest_is_the_mix(rng, channels, left_over):
     samples = np.stack([(-1) ** c * np.ones(50) for c in range(channels)]) * rng.standard_normal(50)
     samples += left_over * np.abs(samples).max() * 0.1
     samples[1] *= 1.01
     np.testing.assert_array_equal(to_mono(samples), samples[1])
 
 
-def test_channels_that_only_differ_are_no_cancellation(rng):
-    # The rarest case that is none: one of 64 channels sounds.
+def test_channels_that_only_differ_do_not_count_as_cancelling(rng):
+    # The most extreme case: one of 64 channels sounds.
     samples = np.zeros((64, 50))
     samples[7] = rng.standard_normal(50)
     np.testing.assert_allclose(to_mono(samples), samples[7] / 64)
@@ -108,7 +108,7 @@ def test_shapes():
 # Dictionaries
 
 
-def test_a_mono_recording_sounds_in_all_channels_and_a_narrow_one_in_the_first(rng):
+def test_a_mono_recording_sounds_in_all_channels_and_a_narrow_one_in_the_first_ones(rng):
     mono, stereo, wide = (rng.standard_normal(shape) for shape in (200, (2, 300), (4, 150)))
     dictionary = build_dictionary([mono, stereo, wide], SR, params=GRID)
     assert dictionary.n_channels == 4
@@ -122,22 +122,22 @@ def test_a_mono_recording_sounds_in_all_channels_and_a_narrow_one_in_the_first(r
     np.testing.assert_array_equal(dictionary.spectra, np.hstack([stft(mix, GRID) for mix in mixes]))
 
 
-def test_of_the_frames_only_those_asked_for_are_transformed(rng):
+def test_a_part_of_a_dictionary_has_the_frames_of_the_whole(rng):
     mono, stereo, wide = (rng.standard_normal(shape) for shape in (2000, (2, 3000), (4, 1500)))
     dictionary = build_dictionary([mono, stereo, wide], SR, params=StftParams(256, 64, "hamming"))
     mixing = dictionary.toward_images(rng.random(dictionary.n_atoms))
-    # None of the second recording; the first and the last frame there are.
+    # No frame of the second recording, but the first and the last frame of all.
     used = np.array([0, 7, 30, dictionary.n_atoms - 5, dictionary.n_atoms - 1])
-    part_of = dictionary.only(used)
+    smaller = dictionary.only(used)
     kept = [mixing[0], mixing[2]]
-    for matrices, of_kept in ((None, None), (mixing, kept)):
-        whole, part = dictionary.channel_frames(matrices), part_of.channel_frames(of_kept)
-        assert len(whole) == len(part) == 4
-        for all_of_them, some in zip(whole, part, strict=True):
-            np.testing.assert_allclose(some, all_of_them[:, used], rtol=1e-12, atol=1e-12)
+    for matrices, kept_matrices in ((None, None), (mixing, kept)):
+        channels, smaller_channels = dictionary.channel_frames(matrices), smaller.channel_frames(kept_matrices)
+        assert len(channels) == len(smaller_channels) == 4
+        for frames, smaller_frames in zip(channels, smaller_channels, strict=True):
+            np.testing.assert_allclose(smaller_frames, frames[:, used], rtol=1e-12, atol=1e-12)
 
 
-def test_channels_do_not_follow_the_arrays_they_came_from(rng):
+def test_a_dictionary_does_not_change_with_the_arrays_it_was_built_from(rng):
     stereo = rng.standard_normal((2, 300))
     dictionary = build_dictionary(stereo, SR, params=GRID)
     before = dictionary.channel_frames()[1]
@@ -145,7 +145,7 @@ def test_channels_do_not_follow_the_arrays_they_came_from(rng):
     np.testing.assert_array_equal(dictionary.channel_frames()[1], before)
 
 
-def test_a_single_channel_is_the_one_of_as_wide_recordings_and_else_the_mix(rng):
+def test_one_channel_takes_that_of_recordings_as_wide_and_the_mix_of_others(rng):
     mono, stereo, wide = (rng.standard_normal(shape) for shape in (200, (2, 300), (4, 150)))
     dictionary = build_dictionary([mono, stereo, wide], SR, params=GRID)
     right = dictionary.one_channel(1, 2)
@@ -159,7 +159,7 @@ def test_a_single_channel_is_the_one_of_as_wide_recordings_and_else_the_mix(rng)
 
 
 def test_frames_whose_channels_cancel_are_not_played():
-    """No gain measured by the next to nothing that is left of them may be put on what the channels hold."""
+    """Their mix is nearly silent, so a gain that fits the mix would be far too loud for the channels."""
     source = sound(2, 4000, seed=1)
     source[1, 1500:2500] = -source[0, 1500:2500] * (1 + 1e-6)
     made = make(sound(1, 3000, seed=2), source)
@@ -176,7 +176,7 @@ def test_frames_whose_channels_cancel_are_not_played():
 @pytest.mark.parametrize("channels", CHANNELS)
 @pytest.mark.parametrize("source_width", WIDTHS)
 @pytest.mark.parametrize("target_width", WIDTHS)
-def test_every_combination_has_the_channels_it_should(target_width, source_width, channels):
+def test_every_combination_has_the_right_number_of_channels(target_width, source_width, channels):
     target, source = sound(target_width, 2000, seed=1), sound(source_width, 2500, seed=2)
     made = make(target, source, channels=channels, preset="balanced")
     width = {"source": source_width, "apart": target_width, "mono": 1}[channels]
@@ -203,15 +203,16 @@ def test_mono_is_the_mosaic_of_the_mixes(target_width, source_width, phase):
 def test_apart_is_a_mosaic_of_each_channel_of_the_target(target_width, source_width, phase):
     target, source = sound(target_width, 2000, seed=1), sound(source_width, 2500, seed=2)
     made = make(target, source, channels="apart", phase=phase, rng=5)
-    alone = []
+    singles = []
     for channel, samples in enumerate(as_channels(target)):
         own = source[channel] if source_width == target_width > 1 else to_mono(source)
-        alone.append(make(samples, own, phase=phase, rng=5))
-        np.testing.assert_array_equal(as_channels(made.audio)[channel], alone[-1].audio)
-        np.testing.assert_array_equal(made.parts[channel].activations.toarray(), alone[-1].activations.toarray())
-    mean = np.mean([one.activations.toarray() for one in alone], axis=0)
+        singles.append(make(samples, own, phase=phase, rng=5))
+        np.testing.assert_array_equal(as_channels(made.audio)[channel], singles[-1].audio)
+        np.testing.assert_array_equal(made.parts[channel].activations.toarray(), singles[-1].activations.toarray())
+    mean = np.mean([single.activations.toarray() for single in singles], axis=0)
     np.testing.assert_allclose(made.activations.toarray(), mean, rtol=1e-12)
-    np.testing.assert_allclose(made.divergences, np.sum([one.divergences for one in alone], axis=0), rtol=1e-12)
+    divergences = np.sum([single.divergences for single in singles], axis=0)
+    np.testing.assert_allclose(made.divergences, divergences, rtol=1e-12)
 
 
 @pytest.mark.parametrize("source_width", WIDTHS)
@@ -230,13 +231,13 @@ def test_the_widest_recording_decides(rng):
     sources = [sound(width, 1500, seed=width) for width in (1, 2, 3)]
     made = make(sound(1, 2000, seed=9), sources)
     assert made.audio.shape == (3, 2000)
-    # Channel 3 has the first recording and the third; the second fills channels 1 and 2.
+    # Channel 3 has the first recording and the third; the second sounds in channels 1 and 2 only.
     heard = [sources[0], np.zeros(1500), sources[2][2]]
     alone = synthesize(made.activations, build_dictionary(heard, SR, params=GRID), length=2000)
     np.testing.assert_allclose(made.audio[2], alone, rtol=0, atol=1e-12)
 
 
-def test_a_channel_of_its_own_shape_is_one_channel():
+def test_an_array_of_one_channel_acts_like_a_plain_signal():
     target, source = sound(1, 2000, seed=1), sound(1, 2500, seed=2)
     np.testing.assert_array_equal(make(target[None], source[None]).audio, make(target, source).audio)
 
@@ -277,12 +278,12 @@ def test_a_silent_channel_of_the_source_stays_silent(phase, target_phase):
 def test_a_silent_channel_driven_apart_is_silent():
     target, source = sound(2, 2000, seed=1), sound(2, 2500, seed=2)
     for silent_target, silent_source in ((0, None), (None, 1)):
-        one, other = target.copy(), source.copy()
+        muted_target, muted_source = target.copy(), source.copy()
         if silent_target is not None:
-            one[silent_target] = 0
+            muted_target[silent_target] = 0
         if silent_source is not None:
-            other[silent_source] = 0
-        audio = make(one, other, channels="apart").audio
+            muted_source[silent_source] = 0
+        audio = make(muted_target, muted_source, channels="apart").audio
         assert [channel.any() for channel in audio] == [silent_target != 0, silent_source != 1]
 
 
@@ -294,16 +295,16 @@ def test_identical_channels_stay_identical_and_are_the_mono_mosaic(preset, phase
     for channel in audio[1:]:
         np.testing.assert_allclose(channel, audio[0], rtol=0, atol=1e-12)
     alone = make(target, source, preset=preset, phase=phase).audio
-    # The mean of three is the one but for rounding.
+    # The mean of three equal channels differs from one by rounding.
     np.testing.assert_allclose(audio[0], alone, rtol=0, atol=1e-8 * np.abs(alone).max())
 
 
 @EVERY_PHASE
 @pytest.mark.parametrize("gains", [(1.0, 0.5), (0.0, 1.0), (0.3, -0.1), (1.0, -1.0)])
 def test_a_panned_source_stays_where_it_is(phase, gains):
-    """Level between the channels, and their sign, are the source's at every sample."""
-    one = sound(1, 2500, seed=2)
-    source = np.stack([gain * one for gain in gains])
+    """The channels keep the source's ratio of levels, and its sign, at every sample."""
+    mono = sound(1, 2500, seed=2)
+    source = np.stack([gain * mono for gain in gains])
     made = make(sound(2, 2000, seed=1), source, phase=phase, target_phase=30)
     np.testing.assert_allclose(gains[1] * made.audio[0], gains[0] * made.audio[1], rtol=0, atol=1e-12)
     assert made.audio.any()
@@ -326,25 +327,25 @@ def test_the_source_frames_in_their_own_order_are_the_source(phase, channels, le
     dictionary = build_dictionary(source, SR, params=StftParams(64, 16))
     H = np.eye(dictionary.n_atoms)
     audio = synthesize(H, dictionary, length=length, phase=phase, target=dictionary.spectra)
-    # In a bin where the mix is next to nothing, rounding is not: the factor is a quotient of two such numbers.
+    # Where the mix is nearly 0, the factor is a quotient of two tiny numbers, and rounding shows.
     np.testing.assert_allclose(audio, source, rtol=0, atol=1e-8)
 
 
 def coherence(samples, params=GRID):
-    """|sum X_1 X_2*| over the root of the two powers, in octaves from 250 Hz, over all frames."""
-    one, other = (stft(channel, params) for channel in samples)
+    """|sum X_1 X_2*| over the root of the product of both powers, in four octaves from 250 Hz, over all frames."""
+    first, second = (stft(channel, params) for channel in samples)
     hz = np.arange(params.n_bins) * SR / params.n_fft
     out = []
     for low in (250, 500, 1000, 2000):
         band = (hz >= low) & (hz < 2 * low)
-        powers = [np.sum(np.abs(X[band]) ** 2) for X in (one, other)]
-        out.append(np.abs(np.sum(one[band] * other[band].conj())) / np.sqrt(powers[0] * powers[1]))
+        powers = [np.sum(np.abs(X[band]) ** 2) for X in (first, second)]
+        out.append(np.abs(np.sum(first[band] * second[band].conj())) / np.sqrt(powers[0] * powers[1]))
     return np.array(out)
 
 
 @pytest.mark.parametrize(("shared", "phase", "preset"), pairwise([0.0, 0.5, 0.7, 1.0], PHASES, ["classic", "balanced"]))
 def test_the_coherence_between_channels_is_the_source_s(preset, phase, shared):
-    """From a source whose channels have nothing in common to one that is panned."""
+    """The sources range from two unrelated channels to one signal that is panned."""
     length = 4 * SR
     common, left, right = (sound(1, length, seed=seed) for seed in (2, 3, 4))
     source = np.stack([shared * common + (1 - shared) * left, 0.4 * shared * common + (1 - shared) * right])
@@ -353,13 +354,13 @@ def test_the_coherence_between_channels_is_the_source_s(preset, phase, shared):
 
 
 def loud_and_narrow_then_quiet_and_wide():
-    """Two seconds of one signal in both channels, and two 20 dB quieter of two that have nothing in common."""
+    """Two seconds of one signal in both channels, then two seconds of unrelated channels, 20 dB quieter."""
     narrow = sound(1, 2 * SR, seed=2)
     return np.hstack([np.stack([narrow, narrow]), 0.1 * sound(2, 2 * SR, seed=3)])
 
 
 def played(source, first, last, *, gain=1.0):
-    """A dictionary, and activations that play its frames from sample `first` to `last`."""
+    """A dictionary, activations that play its frames from sample `first` to `last`, and the length in samples."""
     dictionary = build_dictionary(source, SR, params=GRID)
     rows = np.arange(int(first) // GRID.hop, int(last) // GRID.hop)
     H = np.zeros((dictionary.n_atoms, len(rows)))
@@ -372,35 +373,36 @@ def test_frames_that_are_wider_than_their_recording_are_narrowed_towards_it(rng,
     source = loud_and_narrow_then_quiet_and_wide()
     dictionary, H, length = played(source, 2.2 * SR, 3.8 * SR, gain=10)
     target = stft(rng.standard_normal(length), GRID)
-    made, plain = (synthesize(H, dictionary, length=length, phase=of, target=target) for of in (phase, "source"))
+    made, plain = (synthesize(H, dictionary, length=length, phase=name, target=target) for name in (phase, "source"))
     assert coherence(source).min() > 0.95
-    # As recorded they are what they are; 6 dB up for what is shared and 6 dB down for the rest leave .88 of 1.
+    # The source's own phase leaves frames as recorded. The others raise the shared part by at most 6 dB and lower the
+    # rest by at most 6 dB, which gives a coherence of at most .88.
     assert coherence(plain).max() < 0.2
     assert coherence(made).min() > 0.75
 
 
-def test_an_instrument_does_not_move_for_those_that_stand_elsewhere(rng):
-    """One on the left, then one on the right, and only the first is played."""
+def test_an_instrument_stays_in_place_beside_others(rng):
+    """One instrument is on the left, then another on the right, and only the first is played."""
     left, right = (sound(1, 2 * SR, seed=seed) for seed in (2, 3))
     hall = 1e-3 * sound(2, 4 * SR, seed=4)
     source = np.stack([np.concatenate([left, 0.3 * right]), np.concatenate([0.3 * left, right])]) + hall
     dictionary, H, length = played(source, 0.2 * SR, 1.8 * SR)
     audio = synthesize(H, dictionary, length=length, phase="griffin-lim")
     assert np.std(audio[1]) / np.std(audio[0]) == pytest.approx(0.3, abs=0.02)
-    # Its own channels go together, though those of the recording do so by half.
+    # Its own channels are coherent, though those of the whole recording are not.
     assert coherence(source).max() < 0.7
     assert coherence(audio).min() > 0.95
 
 
-def test_recordings_are_not_given_each_other_s_image():
+def test_each_recording_is_mixed_toward_its_own_image():
     wide, narrow = sound(2, SR, seed=2), np.stack([sound(1, SR, seed=3)] * 2)
     used = np.random.default_rng(4).random(2 * GRID.n_frames(SR))
-    both = build_dictionary([wide, narrow], SR, params=GRID).toward_images(used)
-    for recording, weights, matrices in zip((wide, narrow), np.split(used, 2), both, strict=True):
+    images = build_dictionary([wide, narrow], SR, params=GRID).toward_images(used)
+    for recording, weights, matrices in zip((wide, narrow), np.split(used, 2), images, strict=True):
         (alone,) = build_dictionary(recording, SR, params=GRID).toward_images(weights)
         np.testing.assert_array_equal(matrices, alone)
-    # Two channels of one signal are passed on, and so is a recording whose frames are all used alike.
-    np.testing.assert_allclose(both[1] @ np.ones(2), 1, rtol=0, atol=1e-9)
+    # Two channels of one signal stay as they are, and so does a recording whose frames are all used alike.
+    np.testing.assert_allclose(images[1] @ np.ones(2), 1, rtol=0, atol=1e-9)
     (same,) = build_dictionary(wide, SR, params=GRID).toward_images(np.ones(GRID.n_frames(SR)))
     np.testing.assert_allclose(same, np.broadcast_to(np.eye(2), same.shape), rtol=0, atol=1e-6)
     assert build_dictionary([wide, narrow[0]], SR, params=GRID).toward_images(used)[1] is None
@@ -413,7 +415,7 @@ def covariance(rng, n_bins, channels):
 
 
 @given(channels=st.integers(2, 4), silent=st.booleans(), seed=seeds)
-def test_mixing_toward_a_coherence_raises_nothing_by_more_than_six_decibels(channels, silent, seed):
+def test_mixing_toward_a_coherence_changes_levels_by_at_most_six_decibels(channels, silent, seed):
     rng = np.random.default_rng(seed)
     got, wanted = (covariance(rng, 20, channels) for _ in range(2))
     if silent:
@@ -426,7 +428,7 @@ def test_mixing_toward_a_coherence_raises_nothing_by_more_than_six_decibels(chan
         np.testing.assert_array_equal(matrices[:, 0], np.broadcast_to(np.eye(channels)[0], (20, channels)))
 
 
-def test_gains_over_time_leave_the_coherence_where_it_was(rng):
+def test_the_coherence_is_restored_after_gains_over_time(rng):
     samples = loud_and_narrow_then_quiet_and_wide()
     turned = samples * np.repeat([0.2, 1.0], 2 * SR)
     assert np.abs(coherence(turned) - coherence(samples)).min() > 0.15
@@ -439,9 +441,9 @@ def noise(rng, *shape):
     return rng.standard_normal(shape) + 1j * rng.standard_normal(shape)
 
 
-def test_the_targets_phase_comes_by_one_factor_at_the_power_aimed_at(rng):
+def test_one_factor_gives_the_target_s_phase_at_the_wanted_power(rng):
     channels, target, magnitudes = noise(rng, 2, 33, 20), noise(rng, 33, 20), rng.random((33, 20))
-    # Channels that cancel in the mix: whatever becomes of it, none gets louder than what is aimed at.
+    # These channels cancel in the mix, and still none may exceed the wanted power.
     channels[1, 5] = -channels[0, 5] * (1 + 1e-9)
     mix = channels.mean(axis=0)
     factor = target_correction(magnitudes, list(channels), mix, target)
@@ -450,17 +452,17 @@ def test_the_targets_phase_comes_by_one_factor_at_the_power_aimed_at(rng):
 
 
 @pytest.mark.parametrize("n_iter", [0, 1, 7])
-def test_one_signal_at_several_levels_is_corrected_as_it_is_alone(rng, n_iter):
+def test_one_signal_at_several_levels_is_corrected_like_a_single_channel(rng, n_iter):
     length, levels = 300, np.array([0.2, 0.0, 1.3])
     own, magnitudes = stft(rng.standard_normal(length), GRID), rng.random((GRID.n_bins, GRID.n_frames(300)))
-    together = np.linalg.norm(levels) * magnitudes
-    factor = shared_griffin_lim(together, [level * own for level in levels], GRID, length=length, n_iter=n_iter)
+    joint = np.linalg.norm(levels) * magnitudes
+    factor = shared_griffin_lim(joint, [level * own for level in levels], GRID, length=length, n_iter=n_iter)
     alone = griffin_lim(magnitudes, own, GRID, length=length, n_iter=n_iter)
     np.testing.assert_allclose(istft(factor * own, GRID, length=length), alone, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3])
-def test_without_momentum_channels_get_ever_more_consistent_together(rng, channels):
+def test_without_momentum_channels_become_more_consistent_in_every_iteration(rng, channels):
     length = 600
     given = noise(rng, channels, GRID.n_bins, GRID.n_frames(length))
     magnitudes = np.linalg.norm(given, axis=0)
@@ -476,13 +478,13 @@ def test_without_momentum_channels_get_ever_more_consistent_together(rng, channe
     assert (np.diff(errors) < 0).all()
 
 
-def test_an_image_that_turns_have_narrowed_is_opened_again_at_the_power_it_has(rng):
+def test_an_image_narrowed_by_phase_turns_is_restored_at_the_same_power(rng):
     length = 8000
-    one, other = (stft(rng.standard_normal(length), GRID) for _ in range(2))
-    turn = np.exp(1j * np.angle(noise(rng, *one.shape)))
-    # The common part is the same in every frame and stays; what differs is turned at random.
-    like = [one + other, 0.5 * (one - other)]
-    turned = [one + turn * other, 0.5 * (one - turn * other)]
+    common, side = (stft(rng.standard_normal(length), GRID) for _ in range(2))
+    turn = np.exp(1j * np.angle(noise(rng, *common.shape)))
+    # The common part stays, and the phase of the difference is turned at random.
+    like = [common + side, 0.5 * (common - side)]
+    turned = [common + turn * side, 0.5 * (common - turn * side)]
     got = [istft(own, GRID, length=length) for own in turned]
     made = restore_image(turned, like, GRID, length=length)
     for low in range(8, 120, 28):
@@ -497,7 +499,7 @@ def test_an_image_that_turns_have_narrowed_is_opened_again_at_the_power_it_has(r
         assert np.trace(after).real == pytest.approx(np.trace(before).real, rel=0.2)
 
 
-def test_channels_that_are_signals_already_are_left_alone(rng):
+def test_consistent_spectra_are_left_alone(rng):
     samples = rng.standard_normal((3, 1000))
     samples[1] = 0
     spectra = [stft(channel, GRID) for channel in samples]
@@ -509,7 +511,7 @@ def test_channels_that_are_signals_already_are_left_alone(rng):
 # The parts of the job
 
 
-def test_the_parts_of_a_job_driven_apart_are_the_job():
+def test_the_steps_of_a_job_driven_apart_make_its_mosaic():
     target, source = sound(2, 2000, seed=1), sound(2, 2500, seed=2)
     job = prepare(target, source, SR, configure("classic", channels="apart", iterations=3), params=GRID)
     assert job.n_solves == 2
@@ -518,13 +520,13 @@ def test_the_parts_of_a_job_driven_apart_are_the_job():
         np.testing.assert_array_equal(part.target, target[i])
         steps = list(solve_steps(part, rng=7))
         parts.append(part_of(part, steps[-1], [step.divergence for step in steps]))
-    whole = mosaic(target, source, SR, preset="classic", channels="apart", iterations=3, params=GRID, rng=7)
-    np.testing.assert_array_equal(assemble(job, parts).audio, whole.audio)
+    made = mosaic(target, source, SR, preset="classic", channels="apart", iterations=3, params=GRID, rng=7)
+    np.testing.assert_array_equal(assemble(job, parts).audio, made.audio)
     with pytest.raises(ValueError, match="parts has 1 entries; this job has 2, one for each of channel_jobs"):
         assemble(job, parts[:1])
 
 
-def test_a_job_of_one_solve_is_its_own_part():
+def test_a_job_of_one_solve_is_its_own_channel_job():
     job = prepare(sound(2, 2000, seed=1), sound(2, 2500, seed=2), SR, configure("classic"), params=GRID)
     assert job.n_solves == 1
     assert list(channel_jobs(job)) == [job]
@@ -533,7 +535,7 @@ def test_a_job_of_one_solve_is_its_own_part():
     assert made.audio.shape == (2, 2000)
 
 
-def test_a_generator_draws_on_from_channel_to_channel():
+def test_a_generator_draws_other_numbers_for_every_channel():
     target, source = np.stack([sound(1, 2000, seed=1)] * 2), sound(1, 2500, seed=2)
     made = make(target, source, channels="apart", rng=np.random.default_rng(3))
     assert not np.array_equal(made.audio[0], made.audio[1])
@@ -545,8 +547,8 @@ def test_an_offset_is_taken_out_of_each_channel(rng):
     target, start = sound(1, 2000, seed=1), rng.random((GRID.n_frames(2500), GRID.n_frames(2000)))
     centred = np.stack([highpass(channel - channel.mean(), SR) for channel in shifted])
     clean = {"preset": replace(PRESETS["classic"], remove_offset=True, loudness="as-is", iterations=4), "params": GRID}
-    one, other = (mosaic(target, source, SR, init=start, **clean) for source in (shifted, centred))
-    np.testing.assert_allclose(one.audio, other.audio, atol=1e-9)
+    from_shifted, from_centred = (mosaic(target, source, SR, init=start, **clean) for source in (shifted, centred))
+    np.testing.assert_allclose(from_shifted.audio, from_centred.audio, atol=1e-9)
 
 
 def test_settings_are_kept(rng):

@@ -1,4 +1,4 @@
-"""Every preset on sources nobody would choose: mostly silence, an offset, an impulse, a sine, clipped noise."""
+"""Every preset on extreme sources: mostly silence, an offset, an impulse, a sine, clipped noise."""
 
 from dataclasses import replace
 from functools import cache
@@ -17,16 +17,16 @@ from smalti.nmf.base import MatrixStep
 from smalti.presets import configure
 
 SR = 11025
-# The papers' presets are as published: no edge is faded, no silence passed over.
+# The presets that fade edges and leave out silence. The papers' presets do neither, as published.
 PREPARING = sorted(name for name, settings in PRESETS.items() if settings.quietest_db and settings.fade_s)
 EVERY_PRESET = pytest.mark.parametrize("preset", sorted(PRESETS))
 EVERY_PREPARING = pytest.mark.parametrize("preset", PREPARING)
-# Frames further than this under a recording's loudest are next to silence.
+# Frames further than this below the loudest of their recording count as nearly silent.
 QUIET_DB = 50.0
 
 
 def melody(seconds, *, seed):
-    """Plucked notes, four harmonics each, attacks of 4 ms, decaying to silence."""
+    """Plucked notes of four harmonics each, with attacks of 4 ms, that decay to silence."""
     rng, out = np.random.default_rng(seed), np.zeros(round(seconds * SR))
     for start in range(SR // 20, len(out), round(0.3 * SR)):
         t = np.arange(len(out) - start) / SR
@@ -41,7 +41,7 @@ TIMES = np.arange(LENGTH) / SR
 
 
 def mostly_silence():
-    """Half a second of notes, the last of them fading, in noise at -80 dB."""
+    """Half a second of notes, of which the last fades out, in noise at -80 dB."""
     out = 1e-4 * np.random.default_rng(1).standard_normal(LENGTH)
     notes, fade = melody(0.5, seed=3), np.cos(np.linspace(0, np.pi / 2, SR // 10)) ** 2
     notes[-len(fade) :] *= fade
@@ -59,7 +59,7 @@ CORPORA = {
     "mostly silence": mostly_silence(),
     "offset": melody(2, seed=4) + 0.5,
     "impulse": impulse(),
-    # At full amplitude from its first sample to its last.
+    # Its amplitude is full from the first sample to the last.
     "sine": 0.5 * np.cos(2 * np.pi * 440 * TIMES),
     "clipped noise": np.clip(3 * np.random.default_rng(2).standard_normal(LENGTH), -1, 1),
 }
@@ -74,7 +74,7 @@ def made(preset, corpus):
 
 @EVERY_CORPUS
 @EVERY_PRESET
-def test_what_comes_out_is_finite_and_safe_and_as_loud_as_the_target_or_says_why_not(preset, corpus):
+def test_a_mosaic_is_finite_and_safe_and_as_loud_as_its_target_unless_peaks_forbid_it(preset, corpus):
     m = made(preset, corpus)
     assert np.isfinite(m.audio).all()
     assert m.audio.any()
@@ -85,14 +85,17 @@ def test_what_comes_out_is_finite_and_safe_and_as_loud_as_the_target_or_says_why
         wanted = integrated_loudness(TARGET, SR) + m.peak_gain_db
         assert integrated_loudness(m.audio, SR) == pytest.approx(wanted, abs=0.5)
     if corpus != "impulse":
-        # An impulse as loud as notes would tower above them; nothing else has such peaks.
+        # Only an impulse has peaks far above those of notes of the same loudness.
         assert m.peak_gain_db == 0
 
 
 @EVERY_CORPUS
 @EVERY_PREPARING
-def test_no_frame_is_lifted_beyond_what_fifty_decibels_allow(preset, corpus):
-    """The loudest contribution, had the source's loudest frame made it, and 50 dB more; next to silence nothing."""
+def test_no_gain_is_more_than_fifty_decibels_above_that_of_the_loudest_frame(preset, corpus):
+    """The bound is the gain that the source's loudest frame needs for the loudest contribution, and 50 dB more.
+
+    Nearly silent frames do not sound at all.
+    """
     m = made(preset, corpus)
     norms, contributions = m.dictionary.norms, m.contributions
     most = contributions.max() / norms.max() * 10 ** (QUIET_DB / 20)
@@ -106,34 +109,35 @@ def test_the_noise_around_the_notes_never_sounds():
 
     for preset in PREPARING:
         m = made(preset, "mostly silence")
-        # Most of this corpus is of that kind, so that the presets are put to the test.
+        # Most of this corpus is nearly silent, so the test is a hard one.
         assert quiet(m).mean() > 0.5
         assert m.contributions[quiet(m)].nnz == 0
-    unruly = mosaic(TARGET, CORPORA["mostly silence"], SR, preset="sparse")
-    assert unruly.contributions[quiet(unruly)].power(2).sum() > 0.01 * unruly.contributions.power(2).sum()
+    without_preparing = mosaic(TARGET, CORPORA["mostly silence"], SR, preset="sparse")
+    power = without_preparing.contributions.power(2)
+    assert power[quiet(without_preparing)].sum() > 0.01 * power.sum()
 
 
 @EVERY_PREPARING
-def test_an_offset_is_neither_heard_nor_thumps(preset):
+def test_an_offset_of_the_source_adds_neither_an_offset_nor_rumble(preset):
     audio = made(preset, "offset").audio
     assert dc_share(audio) < 0.01
     power = np.square(np.abs(np.fft.rfft(audio)))
     hz = np.fft.rfftfreq(len(audio), 1 / SR)
     assert power[hz < 30].sum() < 1e-3 * power.sum()
-    # It takes the offset out, and not the sound: as good as the same source without.
+    # The mosaic is that of the same source without its offset.
     heard = highpass(CORPORA["offset"] - CORPORA["offset"].mean(), SR)
     np.testing.assert_allclose(audio, mosaic(TARGET, heard, SR, preset=preset).audio, rtol=0, atol=1e-6)
 
 
-# Plucked notes that are shifted begin as sharply as they were plucked, which counts as a click.
+# Presets that shift are left out: plucked notes that are shifted keep their sharp attacks, which count as clicks.
 @pytest.mark.parametrize("preset", [preset for preset in PREPARING if PRESETS[preset].transpose == "off"])
 @pytest.mark.parametrize("corpus", ["mostly silence", "offset", "sine", "clipped noise"])
-def test_nothing_clicks(preset, corpus):
+def test_no_mosaic_clicks(preset, corpus):
     assert click_rate(made(preset, corpus).audio, click_times(TARGET, SR), SR) < 0.1
 
 
 def at_the_edges(n_atoms, n_frames):
-    """One run of all source frames from the first to the last, two more that begin or end inside."""
+    """A run of all source frames, one that begins inside, one that ends inside, and one that does both."""
     H = np.zeros((n_atoms, n_frames))
     for first, last, at in (
         (0, n_atoms, 5),
@@ -152,12 +156,12 @@ def test_runs_from_a_file_s_first_frame_to_its_last_do_not_click(preset, phase):
     settings = replace(configure(preset, phase=phase), colour=0, attacks=0)
     clicks = {}
     for fade_s in (0.0, settings.fade_s):
-        # Source frames as recorded, also where the preset would shift them.
+        # Source frames are played as recorded, even if the preset would shift them.
         job = replace(
             prepare(melody(10, seed=1), CORPORA["sine"], SR, replace(settings, fade_s=fade_s)), transposition=None
         )
         H = at_the_edges(job.dictionary.n_atoms, job.spectrum.shape[1])
         clicks[fade_s] = len(click_times(finish(job, MatrixStep(1, H, None), []).audio, SR))
     assert clicks[settings.fade_s] == 0
-    # The measure hears the edges: unfaded, those of the runs that reach them click.
+    # The measure is sensitive enough: without the fade, runs that reach an edge click.
     assert clicks[0.0] >= 3

@@ -1,4 +1,4 @@
-"""Whether a source is searched is decided once, with a reason; the job is made by that decision."""
+"""The decision whether a source is searched is made once, with a reason, and the job follows it."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ GRID = grid_of(BALANCED, SR)
 
 
 @pytest.mark.parametrize(
-    ("n_atoms", "settings", "params", "asked", "reason"),
+    ("n_atoms", "settings", "params", "forced", "reason"),
     [
         (SEARCHED_ABOVE + 1, BALANCED, GRID, False, ""),
         (SEARCHED_ABOVE, BALANCED, GRID, False, "the source has no more than 5000 frames"),
@@ -29,8 +29,8 @@ GRID = grid_of(BALANCED, SR)
         (10**6, BALANCED, StftParams(2048, 500), True, "the hop is 500 and not 512"),
     ],
 )
-def test_a_plan_says_whether_and_why_not(n_atoms, settings, params, asked, reason):
-    plan = SearchPlan.of(n_atoms, settings, params, SR, asked=asked)
+def test_a_plan_tells_whether_a_source_is_searched_and_why_not(n_atoms, settings, params, forced, reason):
+    plan = SearchPlan.of(n_atoms, settings, params, SR, forced=forced)
     assert (plan.params, plan.searched, plan.reason) == (params, not reason, reason)
 
 
@@ -49,14 +49,14 @@ def test_a_job_follows_the_plan_that_it_is_given(sound, source, searched):
     assert job.dictionary.params == GRID
 
 
-def test_the_reason_is_given_where_recordings_cannot_be_told_apart(sound):
-    one = np.ones(1, np.float32)
+def test_weights_and_limits_without_a_search_are_refused_with_the_reason(sound):
+    weights = np.ones(1, np.float32)
     for source, settings, reason in (
         ([sound], configure("classic"), "compare is bins"),
         (build_dictionary(sound, SR, params=GRID), BALANCED, "the source is a ready dictionary"),
     ):
         with pytest.raises(ValueError, match=f"all is considered, as {reason}; take the preset balanced"):
-            prepare(sound, source, SR, settings, weights=one)
+            prepare(sound, source, SR, settings, weights=weights)
     limit = Limit("a", 0.5, np.ones(1, bool))
     with pytest.raises(ValueError, match="all is considered, as the hop is 400 and not 512"):
         prepare(sound, [sound], SR, BALANCED, params=StftParams(1600, 400), limits=[limit])

@@ -1,4 +1,4 @@
-"""Sketches: what they weigh, what strokes and pictures make of them, and that no solver goes where they forbid."""
+"""Sketches: their weights, sketches from strokes and pictures, and that nothing forbidden sounds in any solver."""
 
 import re
 from dataclasses import dataclass, replace
@@ -11,13 +11,13 @@ from hypothesis.extra.numpy import arrays
 
 from smalti import PRESETS, LetItBee, activation_steps, build_dictionary, mosaic, multiplicative_update
 from smalti.dsp.stft import StftParams
-from smalti.grains.corpus import cleaned, corpus_of
+from smalti.grains.corpus import corpus_of
 from smalti.mosaicing.prepare import prepare, sketched
 from smalti.mosaicing.sketch import Sketch, Stroke, sketch_of_array, sketch_of_image, sketch_of_strokes
 from smalti.mosaicing.solve import solve_steps
 from smalti.nmf.let_it_bee import enhance_continuity, limit_polyphony, limit_repetition
 from smalti.presets import configure
-from sounds import notes
+from sounds import cleaned, notes
 from strategies import problems, seeds
 
 SR = 11025
@@ -34,33 +34,33 @@ def sketches(draw, n_atoms=5, n_frames=6):
     return Sketch(cells, rows, draw(arrays(np.intp, n_frames, elements=st.integers(0, shape[1] - 1))))
 
 
-# --- what it is
+# --- weights
 
 
 @given(sketches(), sketches())
-def test_one_over_another_multiplies(one, other):
-    both = one.times(other)
-    assert both.shape == one.shape == (5, 6)
-    np.testing.assert_array_equal(both.whole(), one.whole() * other.whole())
+def test_two_sketches_multiply_their_weights(first, second):
+    product = first.times(second)
+    assert product.shape == first.shape == (5, 6)
+    np.testing.assert_array_equal(product.whole(), first.whole() * second.whole())
     atoms, frames = np.array([0, 4, 2]), np.array([5, 0, 0])
-    np.testing.assert_array_equal(both.at(atoms, frames), both.whole()[atoms, frames])
-    np.testing.assert_array_equal(both.allowed(atoms, frames), both.whole()[atoms, frames] > 0)
+    np.testing.assert_array_equal(product.at(atoms, frames), product.whole()[atoms, frames])
+    np.testing.assert_array_equal(product.allowed(atoms, frames), product.whole()[atoms, frames] > 0)
 
 
 @given(sketches(), st.integers(1, 4))
-def test_groups_of_frames_have_what_may_sound_in_them(sketch, most):
-    may, seen = sketch.whole() > 0, []
-    exact = len({tuple(column) for column in may.T}) <= most
+def test_groups_of_frames_allow_what_any_of_their_frames_does(sketch, most):
+    may_sound, grouped = sketch.whole() > 0, []
+    exact = len({tuple(column) for column in may_sound.T}) <= most
     for frames, allowed in sketch.by_what_may_sound(most):
-        seen += frames.tolist()
-        np.testing.assert_array_equal(allowed, may[:, frames].any(axis=1))
-        # Grouped by what may sound there is nothing more than that.
-        assert not exact or (may[:, frames] == allowed[:, None]).all()
-    assert sorted(seen) == list(range(6))
+        grouped += frames.tolist()
+        np.testing.assert_array_equal(allowed, may_sound[:, frames].any(axis=1))
+        # If there are few enough kinds of frames, all frames of a group allow the same.
+        assert not exact or (may_sound[:, frames] == allowed[:, None]).all()
+    assert sorted(grouped) == list(range(6))
 
 
 @given(arrays(np.float32, (4, 3), elements=st.floats(0, 1000, width=32)))
-def test_an_array_is_its_own_sketch(weights):
+def test_a_sketch_of_an_array_has_its_weights(weights):
     np.testing.assert_array_equal(sketch_of_array(weights, 4, 3).whole(), weights)
 
 
@@ -78,7 +78,7 @@ def test_an_array_is_its_own_sketch(weights):
         (np.full((4, 3), "x"), "sketch has dtype <U1"),
     ],
 )
-def test_what_is_no_array_of_weights_is_refused(weights, sentence):
+def test_a_wrong_array_of_weights_is_refused(weights, sentence):
     with pytest.raises((ValueError, TypeError), match=re.escape(sentence)):
         sketch_of_array(weights, 4, 3)
 
@@ -115,7 +115,7 @@ def test_a_frame_has_the_pixel_that_its_middle_is_in(height, width, n_atoms, n_f
         (np.full((2, 2), -0.5), "pixels holds negative values"),
     ],
 )
-def test_what_is_no_picture_is_refused(pixels, sentence):
+def test_a_wrong_picture_is_refused(pixels, sentence):
     with pytest.raises((ValueError, TypeError), match=re.escape(sentence)):
         sketch_of_image(pixels, 4, 4)
 
@@ -157,7 +157,7 @@ def test_strokes_are_read_and_written(text, stroke):
         ("2..4 /=0", "source holds '/', which nothing meets"),
     ],
 )
-def test_what_is_no_stroke_is_refused(text, sentence):
+def test_a_wrong_text_of_a_stroke_is_refused(text, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         Stroke.parse(text)
 
@@ -172,7 +172,7 @@ def dictionary_of(*names, frames=10):
     return build_dictionary([sound] * len(names), SR, params=GRID, names=names)
 
 
-def test_the_last_stroke_counts_where_they_lie_over_each_other():
+def test_the_last_stroke_counts_where_strokes_overlap():
     strokes = [
         Stroke((2 * HOP_S, 6 * HOP_S), None, None, 0),
         Stroke((0, 4 * HOP_S), (3 * HOP_S, 5 * HOP_S), "rain", 2),
@@ -195,14 +195,14 @@ def test_the_last_stroke_counts_where_they_lie_over_each_other():
         ("0.. a 9..10=0", "the stroke 0.. a 9..10=0 begins after its recordings, which last 0.209 s at most"),
     ],
 )
-def test_a_stroke_in_which_nothing_lies_is_refused(text, sentence):
+def test_a_stroke_that_covers_nothing_is_refused(text, sentence):
     with pytest.raises(ValueError, match=re.escape(sentence)):
         sketch_of_strokes([Stroke.parse(text)], dictionary_of("a", "b"), 8)
 
 
-def test_the_parts_of_a_long_file_are_in_one_time():
+def test_the_parts_of_a_long_file_count_seconds_from_its_start():
     parts = dictionary_of("long.wav", "long.wav", "other.wav")
-    corpus = corpus_of([cleaned(of, SR) for of in parts.recordings], SR, params=GRID, names=parts.names)
+    corpus = corpus_of([cleaned(samples, SR) for samples in parts.recordings], SR, params=GRID, names=parts.names)
     corpus = replace(corpus, files=np.array([0, 0, 1]))
     atoms = sketch_of_strokes([Stroke((0, 1), (8 * HOP_S, 12 * HOP_S), None, 0)], corpus, 3).whole()[:, 0] == 0
     assert np.flatnonzero(atoms).tolist() == [8, 9, 10, 11, 28, 29]
@@ -274,21 +274,21 @@ def test_what_is_forbidden_is_exactly_silent(rng, sounds, way):
 
 
 def tracks(settings, source):
-    """No pitch is to be tracked here: it is what takes the longest, and is not what is looked at."""
-    return None if settings.transpose == "off" else [np.full(GRID.n_frames(len(of)), 200.0) for of in source]
+    """A given pitch for each recording, since tracking would take longest and is not tested here."""
+    return None if settings.transpose == "off" else [np.full(GRID.n_frames(len(y)), 200.0) for y in source]
 
 
 def atoms_of(made, job):
-    """The source frame of each row of a mosaic's activations; of what was searched, there are only those that sound."""
+    """The source frame of each row of a mosaic's activations; a search leaves only rows that sound."""
     names = list(job.dictionary.names)
     firsts = np.searchsorted(job.dictionary.recording_ids, np.arange(len(names)))
-    of = np.array([firsts[names.index(name)] for name in made.dictionary.names])[made.dictionary.recording_ids]
-    return of + made.dictionary.centres // GRID.hop
+    starts = np.array([firsts[names.index(name)] for name in made.dictionary.names])[made.dictionary.recording_ids]
+    return starts + made.dictionary.centres // GRID.hop
 
 
 @pytest.mark.parametrize("search", ["never", "always"])
 @pytest.mark.parametrize("choose", ["grains", "frames"])
-def test_a_sketch_that_is_white_changes_nothing(sounds, search, choose):
+def test_a_white_sketch_changes_nothing(sounds, search, choose):
     target, source = sounds
     settings = replace(configure("balanced" if choose == "grains" else "faithful"), search=search)
     job = prepare(target, source, SR, settings)
@@ -298,7 +298,7 @@ def test_a_sketch_that_is_white_changes_nothing(sounds, search, choose):
 
 
 @pytest.mark.parametrize("search", ["never", "always"])
-def test_what_weighs_more_sounds_more(sounds, search):
+def test_a_recording_of_more_weight_sounds_more(sounds, search):
     target, source = sounds
     settings, shares = replace(configure("balanced"), search=search), []
     for weight in (0.1, 1, 10):
@@ -309,7 +309,7 @@ def test_what_weighs_more_sounds_more(sounds, search):
     assert shares[0] < shares[1] < shares[2]
 
 
-def test_a_weight_is_what_a_recording_s_is(sounds):
+def test_a_stroke_over_a_recording_acts_like_its_weight(sounds):
     target, source = sounds
     weighed = mosaic(target, source, SR, weights=[0.25, 1])
     painted = mosaic(
@@ -319,8 +319,8 @@ def test_a_weight_is_what_a_recording_s_is(sounds):
     np.testing.assert_array_equal(weighed.audio, painted.audio)
 
 
-def test_only_what_is_left_is_looked_for(sounds):
-    """Where a few source frames alone may sound, they are found, whatever else is nearer."""
+def test_a_search_looks_only_for_allowed_frames(sounds):
+    """If only a few source frames may sound, they are found, although others are nearer."""
     target, source = sounds
     strokes = [Stroke((0, np.inf), None, None, 0), Stroke((0, np.inf), (0.5, 0.7), "source 2", 1)]
     made = mosaic(target, source, SR, preset=replace(PRESETS["balanced"], search="always"), sketch=strokes)
@@ -329,7 +329,7 @@ def test_only_what_is_left_is_looked_for(sounds):
     assert ((made.dictionary.centres >= 0.45 * SR) & (made.dictionary.centres < 0.7 * SR)).all()
 
 
-def test_sketches_are_checked_where_they_are_given(sounds):
+def test_sketches_are_checked_when_they_are_given(sounds):
     target, source = sounds
     job = prepare(target, source, SR, configure("balanced"))
     n_atoms, n_frames = job.dictionary.n_atoms, job.spectrum.shape[1]
@@ -341,7 +341,7 @@ def test_sketches_are_checked_where_they_are_given(sounds):
         mosaic(target, source, SR, sketch=np.zeros((n_atoms, n_frames)))
     with pytest.raises(ValueError, match="a sketch is given but pursuit takes none"):
         mosaic(target, source, SR, preset="sparse", sketch=np.ones((n_atoms, n_frames)))
-    # What is left is silent, so that nothing can be found.
+    # The recording that is left is silent, so nothing can be found.
     hushed = [np.zeros_like(source[0]), source[1]]
     with pytest.raises(ValueError, match="the sketch forbids everything that sounds"):
         mosaic(
@@ -369,8 +369,8 @@ def test_channels_driven_apart_share_a_sketch(rng, sounds):
 
 
 @given(problems(dtype=np.float64), st.data())
-def test_weights_are_ranked_by_and_what_is_forbidden_does_not_come_back(problem, data):
-    """Let it Bee, step by step, with one more product after each."""
+def test_weights_count_in_ranking_and_forbidden_places_stay_silent(problem, data):
+    """Let it Bee step by step; after each step, forbidden places are set to 0."""
     V, W, H = problem
     weights = data.draw(arrays(np.float64, H.shape, elements=st.sampled_from([0.0, 0.5, 1.0, 3.0])))
     rules = LetItBee(repetition=1, polyphony=2, continuity=1, rank="contribution")

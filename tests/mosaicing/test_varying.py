@@ -1,4 +1,4 @@
-"""Mosaics whose settings change over time: that they do, when they should, and that a curve at rest is a number."""
+"""Mosaics whose settings change over time: they follow their curves, and a constant curve acts like its number."""
 
 from dataclasses import replace
 
@@ -22,7 +22,7 @@ EVERY_SEARCH = pytest.mark.parametrize("search", ["never", "always"])
 
 
 def notes(rng, seconds):
-    """Short notes at random, above a hush."""
+    """Short random notes over quiet noise."""
     t = np.arange(round(seconds * SR)) / SR
     out = 1e-3 * rng.standard_normal(len(t))
     for start in np.arange(0, seconds, 0.15):
@@ -45,7 +45,7 @@ def last_of(target, source, settings):
 
 @EVERY_SEARCH
 @pytest.mark.parametrize("preset", ["balanced", "faithful"])
-def test_a_curve_that_never_moves_sounds_as_the_number(sounds, search, preset):
+def test_a_constant_curve_sounds_like_its_number(sounds, search, preset):
     target, source = sounds
     settings = replace(PRESETS[preset], search=search)
     constants = {
@@ -55,23 +55,24 @@ def test_a_curve_that_never_moves_sounds_as_the_number(sounds, search, preset):
         **({"drift": 40.0} if preset == "balanced" else {}),
     }
     curves = {name: [(0.5, value), (1, value), (1, value), (9, value)] for name, value in constants.items()}
-    one, other = (mosaic(target, source, SR, preset=settings, **knobs) for knobs in (constants, curves))
-    np.testing.assert_array_equal(one.audio, other.audio)
+    by_number, by_curve = (mosaic(target, source, SR, preset=settings, **knobs) for knobs in (constants, curves))
+    np.testing.assert_array_equal(by_number.audio, by_curve.audio)
 
 
-def test_a_glide_that_never_moves_sounds_as_the_shift(sounds):
+def test_a_constant_glide_sounds_like_its_shift(sounds):
     target, source = sounds
-    f0 = [np.full(GRID.n_frames(len(of)), 200.0) for of in source]
-    one, other = (
-        mosaic(target, source, SR, preset="melodic", transpose=by, source_f0=f0) for by in ((3.0, 3.0), "0:3, 1:3")
+    f0 = [np.full(GRID.n_frames(len(samples)), 200.0) for samples in source]
+    shift, glide = (
+        mosaic(target, source, SR, preset="melodic", transpose=transpose, source_f0=f0)
+        for transpose in ((3.0, 3.0), "0:3, 1:3")
     )
-    np.testing.assert_array_equal(one.audio, other.audio)
-    assert other.transposition.way == "glide"
-    assert other.transposition.n_voices == 1
+    np.testing.assert_array_equal(shift.audio, glide.audio)
+    assert glide.transposition.way == "glide"
+    assert glide.transposition.n_voices == 1
 
 
 @EVERY_SEARCH
-def test_at_each_moment_sound_as_many_frames_as_its_layers(sounds, search):
+def test_each_target_frame_has_as_many_source_frames_as_its_layers(sounds, search):
     target, source = sounds
     settings = replace(configure("faithful", layers="0:1, 1:1, 1:6, 2:9"), search=search)
     job, H = last_of(target, source, settings)
@@ -89,13 +90,13 @@ def test_grains_get_denser_with_their_layers(sounds, search):
     _, H = last_of(target, source, replace(configure("balanced", layers="0:1, 1:1, 1:5"), search=search, masking_db=40))
     half = round(1 / HOP_S)
     early, late = (H[:, : half - 3] > 0).sum(axis=0), (H[:, half + 3 :] > 0).sum(axis=0)
-    # Half of a grain may lie where there is no room.
+    # Up to half of a grain may lie where there is no room.
     assert early.mean() < 2
     assert late.mean() > early.mean() + 1
 
 
 @EVERY_SEARCH
-def test_let_it_bee_s_grains_get_longer_with_their_length(rng, sounds, search):
+def test_grains_of_let_it_bee_get_longer_with_grain_length(rng, sounds, search):
     target, source = sounds
     settings = replace(configure("balanced", grain_length_s="0:0.02, 1:0.02, 1:0.6"), search=search, choose=None)
     rules = settings.constraints(HOP_S, GRID.n_frames(len(target)))
@@ -109,7 +110,7 @@ def test_let_it_bee_s_grains_get_longer_with_their_length(rng, sounds, search):
 
 
 @EVERY_SEARCH
-def test_grains_that_drift_are_longer_and_no_later_than_two_seconds(sounds, search):
+def test_grains_that_may_drift_are_longer(sounds, search):
     target, source = sounds
     mean = {}
     for drift in (0, 30, 100):
@@ -120,10 +121,10 @@ def test_grains_that_drift_are_longer_and_no_later_than_two_seconds(sounds, sear
     assert mean[0] < mean[30] <= mean[100]
 
 
-def test_drift_counts_where_a_grain_begins(sounds):
+def test_the_drift_of_a_grain_is_that_of_its_start(sounds):
     target, source = sounds
-    still, late = (last_of(target, source, configure("balanced", drift=of))[1] for of in (0, "0:0, 1:0, 1:100"))
-    # What begins in the first second sounds as it did, though what comes after gives way.
+    still, late = (last_of(target, source, configure("balanced", drift=drift))[1] for drift in (0, "0:0, 1:0, 1:100"))
+    # Grains that begin in the first second stay the same, although later ones change.
     half = round(0.7 / HOP_S)
     np.testing.assert_array_equal(still[:, :half] > 0, late[:, :half] > 0)
     assert ((still > 0) != (late > 0)).any()
@@ -141,11 +142,11 @@ def test_each_grain_glides_with_the_curve():
         spectrum = np.abs(np.fft.rfft(piece * np.hanning(len(piece)), 2**16))
         hz = spectrum.argmax() * SR / 2**16
         wanted = 300 * 2 ** ((curve.at(at) + 0.5) / 12)
-        # A quarter of a semitone: the ear of so short a window.
+        # So short a window resolves a quarter of a semitone.
         assert abs(12 * np.log2(hz / wanted)) < 0.25
     (part,) = made.parts
     glide = curve.at(part.grains.frames * HOP_S) + 0.5
-    # Beside the jump the next eighth of a frame is the one that counts.
+    # Frames next to the jump are left out: they take the pitch at the next eighth of a frame.
     away = np.abs(part.grains.frames * HOP_S - 1) > HOP_S
     np.testing.assert_allclose(12 * np.log2(part.grains.ratios)[away], glide[away], atol=0.1)
 
@@ -158,7 +159,7 @@ def test_a_glide_follows_no_melody():
         mosaic(tone, tone, SR, preset="melodic", transpose="0:0, 4:12", target_f0=np.full(GRID.n_frames(SR), 200.0))
 
 
-def test_values_on_frames_are_those_of_their_times():
+def test_a_curve_has_the_values_of_frames_at_their_times():
     curve = Curve((0.0, 1.0), (0.0, 10.0))
     np.testing.assert_allclose(on_frames(curve, 5, 0.25), [0, 2.5, 5, 7.5, 10])
 
@@ -166,7 +167,7 @@ def test_values_on_frames_are_those_of_their_times():
 # --- level
 
 
-def test_the_level_lies_on_top_of_what_it_would_have_been(sounds):
+def test_the_level_is_a_gain_on_top_of_the_others(sounds):
     target, source = 0.05 * sounds[0], sounds[1]
     plain = mosaic(target, source, SR)
     assert plain.limited_db == 0
@@ -181,7 +182,7 @@ def test_the_level_lies_on_top_of_what_it_would_have_been(sounds):
 
 
 @pytest.mark.parametrize("loudness", ["target", "as-is", -20.0])
-def test_peaks_are_held_however_loud_it_is_to_be(sounds, loudness):
+def test_peaks_are_limited_at_every_level(sounds, loudness):
     target, source = sounds
     made = mosaic(target, source, SR, loudness=loudness, level_db="0:-20, 1:-20, 1:24")
     assert made.true_peak_db < -1
@@ -189,10 +190,10 @@ def test_peaks_are_held_however_loud_it_is_to_be(sounds, loudness):
     assert (made.limited_db < 0) == (loudness != "as-is")
 
 
-def test_levels_are_those_of_every_channel(sounds):
+def test_the_level_applies_to_every_channel(sounds):
     target, source = sounds
-    stereo = [np.stack([of, 0.5 * of[::-1]]) for of in source]
-    plain, made = (mosaic(0.05 * target, stereo, SR, level_db=of) for of in (0.0, "0:-40, 1:-40, 1:0"))
+    stereo = [np.stack([samples, 0.5 * samples[::-1]]) for samples in source]
+    plain, made = (mosaic(0.05 * target, stereo, SR, level_db=level) for level in (0.0, "0:-40, 1:-40, 1:0"))
     half = SR - 10
     np.testing.assert_allclose(made.audio[:, :half], 0.01 * plain.audio[:, :half], rtol=1e-4, atol=1e-7)
     np.testing.assert_array_equal(made.audio[:, SR + 10 :] == 0, plain.audio[:, SR + 10 :] == 0)
@@ -207,9 +208,9 @@ def test_levels_are_those_of_every_channel(sounds):
         {"preset": "melodic", "transpose": "0:0, 1:7, 1:-5", "level_db": 3},
     ],
 )
-def test_a_score_has_its_curves_and_sounds_as_its_mosaic(sounds, knobs):
+def test_a_score_with_curves_sounds_like_its_mosaic(sounds, knobs):
     target, source = sounds
-    pitched = {"source_f0": [np.full(GRID.n_frames(len(of)), 200.0) for of in source]} if "preset" in knobs else {}
+    pitched = {"source_f0": [np.full(GRID.n_frames(len(y)), 200.0) for y in source]} if "preset" in knobs else {}
     strokes = [Stroke((0.5, 1.0), None, "source 1", 0.0)]
     made = mosaic(target, source, SR, **knobs, sketch=strokes, **pitched)
     np.testing.assert_array_equal(render(made.score, source, target=target), made.audio)

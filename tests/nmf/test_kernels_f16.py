@@ -1,4 +1,4 @@
-"""The kernels on looks in half precision against the readable update on arrays."""
+"""The kernels on features in half precision against the readable update on arrays."""
 
 import numpy as np
 import pytest
@@ -11,9 +11,9 @@ from smalti.nmf import _kernels_f16
 
 pytestmark = pytest.mark.samples
 
-# Half precision ends at 6e-8, and is coarse below 6e-5: looks are never larger than 1.
+# Half precision ends at 6e-8, and is coarse below 6e-5: features are never larger than 1.
 HALVES = st.sampled_from([0.0, 6e-8, 1e-6, 6e-5, 1e-3, 0.1, 0.37, 1.0])
-LOOKS = arrays(np.float16, (6, 5), elements=HALVES)
+FEATURES = arrays(np.float16, (6, 5), elements=HALVES)
 GAINS = np.array([1, 1, 0.25, 3, 0], np.float32)
 
 
@@ -22,32 +22,32 @@ def lists_of(H):
     return np.searchsorted(frames, np.arange(H.shape[1] + 1)), atoms, H.T[frames, atoms].astype(np.float32)
 
 
-@given(LOOKS)
-def test_sums_and_norms_are_those_of_the_weighed_looks(looks):
+@given(FEATURES)
+def test_sums_and_norms_are_those_of_the_weighed_features(features):
     rows = np.array([5, 0, 0, 3])
     sums, norms = np.empty(4, np.float32), np.empty(4, np.float32)
-    _kernels_f16.look_statistics(looks.view(np.uint16), rows, GAINS, sums, norms)
-    weighed = looks[rows].astype(np.float64) * GAINS
+    _kernels_f16.feature_statistics(features.view(np.uint16), rows, GAINS, sums, norms)
+    weighed = features[rows].astype(np.float64) * GAINS
     np.testing.assert_allclose(sums, weighed.sum(axis=1), rtol=1e-6)
     np.testing.assert_allclose(norms, np.linalg.norm(weighed, axis=1), rtol=1e-6)
 
 
 @given(
-    LOOKS,
+    FEATURES,
     arrays(np.float32, (6, 4), elements=st.sampled_from([0.0, 0.125, 1.0, 7.0])),
     arrays(np.float32, (5, 4), elements=st.sampled_from([0.0, 0.5, 2.0])),
 )
-def test_the_update_is_the_sum_as_it_is_written(looks, H, V):
+def test_the_update_is_the_sum_as_it_is_written(features, H, V):
     scales = np.array([1, 2, 0.5, 40, 1e-3, 1], np.float32)
     indptr, atoms, values = lists_of(H)
     sums, norms, out = np.empty_like(values), np.empty_like(values), np.full_like(values, np.nan)
-    _kernels_f16.look_statistics(looks.view(np.uint16), atoms, GAINS, sums, norms)
+    _kernels_f16.feature_statistics(features.view(np.uint16), atoms, GAINS, sums, norms)
     floor = 1e-6
-    _kernels_f16.look_update(
-        np.ascontiguousarray((V * GAINS[:, None]).T), looks.view(np.uint16), GAINS, indptr, atoms, scales[atoms], sums,
-        values, floor, 0.0, out,
+    _kernels_f16.feature_update(
+        np.ascontiguousarray((V * GAINS[:, None]).T), features.view(np.uint16), GAINS, indptr, atoms, scales[atoms],
+        sums, values, floor, 0.0, out,
     )  # fmt: skip
-    W, g, h = (scales[:, None] * looks.astype(np.float64)).T, GAINS[:, None].astype(np.float64), H.astype(np.float64)
+    W, g, h = (scales[:, None] * features.astype(np.float64)).T, GAINS[:, None].astype(np.float64), H.astype(np.float64)
     # Kullback-Leibler weighed by the gains: sum_b g_b w_b v_b / y_b over sum_b g_b w_b.
     below = (g * W).sum(axis=0)[:, None]
     expected = h * np.divide(W.T @ (g * V / (W @ h + floor)), below, out=np.zeros_like(h), where=below > 0)
@@ -55,51 +55,55 @@ def test_the_update_is_the_sum_as_it_is_written(looks, H, V):
 
 
 def test_even_gains_make_it_the_readable_update(rng):
-    looks, V = rng.random((12, 30)).astype(np.float16), rng.random((30, 4)).astype(np.float32)
+    features, V = rng.random((12, 30)).astype(np.float16), rng.random((30, 4)).astype(np.float32)
     H = rng.random((12, 4)).astype(np.float32) * (rng.random((12, 4)) < 0.7)
     indptr, atoms, values = lists_of(H)
     gains, ones = np.ones(30, np.float32), np.ones(len(atoms), np.float32)
     sums, norms, out = np.empty_like(values), np.empty_like(values), np.empty_like(values)
-    _kernels_f16.look_statistics(looks.view(np.uint16), atoms, gains, sums, norms)
-    _kernels_f16.look_update(
-        np.ascontiguousarray(V.T), looks.view(np.uint16), gains, indptr, atoms, ones, sums, values, 1e-12, 0.0, out
+    _kernels_f16.feature_statistics(features.view(np.uint16), atoms, gains, sums, norms)
+    _kernels_f16.feature_update(
+        np.ascontiguousarray(V.T), features.view(np.uint16), gains, indptr, atoms, ones, sums, values, 1e-12, 0.0, out
     )
-    expected = multiplicative_update(H, V, looks.T.astype(np.float32))
+    expected = multiplicative_update(H, V, features.T.astype(np.float32))
     np.testing.assert_allclose(out, expected[atoms, np.repeat(np.arange(4), np.diff(indptr))], rtol=1e-5)
 
 
-@given(LOOKS, arrays(np.float32, (6, 3), elements=st.sampled_from([0.0, 0.125, 7.0])))
-def test_the_model_is_the_product_and_the_floor_at_the_gains(looks, H):
+@given(FEATURES, arrays(np.float32, (6, 3), elements=st.sampled_from([0.0, 0.125, 7.0])))
+def test_the_model_is_the_product_and_the_floor_at_the_gains(features, H):
     indptr, atoms, values = lists_of(H)
     scales = np.full(len(atoms), 3, np.float32)
     Y = np.empty((3, 5), np.float32)
-    _kernels_f16.look_model(looks.view(np.uint16), GAINS, indptr, atoms, scales, values, 1e-3, Y)
-    np.testing.assert_allclose(Y.T, GAINS[:, None] * (3 * looks.astype(np.float64).T @ H + 1e-3), rtol=1e-5, atol=1e-30)
+    _kernels_f16.feature_model(features.view(np.uint16), GAINS, indptr, atoms, scales, values, 1e-3, Y)
+    np.testing.assert_allclose(
+        Y.T, GAINS[:, None] * (3 * features.astype(np.float64).T @ H + 1e-3), rtol=1e-5, atol=1e-30
+    )
 
 
 def test_what_hardly_sounds_is_dropped():
-    looks = np.array([[1, 1], [1, 1]], np.float16).view(np.uint16)
+    features = np.array([[1, 1], [1, 1]], np.float16).view(np.uint16)
     ones = np.ones(2, np.float32)
     values, out = np.array([1, 1e-5], np.float32), np.empty(2, np.float32)
     V, sums = np.array([[2, 2]], np.float32), 2 * ones
-    _kernels_f16.look_update(V, looks, ones, np.array([0, 2]), np.array([0, 1]), ones, sums, values, 0.0, 1e-4, out)
+    _kernels_f16.feature_update(
+        V, features, ones, np.array([0, 2]), np.array([0, 1]), ones, sums, values, 0.0, 1e-4, out
+    )
     assert out[1] == 0
     assert out[0] == pytest.approx(2, rel=1e-4)
 
 
 def test_updates_descend(rng):
-    looks = rng.random((20, 9)).astype(np.float16)
+    features = rng.random((20, 9)).astype(np.float16)
     V, values = rng.random((1, 9)).astype(np.float32), np.ones(20, np.float32)
     ones, gains, at, indptr = np.ones(20, np.float32), np.ones(9, np.float32), np.arange(20), np.array([0, 20])
     sums, norms, Y = np.empty(20, np.float32), np.empty(20, np.float32), np.empty_like(V)
-    _kernels_f16.look_statistics(looks.view(np.uint16), at, gains, sums, norms)
+    _kernels_f16.feature_statistics(features.view(np.uint16), at, gains, sums, norms)
     before = np.inf
     for _ in range(30):
-        _kernels_f16.look_model(looks.view(np.uint16), gains, indptr, at, ones, values, 1e-9, Y)
+        _kernels_f16.feature_model(features.view(np.uint16), gains, indptr, at, ones, values, 1e-9, Y)
         now = beta_divergence(V, Y)
         assert now <= before * (1 + 1e-5)
         before, out = now, np.empty_like(values)
-        _kernels_f16.look_update(V, looks.view(np.uint16), gains, indptr, at, ones, sums, values, 1e-9, 0.0, out)
+        _kernels_f16.feature_update(V, features.view(np.uint16), gains, indptr, at, ones, sums, values, 1e-9, 0.0, out)
         values = out
 
 

@@ -1,1 +1,1 @@
-"""A corpus on a disk: stored, built, asked."""
+"""Corpora on disk: building, storing, opening and inspecting them."""

@@ -1,8 +1,8 @@
 """Build a corpus on disk from folders of recordings; `smalti.corpora.query` opens it for mosaics.
 
-Files are read and analysed on every core by threads, which only ever hold a few segments of two minutes; one writer,
-the caller's thread, puts what they made on the shelves. What is stored is what is analysed: the sound in 16 bits, so
-that a mosaic takes no decoding of hours, and can never disagree with what was chosen by.
+Threads read and analyse files on every core, holding only a few segments of two minutes at a time. The caller's thread
+alone writes their results. The corpus stores the sound in 16 bits, and that sound is what was analysed: a mosaic need
+not decode hours of files, and sounds exactly what it was chosen by.
 """
 
 import math
@@ -13,7 +13,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from smalti._checks import Floats, check_rate
 from smalti.corpora.query import list_files, listed_files
@@ -22,30 +21,29 @@ from smalti.corpora.tables import FileRow, SegmentRow, as_json, corpus_path, fro
 from smalti.corpora.workers import Failed, FoundFile, Made, Read, Same, SegmentPart, Spoilt, Workers
 from smalti.corpora.writer import WriteLock, Writer
 from smalti.dsp.loudness import gated_loudness
-from smalti.errors import CorpusError
+from smalti.errors import CorpusError, has_extra
 from smalti.grains.corpus import hop_at
 from smalti.grains.filters import check_pattern, meets
-from smalti.grains.nearest import EXACT_BELOW
+from smalti.grains.nearest import EXACT_BELOW, inverted_file, packed
 from smalti.io.files import StrPath
 from smalti.io.sound_read import find_audio
 
-# Results are committed whenever they come to so many bytes or files, which is seconds of work.
+# Results are committed after this many bytes or files, which is a few seconds of work.
 COMMIT_BYTES, COMMIT_FILES = 1 << 25, 500
-# The arrays are written anew if more than this share of them belongs to files that left the corpus.
+# The arrays are rewritten if more than this share of them belongs to files no longer in the corpus.
 MOST_HOLES = 1 / 3
-# Makes of the keys (R, D) of a large corpus what it is searched with.
-Index = Callable[[NDArray[np.float16]], bytes | memoryview]
-
-
-# Building
 
 
 @dataclass(frozen=True)
 class Built:
-    """The outcome of a build: how many files it analysed, found unchanged, found under another name, took out.
+    """The outcome of a build.
 
-    `unreadable` says why of each file that cannot be used; `seconds` is the sound that was analysed, `warnings` are
-    sentences for the user.
+    Attributes
+    ----------
+    analysed, unchanged, moved, removed : how many files it analysed, found unchanged, found under another name, and
+        took out.
+    seconds : the duration of the sound it analysed.
+    unreadable : for each file that cannot be used, by path, the reason. warnings : sentences for the user.
     """
 
     analysed: int = 0
@@ -64,10 +62,11 @@ class BuildProgress:
     Attributes
     ----------
     stage : "waiting" for another build, "looking" for files, "analysing", "compacting", "indexing" or "done".
-    done_files, total_files, done_bytes, total_bytes : of the files that were found.
-    done_s : seconds of sound analysed. total_s : what all that is to be analysed may come to, judging by its size.
+    done_files, total_files, done_bytes, total_bytes : how much of the found files is done, and how much there is.
+    done_s : seconds of sound analysed. total_s : an estimate, from file sizes, of the seconds to analyse in all; 0 if
+        there is none yet.
     path : the file that was worked on last.
-    built : what was done so far; at stage "done", all of it.
+    built : the outcome; empty until the stage is "done".
     """
 
     stage: str
@@ -88,20 +87,21 @@ def build_corpus(
     sr: int | None = None,
     tags: Sequence[str] = (),
     licence: str = "",
-    index: Index | None = None,
 ) -> Generator[BuildProgress, None, None]:
     """Analyse the sound files of `folders` into the corpus `name`, or bring it up to date.
 
-    Files are analysed if they are new or their content has changed; files that are gone from `folders` are taken out of
-    the corpus. What was done is kept, whenever it is stopped: run again, it goes on.
+    Files are analysed if they are new or their content has changed. Files that are gone from `folders` are taken out of
+    the corpus. A build that is stopped keeps what it has done; the next build continues from there.
+
+    A corpus of more than 20 000 frames gets a search index, unless the extra `corpus` is not installed.
 
     Parameters
     ----------
-    folders : folders and files. name : the corpus's folder, made if it is not there; ``.corpus`` is added.
-    sr : sample rate in Hz of a new corpus, 44100 if None; of one that is there, its own.
-    tags : of every file, beside the names of the folders between those given and it, and its genre.
-    licence : of every file that does not say it itself.
-    index : makes of the keys (R, D) of a large corpus what it is searched with; None makes nothing.
+    folders : paths of folders and files.
+    name : the corpus's folder, made if it does not exist; ``.corpus`` is added if it is missing.
+    sr : the sample rate of a new corpus in Hz, 44100 if None. An existing corpus must have this rate, unless None.
+    tags : tags for every file, beside its genre and the names of the folders between the given folder and it.
+    licence : the licence of every file whose metadata has none.
 
     Yields
     ------
@@ -109,9 +109,10 @@ def build_corpus(
 
     Raises
     ------
-    AudioFileError : if a folder cannot be searched, or holds no sound file: an empty folder may be a disk that is not
-        there, and years of work are not taken out for that.
-    CorpusError : if the corpus cannot be written, is damaged, or at another rate.
+    AudioFileError : if a folder cannot be searched, or holds no sound file. An empty folder may be a disk that is not
+        mounted, and its files must not be taken out for that.
+    CorpusError : if the corpus cannot be written, is damaged, or is at another rate.
+    TypeError, ValueError : if `folders` is a single path, a tag is no pattern, or `sr` is no sample rate.
     """
     if isinstance(folders, (str, os.PathLike)):
         raise TypeError(f"folders must be a list of paths, got {os.fspath(folders)!r}; put it in a list")
@@ -126,11 +127,11 @@ def build_corpus(
     try:
         while not lock.acquired():
             yield BuildProgress("waiting", total_files=len(found))
-            # By the time it is our turn there may be others.
+            # The folders may have changed by the time the lock is free.
             found = _found(folders, folder)
         writer = Writer(folder, sr)
         try:
-            yield from _Build(writer, found, _roots(folders), tuple(tags), licence, index).steps()
+            yield from _Build(writer, found, _roots(folders), tuple(tags), licence).steps()
         finally:
             writer.close()
     finally:
@@ -142,20 +143,20 @@ def _roots(folders: Iterable[StrPath]) -> list[str]:
 
 
 def _found(folders: Sequence[StrPath], corpus: Path) -> dict[bytes, FoundFile]:
-    """The sound files, by the names that the corpus has for them, in order."""
+    """The sound files by their names in the corpus, in order of these names."""
     base = os.path.realpath(corpus)
     found, seen = dict[bytes, FoundFile](), set[str]()
     for folder, root in zip(folders, _roots(folders), strict=True):
         for path in find_audio([folder]):
             inside = path.relative_to(folder)
-            # Two names of one file are one file.
+            # Links to the same file count once.
             if (real := os.path.realpath(path)) in seen:
                 continue
             seen.add(real)
             place = Path(root) / inside
             try:
                 status = place.stat()
-            except OSError:  # gone since a moment
+            except OSError:  # It was removed a moment ago.
                 continue
             name = _name(str(place), base)
             found[name] = FoundFile(place, name, status.st_size, status.st_mtime_ns, inside.parts[:-1])
@@ -163,11 +164,14 @@ def _found(folders: Sequence[StrPath], corpus: Path) -> dict[bytes, FoundFile]:
 
 
 def _name(place: str, base: str) -> bytes:
-    """The name of a file in a corpus: relative to the corpus's folder if both share one, so that they may move
-    together."""
+    """The name of a file in a corpus.
+
+    It is relative to the corpus's folder if both lie in a common folder below the root, so that they can be moved
+    together; else it is absolute.
+    """
     try:
         shared = Path(os.path.commonpath([place, base]))
-    except ValueError:  # two drives
+    except ValueError:  # They lie on two drives.
         return os.fsencode(place)
     if shared == shared.parent:
         return os.fsencode(place)
@@ -176,7 +180,7 @@ def _name(place: str, base: str) -> bytes:
 
 @dataclass
 class _Open:
-    """A file some of whose segments have come, by one attempt at reading it."""
+    """The segments that have arrived so far from one attempt at reading a file."""
 
     attempt: int
     id: int
@@ -187,7 +191,7 @@ class _Open:
 
 
 class _Build:
-    """One build: what to do with each file, and what to write of it."""
+    """One build: it decides what to do with each file, and writes the results."""
 
     def __init__(
         self,
@@ -196,10 +200,9 @@ class _Build:
         roots: Sequence[str],
         tags: tuple[str, ...],
         licence: str,
-        index: Index | None,
     ) -> None:
-        self._writer, self._found, self._tags, self._licence, self._index = writer, found, tags, licence, index
-        files = writer.shelves.files
+        self._writer, self._found, self._tags, self._licence = writer, found, tags, licence
+        files = writer.tables.files
         self._sr = writer.about.sr
         self._known = {row.path: row for row in files.values()}
         self._gone = {row.id: row for row in files.values() if row.path not in found and self._under(roots, row)}
@@ -214,13 +217,11 @@ class _Build:
         )
 
     def _under(self, roots: Sequence[str], row: FileRow) -> bool:
-        place = str(self._writer.shelves.place(row))
+        place = str(self._writer.tables.place(row))
         return any(place == root or place.startswith(root.rstrip(os.sep) + os.sep) for root in roots)
 
-    # --- the writer
-
     def steps(self) -> Iterator[BuildProgress]:
-        """Do it all; see `build_corpus`."""
+        """Run the build, yielding its progress; see `build_corpus`."""
         todo = list(self._unchanged())
         self._todo_bytes = sum(found.size for found in todo)
         yield self._progress
@@ -239,8 +240,8 @@ class _Build:
                 self._commit()
             raise self._full() from error
         except BaseException:
-            # Ctrl-C, or whoever watches has had enough: what is complete is kept. Were it in the midst of a commit,
-            # the same is said again, which changes nothing.
+            # Ctrl-C, or the caller closed the generator: complete files are kept. If a commit was interrupted, the same
+            # changes are made again, with the same result.
             with suppress(CorpusError):
                 self._commit()
             raise
@@ -248,14 +249,14 @@ class _Build:
             workers.stop()
         for share in compacted(self._writer):
             yield replace(self._progress, stage="compacting", done_bytes=round(share * self._progress.total_bytes))
-        if self._index is not None and wants_index(self._writer):
+        if wants_index(self._writer):
             yield replace(self._progress, stage="indexing", path="")
-            write_index(self._writer, self._index)
+            write_index(self._writer)
         built = replace(self._built, unreadable=self._unreadable, warnings=tuple(self._warnings))
         yield replace(self._progress, stage="done", path="", built=built)
 
     def _unchanged(self) -> Iterator[FoundFile]:
-        """Go through what was found; yields what has to be looked into."""
+        """Keep the rows of the found files that have not changed; yields the files that must be read."""
         for found in self._found.values():
             row = self._known.get(found.name)
             if row is None or row.fault or (row.size, row.mtime_ns) != (found.size, found.mtime_ns):
@@ -266,8 +267,8 @@ class _Build:
             self._done(found)
 
     def _keep(self, row: FileRow, found: FoundFile) -> None:
-        """A file's row is as it was, but for where and when it was found, and for what the user says of it."""
-        # Built from a folder within the one it was built from before, a file keeps the tags it had.
+        """Keep a file's row, updated with where and when it was found, and with the user's tags and licence."""
+        # A build from a subfolder finds fewer folder names; the file keeps the tags it had.
         narrower = row.path == found.name and set(found.tags) <= set(from_json(row.tags))
         kept = replace(
             row,
@@ -286,7 +287,7 @@ class _Build:
         self._progress = replace(self._progress, done_files=self._progress.done_files + 1)
 
     def _count(self, found: FoundFile, n_bytes: int) -> None:
-        """So many bytes of a file are done, or as many as were before."""
+        """Record that `n_bytes` of a file are done, or more if more were done before."""
         before = self._counted.get(found.name, 0)
         self._counted[found.name] = now = max(before, n_bytes)
         p = self._progress
@@ -297,20 +298,20 @@ class _Build:
         if isinstance(made, Same):
             self._recognise(made)
         elif str(found.path) in self._unreadable:
-            # Segments that were on their way when it failed.
+            # The segment was on its way when the file failed.
             return
         elif isinstance(made, Failed):
             self._fail(found, made.fault)
         else:
-            of = self._opened(found, made.attempt)
-            if made.attempt < of.attempt:
+            pending = self._opened(found, made.attempt)
+            if made.attempt < pending.attempt:
                 return
             if isinstance(made, Read):
-                of.read = made
+                pending.read = made
             elif isinstance(made, Spoilt):
-                of.faults.append(made.fault)
+                pending.faults.append(made.fault)
             else:
-                self._shelve(of, made)
+                self._append(pending, made)
             self._complete(found)
 
     def _fail(self, found: FoundFile, fault: str) -> None:
@@ -328,43 +329,44 @@ class _Build:
         return self._writer.next_id - 1
 
     def _opened(self, found: FoundFile, attempt: int) -> _Open:
-        """The state of a file that is being worked on; a new one if it is read anew."""
-        of = self._open.get(found.name)
-        if of is None or of.attempt < attempt:
+        """The state of a file that is being read; a fresh one for the first part of each attempt."""
+        pending = self._open.get(found.name)
+        if pending is None or pending.attempt < attempt:
             known = self._known.get(found.name)
-            of = self._open[found.name] = _Open(attempt, known.id if known else self._new_id())
-        return of
+            pending = self._open[found.name] = _Open(attempt, known.id if known else self._new_id())
+        return pending
 
-    def _shelve(self, of: _Open, part: SegmentPart) -> None:
-        # Keys, levels and looks have their rows in common, and those are counted with the looks.
-        kinds = ("keys", "levels", "looks", "samples")
+    def _append(self, pending: _Open, part: SegmentPart) -> None:
+        # Descriptors, levels and features share their row numbers. The writer counts rows with the features, so these
+        # come last.
+        kinds = ("descriptors", "levels", "features", "samples")
         at = {kind: self._writer.append(kind, part.made.arrays[kind]) for kind in kinds}
-        segment = replace(part.made.segment, file=of.id, row=at["looks"], first=at["samples"])
-        of.parts[segment.part], of.powers[segment.part] = segment, part.made.powers
+        segment = replace(part.made.segment, file=pending.id, row=at["features"], first=at["samples"])
+        pending.parts[segment.part], pending.powers[segment.part] = segment, part.made.powers
         self._count(part.found, round(part.share * part.found.size))
         own_s = segment.n_rows * hop_at(self._sr) / self._sr
         self._progress = replace(self._progress, done_s=self._progress.done_s + own_s, path=str(part.found.path))
 
     def _complete(self, found: FoundFile) -> None:
-        """Make a file part of the corpus if all of it has come."""
-        of = self._open[found.name]
-        if of.read is None or len(of.parts) + len(of.faults) < of.read.n_parts:
+        """Make a file part of the corpus if all of its segments have arrived."""
+        pending = self._open[found.name]
+        if pending.read is None or len(pending.parts) + len(pending.faults) < pending.read.n_parts:
             return
-        if of.faults:
-            self._fail(found, of.faults[0])
+        if pending.faults:
+            self._fail(found, pending.faults[0])
             return
         del self._open[found.name]
-        loudness = gated_loudness(np.concatenate([of.powers[n] for n in range(of.read.n_parts)]))
+        loudness = gated_loudness(np.concatenate([pending.powers[n] for n in range(pending.read.n_parts)]))
         row = replace(
-            of.read.row,
-            id=of.id,
+            pending.read.row,
+            id=pending.id,
             loudness=loudness if math.isfinite(loudness) else None,
             given=_joined((), self._tags),
             given_licence=self._licence,
         )
-        self._writer.forget([of.id])
-        self._writer.add(row, *of.parts.values())
-        self._warnings += [f"{found.path}: {said}" for said in from_json(row.warnings)]
+        self._writer.forget([pending.id])
+        self._writer.add(row, *pending.parts.values())
+        self._warnings += [f"{found.path}: {warning}" for warning in from_json(row.warnings)]
         self._built = replace(
             self._built, analysed=self._built.analysed + 1, seconds=self._built.seconds + row.duration_s
         )
@@ -387,7 +389,7 @@ class _Build:
         self._since_commit += 1
         self._done(found)
         p = self._progress
-        # The files to come are assumed to hold as much sound a byte as those that are done.
+        # The remaining files are assumed to hold as much sound per byte as those that are done.
         done = max(1, p.done_bytes - (p.total_bytes - self._todo_bytes))
         self._progress = replace(p, total_s=p.done_s * self._todo_bytes / done)
 
@@ -397,7 +399,7 @@ class _Build:
 
     def _full(self) -> CorpusError:
         p, about = self._progress, self._writer.about
-        a_second = about.sr / hop_at(about.sr) * (2 * (about.bands + about.keys) + 8) + 4 * about.sr
+        a_second = about.sr / hop_at(about.sr) * (2 * (about.bands + about.descriptor_size) + 8) + 4 * about.sr
         needed = f"; what is left may take {_size(a_second * (p.total_s - p.done_s))} more" if p.total_s else ""
         return CorpusError(
             f"cannot go on building {self._writer.folder}: no space left on its disk{needed}; what was analysed so far "
@@ -414,11 +416,14 @@ def _size(n_bytes: float) -> str:
 
 
 def compacted(writer: Writer) -> Iterator[float]:
-    """Write arrays anew if they are full of holes; yields how far that is. A full disk leaves them as they are."""
-    shelves = writer.current()
-    about = shelves.about
-    rows = sum(segment.n_rows for segment in shelves.segments)
-    samples = sum(segment.length * segment.channels for segment in shelves.segments)
+    """Rewrite the arrays if holes take too much of them; yields how far it is, 0 to 1.
+
+    If the disk is full they stay as they are.
+    """
+    tables = writer.current()
+    about = tables.about
+    rows = sum(segment.n_rows for segment in tables.segments)
+    samples = sum(segment.length * segment.channels for segment in tables.segments)
     if rows >= (1 - MOST_HOLES) * about.rows and samples >= (1 - MOST_HOLES) * about.samples:
         return
     with suppress(DiskFull):
@@ -426,14 +431,18 @@ def compacted(writer: Writer) -> Iterator[float]:
 
 
 def wants_index(writer: Writer) -> bool:
-    """Whether a corpus is so large that it is searched with an index, and has none of all its rows."""
-    shelves = writer.current()
-    return shelves.about.rows > EXACT_BELOW and not (shelves.index and shelves.index.seems_whole())
+    """True if a corpus is so large that it is searched with an index, but has no index of all its rows.
+
+    False without the extra `corpus`, which makes indexes.
+    """
+    tables = writer.current()
+    missing = tables.about.rows > EXACT_BELOW and not (tables.index and tables.index.seems_whole())
+    return missing and has_extra("corpus")
 
 
-def write_index(writer: Writer, index: Index) -> None:
-    """Give a corpus the search index that `index` makes of its keys."""
-    writer.write_index(index(writer.current().mapped("keys")))
+def write_index(writer: Writer) -> None:
+    """Make the search index of the descriptors of a corpus, and write it."""
+    writer.write_index(packed(inverted_file(writer.current().mapped("descriptors"))).data)
 
 
 def remove_files(
@@ -441,27 +450,30 @@ def remove_files(
     patterns: Sequence[str],
     *,
     waiting: Callable[[], None] = lambda: None,
-    index: Index | None = None,
 ) -> list[str]:
-    """Take the files out of a corpus that meet one of `patterns`; see `smalti.grains.filters.Filters`.
+    """Take the files that match any of `patterns` out of the corpus `name`.
+
+    If the arrays have to be rewritten, the search index is made again; see `build_corpus`.
 
     Parameters
     ----------
-    waiting : called a few times a second while another process writes the corpus; may raise.
-    index : see `build_corpus`; what is left is searched with a new one if it is written anew.
+    name : the corpus's folder; ``.corpus`` is added if it is missing.
+    patterns : see `smalti.grains.filters.Filters`. Each must match a file.
+    waiting : called a few times a second while another process writes the corpus. It may raise to give up.
 
     Returns
     -------
-    list of the paths that were taken out, as the corpus calls them.
+    list of the paths that were taken out, as the corpus names them.
 
     Raises
     ------
-    CorpusError : if there is no such corpus, it is damaged, or nothing in it meets a pattern.
+    CorpusError : if there is no such corpus, it is damaged, or nothing in it matches a pattern.
+    ValueError, TypeError : if a pattern is empty or no text.
     """
     listed = list_files(name)
     for pattern in patterns:
         check_pattern("patterns", pattern)
-        if not any(meets(one, pattern) for one in listed):
+        if not any(meets(file, pattern) for file in listed):
             raise CorpusError(f"no file of {corpus_path(name)} meets {pattern!r}; see 'smalti corpus list'")
     folder = corpus_path(name)
     lock = WriteLock(folder)
@@ -470,15 +482,15 @@ def remove_files(
             waiting()
         writer = Writer(folder, None)
         try:
-            out = [one for one in listed_files(writer.shelves) if any(meets(one, pattern) for pattern in patterns)]
-            writer.forget([one.id for one in out])
+            out = [file for file in listed_files(writer.tables) if any(meets(file, pattern) for pattern in patterns)]
+            writer.forget([file.id for file in out])
             writer.commit()
             for _ in compacted(writer):
                 pass
-            if index is not None and wants_index(writer):
-                write_index(writer, index)
+            if wants_index(writer):
+                write_index(writer)
         finally:
             writer.close()
     finally:
         lock.release()
-    return [one.path for one in out]
+    return [file.path for file in out]

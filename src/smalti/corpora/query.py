@@ -18,16 +18,17 @@ from numpy.typing import NDArray
 
 from smalti._checks import Floats
 from smalti.corpora.segments import decoded
-from smalti.corpora.store import CorpusTables, StoredIndex, read_mapped, read_shelves
+from smalti.corpora.store import CorpusTables, StoredIndex, load_tables, read_mapped
 from smalti.corpora.tables import CORPUS_FORMAT, SegmentRow, damaged, from_json
 from smalti.dsp.stft import StftParams
 from smalti.errors import CorpusError, has_extra
-from smalti.grains.corpus import HOP_S, Corpus, WhenAsked
+from smalti.grains.corpus import Corpus, WhenAsked
 from smalti.grains.descriptors import MIDDLE_WINDOW_S
 from smalti.grains.filters import Filters, Limit, limits_of, unmet, weights_of
 from smalti.grains.nearest import EXACT_BELOW, unpacked
 from smalti.grains.source import Source
 from smalti.io.files import StrPath
+from smalti.settings import HOP_S
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,12 @@ class CorpusFile:
 
     Attributes
     ----------
-    id : the corpus's own number of it. path : as the corpus calls it. place : where it was when it was read.
-    duration_s : seconds. loudness_lufs : integrated, -inf for silence. sr, channels, size, sha256 : its own.
-    tags : folders, genre, and what the user gave. licence : as the file says or else the user, or "".
-    warnings : sentences about what was not as expected. fault : why it cannot be used, or "".
+    id : its number in the corpus. path : its name in the corpus. place : its full path when it was read.
+    duration_s : seconds. loudness_lufs : integrated loudness, -inf for silence.
+    sr, channels, size, sha256 : its own sample rate in Hz, channel count, bytes, and hex digest.
+    tags : its folders, its genre, and the user's tags.
+    licence : the licence in its metadata, or else the one the user gave, or "".
+    warnings : sentences about anything unexpected in it. fault : why it cannot be used, or "".
     """
 
     id: int
@@ -58,7 +61,7 @@ class CorpusFile:
 
 
 def listed_files(tables: CorpusTables) -> list[CorpusFile]:
-    """The files of a corpus that has been read, in order."""
+    """The files of a corpus whose tables have been loaded, in order of their paths."""
     return [
         CorpusFile(
             id=row.id,
@@ -80,13 +83,13 @@ def listed_files(tables: CorpusTables) -> list[CorpusFile]:
 
 
 def list_files(name: StrPath) -> list[CorpusFile]:
-    """The files of the corpus `name`, those that cannot be used included, in order of their paths.
+    """The files of the corpus `name` in order of their paths, including those that cannot be used.
 
     Raises
     ------
-    CorpusError : if there is none, or it is damaged or of another format.
+    CorpusError : if there is no such corpus, or it is damaged or of another format.
     """
-    return listed_files(read_shelves(name))
+    return listed_files(load_tables(name))
 
 
 @dataclass(frozen=True)
@@ -95,11 +98,12 @@ class CorpusInfo:
 
     Attributes
     ----------
-    path : its folder. format : of its files. sr : Hz.
-    n_files, n_unreadable, n_segments, n_frames : how many there are of each.
-    duration_s : of all files. quietest_lufs, loudest_lufs : of files that sound; None if none does.
-    n_bytes : on disk. holes : the share of its frames that is of files no longer in it.
-    tags, licences : how many files have each.
+    path : its folder. format : the number of its format. sr : its sample rate in Hz.
+    n_files, n_unreadable, n_segments, n_frames : how many usable files, unusable files, segments and frames it has.
+    duration_s : the total of the usable files, in seconds.
+    quietest_lufs, loudest_lufs : the range of loudness of the files that are not silent; None if all are silent.
+    n_bytes : its size on disk. holes : the share, 0 to 1, of its stored frames whose files are no longer in it.
+    tags, licences : how many usable files have each.
     """
 
     path: str
@@ -120,10 +124,10 @@ class CorpusInfo:
 
 def corpus_info(name: StrPath) -> CorpusInfo:
     """Facts about the corpus `name`; errors as for `list_files`."""
-    tables = read_shelves(name)
+    tables = load_tables(name)
     listed = listed_files(tables)
-    usable = [one for one in listed if not one.fault]
-    levels = [one.loudness_lufs for one in usable if math.isfinite(one.loudness_lufs)]
+    usable = [file for file in listed if not file.fault]
+    levels = [file.loudness_lufs for file in usable if math.isfinite(file.loudness_lufs)]
     n_frames = sum(segment.n_rows for segment in tables.segments)
     return CorpusInfo(
         path=str(tables.folder),
@@ -133,25 +137,25 @@ def corpus_info(name: StrPath) -> CorpusInfo:
         n_unreadable=len(listed) - len(usable),
         n_segments=len(tables.segments),
         n_frames=n_frames,
-        duration_s=sum(one.duration_s for one in usable),
+        duration_s=sum(file.duration_s for file in usable),
         quietest_lufs=min(levels, default=None),
         loudest_lufs=max(levels, default=None),
         n_bytes=sum(map(_size, tables.folder.iterdir())),
         holes=1 - n_frames / tables.about.rows if tables.about.rows else 0.0,
-        tags=dict(sorted(Counter(tag for one in usable for tag in one.tags).items())),
-        licences=dict(sorted(Counter(one.licence for one in usable).items())),
+        tags=dict(sorted(Counter(tag for file in usable for tag in file.tags).items())),
+        licences=dict(sorted(Counter(file.licence for file in usable).items())),
     )
 
 
 def _size(file: Path) -> int:
     try:
         return file.stat().st_size if file.is_file() else 0
-    except FileNotFoundError:  # a build that comes to an end just now removes what it has replaced
+    except FileNotFoundError:  # A build that ends just now removes the arrays it has replaced.
         return 0
 
 
 def _recordings(samples: NDArray[np.int16], segments: Sequence[SegmentRow]) -> Sequence[Floats]:
-    """Recordings on a disk, each read when it is asked for."""
+    """The recordings of `segments`, each decoded from the mapped samples when it is needed."""
 
     def read(i: int) -> Floats:
         segment = segments[i]
@@ -162,19 +166,20 @@ def _recordings(samples: NDArray[np.int16], segments: Sequence[SegmentRow]) -> S
 
 @dataclass(frozen=True, eq=False)
 class OpenCorpus:
-    """A corpus opened for mosaics: the recordings that pass, and how much each counts.
+    """A corpus opened for mosaics: the recordings that pass the filters, and how much each counts.
 
     Attributes
     ----------
-    folder : where it lies.
-    corpus : of the R segments whose files pass. A segment's recording holds what lies 0.1 s beyond its borders too, so
-        that frames beside them sound as they look.
-    files : of which they are, in order. `Corpus.files` counts these.
-    weights : (R,) float32, how much each recording counts, 1 if nothing was said.
-    limits : how much of the mosaic some of them may be.
-    missing, changed : files that are not where they were, or not as they were. Their sound is in the corpus.
-    warnings : sentences about that.
-    index : what `build_corpus`'s `index` made of all rows of the corpus, whatever passes, or None; see `Corpus.rows`.
+    folder : the folder of the corpus.
+    corpus : the R segments whose files pass. A segment's recording also holds 0.1 s of sound beyond its borders, so
+        that frames near a border sound like what was analysed.
+    files : the files that pass, in order of their paths. `Corpus.files` holds indices into them.
+    weights : (R,) float32, how much each recording counts; 1 unless the caller gave a weight.
+    limits : the most that some recordings may take of the mosaic.
+    missing, changed : files that have gone, or have changed since they were read. The corpus still holds their sound.
+    warnings : sentences about missing and changed files, and about patterns that match no file.
+    index : the search index on the disk, or None. It covers all rows of the corpus, not only those that pass; see
+        `Corpus.rows`.
     """
 
     folder: Path
@@ -195,18 +200,18 @@ def open_corpus(
     weights: Mapping[str, float] | None = None,
     limits: Mapping[str, float] | None = None,
 ) -> OpenCorpus:
-    """Open the recordings of a corpus that pass, to make mosaics of them.
+    """Open the recordings of a corpus that pass the filters, to make mosaics of them.
 
-    Features and sound are mapped from the disk; levels and descriptors are read, and checked. The search index is read
-    when the corpus is first searched. All descriptors are compared instead if there is no index, it is damaged, faiss
-    is not installed, or so few frames pass that it would save no time.
+    Features and sound are mapped from the disk; levels and descriptors are read and checked. The search index is read
+    when the corpus is first searched. If there is no index, it is damaged, faiss is not installed, or so few frames
+    pass that it would save no time, every descriptor is compared instead.
 
     Parameters
     ----------
-    name : the corpus's folder; ``.corpus`` is added.
-    filters : which files; None for all.
-    weights : by pattern, how much files that meet it count.
-    limits : by pattern, which share of a mosaic they may be, 0 to 1.
+    name : the corpus's folder; ``.corpus`` is added if it is missing.
+    filters : which files to use; None for all.
+    weights : for each pattern, how much the files that match it count, 0 to 1000.
+    limits : for each pattern, the largest share of a mosaic that the files matching it may take, 0 to 1.
 
     Returns
     -------
@@ -214,16 +219,16 @@ def open_corpus(
 
     Raises
     ------
-    CorpusError : if there is none, it is damaged or of another format, or nothing in it passes.
-    ValueError, TypeError : if weights or limits are out of range, or speak of what is not there.
+    CorpusError : if there is no such corpus, it is damaged or of another format, or nothing in it passes.
+    ValueError, TypeError : if a weight or a limit is out of range, or its pattern matches no recording.
     """
     tables, arrays = read_mapped(name)
     listed, filters = listed_files(tables), filters or Filters()
-    usable = [one for one in listed if not one.fault]
-    used = tuple(one for one in usable if filters.passes(one))
+    usable = [file for file in listed if not file.fault]
+    used = tuple(file for file in usable if filters.passes(file))
     if not used:
         raise CorpusError(_nothing(tables, usable, filters))
-    place = {one.id: n for n, one in enumerate(used)}
+    place = {file.id: n for n, file in enumerate(used)}
     segments = tuple(segment for segment in tables.segments if segment.file in place)
     files = np.array([place[segment.file] for segment in segments])
     if len(set(files)) < len(used):
@@ -231,48 +236,48 @@ def open_corpus(
     counts = [segment.n_rows for segment in segments]
     rows = np.concatenate([np.arange(segment.row, segment.row + segment.n_rows) for segment in segments])
     for segment in segments:
-        for kind in ("levels", "keys"):
+        for kind in ("levels", "descriptors"):
             tables.check_segment(segment, kind, arrays[kind])
     levels, sr = arrays["levels"][rows], tables.about.sr
     if not np.isfinite(levels).all() or levels.min(initial=0) < 0:
-        raise damaged(tables.folder / tables.about.name("levels"), "its levels are no levels")
+        raise damaged(tables.folder / tables.about.name("levels"), "a level is negative, infinite or not a number")
     params = StftParams.from_seconds(MIDDLE_WINDOW_S, HOP_S, sr)
-    told = [used[i] for i in files]
+    owners = [used[i] for i in files]
     about = {file.id: _source_of(file, tables.folder) for file in used}
-    missing, changed = _looked_after(tables, used)
-    # Files in order are mostly not in order on the disk; where they are, nothing is copied.
+    missing, changed = _missing_and_changed(tables, used)
+    # The rows of the arrays are mostly in another order than the files. Where the order agrees, nothing is copied.
     in_order = len(rows) == tables.about.rows and bool((np.diff(rows) == 1).all())
     return OpenCorpus(
         folder=tables.folder,
         corpus=Corpus(
             recording_ids=np.repeat(np.arange(len(segments)), counts),
-            centres=np.concatenate([of.centre + np.arange(of.n_rows) * params.hop for of in segments]),
+            centres=np.concatenate([segment.centre + np.arange(segment.n_rows) * params.hop for segment in segments]),
             cancelled=levels[:, 1] == 0,
             sources=tuple(replace(about[segment.file], begin=segment.begin) for segment in segments),
             params=params,
             sr=sr,
             recordings=_recordings(arrays["samples"], segments),
-            features=arrays["looks"],
+            features=arrays["features"],
             rows=rows,
             scales=np.ascontiguousarray(levels[:, 0]),
             levels=np.ascontiguousarray(levels[:, 1]),
-            descriptors=arrays["keys"] if in_order else arrays["keys"][rows],
+            descriptors=arrays["descriptors"] if in_order else arrays["descriptors"][rows],
             files=files,
             channels=max(segment.channels for segment in segments),
             read_index=_index_reader(tables.index, len(rows)),
         ),
         files=used,
-        weights=weights_of(told, weights or {}),
-        limits=limits_of(told, limits or {}),
+        weights=weights_of(owners, weights or {}),
+        limits=limits_of(owners, limits or {}),
         missing=missing,
         changed=changed,
-        warnings=(*unmet(usable, filters), *_said(tables, missing, changed)),
+        warnings=(*unmet(usable, filters), *_warnings(tables, missing, changed)),
         index=tables.index,
     )
 
 
 def _source_of(file: CorpusFile, folder: Path) -> Source:
-    """Where the recordings of a file come from."""
+    """The provenance of the recordings of a file."""
     return Source(
         name=str(file.place),
         sha256=file.sha256,
@@ -285,7 +290,7 @@ def _source_of(file: CorpusFile, folder: Path) -> Source:
 
 
 def _index_reader(stored: StoredIndex | None, n_frames: int) -> Callable[[], Any] | None:
-    """A function that reads the search index of a corpus once; None if searching `n_frames` would not use it."""
+    """A function that reads the search index and remembers it; None if a search of `n_frames` would not use it."""
     if stored is None or n_frames <= EXACT_BELOW or not has_extra("corpus"):
         return None
 
@@ -300,31 +305,32 @@ def _index_reader(stored: StoredIndex | None, n_frames: int) -> Callable[[], Any
 def _nothing(tables: CorpusTables, usable: Sequence[CorpusFile], filters: Filters) -> str:
     if not usable:
         return f"{tables.folder} holds no recording; build it from a folder that does"
-    tags = sorted({tag for one in usable for tag in one.tags})
-    there = f"its {len(usable)} files last {min(one.duration_s for one in usable):.1f} to "
-    there += f"{max(one.duration_s for one in usable):.1f} s"
-    if levels := [one.loudness_lufs for one in usable if math.isfinite(one.loudness_lufs)]:
+    tags = sorted({tag for file in usable for tag in file.tags})
+    there = f"its {len(usable)} files last {min(file.duration_s for file in usable):.1f} to "
+    there += f"{max(file.duration_s for file in usable):.1f} s"
+    if levels := [file.loudness_lufs for file in usable if math.isfinite(file.loudness_lufs)]:
         there += f", are {min(levels):.1f} to {max(levels):.1f} LUFS loud"
     if tags:
         there += f", and are tagged {', '.join(tags[:10])}{', ...' if len(tags) > 10 else ''}"
     return f"nothing in {tables.folder} passes {filters}: {there}; choose by these"
 
 
-def _looked_after(tables: CorpusTables, used: Sequence[CorpusFile]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+def _missing_and_changed(tables: CorpusTables, used: Sequence[CorpusFile]) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """The places of files that are gone, and of those whose size or modification time has changed."""
     missing, changed = [], []
-    for one in used:
-        row = tables.files[one.id]
+    for file in used:
+        row = tables.files[file.id]
         try:
-            status = one.place.stat()
+            status = file.place.stat()
         except OSError:
-            missing.append(one.place)
+            missing.append(file.place)
             continue
         if (status.st_size, status.st_mtime_ns) != (row.size, row.mtime_ns):
-            changed.append(one.place)
+            changed.append(file.place)
     return tuple(missing), tuple(changed)
 
 
-def _said(tables: CorpusTables, missing: Sequence[Path], changed: Sequence[Path]) -> list[str]:
+def _warnings(tables: CorpusTables, missing: Sequence[Path], changed: Sequence[Path]) -> list[str]:
     out = []
     for places, how in ((missing, "no longer where it was"), (changed, "no longer as it was")):
         if len(places) == 1:
@@ -339,12 +345,13 @@ def _said(tables: CorpusTables, missing: Sequence[Path], changed: Sequence[Path]
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a corpus is whole.
+    """The result of `verify_corpus`.
 
     Attributes
     ----------
-    path : its folder. damaged : sentences, none if it is whole. n_bytes : that were checked.
-    missing, changed : files that are not where or as they were, which is no damage.
+    path : its folder. damaged : a sentence for each damaged part; empty if the corpus is intact.
+    n_bytes : how many bytes of the arrays were checked.
+    missing, changed : files that have gone, or have changed since they were read. That is no damage.
     """
 
     path: str
@@ -355,23 +362,23 @@ class Verdict:
 
 
 def verify_corpus(name: StrPath) -> Verdict:
-    """Compare all that a corpus holds with its checksums, and its files with what they were.
+    """Compare the arrays of the corpus `name` with their checksums, and look for files that have gone or changed.
 
     Raises
     ------
-    CorpusError : if there is none, it is of another format, or it is damaged so that it cannot be opened at all.
+    CorpusError : if there is no such corpus, it is of another format, or it is too damaged to be opened.
     """
     tables, arrays = read_mapped(name)
-    said, n_bytes = list[str](), 0
+    messages, n_bytes = list[str](), 0
     for kind, array in arrays.items():
         for segment in tables.segments:
             n_bytes += array[segment.span(kind)].nbytes
             try:
                 tables.check_segment(segment, kind, array)
             except CorpusError as error:
-                said.append(str(error))
+                messages.append(str(error))
         spans = sorted((span.start, span.stop) for span in (segment.span(kind) for segment in tables.segments))
         if any(before[1] > after[0] for before, after in itertools.pairwise(spans)):
-            said.append(str(damaged(tables.folder / tables.about.name(kind), "two segments share a part of it")))
-    missing, changed = _looked_after(tables, [one for one in listed_files(tables) if not one.fault])
-    return Verdict(str(tables.folder), tuple(said), n_bytes, tuple(map(str, missing)), tuple(map(str, changed)))
+            messages.append(str(damaged(tables.folder / tables.about.name(kind), "two segments share a part of it")))
+    missing, changed = _missing_and_changed(tables, [file for file in listed_files(tables) if not file.fault])
+    return Verdict(str(tables.folder), tuple(messages), n_bytes, tuple(map(str, missing)), tuple(map(str, changed)))

@@ -1,6 +1,6 @@
-"""A file's sound in segments, and what is kept of each: codes of 16 bits, and what they look like.
+"""Split a file's sound into segments, code them in 16 bits, and analyse them.
 
-What is analysed is what is stored, so that what is chosen and what sounds can never disagree.
+The analysis is of the decoded 16-bit sound, so that a mosaic sounds exactly what it was chosen by.
 """
 
 from collections.abc import Iterator, Mapping
@@ -15,23 +15,25 @@ from smalti.dsp.channels import stack_channels
 from smalti.dsp.conditioning import LOUDEST_PEAK, fade_edges, remove_dc
 from smalti.dsp.loudness import step_powers
 from smalti.dsp.stft import StftParams
-from smalti.grains.corpus import EDGE_FADE_S, analyse, hop_at
+from smalti.grains.corpus import analyse, hop_at
 from smalti.grains.descriptors import LONG_WINDOW_S
 from smalti.io.sound_read import AudioStream
+from smalti.presets import EDGE_FADE_S
 
-# Longer files are analysed in segments of this length, so that memory does not go with theirs: a dozen segments are
-# in it at once.
+# Longer files are analysed in segments of this length, so that memory does not grow with the length of a file. About a
+# dozen segments are held at once.
 SEGMENT_S = 120.0
 
 
 class Piece(NamedTuple):
-    """Sound of a file, to be analysed.
+    """A segment of a file's sound with its margins, to be analysed.
 
     Attributes
     ----------
-    samples : (C, L) float32, at the corpus's rate. begin : the sample of the file it begins at.
-    before : of the samples, how many are there only for what is seen beyond the border.
-    own : how many frames are its own; None where they are all up to the end of the file.
+    part : the number of the segment, from 0.
+    samples : (C, L) float32, at the corpus's rate. begin : the sample of the file at which they begin.
+    before : how many samples at the start are margin, needed only by windows that reach across the border.
+    own : how many frames belong to the segment; None for all frames up to the end of the file.
     """
 
     part: int
@@ -46,8 +48,8 @@ class Analysed(NamedTuple):
 
     Attributes
     ----------
-    segment : its row, but for the file and the places in the arrays. arrays : by kind, what is to be put there.
-    powers : what its loudness is measured by; see `smalti.dsp.loudness.step_powers`.
+    segment : its row; `file`, `row` and `first` are still 0. arrays : the values for each kind of array.
+    powers : what its loudness is measured from; see `smalti.dsp.loudness.step_powers`.
     """
 
     segment: SegmentRow
@@ -56,7 +58,7 @@ class Analysed(NamedTuple):
 
 
 def pieces(stream: AudioStream) -> Iterator[Piece]:
-    """A file in segments, each with what its frames see beyond its borders."""
+    """Yield a file in segments, each with the margins that windows at its borders reach into."""
     hop = hop_at(stream.sr)
     long = StftParams.from_seconds(LONG_WINDOW_S, LONG_WINDOW_S / 4, stream.sr)
     # A whole number of hops, so that frames of all segments are on one grid.
@@ -67,7 +69,7 @@ def pieces(stream: AudioStream) -> Iterator[Piece]:
     current, following = next(blocks), next(blocks, None)
     while True:
         if following is not None and following.shape[1] < margin:
-            # Only the last can be so short.
+            # Only the last block can be shorter than the margin.
             current, following = np.concatenate([current, following], axis=1), None
         after = [] if following is None else [following[:, :margin]]
         n_before = margin if before else 0
@@ -80,22 +82,22 @@ def pieces(stream: AudioStream) -> Iterator[Piece]:
 
 
 def analysed(piece: Piece, sr: int) -> Analysed:
-    """The analysis of a piece: its sound and its features.
+    """Code a piece in 16 bits and analyse the decoded sound; `sr` in Hz.
 
     Raises
     ------
-    ValueError : if it is too loud to have a spectrum, saying how loud.
+    ValueError : if it is too loud to have a spectrum; the message gives its peak.
     """
     if not (peak := float(np.abs(piece.samples).max())) <= LOUDEST_PEAK:
         raise ValueError(f"it peaks at {peak:.3g} where 1 is full scale; export it again")
     codes, step = coded(_without_faults(piece, sr))
     heard = decoded(codes, step)
-    whole, first = analyse(heard, sr), piece.before // hop_at(sr)
+    analysis, first = analyse(heard, sr), piece.before // hop_at(sr)
     own = slice(first, None if piece.own is None else first + piece.own)
     arrays: dict[str, NDArray[Any]] = {
-        "looks": whole.features[own],
-        "keys": whole.descriptors[own],
-        "levels": np.stack([whole.scales[own], whole.norms[own]], axis=1).astype(np.float32),
+        "features": analysis.features[own],
+        "descriptors": analysis.descriptors[own],
+        "levels": np.stack([analysis.scales[own], analysis.norms[own]], axis=1).astype(np.float32),
         "samples": codes.reshape(-1),
     }
     segment = SegmentRow(
@@ -109,8 +111,8 @@ def analysed(piece: Piece, sr: int) -> Analysed:
         channels=len(codes),
         begin=piece.begin,
         step=step,
-        crc_looks=crc_of(arrays["looks"]),
-        crc_keys=crc_of(arrays["keys"]),
+        crc_features=crc_of(arrays["features"]),
+        crc_descriptors=crc_of(arrays["descriptors"]),
         crc_levels=crc_of(arrays["levels"]),
         crc_samples=crc_of(arrays["samples"]),
     )
@@ -119,7 +121,10 @@ def analysed(piece: Piece, sr: int) -> Analysed:
 
 
 def _without_faults(piece: Piece, sr: int) -> Floats:
-    """Its samples as `smalti.grains.corpus.cleaned` makes them; only where the file begins and ends do they fade."""
+    """The samples of a piece without offset, faded only where the file itself begins or ends.
+
+    See `smalti.grains.sound.cleaned`.
+    """
     samples = remove_dc(stack_channels(list(piece.samples)), sr)
     if piece.before and piece.own is not None:
         return samples
@@ -133,7 +138,12 @@ def _without_faults(piece: Piece, sr: int) -> Floats:
 
 
 def coded(samples: Floats) -> tuple[NDArray[np.int16], float]:
-    """(L,) or (C, L) as codes (C, L) of 16 bits that reach as far as they can, and what a code of 1 is."""
+    """Code (L,) or (C, L) float `samples` in 16 bits, at the largest gain that does not clip.
+
+    Returns
+    -------
+    codes : (C, L) int16. step : the amplitude that a code of 1 stands for; 0 for silence.
+    """
     sound = np.atleast_2d(samples)
     step = np.float32(np.abs(sound).max() / 32767)
     if not step >= np.finfo(np.float32).tiny:
@@ -142,5 +152,5 @@ def coded(samples: Floats) -> tuple[NDArray[np.int16], float]:
 
 
 def decoded(codes: NDArray[np.int16], step: float) -> Floats:
-    """(L,) or (C, L) float32 of codes (C, L) of 16 bits, of which 1 stands for `step`."""
+    """The sound, (L,) or (C, L) float32, of `codes` (C, L); a code of 1 stands for the amplitude `step`."""
     return stack_channels(list(codes.astype(np.float32) * np.float32(step)))

@@ -1,4 +1,4 @@
-"""A corpus on a disk, read: its database, its mapped arrays, and what is wrong with them."""
+"""Read a corpus on disk: its tables, its memory-mapped arrays, and checks for damage."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ import urllib.parse
 import zlib
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,23 +26,26 @@ from smalti.corpora.tables import (
     FileRow,
     SegmentRow,
     check_of,
+    columns_of,
     corpus_path,
     crc_of,
     damaged,
+    is_array,
 )
 from smalti.errors import CorpusError
+from smalti.io.files import reason_of
 
-# How long to wait for another process that is reading or writing the tables; either takes moments.
+# How long to wait for another process that is reading or writing the tables. Both take moments.
 _BUSY_S = 60.0
 
 
 @dataclass(frozen=True)
 class StoredIndex:
-    """A search index that lies beside the arrays, a quarter as large as the looks; for who searches with it to read.
+    """A search index stored beside the arrays. It is a quarter as large as the features, and read only for a search.
 
     Attributes
     ----------
-    path : of its file. n_bytes, crc : its size and checksum.
+    path : its file. n_bytes, crc : its size and its CRC-32.
     """
 
     path: Path
@@ -50,13 +53,13 @@ class StoredIndex:
     crc: int
 
     def seems_whole(self) -> bool:
-        """True if the index is there and has its size."""
+        """True if the index file exists and has the right size."""
         with suppress(OSError):
             return self.path.stat().st_size == self.n_bytes
         return False
 
     def read(self) -> bytes | None:
-        """The bytes that `index` of `smalti.corpora.build.build_corpus` made, or None if they are damaged."""
+        """The bytes that `smalti.grains.nearest.packed` made of it; None if they are missing or damaged."""
         try:
             data = self.path.read_bytes()
         except OSError:
@@ -66,11 +69,12 @@ class StoredIndex:
 
 @dataclass(frozen=True, eq=False)
 class CorpusTables:
-    """A corpus as its tables spoke of it at one moment, checked but for its arrays' content.
+    """A snapshot of the tables of a corpus. The content of its arrays is not checked.
 
     Attributes
     ----------
-    folder : of the corpus. files : in order of their paths, by id. segments : file after file in that order.
+    folder : the folder of the corpus. about : the corpus as a whole.
+    files : the files by id, in order of their paths. segments : the segments, file after file in that order.
     """
 
     folder: Path
@@ -79,7 +83,7 @@ class CorpusTables:
     segments: tuple[SegmentRow, ...]
 
     def mapped(self, kind: str) -> NDArray[Any]:
-        """An array, as a memory map: (rows, width), or (samples,)."""
+        """One of the arrays, memory-mapped and read-only: (rows, width), or (samples,) for the sound."""
         about = self.about
         shape = (about.extent(kind),) if kind == "samples" else (about.extent(kind), about.width(kind))
         if not shape[0]:
@@ -92,34 +96,34 @@ class CorpusTables:
 
     @property
     def index(self) -> StoredIndex | None:
-        """The search index, if there is one of all rows."""
+        """The search index; None if there is none, or if it does not cover all rows."""
         about = self.about
         if not about.index_rows or about.index_rows != about.rows:
             return None
         return StoredIndex(self.folder / about.index_name, about.index_bytes, about.index_crc)
 
     def check_segment(self, segment: SegmentRow, kind: str, array: NDArray[Any]) -> None:
-        """Refuse a segment whose part of an array is not what was written."""
+        """Raise `CorpusError` if a segment's part of an array does not match its checksum."""
         if crc_of(array[segment.span(kind)]) != segment.crc(kind):
-            of = os.fsdecode(self.files[segment.file].path)
+            source = os.fsdecode(self.files[segment.file].path)
             raise CorpusError(
-                f"{self.folder / self.about.name(kind)} is damaged where it holds {of}; restore the corpus from a "
+                f"{self.folder / self.about.name(kind)} is damaged where it holds {source}; restore the corpus from a "
                 "copy, or delete it and build it again"
             )
 
     def place(self, file: FileRow) -> Path:
-        """The path of a file when it was read, relative to where the corpus is now."""
+        """The full path of a file; a relative path starts from where the corpus is now."""
         return Path(os.path.normpath(self.base / os.fsdecode(file.path)))
 
     @cached_property
     def base(self) -> Path:
-        """The folder that paths are relative to: the corpus's own, links followed."""
+        """The folder that paths are relative to: that of the corpus, with links resolved."""
         return Path(os.path.realpath(self.folder))
 
 
 @contextmanager
 def corpus_errors(folder: Path) -> Iterator[None]:
-    """Turn what goes wrong with a corpus's files into a `CorpusError`."""
+    """Turn errors from the database or the files of a corpus into `CorpusError`."""
     try:
         yield
     except sqlite3.Error as error:
@@ -136,48 +140,43 @@ def corpus_errors(folder: Path) -> Iterator[None]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise full(folder) from error
         raise CorpusError(
-            f"cannot use {error.filename or folder}: {(error.strerror or str(error)).lower()}; "
-            "check its permissions and disk"
+            f"cannot use {error.filename or folder}: {reason_of(error)}; check its permissions and disk"
         ) from error
 
 
 class DiskFull(CorpusError):
-    """There is no room for what is to be written."""
+    """The disk has no room left for the corpus."""
 
 
 def full(folder: Path) -> DiskFull:
     return DiskFull(f"cannot write {folder}: no space left on its disk; free some and run the same command again")
 
 
-# Reading
-
-
-def read_shelves(name: str | os.PathLike[str]) -> CorpusTables:
-    """A corpus's tables, after checking them: format, structure, checksums, sizes of arrays.
+def load_tables(name: str | os.PathLike[str]) -> CorpusTables:
+    """The tables of the corpus `name`, after checking their format, structure and checksums and the arrays' sizes.
 
     Raises
     ------
-    CorpusError : if there is none, or it is damaged, unfinished, or of another format.
+    CorpusError : if there is no such corpus, or it is damaged, unfinished, or of another format.
     """
     return read_mapped(name)[0]
 
 
 def read_mapped(name: str | os.PathLike[str]) -> tuple[CorpusTables, dict[str, NDArray[Any]]]:
-    """A corpus's tables and the arrays that they speak of, see `read_shelves` and `Shelves.mapped`.
+    """The tables and the mapped arrays of the corpus `name`; see `load_tables` and `CorpusTables.mapped`.
 
-    Once they are mapped, arrays stay what they are, even if the corpus is compacted meanwhile.
+    Mapped arrays keep their content, even if the corpus is compacted meanwhile.
     """
     folder = corpus_path(name)
     check_is_corpus(folder)
     while True:
-        shelves = _snapshot(folder)
+        tables = _snapshot(folder)
         try:
-            _check_sizes(shelves)
-            return shelves, {kind: shelves.mapped(kind) for kind in ARRAYS}
+            _check_sizes(tables)
+            return tables, {kind: tables.mapped(kind) for kind in ARRAYS}
         except CorpusError:
-            # A build that comes to an end just now may have put others in the place of the arrays. As that takes
-            # longer than this, it will not happen again and again.
-            if _snapshot(folder).about.generation == shelves.about.generation:
+            # A build may have replaced the arrays just now. Replacing takes longer than reading, so this loop ends.
+            if _snapshot(folder).about.generation == tables.about.generation:
                 raise
 
 
@@ -189,7 +188,7 @@ def check_is_corpus(folder: Path) -> None:
             raise CorpusError(f"{folder} is no corpus, but a file; name a folder that 'smalti corpus build' made")
         tables = folder / TABLES
         if not tables.exists():
-            if any(file.name.partition("-")[0] in ARRAYS and file.stat().st_size for file in folder.iterdir()):
+            if any(is_array(file) and file.stat().st_size for file in folder.iterdir()):
                 raise damaged(tables, "it is not there")
             raise CorpusError(f"{folder} is no corpus: it has no {TABLES}; build one with 'smalti corpus build'")
         if not tables.stat().st_size:
@@ -205,8 +204,8 @@ def _snapshot(folder: Path) -> CorpusTables:
         if not journal.exists():
             with corpus_errors(folder):
                 raise error
-    # A build was killed between two states of the tables, and to get back to the first the file must be written to.
-    # That is for the next build to do; here it is done to a copy.
+    # A build was killed in the middle of a transaction, and rolling it back writes to the file. The next build does
+    # that; a reader rolls back a copy.
     with corpus_errors(folder), tempfile.TemporaryDirectory() as copy:
         for file in (folder / TABLES, journal):
             shutil.copy(file, copy)
@@ -215,7 +214,7 @@ def _snapshot(folder: Path) -> CorpusTables:
 
 
 def connect(file: Path, mode: str) -> sqlite3.Connection:
-    # A URI can ask for read-only access. It is made from bytes, since a name need not be text.
+    # Only a URI can ask for read-only access. It is made from bytes, since a path may not be valid text.
     place = urllib.parse.quote(os.fsencode(file.absolute()))
     return sqlite3.connect(f"file:{place}?mode={mode}", uri=True, isolation_level=None, timeout=_BUSY_S)
 
@@ -224,12 +223,13 @@ def read_tables(folder: Path, tables: sqlite3.Connection) -> CorpusTables:
     try:
         tables.execute("BEGIN")
         _check_format(folder, tables)
-        if (said := tables.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
-            raise damaged(folder / TABLES, str(said))
+        if (message := tables.execute("PRAGMA quick_check(1)").fetchone()[0]) != "ok":
+            raise damaged(folder / TABLES, str(message))
         (about,) = _rows(folder, tables, About, "about", "rowid") or [None]
         if not isinstance(about, About):
-            raise damaged(folder / TABLES, "it does not say what it is")
-        if about != replace(about, bands=About.at(about.sr).bands, keys=About.at(about.sr).keys):
+            raise damaged(folder / TABLES, "its table about is empty")
+        ours = About.at(about.sr)
+        if (about.bands, about.descriptor_size) != (ours.bands, ours.descriptor_size):
             raise CorpusError(f"{folder} was made by another version of smalti; delete it and build it again")
         files = {row.id: row for row in _rows(folder, tables, FileRow, "files", "path")}
         place = {id_: n for n, id_ in enumerate(files)}
@@ -237,10 +237,10 @@ def read_tables(folder: Path, tables: sqlite3.Connection) -> CorpusTables:
     except sqlite3.OperationalError:
         raise
     except (sqlite3.Error, ValueError, TypeError, OverflowError) as error:
-        # Checksums tell most; what is no row at all fails before they are looked at.
+        # Most damage fails a checksum. A value that does not even form a row fails earlier, with one of these errors.
         raise damaged(folder / TABLES, str(error)) from error
     if any(segment.file not in place for segment in segments):
-        raise damaged(folder / TABLES, "a file is missing in it")
+        raise damaged(folder / TABLES, "it has segments of a file that it does not list")
     segments.sort(key=lambda segment: (place[segment.file], segment.part))
     return CorpusTables(folder, about, files, tuple(segments))
 
@@ -251,7 +251,7 @@ def _check_format(folder: Path, tables: sqlite3.Connection) -> None:
     if application != APPLICATION:
         if not tables.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
             raise CorpusError(f"{folder} holds nothing yet: its build was stopped; run the same build again")
-        raise damaged(folder / TABLES, "it is no table of smalti's")
+        raise damaged(folder / TABLES, "it is not a database that smalti made")
     if version > CORPUS_FORMAT:
         raise CorpusError(
             f"{folder} was made by a newer smalti (format {version}, this one reads {CORPUS_FORMAT}); update smalti"
@@ -261,7 +261,7 @@ def _check_format(folder: Path, tables: sqlite3.Connection) -> None:
 
 
 def _rows(folder: Path, tables: sqlite3.Connection, kind: type[Any], table: str, order: str) -> list[Any]:
-    columns = ", ".join(f'"{field.name}"' for field in fields(kind))
+    columns = ", ".join(f'"{column}"' for column in columns_of(kind))
     texts = [n for n, field in enumerate(fields(kind)) if field.type is str]
     out = []
     for *values, check in tables.execute(f'SELECT {columns}, "check" FROM {table} ORDER BY {order}'):
@@ -275,16 +275,16 @@ def _rows(folder: Path, tables: sqlite3.Connection, kind: type[Any], table: str,
     return out
 
 
-def _check_sizes(shelves: CorpusTables) -> None:
-    folder, about = shelves.folder, shelves.about
+def _check_sizes(tables: CorpusTables) -> None:
+    folder, about = tables.folder, tables.about
     with corpus_errors(folder):
         for kind in ARRAYS:
             file = folder / about.name(kind)
             needed = about.extent(kind) * about.width(kind) * np.dtype(ARRAYS[kind].dtype).itemsize
             if (size := file.stat().st_size) < needed:
                 raise damaged(file, f"it has {size} bytes of {needed}")
-    for segment in shelves.segments:
-        for kind in ("looks", "samples"):
+    for segment in tables.segments:
+        for kind in ("features", "samples"):
             span = segment.span(kind)
             if not 0 <= span.start <= span.stop <= about.extent(kind):
                 raise damaged(folder / TABLES, "a segment lies outside its array")

@@ -1,7 +1,7 @@
-"""Files read and analysed on every core: threads that hand what they made to whoever writes it.
+"""Read and analyse files on every core, in threads that hand their results to a writer.
 
-Readers look into files, one each, and hand on pieces of sound; analysts look at these. Between them, and before the
-writer, there is room for a few: however long files are and however slow the disk, no more than that is in memory.
+Each reader thread reads one file at a time and passes pieces of its sound to the analysing threads. The queues between
+them, and the one to the writer, are short. They bound the memory, however long the files and however slow the disk.
 """
 
 import queue
@@ -20,8 +20,10 @@ from smalti.io.sound_read import AudioStream
 
 
 class FoundFile(NamedTuple):
+    """A sound file to be put into a corpus."""
+
     path: Path
-    name: bytes  # as the corpus calls it
+    name: bytes  # its name in the corpus
     size: int
     mtime_ns: int
     tags: tuple[str, ...]
@@ -33,7 +35,7 @@ class SegmentPart(NamedTuple):
     found: FoundFile
     attempt: int
     made: Analysed
-    share: float  # of the file, that had been read by its end; 0 where the file does not say how long it is
+    share: float  # of the file read by the end of this segment, 0 to 1; 0 if the file does not say how long it is
 
 
 class Read(NamedTuple):
@@ -42,11 +44,11 @@ class Read(NamedTuple):
     found: FoundFile
     attempt: int
     n_parts: int
-    row: FileRow  # but for its id and loudness
+    row: FileRow  # complete except for its id and loudness
 
 
 class Same(NamedTuple):
-    """A file is one that the corpus has, there or at another place."""
+    """A file's content is already in the corpus, under this name or another."""
 
     found: FoundFile
     row: FileRow
@@ -61,13 +63,13 @@ class Spoilt(NamedTuple):
 
 
 class Failed(NamedTuple):
-    """A file cannot be read, whatever came of it before."""
+    """A file cannot be read. Its segments that came before are void."""
 
     found: FoundFile
     fault: str
 
 
-# How long threads are waited for that are to stop.
+# How long to wait for all threads to stop.
 _PATIENCE_S = 20.0
 
 Made = SegmentPart | Spoilt | Read | Same | Failed
@@ -78,22 +80,23 @@ class _Crashed(NamedTuple):
 
 
 class Workers:
-    """Threads that look into files, each of which comes to be `Same` or `Failed`, or `SegmentPart` by part and `Read`.
+    """Threads that read and analyse files. Each file ends as `Same`, `Failed` or `Read`.
 
-    Of a file that is `Read`, as many parts as that says come before or after it, each as `SegmentPart` or `Spoilt`. A
-    file that changes while it is read is read once more: its parts come again, of a later attempt.
+    A file that ends as `Read` also has `n_parts` segments. Each comes as `SegmentPart` or `Spoilt`, before or after the
+    `Read`. A file that changes while it is read is read once more: its parts come again, with a higher attempt.
     """
 
     def __init__(
         self, tasks: Iterable[FoundFile], sr: int, known: Mapping[bytes, FileRow], gone: dict[int, FileRow]
     ) -> None:
-        """Nothing starts yet.
+        """No thread starts before `results` is called.
 
         Parameters
         ----------
-        tasks : the files. sr : Hz, to analyse them at.
-        known : what the corpus has, by name. gone : what it has that is no longer there, by id; what is recognised in a
-            file is taken out of it.
+        tasks : the files. sr : the sample rate in Hz at which to analyse them.
+        known : the files that the corpus has, by name.
+        gone : the files of the corpus that are no longer where they were, by id. One that is found again under another
+            name is removed from this dictionary.
         """
         self._tasks, self._sr, self._known, self._gone = iter(tasks), sr, known, gone
         self._n = self._readers = n_cores()
@@ -103,7 +106,10 @@ class Workers:
         self._made = queue.Queue[Made | _Crashed | None](2 * self._n)
 
     def results(self) -> Iterator[Made]:
-        """Start, and give what comes, in whatever order, until all is done."""
+        """Start the threads, and yield their results in the order they finish, until all files are done.
+
+        An error in a thread is raised here.
+        """
         for work in (self._read_all, self._analyse_all):
             for _ in range(self._n):
                 thread = threading.Thread(target=work, daemon=True)
@@ -120,26 +126,26 @@ class Workers:
                 yield made
 
     def stop(self) -> None:
-        """Let no thread begin anything more, and wait until what each is at is done.
+        """Let no thread begin anything more, and wait for each to finish what it is doing.
 
-        A thread that is in the middle of a transform when the program ends takes it down with an abort. What lasts
-        longer than that, such as a slow disk, is not waited for: nothing is written here.
+        If the program ends while a thread is in the middle of a transform, it aborts. A thread that takes much longer,
+        such as one reading from a slow disk, is left alone: these threads write nothing.
         """
         self._stop.set()
         until = _PATIENCE_S / max(1, len(self._threads))
         for thread in self._threads:
             thread.join(until)
 
-    def _put(self, into: "queue.Queue[Any]", what: Any) -> None:
-        """Wait until there is room, or the build is stopped."""
+    def _put(self, into: "queue.Queue[Any]", item: Any) -> None:
+        """Put `item` into a queue once it has room; raise `_Stopped` if the build is stopped."""
         while not self._stop.is_set():
             with suppress(queue.Full):
-                into.put(what, timeout=0.2)
+                into.put(item, timeout=0.2)
                 return
         raise _Stopped
 
     def _read_all(self) -> None:
-        """A thread: read one file after the other."""
+        """Read one file after the other: the work of a reader thread."""
         try:
             while True:
                 with self._turn:
@@ -162,7 +168,7 @@ class Workers:
             self._crash(error)
 
     def _analyse_all(self) -> None:
-        """A thread: analyse one piece after the other."""
+        """Analyse one piece after the other: the work of an analysing thread."""
         try:
             while True:
                 with suppress(queue.Empty):
@@ -188,7 +194,7 @@ class Workers:
             self._put(self._made, _Crashed(error))
 
     def _read(self, found: FoundFile) -> None:
-        """Recognise a file, or read it to its end."""
+        """Recognise a file that the corpus has already, or read it to its end."""
         sha256 = ""
         if (row := self._known.get(found.name)) is not None and not row.fault:
             sha256 = file_sha256(found.path)
@@ -215,7 +221,7 @@ class Workers:
                     share = min(1.0, length / promised) if promised else 0.0
                     self._put(self._pieces, (found, attempt, piece, share))
             except AudioFileError:
-                # Half written, it may be no audio yet.
+                # A file that is still being written may not be valid audio yet.
                 if _status(found) == before:
                     raise
                 continue
@@ -229,8 +235,8 @@ class Workers:
                     sr=stream.own_sr,
                     channels=stream.channels,
                     duration_s=length / self._sr,
-                    licence=stream.said.get("license", "") or stream.said.get("copyright", ""),
-                    genre=stream.said.get("genre", "").strip(),
+                    licence=stream.metadata.get("license", "") or stream.metadata.get("copyright", ""),
+                    genre=stream.metadata.get("genre", "").strip(),
                     tags=as_json(found.tags),
                     warnings=as_json(stream.warnings),
                 )
@@ -240,7 +246,7 @@ class Workers:
 
 
 class _Stopped(Exception):
-    """The build was stopped while a thread waited to hand on what it had."""
+    """The build was stopped while a thread waited to pass on a result."""
 
 
 def _status(found: FoundFile) -> tuple[int, int]:

@@ -1,11 +1,11 @@
-"""A corpus on a disk, written: one writer at a time, each change whole or not at all."""
+"""Write a corpus on disk: one writer at a time, each change made completely or not at all."""
 
 import os
 import sqlite3
 import zlib
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -24,16 +24,21 @@ from smalti.corpora.tables import (
     Row,
     SegmentRow,
     check_of,
+    columns_of,
     damaged,
+    is_array,
+    is_index,
     values_of,
 )
 from smalti.errors import CorpusError
+from smalti.io.files import is_hidden_part, replace_whole
 
-# Writing
+# A statement in SQL and its values.
+_Statement = tuple[str, Sequence[Any]]
 
 
 def _create(table: str, kind: type[Row], more: str = "") -> str:
-    columns = ", ".join(f'"{field.name}"' for field in fields(kind))
+    columns = ", ".join(f'"{column}"' for column in columns_of(kind))
     return f'CREATE TABLE {table} ({columns}, "check" INTEGER{more})'
 
 
@@ -47,22 +52,22 @@ _SCHEMA = (
 
 
 class WriteLock:
-    """Being the only one that writes a corpus; the system lets go of it when this process dies."""
+    """A lock that only one writer of a corpus can hold. The system releases it when this process dies."""
 
     def __init__(self, folder: Path) -> None:
-        """Make the folder and its tables, or open them."""
+        """Make `folder` and the lock file in it, or open them. The lock is not taken yet."""
         self.folder = folder
         with corpus_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = connect(folder / LOCK, "rwc")
-            # Short, as no signal is heard while SQLite waits.
+            # Short, because Python handles no signal while SQLite waits.
             self._file.execute("PRAGMA busy_timeout = 200")
 
     def acquired(self) -> bool:
-        """Try for a moment; whether it is ours."""
+        """Try for a moment to take the lock; return whether this process has it now."""
         with corpus_errors(self.folder):
             try:
-                # Nothing is ever written to it, and no journal should lie about that says so.
+                # Nothing is ever written to the lock file, so no journal of it should be left on the disk.
                 self._file.execute("PRAGMA journal_mode = MEMORY")
                 self._file.execute("BEGIN EXCLUSIVE")
             except sqlite3.OperationalError as error:
@@ -76,29 +81,37 @@ class WriteLock:
 
 
 class Writer:
-    """Changes a corpus; to be used under its `WriteLock`.
+    """Changes a corpus. Hold its `WriteLock` while using it.
 
-    `append` writes to arrays, `commit` makes what was appended and said since part of the corpus.
+    `append` writes to the arrays; `add` and `forget` collect changes to the tables. `commit` makes all of them part of
+    the corpus.
+
+    Attributes
+    ----------
+    folder : the folder of the corpus. tables : its tables as they were when it was opened.
+    about : the corpus as a whole, with everything appended so far. next_id : the id for the next new file.
+    appended : bytes appended since the last commit.
     """
 
     def __init__(self, folder: Path, sr: int | None) -> None:
-        """Open a corpus, or make one at `sr`, 44100 if None.
+        """Open the corpus in `folder`, or make one at `sr` Hz, 44100 if None.
 
         Raises
         ------
-        CorpusError : see `read_shelves`; also if it is at another rate, or the folder is something else.
+        CorpusError : see `smalti.corpora.store.load_tables`; also if the corpus has another rate, or the folder holds
+            something else.
         """
         self.folder = folder
         with corpus_errors(folder):
-            self._tables = connect(folder / TABLES, "rwc") if self._may_begin() else connect(folder / TABLES, "rw")
+            self._database = connect(folder / TABLES, "rwc") if self._may_begin() else connect(folder / TABLES, "rw")
         try:
             with corpus_errors(folder):
-                # The first look rolls back what a killed build left half done.
-                if not self._tables.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
+                # The first read rolls back the transaction of a build that was killed.
+                if not self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
                     self._begin(sr or 44100)
-            self.shelves = read_tables(folder, self._tables)
-            self._tables.execute("COMMIT")
-            self.about = self.shelves.about
+            self.tables = read_tables(folder, self._database)
+            self._database.execute("COMMIT")
+            self.about = self.tables.about
             if sr not in (None, self.about.sr):
                 raise CorpusError(
                     f"{folder} is at {self.about.sr} Hz; leave --sr out, or build another corpus at {sr} Hz"
@@ -107,23 +120,23 @@ class Writer:
                 self._remove_strays()
                 self._arrays = {kind: self._open(kind, self.about) for kind in ARRAYS}
         except BaseException:
-            self._tables.close()
+            self._database.close()
             raise
-        self._said: list[tuple[str, Sequence[Any]]] = []
-        # Extents as the tables are to have them: to the end of what is spoken of. What else was appended, segments of a
-        # file of which not all has come, is truncated should it come to nothing.
-        self._spoken = {"rows": self.about.rows, "samples": self.about.samples}
-        self.next_id = max(self.shelves.files, default=0) + 1
+        self._statements: list[_Statement] = []
+        # The lengths of the arrays that the tables will record: up to the end of the last added segment. Segments of
+        # incomplete files may lie beyond; if those files are never completed, the next writer truncates them.
+        self._extents = {"rows": self.about.rows, "samples": self.about.samples}
+        self.next_id = max(self.tables.files, default=0) + 1
         self.appended = 0
 
     def _may_begin(self) -> bool:
-        """Whether the folder is one in which a corpus can be made."""
+        """True if a new corpus can be made in the folder; False if it holds one. Raises `CorpusError` otherwise."""
         if (self.folder / TABLES).exists():
             return False
         ours = {LOCK, *(About.at(44100).name(kind) for kind in ARRAYS)}
-        # Empty files of ours are what a build that was killed as it began may leave.
+        # A build that was killed as it began may leave empty files of these names.
         if strange := sorted(f.name for f in self.folder.iterdir() if f.name not in ours or f.stat().st_size):
-            # Were only the tables lost, then to begin anew would throw the arrays away.
+            # The tables alone may be lost: a new corpus in the same folder would then overwrite the arrays.
             raise CorpusError(f"{self.folder} is no corpus and not empty: it holds {strange[0]}; choose another name")
         return True
 
@@ -132,16 +145,16 @@ class Writer:
         for kind in ARRAYS:
             (self.folder / about.name(kind)).touch()
         _sync_folder(self.folder)
-        self._tables.execute("BEGIN IMMEDIATE")
+        self._database.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA:
-            self._tables.execute(statement)
-        self._tables.execute(*_inserted("about", about))
-        self._tables.execute("COMMIT")
+            self._database.execute(statement)
+        self._database.execute(*_inserted("about", about))
+        self._database.execute("COMMIT")
 
     def _remove_strays(self) -> None:
         known = {self.about.name(kind) for kind in ARRAYS} | {self.about.index_name}
         for file in self.folder.iterdir():
-            if file.name.partition("-")[0] in {*ARRAYS, "index"} and file.name not in known:
+            if (is_array(file) or is_index(file) or is_hidden_part(file)) and file.name not in known:
                 file.unlink()
 
     def _open(self, kind: str, about: About) -> BinaryIO:
@@ -156,53 +169,63 @@ class Writer:
         return file
 
     def append(self, kind: str, array: NDArray[Any]) -> int:
-        """Write to the end of an array; the row it begins at."""
+        """Write `array` to the end of an array of the corpus; return the row it begins at."""
         with corpus_errors(self.folder):
             self._arrays[kind].write(np.ascontiguousarray(array).view(np.uint8).reshape(-1).data)
         self.appended += array.nbytes
         first = self.about.extent(kind)
-        if kind in ("looks", "samples"):
-            # Looks, keys and levels have their rows in common; looks are the last of them.
+        if kind in ("features", "samples"):
+            # Descriptors, levels and features share their row numbers. Features are written last, so only they count.
             rows = array.size // self.about.width(kind)
             self.about = replace(self.about, **{ARRAYS[kind].counted: first + rows})
         return first
 
     def add(self, *rows: FileRow | SegmentRow) -> None:
-        """Say that rows are so; a file's row replaces the one of its id."""
-        self._said += [_inserted(row.table, row) for row in rows]
+        """Add rows with the next commit. A row replaces the one with the same key."""
+        self._statements += [_inserted(row.table, row) for row in rows]
         for row in rows:
             if isinstance(row, SegmentRow):
-                for kind, counted in (("looks", "rows"), ("samples", "samples")):
-                    self._spoken[counted] = max(self._spoken[counted], row.span(kind).stop)
+                for kind, counted in (("features", "rows"), ("samples", "samples")):
+                    self._extents[counted] = max(self._extents[counted], row.span(kind).stop)
 
     def forget(self, ids: Iterable[int]) -> None:
-        """Say that files are not in the corpus."""
+        """Remove the files with these ids, and their segments, with the next commit."""
         for id_ in ids:
-            self._said.append(("DELETE FROM segments WHERE file = ?", (id_,)))
-            self._said.append(("DELETE FROM files WHERE id = ?", (id_,)))
+            self._statements.append(("DELETE FROM segments WHERE file = ?", (id_,)))
+            self._statements.append(("DELETE FROM files WHERE id = ?", (id_,)))
 
     def commit(self) -> None:
-        """Make it so, all of it or, if that fails, nothing."""
+        """Write all changes to the disk in one transaction. If it fails, the tables stay as they were."""
+        self._commit(self.about, self._extents, self._statements)
+
+    def _commit(self, about: About, extents: dict[str, int], statements: Sequence[_Statement]) -> None:
+        """Write the arrays, `statements`, and `about` with the lengths `extents` to the disk, in one transaction.
+
+        This writer has the new state only once the transaction is complete.
+        """
         with corpus_errors(self.folder):
             for file in self._arrays.values():
                 file.flush()
                 os.fsync(file.fileno())
-            self._tables.execute("BEGIN IMMEDIATE")
+            self._database.execute("BEGIN IMMEDIATE")
             try:
-                for statement, values in self._said:
-                    self._tables.execute(statement, values)
-                self._tables.execute("DELETE FROM about")
-                rows, samples = self._spoken["rows"], self._spoken["samples"]
-                self._tables.execute(*_inserted("about", replace(self.about, rows=rows, samples=samples)))
-                self._tables.execute("COMMIT")
+                for statement, values in statements:
+                    self._database.execute(statement, values)
+                self._database.execute("DELETE FROM about")
+                recorded = replace(about, rows=extents["rows"], samples=extents["samples"])
+                self._database.execute(*_inserted("about", recorded))
+                self._database.execute("COMMIT")
             except BaseException:
                 with suppress(sqlite3.Error):
-                    self._tables.execute("ROLLBACK")
+                    self._database.execute("ROLLBACK")
                 raise
-        self._said, self.appended = [], 0
+        self.about, self._extents, self._statements, self.appended = about, extents, [], 0
 
     def compact(self) -> Iterator[float]:
-        """Write all that is in use to a new generation of arrays, in order; yields how far it is, from 0 to 1."""
+        """Copy all committed segments, in order, to a new generation of arrays; yields how far it is, 0 to 1.
+
+        There must be no change that is not committed: it would be lost.
+        """
         before = self.current()
         generation = self.about.generation + 1
         empty = replace(self.about, generation=generation, rows=0, samples=0, **_NO_INDEX)
@@ -210,20 +233,21 @@ class Writer:
             about, segments = yield from self._copied(before, empty)
             self._swap_in(about, segments)
         except Exception:
-            # The tables know whether a commit that failed took place. An interrupted one is left to the next build.
+            # A commit may raise and still have taken place; the tables tell. An interrupt (no `Exception`) leaves the
+            # files to the next build.
             if self.current().about.generation != generation:
                 for kind in ARRAYS:
                     (self.folder / empty.name(kind)).unlink(missing_ok=True)
             raise
         for name in (*map(before.about.name, ARRAYS), before.about.index_name):
-            # Some systems cannot remove a file that is mapped; the next build does it then.
+            # Some systems cannot remove a mapped file. The next build does it there.
             with suppress(OSError):
                 (self.folder / name).unlink(missing_ok=True)
 
     def _copied(self, before: CorpusTables, about: About) -> Generator[float, None, tuple[About, list[SegmentRow]]]:
-        """Copy the arrays of all segments to the files of the generation of `about`, which are empty so far.
+        """Copy the arrays of all segments to new files, those of the generation of `about`; yields as `compact`.
 
-        Returns what the corpus is then, and where its segments lie.
+        Returns the corpus as a whole and its segments as they are in the new files.
         """
         mapped, segments = {kind: before.mapped(kind) for kind in ARRAYS}, list[SegmentRow]()
         with corpus_errors(self.folder), ExitStack() as stack:
@@ -245,17 +269,14 @@ class Writer:
         return about, segments
 
     def _swap_in(self, about: About, segments: Sequence[SegmentRow]) -> None:
-        """Let the tables speak of the arrays of another generation, and write to these from now on."""
+        """Make the tables refer to the arrays of a new generation, and append to those from now on."""
         with corpus_errors(self.folder):
             arrays = {kind: self._open(kind, about) for kind in ARRAYS}
-        was = self.about, self._spoken
-        self.about, self._spoken = about, {"rows": 0, "samples": 0}
-        self._said.append(("DELETE FROM segments", ()))
-        self.add(*segments)
+        rows = [_inserted(segment.table, segment) for segment in segments]
+        extents = {"rows": about.rows, "samples": about.samples}
         try:
-            self.commit()
+            self._commit(about, extents, [("DELETE FROM segments", ()), *rows])
         except BaseException:
-            (self.about, self._spoken), self._said = was, []
             for file in arrays.values():
                 file.close()
             raise
@@ -264,43 +285,38 @@ class Writer:
         self._arrays = arrays
 
     def write_index(self, data: bytes | memoryview) -> None:
-        """Put a search index of all rows beside the arrays, whole or not at all."""
-        part = self.folder / f"index-{self.about.generation}.part"
+        """Write a search index of all rows beside the arrays, completely or not at all."""
         with corpus_errors(self.folder):
-            with part.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self.folder / self.about.index_name)
-        rows = self._spoken["rows"]
-        self.about = replace(self.about, index_bytes=len(data), index_crc=zlib.crc32(data), index_rows=rows)
-        self.commit()
+            replace_whole(self.folder / self.about.index_name, data)
+        rows = self._extents["rows"]
+        about = replace(self.about, index_bytes=len(data), index_crc=zlib.crc32(data), index_rows=rows)
+        self._commit(about, self._extents, self._statements)
 
     def current(self) -> CorpusTables:
-        """The tables as they are committed."""
+        """The tables as they were last committed."""
         with corpus_errors(self.folder):
-            shelves = read_tables(self.folder, self._tables)
-            self._tables.execute("COMMIT")
-            return shelves
+            tables = read_tables(self.folder, self._database)
+            self._database.execute("COMMIT")
+            return tables
 
     def close(self) -> None:
         for file in self._arrays.values():
             # Unflushed bytes belong to no committed row; a second disk-full error here would hide the first.
             with suppress(OSError):
                 file.close()
-        self._tables.close()
+        self._database.close()
 
 
 _NO_INDEX = {"index_bytes": 0, "index_crc": 0, "index_rows": 0}
 
 
-def _inserted(table: str, row: Row) -> tuple[str, Sequence[Any]]:
+def _inserted(table: str, row: Row) -> _Statement:
     values = (*map(_storable, values_of(row)), check_of(row))
     return f"INSERT OR REPLACE INTO {table} VALUES ({', '.join('?' * len(values))})", values
 
 
 def _storable(value: Any) -> Any:
-    """Texts that SQLite does not take, since there is the name of a file in them that is no text, as bytes."""
+    """`value`, or its bytes if it is a text that SQLite refuses because a file name in it is not valid text."""
     if isinstance(value, str):
         try:
             value.encode()
@@ -310,7 +326,7 @@ def _storable(value: Any) -> Any:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Have the names in a folder on the disk, where the system can."""
+    """Flush the names of the files in a folder to the disk, where the system can."""
     with suppress(OSError, AttributeError):
         number = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:

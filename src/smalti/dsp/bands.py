@@ -75,7 +75,7 @@ def erb_number(hz: Floats) -> Floats:
 def erb_filters(n_fft: int, sr: int, *, step: float) -> Floats:
     """Triangles `step` ERB apart that add up to 1 in every bin.
 
-    So they take bins to bands and, transposed, gains of bands back to bins, without a jump between two of them.
+    They sum bins into bands and, transposed, spread the gains of bands over bins without a jump between two bins.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ def erb_filters(n_fft: int, sr: int, *, step: float) -> Floats:
 
     Returns
     -------
-    (B, F) float32 array, read-only: the share of each bin in each band, 0 to 1. Band b is centred on b * `step` ERB;
-    those in the bass may lie between two bins, and hold none.
+    (B, F) float32 array, read-only: the share of each bin in each band, 0 to 1. Band b is centred on b * `step` ERB.
+    A band in the bass may lie between two bins and hold none.
     """
     number = erb_number(np.arange(n_fft // 2 + 1) * (sr / n_fft))
     centres = step * np.arange(int(np.ceil(number[-1] / step)) + 1)[:, None]
@@ -119,8 +119,8 @@ def mel_filters(n_mels: int, n_fft: int, sr: int) -> Floats:
 
     References
     ----------
-    Slaney (1998), "Auditory Toolbox", Interval Research 1998-010: linear to 1 kHz, 27 steps an octave factor of 6.4
-    above. The same numbers as librosa's default.
+    Slaney (1998), "Auditory Toolbox", Interval Research 1998-010: linear to 1 kHz, 27 steps for every factor of
+    6.4 above. The same numbers as librosa's default.
     """
     top_mel = _mel_from_hz(np.array([sr / 2]))[0]
     edges = _hz_from_mel(np.linspace(0, top_mel, n_mels + 2))[:, None]
@@ -180,9 +180,10 @@ def a_weights(hz: Floats) -> Floats:
     return weights
 
 
-# Partials are looked for so far, in f0, to either side of where they belong. Sounds without a pitch have bands.
+# A partial is looked for within this share of f0 to either side of its place. Sounds without a pitch are read in bands
+# of this width instead.
 PEAK_REACH, BAND_HZ = 0.3, 175.0
-# No partial lies deeper under its frame's loudest than this, and no gain goes beyond 24 dB.
+# Partials count as at least this loud, relative to their frame's loudest. No gain goes beyond 24 dB.
 ENVELOPE_FLOOR_DB, MOST_GAIN_DB = -80.0, 24.0
 
 
@@ -249,7 +250,7 @@ def partial_levels(power: Floats, voiced: NDArray[np.bool_], spacing: Floats) ->
 
 
 def between(values: Floats, counts: NDArray[np.intp], where: Floats) -> Floats:
-    """Each row's values, the first at 1, at fractional places (K, P): linear between, flat outside."""
+    """Interpolate rows of `values`, the first value at 1, at places `where` (K, P): linear between, flat outside."""
     last = counts.astype(where.dtype)[:, None]
     places = np.clip(where, 1, last)
     lower = np.minimum(places.astype(np.intp), np.maximum(counts - 1, 1)[:, None])

@@ -1,6 +1,6 @@
 """Several channels, (C, L), time last; one channel is (L,).
 
-What is compared, drawn and measured is one signal, the mono mix; what is heard keeps its channels.
+Comparisons, pictures and measures use one signal, the mono mix. The sound that is made keeps its channels.
 """
 
 from collections.abc import Sequence
@@ -10,18 +10,19 @@ import numpy as np
 from smalti._checks import Floats
 from smalti.dsp.stft import Complexes, StftParams, istft, stft
 
-# Below this share of the channels' mean power a mean has lost what the channels held: they cancel.
+# Channels cancel if their mean keeps less than this share of their mean power.
 CANCELLED = 0.01
-# Coherence is brought near that of a whole recording over so wide a band; back to what it was over a narrower one. Both
-# are a bin wider on either side. No more than so much, up or down, is done to anything that the channels hold.
+# The widths of the bands in which coherence is measured: a wide one to bring it near that of a whole recording, and a
+# narrower one to bring it back to what it was. Both are a bin wider on either side. Mixing lifts or lowers nothing by
+# more than 6 dB.
 IMAGE_OCTAVES, KEPT_OCTAVES, MOST_MIXED_DB = 1.0, 0.5, 6.0
 
 
 def to_mono(samples: Floats) -> Floats:
     """One signal that stands for all channels: their mean.
 
-    Where they cancel, as those of a recording with one channel turned over do, so that the mean keeps less than 1 % of
-    their mean power, it is the loudest channel alone. Channels that have nothing to do with each other keep 1 / C.
+    If they cancel, so that the mean keeps less than 1 % of their mean power, it is the loudest channel alone; a
+    recording with one channel inverted is such a case. Unrelated channels keep 1 / C of their mean power.
 
     Parameters
     ----------
@@ -42,12 +43,12 @@ def to_mono(samples: Floats) -> Floats:
 
 
 def n_channels(samples: Floats) -> int:
-    """C, of (L,) or (C, L)."""
+    """The number of channels C of (L,) or (C, L) samples; 1 for (L,)."""
     return 1 if samples.ndim == 1 else len(samples)
 
 
 def as_channels(samples: Floats) -> Floats:
-    """(L,) or (C, L) as (C, L), a view."""
+    """(L,) or (C, L) samples as a view (C, L)."""
     return samples if samples.ndim == 2 else samples[None]
 
 
@@ -61,11 +62,11 @@ def restore_image(
 ) -> list[Floats]:
     """The signals of channels whose bins were corrected one by one, with the image they had before.
 
-    One factor a bin for all channels leaves what lies between them, bin by bin, but not over time. What is lifted most
-    are bins in which grains cancel, and there the channels' common part, being in all of them, has cancelled most. And
-    spectra of no signal keep in the inverse only what is consistent, most of what the channels have in common and least
-    of what sets them apart. So in every bin the channels are mixed by the matrix nearest to 1 that gives them, over
-    the whole sound, the balance and the coherence of `like`, at the power they had.
+    One factor a bin for all channels keeps their relation within each bin, but not over time, for two reasons. The bins
+    that are lifted most are those in which grains cancel, and there the part that all channels share has cancelled
+    most. Spectra that belong to no signal keep only their consistent part in the inverse: most of what the channels
+    share and least of what sets them apart. In every bin the channels are therefore mixed by the matrix nearest to the
+    identity that gives them the balance and the coherence of `like` over the whole sound, at the power they had.
 
     Parameters
     ----------
@@ -102,10 +103,10 @@ def match_coherence(samples: Floats, like: Floats, params: StftParams) -> Floats
 def toward_coherence(got: Complexes, wanted: Complexes, *, octaves: float = IMAGE_OCTAVES) -> Complexes:
     """Matrices M (F, C, C) that bring the coherence in `got` to the modulus of that in `wanted`.
 
-    Only that: each channel keeps its power, and what channels have in common keeps its phase, so that an instrument
-    that stands on the left in what is used does not move towards the middle of a recording in which others stand on the
-    right. And nothing is raised or lowered by more than 6 dB: of channels that hold next to nothing of their own, that
-    is not blown up. Channels that are one signal are left alone.
+    Nothing else changes. Each channel keeps its power, and the part that channels share keeps its phase: if the frames
+    in use hold an instrument on the left, it stays there, even where others in the recording stand on the right.
+    Nothing is raised or lowered by more than 6 dB, so the little that nearly equal channels have of their own is not
+    blown up. Channels that are one signal are left alone.
 
     Parameters
     ----------
@@ -114,10 +115,10 @@ def toward_coherence(got: Complexes, wanted: Complexes, *, octaves: float = IMAG
     """
     got, wanted = _over_octaves(got, octaves), _over_octaves(wanted, octaves)
     had, aim = _coherence(got), _coherence(wanted)
-    # Channels that should share more than they do tell little of the phase that the shared part should have.
+    # Channels that share less than they should hardly show which phase the shared part should have.
     raised = np.maximum(np.abs(aim) - np.abs(had), 0) / np.maximum(np.abs(aim), 1e-9)
     phases = np.exp(1j * np.angle(had + raised * aim))
-    matrices = _mixing(np.abs(aim) * phases * _both(got), got)
+    matrices = _mixing(np.abs(aim) * phases * _amplitude_products(got), got)
     left, gains, right = np.linalg.svd(matrices)
     most = 10 ** (MOST_MIXED_DB / 20)
     bounded: Complexes = (left * np.clip(gains, 1 / most, most)[:, None]) @ right
@@ -130,7 +131,7 @@ def toward_coherence(got: Complexes, wanted: Complexes, *, octaves: float = IMAG
 
 
 def remixed(channels: Sequence[Complexes], row: Complexes) -> Complexes:
-    """(F, N): what one output gets of C channels (F, N) by its row (F, C) of mixing matrices."""
+    """(F, N): one output of mixing C channels (F, N), by its row (F, C) of the mixing matrices."""
     out = np.zeros_like(channels[0])
     for share, own in zip(row.T, channels, strict=True):
         out += share[:, None] * own
@@ -138,13 +139,13 @@ def remixed(channels: Sequence[Complexes], row: Complexes) -> Complexes:
 
 
 def _coherence(covariances: Complexes) -> Complexes:
-    """(F, C, C), of modulus 0 to 1; 0 for silence."""
-    size = _both(covariances)
+    """(F, C, C) complex coherences, of modulus 0 to 1; 0 for silence."""
+    size = _amplitude_products(covariances)
     return np.divide(covariances, size, out=np.zeros_like(covariances), where=size > 0)
 
 
-def _both(covariances: Complexes) -> Floats:
-    """(F, C, C): the root of the powers of the two channels that each covariance is of."""
+def _amplitude_products(covariances: Complexes) -> Floats:
+    """(F, C, C): for each covariance, the product of the amplitudes (roots of powers) of its two channels."""
     roots = np.sqrt(np.einsum("fcc->fc", covariances).real)
     out: Floats = roots[:, :, None] * roots[:, None]
     return out
@@ -155,7 +156,7 @@ def _over_octaves(covariances: Complexes, octaves: float) -> Complexes:
     bins, side = np.arange(len(covariances)), 2 ** (octaves / 2)
     first = np.maximum(np.ceil(bins / side).astype(int) - 1, 0)
     stop = np.minimum(np.floor(bins * side).astype(int) + 2, len(covariances))
-    # Not by differences of running sums, which where little follows much are all rounding.
+    # Differences of running sums would be all rounding where quiet bins follow loud ones.
     out: Complexes = np.array([covariances[a:b].sum(axis=0) for a, b in zip(first, stop, strict=True)])
     return out
 
@@ -163,15 +164,15 @@ def _over_octaves(covariances: Complexes, octaves: float) -> Complexes:
 def covariances(channels: Sequence[Complexes]) -> Complexes:
     """(F, C, C) complex128 of C channels (F, N), over all frames."""
     out = np.empty((len(channels[0]), len(channels), len(channels)), np.complex128)
-    for i, one in enumerate(channels):
+    for i, channel in enumerate(channels):
         for j, other in enumerate(channels[: i + 1]):
-            out[:, i, j] = np.einsum("fn,fn->f", one, other.conj(), dtype=np.complex128)
+            out[:, i, j] = np.einsum("fn,fn->f", channel, other.conj(), dtype=np.complex128)
             out[:, j, i] = out[:, i, j].conj()
     return out
 
 
 def _mixing(wanted: Complexes, got: Complexes) -> Complexes:
-    """The matrices M (F, C, C) nearest to 1 for which ``M got M*`` is `wanted` at the power of `got`."""
+    """The matrices M (F, C, C) nearest to the identity for which ``M got M*`` is `wanted` at the power of `got`."""
     (V, v), (U, u) = _roots(wanted), _roots(got)
     root = (V * v[:, None]) @ V.conj().swapaxes(1, 2)
     # Values that are nothing but rounding must not be divided by.

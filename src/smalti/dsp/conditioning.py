@@ -1,4 +1,4 @@
-"""Prepare a source for being cut into grains: remove offsets that would thump, fade edges that would click."""
+"""Prepare a source for being cut into grains: remove offsets, which would thump, and fade edges, which would click."""
 
 import numpy as np
 import scipy.fft
@@ -7,16 +7,16 @@ from smalti._checks import Floats
 from smalti.dsp.channels import as_channels, stack_channels
 
 # Peaks of recordings, full scale being 1. Beyond the loudest, the sums of a long window are too large for single
-# precision; below the quietest, the squares of a spectrum vanish in it.
+# precision; below the quietest, the squares of a spectrum underflow.
 LOUDEST_PEAK = 1e7
 QUIETEST = 1e-15
 
 
 def remove_dc(samples: Floats, sr: int) -> Floats:
-    """(L,) or (C, L) `samples` without their offset, where it is a twentieth of their deviation or more.
+    """Remove the offset of (L,) or (C, L) `samples` where it is at least a twentieth of their standard deviation.
 
-    That is a fault of the recording: no ear hears it, but as a grain it thumps. Channels are looked at one by one;
-    `samples` themselves are returned where none has one.
+    An offset is a fault of the recording. It cannot be heard there, but thumps where a grain begins and ends. Each
+    channel is checked alone, and keeps its samples if it has no such offset.
     """
     return stack_channels([_centred(channel, sr) for channel in as_channels(samples)])
 
@@ -24,17 +24,17 @@ def remove_dc(samples: Floats, sr: int) -> Floats:
 def _centred(samples: Floats, sr: int) -> Floats:
     mean = samples.mean(dtype=np.float64)
     deviation = samples.std(dtype=np.float64)
-    # A recording of nothing but an offset is left for what it is.
+    # A constant signal is left as it is.
     if deviation == 0 or abs(mean) < 0.05 * deviation:
         return samples
-    # An offset seldom stands still: what wanders with it would thump, too, where grains begin and end.
+    # An offset seldom stands still, and its slow drift would thump, too, where grains begin and end.
     return highpass(samples - samples.dtype.type(mean), sr)
 
 
 def highpass(samples: Floats, sr: int, *, corner_hz: float = 20.0) -> Floats:
-    """Keep of (L,) `samples` what lies above `corner_hz`, in time with them: -6 dB there, and 24 dB less an octave.
+    """High-pass (L,) `samples` without delay: -6 dB at `corner_hz`, falling by 24 dB an octave below it.
 
-    Nobody hears DC and what swings more slowly than a tone, but it can hold more power than all that is heard.
+    DC and swings slower than a tone cannot be heard, but can hold more power than all that is heard.
     """
     size = scipy.fft.next_fast_len(len(samples) + sr // 10, real=True)
     spectrum = scipy.fft.rfft(samples, size)
@@ -44,15 +44,15 @@ def highpass(samples: Floats, sr: int, *, corner_hz: float = 20.0) -> Floats:
 
 
 def fade_edges(samples: Floats, length: int) -> Floats:
-    """`samples` fading in and out.
+    """Fade `samples` in and out.
 
-    What is cut off in the middle of a sound would click wherever a grain begins or ends there.
+    A recording that is cut off in the middle of a sound would click where a grain begins or ends at the cut.
 
     Parameters
     ----------
     samples : (L,) or (C, L) float32 or float64; not modified.
-    length : int >= 0, samples of each fade, the square of a sine; where there are fewer than two fades take, each has
-        half of them.
+    length : int >= 0, samples of each fade, whose shape is the square of a sine. Two fades that do not fit share the
+        sound by halves.
 
     Returns
     -------

@@ -1,6 +1,6 @@
-"""Gains: to a loudness, under a ceiling, around peaks, along a slow contour.
+"""Gains that bring a sound to a loudness, keep its peaks under a ceiling, or make it follow a slow contour.
 
-Sounds are (L,) or (C, L); every gain is one for all channels.
+Sounds are (L,) or (C, L); all channels get the same gain.
 """
 
 import math
@@ -24,10 +24,10 @@ CEILING_DB = -1.0
 # Gains aim this far below the ceiling: true peaks are estimates, which differ by as much.
 MARGIN_DB = 0.05
 
-# The limiter: how far ahead of a peak its gain begins to fall, and for how long after it stays down; how fast it comes
-# back; and the most it takes off, since more is heard.
+# The limiter: how long before a peak its gain begins to fall, and how long after the peak it stays down; how fast it is
+# released; and the most it takes off, since more would be heard.
 LOOK_AHEAD_S, RELEASE_DB_PER_S, MOST_LIMITED_DB = 0.005, 75.0, 6.0
-# A limited sound is made louder until it is as near as this to the loudness it should have, in so many rounds.
+# A limited sound is made louder until it is this near to the loudness it should have, or these rounds are over.
 _NEAR_ENOUGH_DB, _ROUNDS = 0.1, 5
 MOST_FOLLOWED_DB, SILENT_CONTOUR_DB = 12.0, 60.0
 
@@ -35,12 +35,12 @@ MOST_FOLLOWED_DB, SILENT_CONTOUR_DB = 12.0, 60.0
 def _held(
     samples: Floats, sr: int, gain_db: float, excess: Floats, ceiling_db: float, most_db: float
 ) -> tuple[Floats, Floats]:
-    """`samples` at a gain, and then limited; and the limiter's gains. `excess` is that at the gain."""
+    """`samples` at a gain and then limited, and the limiter's gains; `excess` is measured at that gain."""
     held, beyond = 0.0, max(0.0, float(excess.max()) - most_db)
     for _ in range(_ROUNDS):
         gains_db = limiter_gains(np.minimum(excess + held, most_db), sr)
         out = amplified(samples, gain_db + gains_db)
-        # The curve between samples is drawn through 24 to either side, over which a gain moves a little: so much more.
+        # The curve between samples depends on 24 to either side, over which the gain moves, so peaks can still exceed.
         over = 20 * math.log10(true_peak(out, sr)) - ceiling_db - beyond
         if over <= MARGIN_DB / 2:
             break
@@ -51,9 +51,9 @@ def _held(
 def limiter_gains(excess: Floats, sr: int) -> Floats:
     """Gains in dB that take off at least `excess` at every sample, smoothly: (L,) float64, <= 0.
 
-    The largest excess of the 5 ms to either side, released at 75 dB a second, and averaged under a triangle 5 ms to
-    either side. Every value that is averaged has the sample within its own 5 ms, and so takes off what that one needs:
-    a mean of such values does too. It is 0 where nothing within 10 ms, or to be released, exceeds anything.
+    A gain is the largest excess of the 5 ms to either side, released at 75 dB a second, and averaged under a triangle
+    5 ms to either side. Each averaged value has the sample within its own 5 ms and takes off at least what the sample
+    needs, so their mean does, too. A gain is 0 where nothing within 10 ms exceeds and nothing is still being released.
 
     Parameters
     ----------
@@ -67,13 +67,13 @@ def limiter_gains(excess: Floats, sr: int) -> Floats:
     # min over j <= n of needed[j] + slope (n - j), as a running minimum of what does not depend on n.
     rise = RELEASE_DB_PER_S / sr * np.arange(len(excess))
     released = np.minimum(np.minimum.accumulate(needed - rise) + rise, 0)
-    # Rising in a straight line, it arrives at 0 but for rounding.
+    # The release rises in a straight line, and would miss 0 by its rounding.
     released[released > -1e-9] = 0
     smooth = released
     for side in (0, -1):
-        # Two means over reach + 1 samples are a triangle over 2 reach + 1; of even lengths one leans to either side.
+        # Two means over reach + 1 samples are a triangle over 2 reach + 1. If even, one leans left and the other right.
         smooth = scipy.ndimage.uniform_filter1d(smooth, reach + 1, mode="nearest", origin=side if reach % 2 else 0)
-    # Running sums round: never above what is needed, and 0 where only zeros were averaged.
+    # Running sums round. The result may not exceed what is needed, and is 0 where only zeros were averaged.
     smooth = np.minimum(smooth, -np.maximum(excess, 0))
     smooth[scipy.ndimage.minimum_filter1d(released, 2 * reach + 1, mode="nearest") == 0] = 0
     gains: Floats = smooth
@@ -84,30 +84,31 @@ class Levelled(NamedTuple):
     """A sound at its level; see `match_loudness`."""
 
     samples: Floats
-    gain_db: float  # of the whole, in all
-    peak_gain_db: float  # what of it keeps peaks safe, 0 or less
-    limited_db: float  # what the limiter took off the loudest moment on top, 0 or less
-    loudness: float  # LUFS that resulted
-    true_peak_db: float  # that resulted
+    gain_db: float  # the gain of the whole
+    peak_gain_db: float  # the part of that gain that keeps peaks under the ceiling, 0 or less
+    limited_db: float  # the limiter's gain, on top, where it takes off most, 0 or less
+    loudness: float  # of the result, in LUFS
+    true_peak_db: float  # of the result, in dB of full scale
 
 
 def match_loudness(samples: Floats, sr: int, loudness: float | None) -> Levelled:
-    """`samples` at an integrated loudness, and their true peak below -1 dB of full scale.
+    """Bring `samples` to an integrated loudness, with their true peak below -1 dB of full scale.
 
-    Where one gain for all would lead to higher peaks, they are limited by 6 dB at most, and the gain makes up for what
-    that takes off the loudness. What then still exceeds the ceiling turns the whole down, short of the loudness.
+    If one gain for the whole would lift peaks above the ceiling, they are limited by 6 dB at most, and the gain makes
+    up for the loudness that this takes off. If peaks still exceed the ceiling, the whole is turned down and stays below
+    the loudness.
 
     Parameters
     ----------
     samples : (L,) or (C, L) float array, finite, L >= 1.
     sr : sample rate in Hz.
-    loudness : LUFS, or None to leave the level as it is: nothing is limited then, and the whole turned down for its
-        peaks. Silence stays silence, and ``-inf`` asks for nothing.
+    loudness : LUFS. None and ``-inf`` leave the level as it is: nothing is limited, and the whole is turned down if its
+        peaks exceed the ceiling. Silence stays silent.
 
     Returns
     -------
-    Levelled : the samples, of the same dtype (the very same array if nothing is to be done); the gain in all, the part
-        of it that peaks asked for, what was limited, and the loudness and true peak that resulted.
+    Levelled : the samples, of the same dtype (the very same array if nothing is to be done); the gain of the whole, the
+        part of it that peaks needed, what was limited, and the resulting loudness and true peak.
     """
     own, peak_db = integrated_loudness(samples, sr), true_peak_db(samples, sr)
     if loudness is None or not math.isfinite(loudness) or not math.isfinite(own):
@@ -127,24 +128,24 @@ def match_loudness(samples: Floats, sr: int, loudness: float | None) -> Levelled
 
 
 def at_gain(samples: Floats, sr: int, gain_db: float, *, limited: bool = True) -> Levelled:
-    """`samples` at a gain, and their true peak below -1 dB of full scale.
+    """Apply a gain to `samples`, with their true peak below -1 dB of full scale.
 
-    What `match_loudness` does once it has found its gain: the same samples at the `Levelled.gain_db` of the one are
-    those of the other.
+    `match_loudness` does the same once it has found its gain: at the `Levelled.gain_db` it returned, the same samples
+    come out again.
 
     Parameters
     ----------
     samples : (L,) or (C, L) float array, finite, L >= 1.
     sr : sample rate in Hz.
-    gain_db : the gain.
-    limited : whether peaks beyond the ceiling are limited, by 6 dB at most, before the whole is turned down for what is
-        left of them; or the whole is turned down at once.
+    gain_db : the gain in dB.
+    limited : True limits peaks beyond the ceiling by 6 dB at most, and turns the whole down only for what is left of
+        them. False turns the whole down at once.
     """
     return _at_gain(samples, sr, gain_db, integrated_loudness(samples, sr), true_peak_db(samples, sr), limited=limited)
 
 
 def _at_gain(samples: Floats, sr: int, gain_db: float, own: float, peak_db: float, *, limited: bool) -> Levelled:
-    """As `at_gain`, of samples whose loudness and peak are known."""
+    """`at_gain` for samples whose loudness and peak are known."""
     ceiling_db = CEILING_DB - MARGIN_DB
     excess_of_peak = peak_db + gain_db - CEILING_DB
     if excess_of_peak <= 0 or not limited:
@@ -154,7 +155,7 @@ def _at_gain(samples: Floats, sr: int, gain_db: float, own: float, peak_db: floa
         out = amplified(samples, gain_db + down)
         return Levelled(out, gain_db + down, down, 0.0, integrated_loudness(out, sr), peak_db + gain_db + down)
     highest = ceiling_db + MOST_LIMITED_DB - peak_db
-    # Rounded alike, so that at the gain it had before a sound has the same samples again.
+    # `_limited_gain` rounds alike, so that a sound at the gain it had before has the same samples again.
     down, gain_db = min(0.0, highest - gain_db), min(gain_db, highest)
     out, gains_db = _held(
         samples, sr, gain_db, excess_db(samples, sr, ceiling_db) + gain_db, ceiling_db, MOST_LIMITED_DB
@@ -170,7 +171,7 @@ def _at_gain(samples: Floats, sr: int, gain_db: float, own: float, peak_db: floa
 def _limited_gain(samples: Floats, sr: int, loudness: float, wanted: float, peak_db: float) -> tuple[float, bool]:
     """The gain at which samples, once limited, are at `loudness`, or as near to it as 6 dB of limiting get.
 
-    And whether these do not get there.
+    The second value is whether 6 dB do not suffice.
     """
     ceiling_db = CEILING_DB - MARGIN_DB
     excess, highest = excess_db(samples, sr, ceiling_db), ceiling_db + MOST_LIMITED_DB - peak_db
@@ -181,7 +182,7 @@ def _limited_gain(samples: Floats, sr: int, loudness: float, wanted: float, peak
         got = integrated_loudness(amplified(samples, gain_db + gains_db), sr)
         if turned_down or abs(loudness - got) <= _NEAR_ENOUGH_DB:
             break
-        # The limiter takes a part of every decibel that is added: how large a one, the last two rounds tell.
+        # The limiter takes a part of every decibel that is added. The last two rounds tell how large a part.
         if round_ and gain_db != last[0]:
             slope = min(max((got - last[1]) / (gain_db - last[0]), 0.25), 1.0)
         last = (gain_db, got)
@@ -194,7 +195,7 @@ def _loudness_at(samples: Floats, sr: int, gain_db: float) -> float:
 
 
 def amplified(samples: Floats, gain_db: float | Floats) -> Floats:
-    """(L,) or (C, L) `samples` at a gain in dB, one for all or (L,) one for each moment; of their dtype."""
+    """(L,) or (C, L) `samples` at a gain in dB, one for all or (L,) one for each sample; same dtype."""
     gain: Floats = 10 ** (np.asarray(gain_db, dtype=np.float64) / 20)
     return (samples * gain).astype(samples.dtype)
 
@@ -222,16 +223,17 @@ def follow_contour(samples: Floats, target: Floats, sr: int, share: float) -> Fl
 def contour_gains(target: Floats, own: Floats, share: float) -> Floats:
     """Gains in dB, (N,), that draw the contour `own` towards `target`, both (N,) in LUFS.
 
-    A share of their difference, once it is rid of its mean over the moments when both sound (how loud the whole is, is
-    not the contour's affair), limited to 12 dB either way and averaged over a second (Hann). What is more than 60 dB
-    below its loudest counts as silent: where `own` is, it is never lifted; where `target` is, 12 dB are taken off.
+    The gains are a share of the contours' difference. Its mean over the moments when both sound is taken off first,
+    since the contour does not set how loud the whole is. It is then limited to 12 dB either way and averaged over a
+    second (Hann). A contour is silent where it lies more than 60 dB below its loudest. Where `own` is silent it is
+    never lifted; where only `target` is silent, 12 dB are taken off.
     """
     sounds, wanted = (contour > contour.max() - SILENT_CONTOUR_DB for contour in (own, target))
-    both = sounds & wanted
+    both_sound = sounds & wanted
     gains = np.where(sounds, -MOST_FOLLOWED_DB, 0.0)
-    if both.any():
-        apart = target[both] - own[both]
-        gains[both] = np.clip(apart - apart.mean(), -MOST_FOLLOWED_DB, MOST_FOLLOWED_DB)
+    if both_sound.any():
+        apart = target[both_sound] - own[both_sound]
+        gains[both_sound] = np.clip(apart - apart.mean(), -MOST_FOLLOWED_DB, MOST_FOLLOWED_DB)
     else:
         gains[:] = 0
     half = round(CONTOUR_WINDOW_S / CONTOUR_HOP_S / 2)

@@ -15,14 +15,14 @@ from smalti.dsp.channels import as_channels
 
 # A gating block of BS.1770.
 _BLOCK_S = 0.4
-# Its loudness is so much below the level of its K-weighted power, which weighs channels so: two in front, the centre,
-# two surrounds.
+# Loudness is the level of the K-weighted power plus this offset. The weights are those of two channels in front, the
+# centre, and two surrounds.
 _OFFSET_DB, _CHANNEL_WEIGHTS = -0.691, np.array([1.0, 1.0, 1.0, 1.41, 1.41])
 # Tenths of a second that are filtered at once, which bounds the memory.
 _STEPS_AT_ONCE = 50
-# The shelf of the meter, at 1.5 kHz, is bent by slower rates: those sounds are interpolated before it.
-_SLOWEST_HZ = 16_000
-# The rate from which samples hide no peaks, and the zero crossings to each side of the interpolating sinc.
+# Slower rates bend the shelf of the meter, at 1.5 kHz, so sounds at these are interpolated first.
+SLOWEST_HZ = 16_000
+# The rate from which no peaks hide between samples, and the zero crossings to each side of the interpolating sinc.
 _DENSE_HZ, _CROSSINGS = 192_000, 24
 
 # The slow contour has one value every so many seconds, each measured over so many.
@@ -36,7 +36,7 @@ def integrated_loudness(samples: Floats, sr: int) -> float:
     of WAV files. Three: left, right, centre. Four: left, right, and two surrounds. Five: left, right, centre, two
     surrounds. From six on the fourth, the bass channel, does not count, nor do those beyond the sixth.
 
-    Two cases the standard leaves open. A sound shorter than its block of 0.4 s is as loud as its K-weighted energy over
+    The standard leaves two cases open. A sound shorter than its block of 0.4 s is as loud as its K-weighted energy over
     its own length. A sound that lies altogether below the gate at -70 LUFS is measured with its peak at full scale, and
     that gain taken off again.
 
@@ -74,8 +74,8 @@ def step_powers(samples: Floats, sr: int) -> Floats:
 
     Returns
     -------
-    (N,) float64: the K-weighted power of each whole tenth of a second, N >= 4; of a stretch shorter than a block of
-    0.4 s a single one.
+    (N,) float64: the K-weighted power of each whole tenth of a second, N >= 4. A stretch shorter than a block of
+    0.4 s has a single value.
     """
     import scipy.signal
 
@@ -84,13 +84,13 @@ def step_powers(samples: Floats, sr: int) -> Floats:
     if sound.shape[1] < 4 * step:
         return np.array([10 ** ((integrated_loudness(sound, sr) - _OFFSET_DB) / 10)])
     # Slow rates are interpolated first, all at once, since they have few samples.
-    at_once = _STEPS_AT_ONCE if sr >= _SLOWEST_HZ else sound.shape[1]
+    at_once = _STEPS_AT_ONCE if sr >= SLOWEST_HZ else sound.shape[1]
     n_steps, weights = sound.shape[1] // step, _CHANNEL_WEIGHTS
     held, out = None, list[Floats]()
     for first in range(0, n_steps, at_once):
         stop = min(first + at_once, n_steps)
         part, rate = _counted(sound[:, first * step : stop * step], sr)
-        # The two filters of K-weighting are one, and what they ring on with goes from block to block.
+        # The filter's state is handed from block to block, so that its ringing goes on.
         b, a = _k_weighting(rate)
         held = np.zeros((len(a) - 1, part.shape[1])) if held is None else held
         heard, held = scipy.signal.lfilter(b, a, part, axis=0, zi=held)
@@ -103,16 +103,16 @@ def step_powers(samples: Floats, sr: int) -> Floats:
 def _k_weighting(rate: int) -> tuple[Floats, Floats]:
     """Both filters of K-weighting as one: numerator and denominator."""
     b, a = np.ones(1), np.ones(1)
-    for of in _meter(rate, _BLOCK_S, 0.75)._filters.values():
-        b, a = np.convolve(b, of.passband_gain * of.b), np.convolve(a, of.a)
+    for stage in _meter(rate, _BLOCK_S, 0.75)._filters.values():
+        b, a = np.convolve(b, stage.passband_gain * stage.b), np.convolve(a, stage.a)
     return b, a
 
 
 def gated_loudness(powers: Floats) -> float:
     """Integrated loudness, in LUFS, of a sound whose stretches have these `step_powers`, (N,), one after the other.
 
-    As `integrated_loudness`, to a hundredth of a decibel; ``-inf`` for silence. Of a sound that lies altogether below
-    the gate at -70 LUFS, what is 70 dB below its loudest block is left out instead.
+    It agrees with `integrated_loudness` to a hundredth of a decibel; ``-inf`` for silence. If the whole sound lies
+    below the gate at -70 LUFS, the gate is 70 dB below its loudest block instead.
     """
     blocks = np.lib.stride_tricks.sliding_window_view(powers, min(4, len(powers))).mean(axis=1)
     if not (loudest := float(blocks.max())):
@@ -140,7 +140,7 @@ def true_peak(samples: Floats, sr: int) -> float:
 
     Below 192 kHz the samples are interpolated to at least that rate and at least fourfold (BS.1770-4, annex 2, asks for
     fourfold) by a windowed sinc, and a parabola is laid through the highest points. Sines up to 0.4 of the sample rate
-    are met to 0.05 dB. Never less than the largest sample.
+    are met to 0.05 dB. The result is never less than the largest sample.
 
     Parameters
     ----------
@@ -158,13 +158,13 @@ def true_peak(samples: Floats, sr: int) -> float:
 
 
 def points_per_sample(sr: int) -> int:
-    """How many points a sample shows the curve between samples."""
+    """How many points per sample show the curve between samples."""
     return 1 if sr >= _DENSE_HZ else max(4, math.ceil(_DENSE_HZ / sr))
 
 
 def curve_blocks(sound: Floats, factor: int) -> Iterator[tuple[int, Floats]]:
     """Blocks of the curve's absolute values, (C, n * factor + 1), and the sample at which each begins."""
-    # Blocks of points that stay small however dense they lie.
+    # Blocks stay small however dense their points lie.
     step = max(1, (1 << 15) // factor)
     for start in range(0, sound.shape[1], step):
         part = _interpolated(sound, factor, start, min(start + step, sound.shape[1]))
@@ -177,7 +177,7 @@ def _crest(curve: Floats) -> float:
     channel, place = np.nonzero(curve[:, 1:-1] >= 0.98 * highest)
     left, middle, right = (curve[channel, place + offset] for offset in range(3))
     bend = left - 2 * middle + right
-    # A parabola that does not peak between its neighbours is none of a crest.
+    # A parabola that does not peak between its neighbours shows no crest.
     peaks = (middle >= left) & (middle >= right) & (bend < 0)
     rise = np.divide(np.square(right - left), -8 * bend, out=np.zeros_like(bend), where=peaks)
     return max(highest, float((middle + rise).max(initial=0.0)))
@@ -207,28 +207,29 @@ def excess_db(samples: Floats, sr: int, ceiling_db: float) -> Floats:
 
 
 def true_peak_db(samples: Floats, sr: int) -> float:
+    """`true_peak` in dB of full scale; ``-inf`` for silence."""
     peak = true_peak(samples, sr)
     return 20 * math.log10(peak) if peak > 0 else -math.inf
 
 
 def _counted(sound: Floats, sr: int) -> tuple[Floats, int]:
-    """The channels that count, (L, C) in the order pyloudnorm weighs them, and a rate that its filters can have."""
+    """The channels that count, (L, C) in the order pyloudnorm weighs them, and a rate that suits its filters."""
     channels: Floats = as_channels(sound).astype(np.float64)
     if len(channels) == 4:
         channels = np.insert(channels, 2, 0, axis=0)
     elif len(channels) > 5:
         channels = channels[[0, 1, 2, 4, 5]]
-    if sr < _SLOWEST_HZ:
-        factor = math.ceil(_SLOWEST_HZ / sr)
+    if sr < SLOWEST_HZ:
+        factor = math.ceil(SLOWEST_HZ / sr)
         channels, sr = _interpolated(channels, factor, 0, channels.shape[1])[:, :-1], sr * factor
     return np.ascontiguousarray(channels.T), sr
 
 
 def _interpolated(sound: Floats, factor: int, start: int, stop: int) -> Floats:
-    """`factor` points a sample, from sample `start` to one before sample `stop`'s place and the one on it: float64.
+    """`factor` points per sample, from sample `start` up to and including the place of sample `stop`: float64.
 
-    (C, L) to (C, (stop - start) * factor + 1). The kernel is a sinc under a Kaiser window: at the samples themselves it
-    is 1 at its middle and 0 elsewhere, so they stay; 0.9 of the band passes, images are 80 dB down.
+    (C, L) to (C, (stop - start) * factor + 1). The kernel is a sinc under a Kaiser window. It is 1 at its middle and 0
+    at all other samples, so samples keep their values. It passes 0.9 of the band, and images are 80 dB down.
     """
     import scipy.signal
 

@@ -1,4 +1,4 @@
-"""Attacks: where a sound has them, to the millisecond."""
+"""When a sound's attacks start, to the millisecond."""
 
 import numpy as np
 import scipy.ndimage
@@ -26,7 +26,7 @@ def onset_times(samples: Floats, sr: int) -> Floats:
     Returns
     -------
     (A,) float64 array of ascending seconds, no two the same; empty where nothing begins. A sound that is there from
-    the first sample on may count as beginning with it; one that stops does not count.
+    the first sample on may count as an attack there; the end of a sound does not.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def onset_times(samples: Floats, sr: int) -> Floats:
     lag, reach = round(0.020 * sr / params.hop), round(0.050 * sr / params.hop)
     rise = np.zeros(levels.shape[1], levels.dtype)
     rise[lag:] = np.maximum(0, levels[:, lag:] - levels[:, :-lag]).mean(axis=0)
-    # A sound that is cut off splashes over all bands of the windows that see its end, and nothing begins there.
+    # A sound that is cut off splashes over all bands of the windows around its end, where nothing begins.
     rise[np.arange(len(rise)) * params.hop > len(samples) - params.n_fft // 2] = 0
     loud = audible(scipy.ndimage.maximum_filter1d(power.sum(axis=0), 2 * lag + 1), span_db=40)
     peaks = np.flatnonzero(loud & (rise >= 4) & (rise == scipy.ndimage.maximum_filter1d(rise, 2 * reach + 1)))

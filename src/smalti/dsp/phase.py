@@ -1,4 +1,4 @@
-"""A phase for magnitudes that come from no signal (Griffin-Lim, plain and accelerated), or a share of another's."""
+"""Find a phase for magnitudes (Griffin-Lim, plain and accelerated), or turn a phase part of the way to another."""
 
 from collections.abc import Sequence
 
@@ -33,6 +33,10 @@ def griffin_lim(
     -------
     (length,) float array.
 
+    Raises
+    ------
+    ValueError, TypeError : if the shapes do not fit the grid, or a number is out of range.
+
     References
     ----------
     Griffin & Lim (1984), IEEE TASSP 32(2), eq. 6; Perraudin, Balazs & Søndergaard (2013), "A fast Griffin-Lim
@@ -61,29 +65,33 @@ def shared_griffin_lim(
     n_iter: int = 30,
     momentum: float = 0.99,
 ) -> Complexes:
-    """One factor for the spectra of all channels that brings them together near `magnitudes`.
+    """One factor for the spectra of all channels that brings their total magnitude near `magnitudes`.
 
-    Griffin-Lim with a phase correction that is common to all channels: where each channel alone would take the phase of
-    its own consistent spectrum, all are turned by the angle that comes nearest to them in the least-squares sense. What
-    lies between the channels stays, in every bin; for one channel, or C times the same, it is `griffin_lim`.
+    This is Griffin-Lim with one phase correction for all channels. Each channel alone would take the phase of its own
+    consistent spectrum; here all are turned by the one angle that is nearest to those in the least-squares sense. The
+    relation between channels stays the same in every bin. For one channel, or C equal ones, this is `griffin_lim`.
 
     Parameters
     ----------
-    magnitudes : (F, N) float array, >= 0: the root of the power that the channels are to have together.
+    magnitudes : (F, N) float array, >= 0: the root of the power that all channels together should have.
     channels : C complex arrays (F, N), the spectra to be multiplied; their phase is the first guess.
     params, length, n_iter, momentum : see `griffin_lim`.
 
     Returns
     -------
     (F, N) complex array, 0 where all channels are.
+
+    Raises
+    ------
+    ValueError, TypeError : if `n_iter` or `momentum` is out of range.
     """
     check_count("n_iter", n_iter, least=0)
     check_real("momentum", momentum, least=0, most=1)
-    had = np.sqrt(sum((np.square(np.abs(own)) for own in channels), start=np.zeros_like(magnitudes)))
-    sounding = had > magnitudes * np.finfo(had.dtype).tiny
-    gain = np.divide(magnitudes, had, out=np.zeros_like(had), where=sounding)
+    total = np.sqrt(sum((np.square(np.abs(own)) for own in channels), start=np.zeros_like(magnitudes)))
+    sounding = total > magnitudes * np.finfo(total.dtype).tiny
+    gain = np.divide(magnitudes, total, out=np.zeros_like(total), where=sounding)
     # All spectra together are scaled to unit power, so that squares of loud and quiet ones stay in range.
-    scale = np.divide(1, had, out=np.zeros_like(had), where=sounding)
+    scale = np.divide(1, total, out=np.zeros_like(total), where=sounding)
     factor, previous = gain.astype(channels[0].dtype), np.zeros_like(channels[0])
     for iteration in range(n_iter):
         # The sum over the channels of Y G*, Y being the consistent spectra: its angle is the nearest for all.
@@ -109,8 +117,8 @@ def with_phase(magnitudes: Floats, spectrum: Complexes) -> Complexes:
 def turn_toward(own: Complexes, other: Complexes, share: float) -> Complexes:
     """The factor, of modulus 1, that turns `own` until its phase is that of ``(1 - share) u(own) + share u(other)``.
 
-    ``u(z) = z / |z|``, and 0 for 0. Where that sum is 0 (one of the two is silent there and nothing is left of the
-    other, or they are opposite) the factor is 1.
+    ``u(z) = z / |z|``, and 0 for 0. The factor is 1 where that sum is 0: the two are opposite, or one is silent and the
+    other has no share.
 
     Parameters
     ----------
@@ -122,12 +130,12 @@ def turn_toward(own: Complexes, other: Complexes, share: float) -> Complexes:
     (F, N) complex array.
     """
     check_real("share", share, least=0, most=1)
-    one = np.ones(own.shape, own.real.dtype)
-    units = with_phase(one, own)
-    wanted = (1 - share) * units + share * with_phase(one, other)
+    ones = np.ones(own.shape, own.real.dtype)
+    units = with_phase(ones, own)
+    wanted = (1 - share) * units + share * with_phase(ones, other)
     # Opposite numbers add up to rounding errors, whose angle means nothing.
-    wanted[np.abs(wanted) < 8 * np.finfo(one.dtype).eps] = 0
-    turn = with_phase(one, wanted * units.conj())
+    wanted[np.abs(wanted) < 8 * np.finfo(ones.dtype).eps] = 0
+    turn = with_phase(ones, wanted * units.conj())
     turn[turn == 0] = 1
     return turn
 

@@ -5,6 +5,7 @@ small network, which is loaded when first needed; all else here is arithmetic on
 """
 
 import math
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -13,45 +14,48 @@ from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, Integers, ParameterError, ParameterTypeError, check_count, check_rate, check_signal
 from smalti.dsp.stft import StftParams, spectra_at, stft
-from smalti.errors import MissingExtraError
+from smalti.errors import require_extra
 
 # Pitches that a track may hold.
 LOWEST_HZ, HIGHEST_HZ = 20.0, 20_000.0
 
-# The network hears 47 to 2094 Hz in sound of this rate, one value for every so many samples, and is sure of a pitch
-# from this confidence on. Each value depends on so many around it.
+# The network hears 47 to 2094 Hz in sound at this rate. It gives a value every 256 samples, each of which depends on 11
+# values around it, and is sure of a pitch from this confidence on.
 _RATE, _HOP, _SURE, _CONTEXT = 16_000, 256, 0.5, 11
-# At sound slowed down to a third it hears 141 to 6281 Hz, and is believed from 200 Hz on; at sound twice as fast, 23 to
-# 1047 Hz, and is believed below 150 Hz.
+# In sound slowed down to a third it hears 141 to 6281 Hz, and is believed from 200 Hz on. In sound twice as fast it
+# hears 23 to 1047 Hz, and is believed below 150 Hz.
 _SLOWER, _HIGH_FROM_HZ, _FASTER, _LOW_BELOW_HZ = 3, 200.0, 2, 150.0
-# So sure, with so much evidence, and so far from the top of its range the first look needs no other.
+# With this confidence, this much evidence, and a pitch this far from the top of its range, the first look needs no
+# other.
 _CERTAIN, _EXPLAINED, _BELOW_TOP_HZ = 0.8, 0.6, 1000.0
 
-# Evidence is read from spectra of 43 ms, up to so many Hz. Harmonics closer than so many bins run together; such
-# pitches get the evidence of doubtful ones.
-_SLOW_RATE, _N_FFT, _EVIDENCE_TO_HZ, _APART, _DOUBTFUL = _SLOWER * _RATE, 2048, 8_000.0, 6, 0.75
-# A pitch of the second look explains at least so much, and a lone partial that counts as a pitch makes up so much.
+# Evidence is read from spectra of 43 ms, up to 8 kHz, at the highest rate that a sound is tracked at. Harmonics closer
+# than six bins run together; such pitches get the evidence of doubtful ones.
+HIGHEST_RATE, _N_FFT, _EVIDENCE_TO_HZ, _APART, _DOUBTFUL = _SLOWER * _RATE, 2048, 8_000.0, 6, 0.75
+# What a harmonic explains: a main lobe in bins, or a share of its frequency if that is wider, to either side.
+_EVIDENCE_BINS, _EVIDENCE_SHARE = 1.6, 0.02
+# The least share of the power that a pitch of the second look explains, and that a lone partial holds to be a pitch.
 _LEAST_EXPLAINED, _LONE = 0.25, 0.7
-# So many harmonics refine a pitch, by no more than so many octaves.
+# How many harmonics refine a pitch, and by how many octaves at most.
 _REFINING, _MOST_MOVED = 6, 40 / 1200
-# Harmonics that hold less than this share of what all of them do are not there.
+# Harmonics with less than this share of the power of all harmonics count as missing.
 _EMPTY = 0.01
 # Frames so many dB below a tone at the recording's peak are silent.
 _SILENT_DB = 60.0
 
-# Clear are the powers within a Hann window's main lobe of a harmonic, or 0.6 % of its frequency if that is wider.
+# Power is harmonic within a Hann window's main lobe of a harmonic, or within 0.6 % of its frequency if that is wider.
 _CLEAR_BINS, _CLEAR_SHARE, _CLEAR_FROM_HZ, _CLEAR_BLOCK = 2.2, 0.006, 50.0, 256
-# Clear enough is this share of what the clearest tenth of the frames have.
+# A frame is clear enough with this share of the harmonicity that the clearest tenth of the frames have.
 _CLEAR_ENOUGH, _CLEAREST = 0.4, 0.9
-# Glides are followed in windows of 12 ms, from where these hold a dozen periods; within 15 % of the coarser track.
+# Glides are followed within 15 % of the coarser track, in windows of 12 ms, from where these hold a dozen periods.
 _GLIDE_WINDOW_S, _GLIDES_FROM_HZ, _GLIDE_REACH = 256 / 22050, 1000.0, 0.15
 
-# Longer recordings are tracked in blocks, which are 1875 frames of the network, with what surrounds them.
-_BLOCK_S, _AROUND_S = 30, 2
+# Longer recordings are tracked in blocks of 1875 frames of the network, each with some of the sound around it.
+TRACKED_S, _AROUND_S = 30, 2
 
 # Values of a track this many octaves apart belong to two notes, between which there is nothing to interpolate.
 _ONE_NOTE = 1 / 6
-# Steps under so many octaves are steady, in stretches of at least so many frames.
+# Pitch is steady if its steps are under so many octaves, in a stretch of at least so many frames.
 _STEADY_STEP, _STEADY_FRAMES = 50 / 1200, 4
 # The A that equal temperament is tuned to, and its number.
 _A_HZ, _A_NOTE = 440.0, 69
@@ -60,16 +64,17 @@ _A_HZ, _A_NOTE = 440.0, 69
 def track_pitch(samples: Floats, sr: int, *, hop: int) -> Floats:
     """The fundamental frequency of a recording of one voice or instrument, 23 to 6281 Hz.
 
-    The network looks at the recording and, where it is not certain then, at the recording slowed down to a third, in
-    which notes above its range are within it. Of two pitches a moment has the one of more confidence times evidence:
-    how much of the spectrum its harmonics explain beyond chance. A pitch too low by an octave explains no more but
-    claims more, one too high leaves every other harmonic unexplained. Where that finds none, the network looks at the
-    recording sped up, for low notes; and what is a single partial, as of a whistle that glides too fast, is its pitch.
+    The network looks at the recording first and, where it is not certain, at the recording slowed down to a third,
+    which brings notes above its range into it. If both find a pitch, the one with more confidence times evidence
+    counts. Evidence is how much of the spectrum a pitch's harmonics explain beyond chance: a pitch an octave too low
+    explains no more but claims more, and one too high leaves every other harmonic unexplained. Where both find none,
+    the network looks at the recording sped up, for low notes. What then remains and is a single partial, such as a
+    whistle that glides too fast, gets the pitch of that partial.
 
     Parameters
     ----------
-    samples : (L,) float32 or float64, finite, L >= 1; its level does not matter. Of chords and mixtures it finds one
-        note or none.
+    samples : (L,) float32 or float64, finite, L >= 1; its level does not matter. In chords and mixtures one
+        note is found, or none.
     sr : Hz, 1000 to 768000. Pitches are those below half of it.
     hop : samples from one frame to the next.
 
@@ -93,10 +98,10 @@ def track_pitch(samples: Floats, sr: int, *, hop: int) -> Floats:
     peak = float(np.abs(signal).max())
     frames = np.zeros(len(signal) * _RATE // (sr * _HOP) + 2)
     if peak > 0:
-        per_block, around = _BLOCK_S * _RATE // _HOP, _AROUND_S * _RATE // _HOP
+        per_block, around = TRACKED_S * _RATE // _HOP, _AROUND_S * _RATE // _HOP
         for block in range(-(-len(frames) // per_block)):
-            first_s = max(0, block * _BLOCK_S - _AROUND_S)
-            part = signal[first_s * sr : ((block + 1) * _BLOCK_S + _AROUND_S) * sr]
+            first_s = max(0, block * TRACKED_S - _AROUND_S)
+            part = signal[first_s * sr : ((block + 1) * TRACKED_S + _AROUND_S) * sr]
             if len(part):
                 found = _tracked(network, part / peak, sr)[around if block else 0 :]
                 kept = frames[block * per_block : (block + 1) * per_block]
@@ -143,12 +148,12 @@ def check_f0(name: str, f0: ArrayLike, n: int) -> Floats:
 def steadiness(f0: Floats, heard: NDArray[np.bool_]) -> float:
     """The share of the heard frames that are steadily pitched: 0 none, 1 all.
 
-    The share of heard frames that lie in voiced stretches of at least 4 frames all of whose steps are under 50 cents.
+    A frame is steadily pitched in a voiced stretch of at least 4 frames with no step of 50 cents or more.
 
     Parameters
     ----------
     f0 : (N,) float array, Hz, 0 where there is no pitch.
-    heard : (N,) bool array. Stretches go on where nothing is heard; where none is, the share is 0.
+    heard : (N,) bool array. Frames that are not heard do not end a stretch. The share is 0 if none is heard.
     """
     octaves = _octaves(f0)
     # A step from or to a frame without pitch is NaN, and so not steady.
@@ -169,8 +174,8 @@ def harmonicity(magnitudes: Floats, f0: Floats, sr: int) -> Floats:
 
     Returns
     -------
-    (K,) float64, at most 1: 1 a harmonic sound, about 0 white noise, 0 where there is no pitch or no sound. Below 0 the
-        power lies between the harmonics of a wrong pitch.
+    (K,) float64, at most 1: 1 a harmonic sound, about 0 white noise, 0 where there is no pitch or no sound. It is
+        negative if the power lies between the harmonics of a wrong pitch.
     """
     # A block at a time, since running sums take double precision.
     starts = range(0, magnitudes.shape[1], _CLEAR_BLOCK)
@@ -182,34 +187,56 @@ def _harmonicity(magnitudes: Floats, f0: Floats, sr: int) -> Floats:
     power = np.square(magnitudes, dtype=np.float64)
     n_bins, n_frames = power.shape
     bin_hz = sr / 2 / (n_bins - 1)
-    lowest, columns = min(int(_CLEAR_FROM_HZ / bin_hz), n_bins - 1), np.arange(n_frames)
+    lowest = min(int(_CLEAR_FROM_HZ / bin_hz), n_bins - 1)
     sums = np.concatenate([np.zeros((1, n_frames)), np.cumsum(power, axis=0)])
     total = sums[n_bins] - sums[lowest]
     spacing = np.where(f0 > 0, f0, np.inf) / bin_hz
-    explained, covered, done = np.zeros(n_frames), np.zeros(n_frames), np.full(n_frames, lowest)
+    explained, covered = np.zeros(n_frames), np.zeros(n_frames)
+    # There are no harmonics beyond half the rate, but one just beyond it would still claim bins.
+    for _, found, width in _harmonics(sums, spacing, lowest, _CLEAR_BINS, _CLEAR_SHARE, below=n_bins - 1):
+        explained += found
+        covered += width
+    pitched = (f0 > 0) & (total > 0)
+    return _beyond_chance(explained, total, covered / (n_bins - lowest), pitched)
+
+
+def _harmonics(
+    sums: Floats, spacing: Floats, lowest: int, lobe: float, share: float, *, below: float = math.inf
+) -> Iterator[tuple[int, Floats, Integers]]:
+    """Yield the number of each harmonic, the power in it, and the bins that it covers, both (N,).
+
+    Parameters
+    ----------
+    sums : (F + 1, N), the running sums of power over bins. spacing : (N,) bins from one harmonic to the next.
+    lowest : the first bin that counts. below : harmonics from this bin on have nothing.
+    lobe, share : a harmonic reaches so many bins to either side, or this share of its frequency if that is more.
+    """
+    n_bins, columns = len(sums) - 1, np.arange(len(spacing))
+    done = np.full(len(spacing), lowest)
     for harmonic in range(1, int(n_bins / spacing.min(initial=n_bins)) + 1):
-        # Beyond half the rate there are no harmonics, but for one just beyond it there would be bins.
-        centre = np.where(harmonic * spacing < n_bins - 1, harmonic * spacing, 2.0 * n_bins)
-        reach = np.maximum(_CLEAR_BINS, _CLEAR_SHARE * centre)
+        centre = harmonic * spacing
+        centre = np.where(centre < below, centre, 2.0 * n_bins)
+        reach = np.maximum(lobe, share * centre)
         # Bins are counted once, though high harmonics overlap; and none beyond the last.
         start = np.clip(np.rint(centre - reach).astype(int), done, n_bins)
         stop = np.clip(np.rint(centre + reach).astype(int) + 1, start, n_bins)
-        explained += sums[stop, columns] - sums[start, columns]
-        covered += stop - start
+        yield harmonic, sums[stop, columns] - sums[start, columns], stop - start
         done = stop
-    chance = covered / (n_bins - lowest)
-    share = np.divide(explained, total, out=np.zeros(n_frames), where=total > 0)
-    pitched = (f0 > 0) & (total > 0) & (chance < 1)
-    beyond: Floats = np.divide(share - chance, 1 - chance, out=np.zeros(n_frames), where=pitched)
+
+
+def _beyond_chance(explained: Floats, total: Floats, chance: Floats, valid: NDArray[np.bool_]) -> Floats:
+    """(N,) the share of `total` power that is explained beyond chance; 0 where not `valid`, or all is covered."""
+    share = np.divide(explained, total, out=np.zeros_like(total), where=total > 0)
+    beyond: Floats = np.divide(share - chance, 1 - chance, out=np.zeros_like(total), where=valid & (chance < 1))
     return beyond
 
 
 def clear(clarities: Floats, heard: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Which frames of a source are clear enough to carry a melody, by their (K,) `harmonicity`.
 
-    Those of at least 0.4 of the clarity that the clearest tenth of what is `heard`, (K,) bools, have: a clean source
-    keeps all but its breaths and a noisy one the frames in which it is least so, a tenth of them at least. Where none
-    is heard, all are clear.
+    A frame is clear if its harmonicity is at least 0.4 of what the clearest tenth of the `heard` frames, (K,) bools,
+    reach. A clean source keeps all but its breaths, and a noisy one keeps its least noisy frames, at least a tenth of
+    those heard. If no frame is heard, all are clear.
     """
     if not heard.any():
         return np.ones(len(clarities), dtype=np.bool_)
@@ -220,10 +247,10 @@ def clear(clarities: Floats, heard: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def refine_f0(samples: Floats, f0: Floats, sr: int, *, hop: int, per_hop: int) -> Floats:
-    """A track made finer where whistles glide: between two of its frames a bird's chirp goes through half an octave.
+    """A finer track, for whistles that glide: a bird's chirp can move by half an octave between two frames.
 
-    From 1000 Hz on, pitches are those of the strongest partial near the track in windows of 12 ms. Below, where such a
-    window tells no partials apart, they are those of the track itself.
+    From 1000 Hz on, pitches are those of the strongest partial near the track in windows of 12 ms. Below, such a window
+    cannot tell partials apart, and pitches are those of the track itself.
 
     Parameters
     ----------
@@ -259,7 +286,7 @@ def refine_f0(samples: Floats, f0: Floats, sr: int, *, hop: int, per_hop: int) -
     inside = (peaks > 0) & (power[peaks, np.arange(len(at))] > 0)
     columns = np.flatnonzero(inside)
     out[at[columns]] = _tops(power, peaks[columns], columns, bin_hz)
-    # A peak that is off is off for a moment.
+    # A wrong peak lasts only a moment, so a median removes it.
     middle = np.median([out[:-2], out[1:-1], out[2:]], axis=0)
     out[1:-1] = np.where((out[:-2] > 0) & (out[1:-1] > 0) & (out[2:] > 0), middle, out[1:-1])
     return out
@@ -305,7 +332,7 @@ def note_frequencies(notes: Floats) -> Floats:
 
 
 def check_tracker() -> None:
-    """Load the tracker, so that a missing one is found before the work and not in the midst of it.
+    """Load the tracker, so that a missing one is found before the work begins.
 
     Raises
     ------
@@ -316,10 +343,9 @@ def check_tracker() -> None:
 
 @cache
 def _network() -> Any:
-    try:
-        from swift_f0 import SwiftF0
-    except ImportError as error:
-        raise MissingExtraError("following pitch needs swift-f0: pip install 'smalti[pitch]'") from error
+    require_extra("pitch", "following pitch needs swift-f0")
+    from swift_f0 import SwiftF0
+
     # One thread: as fast as two with so small a network, and the order of sums never changes.
     return SwiftF0(threads=1, spin=False)
 
@@ -352,7 +378,7 @@ def _tracked(network: Any, signal: Floats, sr: int) -> Floats:
     unpitched = sounds & (out == 0)
     out[unpitched] = lone[unpitched]
     out = _refined(power, out)
-    # The network may take what rings for a pitch that the recording cannot hold.
+    # The network may hear a pitch in ringing that lies above what the recording can hold.
     return np.where(out < sr / 2, out, 0.0)
 
 
@@ -377,9 +403,9 @@ def _resampled(signal: Floats, sr: int) -> list[Floats]:
     seconds = -(-(len(signal) + sr // 8) // sr)
     spectrum = scipy.fft.rfft(signal.astype(np.float32), seconds * sr)
     out = []
-    for rate in (_RATE // _FASTER, _RATE, _SLOW_RATE):
+    for rate in (_RATE // _FASTER, _RATE, HIGHEST_RATE):
         n_bins = seconds * min(rate, sr) // 2
-        # The top tenth fades out: behind a sharp edge, every beginning and end would ring at its frequency.
+        # The top tenth fades out. A sharp edge would make every beginning and end ring at its frequency.
         fade = np.cos(np.linspace(0, np.pi / 2, n_bins // 10, dtype=np.float32))
         passed = spectrum[:n_bins] * np.float32(rate / sr)
         passed[n_bins - len(fade) :] *= fade
@@ -390,39 +416,30 @@ def _resampled(signal: Floats, sr: int) -> list[Floats]:
 
 
 def _bin(hz: float) -> int:
-    return int(hz * _N_FFT / _SLOW_RATE)
+    return int(hz * _N_FFT / HIGHEST_RATE)
 
 
 def _harmonic_evidence(power: Floats, f0: Floats) -> Floats:
     """The share of each frame's power (F, N) in the harmonics of its pitch (N,), beyond chance: 1 all, 0 none.
 
-    A harmonic explains a main lobe, or 2 % of its frequency if that is wider, to either side. Of white noise, all of
-    these together would explain the share of bins that they cover: (explained - covered) / (1 - covered) is left.
+    A harmonic explains a main lobe, or 2 % of its frequency if that is wider, to either side. In white noise all of
+    these together explain the share of bins that they cover, so the result is (explained - covered) / (1 - covered).
     """
     n_bins, n_frames = power.shape
-    lowest, columns = _bin(50.0), np.arange(n_frames)
+    lowest = _bin(50.0)
     sums = np.concatenate([np.zeros((1, n_frames)), np.cumsum(power, axis=0)])
     total = sums[n_bins] - sums[lowest]
-    spacing = np.maximum(f0 * (_N_FFT / _SLOW_RATE), 1.0)
-    explained, covered, done = np.zeros(n_frames), np.zeros(n_frames), np.full(n_frames, lowest)
+    spacing = np.maximum(f0 * (_N_FFT / HIGHEST_RATE), 1.0)
+    explained, covered = np.zeros(n_frames), np.zeros(n_frames)
     multiples = {2: np.zeros(n_frames), 3: np.zeros(n_frames)}
-    for harmonic in range(1, int(n_bins / spacing.min(initial=n_bins)) + 1):
-        centre = harmonic * spacing
-        reach = np.maximum(1.6, 0.02 * centre)
-        # Bins are counted once, though high harmonics overlap; and none beyond the last.
-        start = np.clip(np.round(centre - reach).astype(int), done, n_bins)
-        stop = np.clip(np.round(centre + reach).astype(int) + 1, start, n_bins)
-        found = sums[stop, columns] - sums[start, columns]
+    for harmonic, found, width in _harmonics(sums, spacing, lowest, _EVIDENCE_BINS, _EVIDENCE_SHARE):
         explained += found
         for factor, held in multiples.items():
             if harmonic % factor == 0:
                 held += found
-        covered += stop - start
-        done = stop
-    chance = covered / max(1, n_bins - lowest)
-    share = np.divide(explained, total, out=np.zeros(n_frames), where=total > 0)
-    beyond = np.divide(share - chance, 1 - chance, out=np.zeros(n_frames), where=chance < 1)
-    # A pitch of which every second or third harmonic alone holds something is an octave or more too low.
+        covered += width
+    beyond = _beyond_chance(explained, total, covered / max(1, n_bins - lowest), np.ones(n_frames, np.bool_))
+    # A pitch is an octave or more too low if only every second or third of its harmonics holds power.
     empty = np.maximum(*multiples.values()) > (1 - _EMPTY) * explained
     return np.where(spacing < _APART, _DOUBTFUL, np.where(empty, beyond / 2, beyond))
 
@@ -443,7 +460,7 @@ def _lone_partials(power: Floats) -> Floats:
     return out
 
 
-def _tops(power: Floats, peaks: Integers, at: Integers, bin_hz: float = _SLOW_RATE / _N_FFT) -> Floats:
+def _tops(power: Floats, peaks: Integers, at: Integers, bin_hz: float = HIGHEST_RATE / _N_FFT) -> Floats:
     """The frequencies of peaks, bins 1 to F - 2 of power (F, N), each in the frame `at`."""
     # The top of a parabola through three logarithms; a Hann window's main lobe nearly is one.
     left, middle, right = (np.log(np.maximum(power[peaks + step, at], 1e-300)) for step in (-1, 0, 1))
@@ -453,10 +470,11 @@ def _tops(power: Floats, peaks: Integers, at: Integers, bin_hz: float = _SLOW_RA
 
 
 def _refined(power: Floats, f0: Floats) -> Floats:
-    """Pitches (N,) drawn to the peaks of power (F, N) at their first harmonics: the network's own are 5 cents off, and
-    20 at the ends of its range. Those whose harmonics run together stay.
+    """Pitches (N,) drawn to the peaks of power (F, N) at their first harmonics.
+
+    The network's own are 5 cents off, and 20 at the ends of its range. Pitches whose harmonics run together stay.
     """
-    n_bins, spacing = len(power), f0 * (_N_FFT / _SLOW_RATE)
+    n_bins, spacing = len(power), f0 * (_N_FFT / HIGHEST_RATE)
     moved, weights = np.zeros(len(f0)), np.zeros(len(f0))
     for harmonic in range(1, _REFINING + 1):
         at = np.flatnonzero((spacing >= _APART) & (harmonic * spacing < n_bins - 5))
@@ -484,7 +502,7 @@ def _stretches(chosen: NDArray[np.bool_], near: int) -> list[tuple[int, int]]:
 
 
 def _repair_octaves(f0: Floats) -> Floats:
-    """Without frames that stand alone, and those between two of one note in line with these."""
+    """Remove frames that stand alone, and bring one that strays between two of one note in line with these."""
     octaves = _octaves(f0)
     padded, voiced = np.pad(octaves, 1, constant_values=np.nan), np.pad(f0 > 0, 1)
     before, after = padded[:-2], padded[2:]
@@ -501,7 +519,7 @@ def _octaves(f0: Floats) -> Floats:
 
 
 def _at_times(f0: Floats, times: Floats) -> Floats:
-    """A track at fractional frames: between two of one note as far up as along, else the nearer of the two."""
+    """A track at fractional frames: interpolated in log between two frames of one note, else from the nearer frame."""
     left = np.minimum(times.astype(int), len(f0) - 2)
     share = np.clip(times - left, 0, 1)
     octaves = _octaves(f0)
@@ -513,15 +531,15 @@ def _at_times(f0: Floats, times: Floats) -> Floats:
 # Nothing is shifted by more than four octaves.
 MOST_RATIO = 16.0
 
-# Frames of a track so many octaves apart belong to two notes; ratios are told so many times a frame.
+# Frames of a track so many octaves apart belong to two notes. Ratios have so many values a frame.
 ONE_NOTE, FINENESS = 1 / 12, 8
 
 
 def pitch_at(f0: Floats, frames: Floats) -> Floats:
-    """A track (N,) at fractional frames (P,), beyond its ends that of the first and last.
+    """A track (N,) at fractional frames (P,); beyond its ends, that of the first and last frame.
 
-    Between two frames of one note as far up as along, in the logarithm. Between two notes, or a note and a rest, that
-    of the nearer: what slides from one to the other has more frames than two.
+    Between two frames of one note, pitch is interpolated in log. Between two notes, or a note and a rest, it is that of
+    the nearer frame: a slide from one note to the other would have more frames than two.
     """
     at = np.clip(frames, 0, len(f0) - 1)
     left = np.floor(at).astype(np.intp)

@@ -1,32 +1,33 @@
 """One grain at another pitch: a stretch of a recording, moved by a ratio that changes over time.
 
-The grain is read at the speed of the ratio, which moves its pitch. It jumps by whole periods, so that it keeps its time
-and every jump is in tune; a search finds the jumps where there is no pitch. Gains in the source, applied before, set
-each partial to what the formants ask. Reading begins anew at attacks, so that none is smeared, doubled or heard early.
+The grain is read at the speed of the ratio, which moves its pitch. Reading jumps by whole periods, so that the grain
+keeps its time and every jump is in tune; a search finds the jumps where there is no pitch. Before that, gains set each
+partial to the level of the formants. Reading begins anew at attacks, so that none is smeared, doubled or heard early.
 """
 
 import functools
 from dataclasses import dataclass
 
 import numpy as np
+import scipy.fft
 import scipy.ndimage
 from numpy.typing import ArrayLike, NDArray
 
 from smalti._checks import Floats, check_count, check_rate
 from smalti.dsp.bands import BAND_HZ, ENVELOPE_FLOOR_DB, MOST_GAIN_DB, between, partial_levels
 from smalti.dsp.channels import as_channels, to_mono
-from smalti.dsp.stft import StftParams, overlap_add, spectra_at
+from smalti.dsp.stft import StftParams, hann, overlap_add, spectra_at
 
 LEAST_RATIO, MOST_RATIO = 1 / 16, 16.0
 
 # The source is filtered in 46 ms windows, or in windows of so many periods where that is longer, up to 93 ms.
 WINDOW_S, MOST_WINDOW_S, WINDOW_PERIODS = 1024 / 22050, 2048 / 22050, 4.5
-# The pitch is corrected by up to 2 % where sound many periods apart is so much alike.
+# The pitch is corrected by up to 2 % where sound up to 16 periods apart, without its treble, is at least half alike.
 CORRECTED, PERIODS_APART, LEAST_LIKENESS, ROUND_HZ = 0.02, 16, 0.5, 5000.0
-# A partial may be lifted if it stands out of what lies halfway to its neighbours by 16 dB, not if by the 8 dB that
-# noise does, in the mean of five frames; where partials are under six bins apart, that cannot be told.
+# A partial may be lifted if it stands 16 dB above the level halfway to its neighbours, in the mean of five frames, and
+# not if it stands only 8 dB above that, as noise does. Partials under six bins apart cannot be judged.
 NOISE_OVER_DB, TONE_OVER_DB, STEADY_FRAMES, LEAST_SPACING = 8.0, 16.0, 5, 6.0
-# Reading faster would alias: partials fade out over so many Hz below the limit.
+# Fast reading would alias, so partials fade out over so many Hz below the limit.
 TRANSITION_HZ = 200.0
 
 # The source is read at twice its rate, where ten taps reach 80 dB up to the band's end.
@@ -34,12 +35,12 @@ OVERSAMPLING, TAPS, KERNEL_PHASES, KAISER_BETA = 2, 10, 8192, 8.0
 
 # Between two jumps the reading may drift by one period of the source, but at least by 6 ms; segments last 7 to 46 ms.
 DRIFT_S, LEAST_SEGMENT_S, MOST_SEGMENT_S = 0.006, 0.007, 0.046
-# Seams lie up to so much of a segment off their regular places, or the noise that comes with a tone, read again and
-# again at regular intervals, would get a pitch of its own.
+# Seams are scattered about their regular places by up to this share of a segment. At regular intervals, the noise that
+# comes with a tone would be read again and again, and get a pitch of its own.
 SCATTER, GOLDEN = 0.2, 0.6180339887498949
 # Crossfades last two periods of what is heard, at least 4 ms, and never more than this share of a segment.
 SEGMENT_FADE_S, FADE_SHARE = 0.004, 0.6
-# Without a pitch: longer segments, lest their rate be heard as one, and a search this far to either side.
+# Without a pitch: longer segments, so that their rate is not heard as a pitch, and a search this far to either side.
 UNPITCHED_SEGMENT_S, UNPITCHED_FADE_S, SEARCH_S = 0.030, 0.012, 0.008
 
 # An attack is louder over its next 10 ms than the loudest of the 30 ms before by 10 dB; levels are means over 2 ms.
@@ -53,7 +54,7 @@ ATTACK_FADE_S = 0.0005
 MARGIN_S = 0.010
 
 
-# --- doors
+# --- public functions
 
 
 def shift_grain(
@@ -74,13 +75,13 @@ def shift_grain(
     samples : (L,) or (C, L) float32 or float64, the recording; not modified.
     sr : Hz.
     begin, length : the stretch ``samples[..., begin : begin + length]``; outside the recording there is silence.
-    ratios : (K,) floats, 1/16 to 16: ``ratios[i]`` is how many times higher than it was the grain sounds about sample
-        ``begin + i * hop``. In between they are interpolated in log, beyond the last held.
+    ratios : (K,) floats, 1/16 to 16: ``ratios[i]`` is the factor by which the pitch is raised about sample
+        ``begin + i * hop``. In between they are interpolated in log; beyond the last they are held.
     f0 : (K,) floats, the recording's own pitch there in Hz; 0 where there is none. An error of a few per cent costs
         cleanness, not pitch.
     hop : samples.
-    keep_formants : each partial gets the level that the grain's own spectral envelope has where it goes, within 24 dB.
-        Otherwise it keeps the level it had.
+    keep_formants : True gives each partial the level of the grain's own spectral envelope at its new frequency, within
+        24 dB. False keeps its level.
 
     Returns
     -------
@@ -94,7 +95,7 @@ def shift_grain(
     References
     ----------
     Verhelst & Roelands (1993), "An overlap-add technique based on waveform similarity (WSOLA) for high quality
-    time-scale modification of speech", ICASSP; that segments are chosen by phase where there is a pitch is Moulines &
+    time-scale modification of speech", ICASSP. Segments are chosen by phase, where there is a pitch, as in Moulines &
     Charpentier (1990), "Pitch-synchronous waveform processing techniques", Speech Communication 9.
     """
     ratios, pitches = _checked(samples, sr, length, ratios, f0, hop)
@@ -114,9 +115,9 @@ def shift_grain(
         course = _Course(speed, own, voiced, sr)
         starts = [attack for attack in _attacks(mono, sr) if margin < attack < margin + length]
         for start, end in zip([None, *starts], [*starts, None], strict=True):
-            between = _between_attacks(channels, mono, course, start, end, margin, keep_formants)
-            first = between[0] - margin
-            out[:, first : first + between[1].shape[1]] += between[1]
+            begins_at, stretch = _between_attacks(channels, mono, course, start, end, margin, keep_formants)
+            first = begins_at - margin
+            out[:, first : first + stretch.shape[1]] += stretch
     return out if samples.ndim == 2 else out[0]
 
 
@@ -187,7 +188,7 @@ def _cut(samples: Floats, begin: int, length: int) -> Floats:
 
 
 def _interpolated_pitch(pitches: Floats, at: Floats) -> Floats:
-    """Pitch at fractional indices, in log; where there is none, that of what is around."""
+    """Pitch at fractional indices, interpolated in log; where there is none, from the pitches around."""
     known = np.flatnonzero(pitches > 0)
     if len(known) == 0:
         return np.full(len(at), BAND_HZ)
@@ -195,13 +196,13 @@ def _interpolated_pitch(pitches: Floats, at: Floats) -> Floats:
 
 
 def _correction(mono: Floats, own: Floats, sr: int) -> Floats:
-    """Factors (L,) by which the pitch is off that of the nearest peaks of the autocorrelation, 0.98 to 1.02.
+    """Factors (L,) that correct the pitch to the nearest peaks of the autocorrelation, 0.98 to 1.02.
 
-    A tenth of a semitone is well tracked, but seven periods on it is a tenth of a cycle of the third partial.
+    A track within a tenth of a semitone is good, but is off by a tenth of the third partial's cycle seven periods on.
     """
     params = StftParams.from_seconds(WINDOW_S, WINDOW_S / 4, sr)
     centres = np.arange(params.hop, max(len(mono) - params.hop, params.hop + 1), params.hop)
-    # A Hann window hears as much as two moments so far to either side of its middle.
+    # A Hann window is as wide as two moments so far to either side of its middle.
     sides = np.clip(centres + np.rint(0.18 * params.n_fft * np.array([[-1], [1]])).astype(np.intp), 0, len(mono) - 1)
     periods = sr / np.sqrt(own[sides[0]] * own[sides[1]])
     spectra = spectra_at(mono, centres, params.n_fft).T
@@ -209,7 +210,7 @@ def _correction(mono: Floats, own: Floats, sr: int) -> Floats:
     fall = np.square(np.cos(np.pi / 2 * np.clip(np.arange(params.n_bins) * (sr / params.n_fft / ROUND_HZ), 0, 1)))
     likeness: Floats = scipy.fft.irfft(np.square(np.abs(spectra)) * fall.astype(mono.dtype), axis=1)
     likeness /= _window_likeness(params.n_fft)
-    # The more periods apart, the finer; but neighbouring peaks must stay out of reach, and a third of the window holds.
+    # More periods measure more finely, but neighbouring peaks must stay out of reach, and a third of the window holds.
     counts = np.clip(params.n_fft / 3 // periods, 1, PERIODS_APART)
     apart = counts * periods
     reach = max(2, int(CORRECTED * params.n_fft / 3))
@@ -231,13 +232,13 @@ def _correction(mono: Floats, own: Floats, sr: int) -> Floats:
 @functools.lru_cache(maxsize=8)
 def _window_likeness(n: int) -> Floats:
     """The circular autocorrelation of a Hann window of `n` samples, 1 at lag 0."""
-    likeness: Floats = scipy.fft.irfft(np.square(np.abs(scipy.fft.rfft(_hann(n, "<f8")))))
+    likeness: Floats = scipy.fft.irfft(np.square(np.abs(scipy.fft.rfft(hann(n, "<f8")))))
     likeness = (likeness / likeness[0]).astype(np.float32)
     return likeness
 
 
 def _running(rate: Floats) -> Floats:
-    """What a rate per sample has come to at each sample: 0 at the first."""
+    """The running sum of a rate per sample at each sample: 0 at the first."""
     return np.concatenate([[0.0], np.cumsum((rate[1:] + rate[:-1]) / 2)])
 
 
@@ -246,7 +247,7 @@ def _running(rate: Floats) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class _Course:
-    """What the padded stretch does at each of its (L,) samples: speed of reading, own pitch in Hz, if it has one."""
+    """Each sample (L,) of the padded stretch: its speed of reading, its own pitch in Hz, and whether it has one."""
 
     speed: Floats
     own: Floats
@@ -257,7 +258,7 @@ class _Course:
 def _between_attacks(
     channels: Floats, mono: Floats, course: _Course, start: int | None, end: int | None, margin: int, keep: bool
 ) -> tuple[int, Floats]:
-    """What is heard from one attack to the next, or from and to the grain's ends: its first sample, and (C, N)."""
+    """The sound from one attack to the next, or from and to the grain's ends: its first sample, and (C, N) samples."""
     fade = round(ATTACK_FADE_S * course.sr)
     # The spans, in samples of the padded stretch, that are heard and that may be read.
     first = margin if start is None else max(start - fade, margin)
@@ -300,7 +301,7 @@ def _places(
 def _gains(
     mono: Floats, course: _Course, part: slice, keep_formants: bool
 ) -> tuple[StftParams, NDArray[np.intp], Floats]:
-    """How the part that is read is filtered before: the grid, the frames' centres in it, and (K, F) gains."""
+    """The filter for the part that is read: the grid, the frames' centres in it, and (K, F) gains."""
     lowest = float(course.own[part][course.voiced[part]].min(initial=np.inf))
     window_s = min(max(WINDOW_S, WINDOW_PERIODS / lowest), MOST_WINDOW_S)
     params = StftParams.from_seconds(window_s, window_s / 4, course.sr)
@@ -353,8 +354,8 @@ def _cycles(
 ) -> tuple[Floats, Floats]:
     """How many cycles each segment is read off the phase that is heard, and how alike neighbours are at their seams.
 
-    Segments are whole cycles apart, as few as bring each to its own time, as long as nothing beyond `bounds` is read.
-    Into and within stretches without pitch they are any distance apart, the one at which they are most alike.
+    Segments lie whole cycles apart, so many that each is read nearest to its own time without reading beyond `bounds`.
+    Into and within stretches without pitch any distance is allowed: the one at which neighbours are most alike.
     """
     grid = np.arange(len(phase))
     middles, starts, ends = (seams[1:] + seams[:-1]) / 2, seams[:-1] - fades[:-1] / 2, seams[1:] + fades[1:] / 2
@@ -365,7 +366,7 @@ def _cycles(
     places = np.rint(seams).astype(np.intp)
     free = ~course.voiced[places[:-1]]
     free[0] = False
-    cycles = _whole(nominal, least, most, 0.0)
+    cycles = _whole_cycles(nominal, least, most, 0.0)
     if held:
         cycles[0] = 0.0
     for segment in np.flatnonzero(free):
@@ -380,12 +381,12 @@ def _cycles(
         place, alike[segment] = _most_alike(mono, last, low, high, max(8, round(fade * course.speed[seam] / 2)))
         cycles[segment] = np.interp(place, grid, own_phase) - here
         after = slice(segment + 1, None)
-        cycles[after] = _whole(nominal[after], least[after], most[after], cycles[segment])
+        cycles[after] = _whole_cycles(nominal[after], least[after], most[after], cycles[segment])
     return cycles, alike
 
 
-def _whole(nominal: Floats, least: Floats, most: Floats, offset: float) -> Floats:
-    """The values whole cycles from `offset` nearest to `nominal`, within bounds if any is."""
+def _whole_cycles(nominal: Floats, least: Floats, most: Floats, offset: float) -> Floats:
+    """The values nearest to `nominal` that are whole cycles from `offset`; within the bounds, if any is."""
     # A place that differs from a bound by rounding only counts as that bound.
     lowest, highest = np.ceil(least - offset - 1e-6), np.floor(most - offset + 1e-6)
     cycles: Floats = np.maximum(np.minimum(np.rint(nominal - offset), highest), lowest) + offset
@@ -414,7 +415,7 @@ def _most_alike(mono: Floats, last: float, low: float, high: float, half: int) -
 def _segments(seams: Floats, fades: Floats, alike: Floats) -> tuple[NDArray[np.intp], NDArray[np.intp], Floats]:
     """The samples of all segments, one after the other: where each is heard, its segment, and its weight.
 
-    Eased crossfades, which add up to 1; where neighbours are less alike, they are lifted so that power does.
+    Weights are eased crossfades that add up to 1. Where neighbours are less alike, they are lifted: their powers do.
     """
     firsts = np.ceil(seams[:-1] - fades[:-1] / 2).astype(np.intp)
     lasts = np.ceil(seams[1:] + fades[1:] / 2).astype(np.intp)
@@ -439,7 +440,7 @@ def _crossfade(
 
 
 def _eased(share: Floats) -> Floats:
-    """From 0 to 1, level at both ends: eased alike from either."""
+    """A smooth and symmetric step from 0 to 1, level at both ends."""
     inside = np.clip(share, 0, 1)
     eased: Floats = inside * inside * (3 - 2 * inside)
     return eased
@@ -513,8 +514,8 @@ def _formant_gains(
 ) -> Floats:
     """Gains (K, F) that give each partial of the source the envelope's level where it is about to go.
 
-    They are drawn through their values at the partials, as finely as the source's partials lie and no finer: drawn
-    through the envelope and its image, they would have a corner for each partial of either.
+    Gains are interpolated between their values at the source's partials. The envelope over its shifted image would have
+    a corner at each partial of both.
     """
     bin_hz = sr / params.n_fft
     spacing = np.where(voiced, own, BAND_HZ)
@@ -522,17 +523,17 @@ def _formant_gains(
     numbers = np.arange(1, levels.shape[1] + 1)
     moved = between(levels, counts, numbers * speed[:, None])
     most = MOST_GAIN_DB * np.log(10) / 20
-    asked = np.clip(moved - levels, -most, most * _standing_out(power, spacing / bin_hz, levels, voiced))
+    log_gains = np.clip(moved - levels, -most, most * _standing_out(power, spacing / bin_hz, levels, voiced))
     where = np.arange(params.n_bins, dtype=np.float32) * (bin_hz / spacing[:, None]).astype(np.float32)
-    gains: Floats = np.exp(between(asked.astype(np.float32), counts, where))
+    gains: Floats = np.exp(between(log_gains.astype(np.float32), counts, where))
     return gains
 
 
 def _standing_out(power: Floats, spacing: Floats, levels: Floats, voiced: NDArray[np.bool_]) -> Floats:
     """How clearly (K, H) partials stand out of what lies halfway to their neighbours, 0 (noise) to 1.
 
-    Above a sound's last partial there is but hiss, and it would roar if it were lifted to the level of the partials
-    among which it comes to lie. Partials too near to one another to tell, and bands, count as standing out.
+    Above a sound's last partial there is only hiss, which would roar if it were lifted to the level of the partials
+    where it is moved to. Partials too close to one another to judge, and bands, count as standing out.
     """
     n_bins = power.shape[1]
     halfway = (np.arange(levels.shape[1] + 1) + 0.5) * spacing[:, None]
@@ -552,23 +553,16 @@ def _filtered(sound: Floats, centres: NDArray[np.intp], gains: Floats, params: S
     """(L,) `sound` at (K, F) gains, at twice its rate; sample i of it lies at ``TAPS + 2 * i`` of what is returned."""
     spectra = spectra_at(sound, centres, params.n_fft).T
     n = OVERSAMPLING * params.n_fft
-    # The line at half the rate is one line of a real spectrum there, and two lines at twice the rate.
+    # The bin at half the rate is one line of a real spectrum, but stands for two lines at twice the rate.
     gains = np.concatenate([gains[:, :-1], gains[:, -1:] / 2], axis=1)
     frames: Floats = scipy.fft.irfft(spectra * gains, n=n, axis=1, overwrite_x=True)
     # Squares of Hann windows a quarter window apart add up to 1.5.
-    frames *= _hann(n, frames.dtype.str) * (OVERSAMPLING / 1.5)
+    frames *= hann(n, frames.dtype.str) * (OVERSAMPLING / 1.5)
     summed = overlap_add(frames, OVERSAMPLING * params.hop)
     start = OVERSAMPLING * (params.n_fft // 2 - int(centres[0]))
     inside = summed[start : start + OVERSAMPLING * len(sound)]
     padded: Floats = np.pad(inside, TAPS)
     return padded
-
-
-@functools.lru_cache(maxsize=8)
-def _hann(n: int, dtype: str) -> Floats:
-    window: Floats = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)).astype(dtype)
-    window.setflags(write=False)
-    return window
 
 
 # --- reading

@@ -1,8 +1,8 @@
-"""The mosaic's levels drawn towards the target's: a little, everywhere, in narrow bands; in full around its attacks.
+"""Draw the mosaic's levels towards the target's: a little everywhere, in narrow bands, and in full around its attacks.
 
-And, where a melody is followed, the noise between its partials turned down, so that it can be heard in the buzz of a
-bee. All are gains over time and frequency, and gains only: what sounds is still the source, and no phase of the target
-comes near it. They are found from mono mixes and applied to every channel alike.
+Where a melody is followed, the noise between its partials is turned down, so that it can be heard even in the buzz of a
+bee. All this is done by gains over time and frequency alone: the sound is still the source's, and no phase of the
+target is used. Gains are found from mono mixes and applied to every channel alike.
 """
 
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from smalti.dsp.stft import StftParams, istft, stft
 
 # Colour: 46 ms windows every 6 ms; two bands to each of the ear's, so that resolved partials get gains of their own.
 COLOUR_WINDOW_S, COLOUR_HOP_S, COLOUR_STEP_ERB = 1024 / 22050, 128 / 22050, 0.5
-# Both sounds are taken to lie on a floor so far under the target's loudest band, or the noise between a recording's
-# sounds would be drawn towards the target's noise, which nobody hears; and no gain goes beyond 12 dB.
+# Both sounds get a floor so far under the target's loudest band. Without it, the noise between a recording's sounds
+# would be drawn towards the target's noise, which nobody hears. No gain goes beyond 12 dB.
 COLOUR_FLOOR_DB, COLOUR_MOST_DB = -45.0, 12.0
 
 # Attacks: 12 ms windows every 1.5 ms, as fine as an attack; bass, middle and top have attacks of their own, and
@@ -32,20 +32,20 @@ FULL_BEFORE_S, FADE_BEFORE_S, AFTER_S = 0.060, 0.120, 0.040
 # it, it is turned up by 6 dB at most.
 SPARED_DB, MOST_DOWN_DB, MOST_UP_DB = 6.0, 30.0, 6.0
 
-# Purity: 93 ms windows, which tell partials 40 Hz apart; what a band has is what it has in three of them, since the
-# noise of a single one is as often a peak as a valley.
+# Purity: 93 ms windows, which tell partials 40 Hz apart. Powers are means over three of them, since noise in a single
+# window has as many peaks as valleys.
 PURITY_WINDOW_S, PURITY_HOP_S, PURITY_STEP_ERB, PURITY_MEAN_FRAMES = 2048 / 22050, 512 / 22050, 1.0, 3
-# Partials are to stand out of what lies between them by 16 dB; it is turned down by 12 dB at most.
+# Partials should stand 16 dB above the noise between them, which is turned down by 12 dB at most.
 PURITY_OVER_DB, PURITY_MOST_DB = 16.0, 12.0
-# A partial is kept in full within its window's main lobe, 1.6 bins, or 1.2 % of its frequency where that is wider, and
-# what is twice as far off lies between partials. Where neighbours are not that far apart, nothing does.
+# A partial is kept in full within its window's main lobe, 1.6 bins, or 1.2 % of its frequency where that is wider. Bins
+# twice as far off lie between partials. Where neighbours are closer than that, no bin does.
 PARTIAL_BINS, PARTIAL_SHARE = 1.6, 0.012
 # A melody is heard in its first partials. From the third to the sixth the purity fades out, for the noise above is the
 # source's own sound.
 PURE_PARTIALS = 3
 # Bands so far under their frame's loudest are left alone: nobody hears them, pure or not.
 PURITY_FLOOR_DB = -50.0
-# A ratio of next to nothing is taken for this, in powers.
+# Added to ratios of powers, so that the logarithm of 0 is finite.
 LEAST_STANDING = 1e-12
 
 
@@ -66,11 +66,11 @@ class Shape:
     params: StftParams
 
     def apply(self, samples: Floats) -> Floats:
-        """The sound at these gains, every channel at the same.
+        """The sound at these gains, the same for every channel.
 
         Parameters
         ----------
-        samples : (L,) or (C, L) float32 or float64, as long as what the gains were made for; not modified.
+        samples : (L,) or (C, L) float32 or float64, as long as the sound that the gains were made for; not modified.
 
         Returns
         -------
@@ -85,14 +85,13 @@ class Shape:
 def colour(samples: Floats, target: Floats, sr: int, *, share: float) -> Shape:
     """The mosaic's tone colour drawn towards the target's.
 
-    In every half of one of the ear's critical bands, every 6 ms, the level moves by `share` of what it differs from the
-    target's, in dB, and by 12 dB at most: a quarter lets melody, harmony and loudness through and leaves grains and
-    timbre the source's.
+    In every half of a critical band, every 6 ms, the level moves by `share` of its difference from the target's in dB,
+    and by 12 dB at most. A quarter lets melody, harmony and loudness through; grains and timbre stay the source's.
 
     Parameters
     ----------
     samples, target : (L,) float32 or float64 each, the mosaic's and the target's mono mix. Their overall levels do not
-        matter, as both are compared at one.
+        matter, as both are brought to one level first.
     sr : Hz.
     share : 0 (nothing) to 1 (the target's spectral envelope, as a vocoder would have it).
 
@@ -119,7 +118,7 @@ def colour(samples: Floats, target: Floats, sr: int, *, share: float) -> Shape:
 def attack_shape(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike, *, share: float = 1.0) -> Shape:
     """The mosaic's loudness shaped around the target's attacks: turned down just before, up just after.
 
-    A frame chosen for an attack sounds from half a window before it; that smear is what is taken away. Before an attack
+    A frame chosen for an attack already sounds half a window before it; that smear is taken away. Before an attack
     the mosaic is only turned down and after it only up, and elsewhere it is left alone.
 
     Parameters
@@ -145,8 +144,8 @@ def attack_shape(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike,
     check_real("share", share, least=0, most=1)
     params = StftParams.from_seconds(ATTACK_WINDOW_S, ATTACK_HOP_S, sr)
     hz = np.arange(params.n_bins) * (sr / params.n_fft)
-    which = np.searchsorted(ATTACK_BANDS_HZ, hz, side="right") - 1
-    bands = (which == np.arange(len(ATTACK_BANDS_HZ))[:, None]).astype(np.float32)
+    band_of_bin = np.searchsorted(ATTACK_BANDS_HZ, hz, side="right") - 1
+    bands = (band_of_bin == np.arange(len(ATTACK_BANDS_HZ))[:, None]).astype(np.float32)
     ours, theirs = (
         scipy.ndimage.uniform_filter1d(bands @ power, ATTACK_MEAN_FRAMES, axis=1, mode="nearest")
         for power in _powers(samples, target, params)
@@ -166,25 +165,25 @@ def attack_shape(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike,
 def purity(samples: Floats, melodies: Floats, sr: int, *, hop: int, share: float) -> Shape:
     """Gains that turn down the noise beside the partials of the melodies, and the partials up by as much power.
 
-    A shifted bee hums its tune behind a noise that is not shifted, as noise has no pitch. In each of the ear's critical
-    bands that noise moves by `share` of what the partials lack of 16 dB over it. So that the tone colour stays, the
-    band is then brought back to the power it had: what is taken from beside a partial goes to it, and a band that no
-    partial reaches keeps its noise. Bands overlap, and with them their gains: it is three together that keep their
-    power, to half a decibel.
+    A shifted bee hums its tune behind a noise that is not shifted, as noise has no pitch. Partials should stand 16 dB
+    above that noise. In each critical band the noise is turned down by `share` of what is missing. The band is then
+    brought back to the power it had, so that the tone colour stays: power taken from beside a partial goes to the
+    partial, and a band that no partial reaches keeps its noise. Bands and their gains overlap, so three bands together
+    keep their power, to half a decibel.
 
     Parameters
     ----------
     samples : (L,) float32 or float64, the mosaic's mono mix. Its level does not matter.
     melodies : (M, N') float array, Hz, 0 where a voice rests: the pitches that the mosaic was made to have. Moments at
-        which all voices rest, and those of no voice, are left alone; what is a partial of any voice counts as one.
+        which all voices rest are left alone, as is everything if M is 0. A partial of any voice counts as a partial.
     sr : Hz.
-    hop : samples from one frame of `melodies` to the next, the first about sample 0; beyond the last it holds.
+    hop : samples from one frame of `melodies` to the next, the first about sample 0; the last is held.
     share : 0 (nothing) to 1.
 
     Returns
     -------
-    Shape : gains of every bin, -12 to 12 dB. Where partials stand out by 16 dB already, and where they lie too close
-        together to tell (under 35 Hz, and in part under 70), they are 0.
+    Shape : gains of every bin, -12 to 12 dB. They are 0 where partials stand out by 16 dB already, and where they lie
+        too close together to tell (under 35 Hz, and in part under 70).
 
     Raises
     ------
@@ -203,16 +202,16 @@ def purity(samples: Floats, melodies: Floats, sr: int, *, hop: int, share: float
     bands = erb_filters(params.n_fft, sr, step=PURITY_STEP_ERB)
     # Double precision, since the squares of nearly silent samples are too small for single precision.
     power = np.square(np.abs(stft(_at_level_1(samples), params)), dtype=np.float64)
-    # A running sum leaves rounding where there should be silence, even less than nothing.
+    # A running sum leaves rounding where there should be silence, some of it negative.
     power = np.maximum(scipy.ndimage.uniform_filter1d(power, PURITY_MEAN_FRAMES, axis=1, mode="nearest"), 0)
     at = np.minimum(np.rint(np.arange(power.shape[1]) * (params.hop / hop)).astype(np.intp), melodies.shape[1] - 1)
     kept, pure = _partials(melodies[:, at], params, sr)
     inside, between = bands @ (np.square(kept) * power), bands @ (np.square(1 - kept) * power)
-    whole = inside + between
-    floor = whole.max(axis=0) * 10 ** (PURITY_FLOOR_DB / 10)
+    total = inside + between
+    floor = total.max(axis=0) * 10 ** (PURITY_FLOOR_DB / 10)
     # Silent bands are divided by 1, not by their own level of 0.
-    standing_db = 10 * np.log10(np.where(whole > 0, inside, 1) / np.where(between > 0, between, 1) + LEAST_STANDING)
-    lacking = np.where((whole > floor) & (between > 0), np.clip(PURITY_OVER_DB - standing_db, 0, None), 0)
+    standing_db = 10 * np.log10(np.where(total > 0, inside, 1) / np.where(between > 0, between, 1) + LEAST_STANDING)
+    lacking = np.where((total > floor) & (between > 0), np.clip(PURITY_OVER_DB - standing_db, 0, None), 0)
     down = bands.T @ np.minimum(share * lacking, PURITY_MOST_DB)
     gains = 1 - pure * (1 - kept) * (1 - 10 ** (-down / 20))
     before, after = bands @ power, bands @ (np.square(gains) * power)
@@ -228,7 +227,7 @@ def _partials(melodies: Floats, params: StftParams, sr: int) -> tuple[Floats, Fl
     for f0 in melodies:
         number = hz / np.maximum(f0, 1e-9)
         away = np.abs(number - np.maximum(1, np.rint(number))) * f0
-        # Partials too close to tell apart leave no gaps: all bands count as partials, even below the first.
+        # Partials too close to tell apart leave no gaps: all bins count as partials, even below the first.
         inside = np.where(f0 < 2 * reach[0], 1, np.clip(2 - away / reach, 0, 1))
         kept = np.maximum(kept, np.where(f0 > 0, inside, 0))
         pure = np.maximum(pure, np.where(f0 > 0, np.clip(2 - number / PURE_PARTIALS, 0, 1), 0))
@@ -238,7 +237,7 @@ def _partials(melodies: Floats, params: StftParams, sr: int) -> tuple[Floats, Fl
 def around(attacks_s: ArrayLike, times_s: Floats) -> tuple[Floats, Floats]:
     """How much each moment counts as before an attack and as after one.
 
-    What follows one attack within 40 ms and precedes another fades from the first to the second, so that a roll does
+    A moment within 40 ms after one attack and before another fades from the first to the second, so that a roll does
     not swallow itself.
 
     Parameters
@@ -247,8 +246,8 @@ def around(attacks_s: ArrayLike, times_s: Floats) -> tuple[Floats, Floats]:
 
     Returns
     -------
-    before, after : (N,) float64 arrays, 0 to 1, and their sum too. Before an attack 1 from 60 ms before it and rising
-        from 120 ms before it; after it, from 1 on it to 0 within 40 ms.
+    before, after : (N,) float64 arrays, 0 to 1, as is their sum. `before` rises from 0 to 1 from 120 to 60 ms before an
+        attack and then stays 1; `after` falls from 1 at the attack to 0 within 40 ms.
     """
     before, after = np.zeros(len(times_s)), np.zeros(len(times_s))
     for attack_s in np.asarray(attacks_s, dtype=np.float64):

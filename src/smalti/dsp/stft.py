@@ -55,7 +55,7 @@ class StftParams:
             )
 
     def window_at(self, places: NDArray[np.intp]) -> Floats:
-        """The window at some of its samples, 0 to n_fft - 1; 0 where it is not."""
+        """The window at some of its samples, 0 to n_fft - 1; 0 outside it."""
         inside = (places >= 0) & (places < self.n_fft)
         values: Floats = np.where(inside, _window(self, "<f8")[np.where(inside, places, 0)], 0.0)
         return values
@@ -106,6 +106,11 @@ def _window(params: StftParams, dtype: str) -> Floats:
     return window
 
 
+def hann(n: int, dtype: str) -> Floats:
+    """A periodic Hann window of `n` samples, even and at least 4: (n,) of the dtype, read-only."""
+    return _window(StftParams(n, n // 4), dtype)
+
+
 def stft(samples: Floats, params: StftParams) -> Complexes:
     """Short-time Fourier transform.
 
@@ -148,13 +153,13 @@ def spectra_at(samples: Floats, centres: NDArray[np.intp], n_fft: int, *, window
     """
     half = n_fft // 2
     first, last = (int(centres.min()) - half, int(centres.max()) + half) if len(centres) else (0, n_fft)
-    # Only what lies around the frames is copied: of a long recording they are asked for in blocks.
+    # Only the samples around the frames are copied, since callers take a long recording in blocks.
     begin, end = (min(max(0, sample), len(samples)) for sample in (first, last))
     around = np.zeros(last - first, samples.dtype)
     around[begin - first : end - first] = samples[begin:end]
     frames = np.lib.stride_tricks.sliding_window_view(around, n_fft)[centres - (first + half)]
     weights = _window(StftParams(n_fft, n_fft // 4, window), samples.dtype.str)
-    # A copy, as it was put together by a list of places.
+    # Indexing by an array has made a copy, which may be changed.
     frames *= weights
     spectra: Complexes = scipy.fft.rfft(frames, axis=1, overwrite_x=True)
     return spectra.T

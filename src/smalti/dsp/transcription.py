@@ -1,7 +1,7 @@
 """Transcription of a mixture: which notes sound when, and which voice plays them.
 
-What is transcribed is meant to be played again, so a wrong octave or a partial taken for a note does no harm: it is
-what the source needs to sound like the target at that moment.
+A transcription is meant to be played again, so a wrong octave or a partial taken for a note does no harm: playing it
+makes the source sound like the target at that moment.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from smalti.dsp.stft import StftParams, stft
 
 # A note sounds while it is at most so far under the loudest note of its moment.
 NOTE_UNDER_FRAME_DB = 26.0
-# It may pause so many frames, and shorter ones are none.
+# A note may pause for so many frames. One shorter than this many frames is left out.
 NOTE_GAP, SHORTEST = 4, 5
 
 # Tuning is read from the peaks of long windows, at most 40 dB under the loudest, where instruments have fundamentals.
@@ -82,7 +82,7 @@ def sounding_notes(loudness: Floats, *, most: int) -> list[Note]:
     Parameters
     ----------
     loudness : (S, N) float array, >= 0: activations of pitches, times the norms of what they activate.
-    most : int >= 1. In a frame only the so many loudest pitches sound.
+    most : int >= 1. Only this many pitches sound in a frame, the loudest ones.
 
     Returns
     -------
@@ -91,7 +91,7 @@ def sounding_notes(loudness: Floats, *, most: int) -> list[Note]:
     check_count("most", most, least=1)
     if loudness.size == 0 or not loudness.any():
         return []
-    # One frame more to either side: a note that is weak for a frame still sounds.
+    # Frames are averaged with their neighbours, so that a note that is weak for one frame still sounds.
     smooth = _mean_of_three(loudness)
     least = np.sort(smooth, axis=0)[-most] if most < len(smooth) else np.zeros(smooth.shape[1])
     floor = np.maximum(smooth.max(axis=0) * 10 ** (-NOTE_UNDER_FRAME_DB / 20), smooth.max() * 10 ** (-AUDIBLE_DB / 20))
@@ -108,11 +108,11 @@ def sounding_notes(loudness: Floats, *, most: int) -> list[Note]:
 
 
 def as_melodies(notes: list[Note], pitches_hz: Floats, *, voices: int, n_frames: int) -> Floats:
-    """Give every note a voice that is free, the strongest first; what finds none is left out.
+    """Give every note a free voice, the strongest note first; notes that find none are left out.
 
     Parameters
     ----------
-    notes : from `sounding_notes`. pitches_hz : (S,) what their pitches are.
+    notes : from `sounding_notes`. pitches_hz : (S,) Hz of each pitch.
     voices : int >= 1. n_frames : N.
 
     Returns

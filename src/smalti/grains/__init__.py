@@ -1,1 +1,1 @@
-"""What sounds: the source's frames, finding them, shifting them, adding them up."""
+"""Grains: the frames of the source, how they are described, found, shifted and added up."""

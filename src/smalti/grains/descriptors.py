@@ -1,7 +1,7 @@
 """One sound through three windows at the same moments: a long one for pitch, one for timbre, short ones for attacks.
 
-No window tells both which note sounds and when it began. A solver that is to choose source frames by both compares
-them in all three, as if they were one long spectrum.
+No single window shows both which note sounds and when it began. A solver that chooses source frames by both compares
+them in all three windows, as if these were one long spectrum.
 """
 
 import functools
@@ -16,13 +16,13 @@ from smalti.dsp.bands import a_weights, band_edges, erb_edges, pool
 from smalti.dsp.stft import Complexes, StftParams, spectra_at
 
 LONG_WINDOW_S, MIDDLE_WINDOW_S, SHORT_WINDOW_S = 4096 / 22050, 2048 / 22050, 512 / 22050
-# The short window looks at the four quarters of a hop, in bands that it can tell apart.
+# The short windows are centred on the four quarters of a hop. Their bands are as wide as they can resolve.
 QUARTERS = (-3 / 8, -1 / 8, 1 / 8, 3 / 8)
 SHORT_WIDTH_ERB = 1.8
 # Keeping the formants changes a shifted frame by at most 24 dB, here as a natural logarithm.
 MOST_FORMANT_GAIN = 24 / 20 * np.log(10)
-# Nor, within half a band, more than 6 dB: behind a spectrum's last partial the envelope falls steeply, and a band that
-# reaches there holds that partial, which is not to be lifted as if it were what is behind it.
+# The gain may rise by at most 6 dB from the lower edge of a band to its middle. Beyond a spectrum's last partial the
+# envelope falls steeply. A band that reaches there still holds that partial, which must not get the gain of that slope.
 MOST_GAIN_WITHIN = 6 / 20 * np.log(10)
 # Frames transformed at once, which bounds the memory.
 _BLOCK = 128
@@ -37,15 +37,16 @@ def views(
     ----------
     samples : (L,) float32 or float64, zero outside.
     centres : (N,) int array, samples on which frames are centred; they may lie outside the signal.
-    hop : samples from one moment to the next, whose quarters the short windows look at.
+    hop : samples from one moment to the next; the short windows are centred on its quarters.
     sr : sample rate in Hz.
     ear_weighting : weigh bins with the A curve before they are pooled.
 
     Returns
     -------
-    Three (B, N) arrays >= 0 of the dtype of `samples`, each with a B of its own: sums of bins, pooled as in
-        `smalti.dsp.bands.band_edges`, in windows of 186 and 93 ms; and in bands of 1.8 ERB in windows of 23 ms centred
-        on each quarter of the hop around a moment, the bands of one quarter below those of the one before.
+    Three (B, N) arrays >= 0 of the dtype of `samples`, each with its own B. Two hold sums of bins, pooled as in
+        `smalti.dsp.bands.band_edges`, in windows of 186 and of 93 ms. The third holds bands of 1.8 ERB in windows of
+        23 ms, centred on each quarter of the hop around a moment; the bands of each quarter follow those of the one
+        before.
 
     Raises
     ------
@@ -56,16 +57,16 @@ def views(
     Ours. The bands of the short windows are those of Glasberg & Moore (1990).
     """
     out = []
-    for looks in _looks(hop, sr):
-        of_look = []
-        for params, edges, offset in looks:
+    for windows in _windows(hop, sr):
+        view = []
+        for params, edges, offset in windows:
             weights = _weights(params, sr, ear_weighting).astype(samples.dtype)[:, None]
             bands = np.empty((len(centres), len(edges) - 1), samples.dtype)
             for rows, block in _blocks(samples, centres + offset, params):
                 magnitudes = np.abs(block)
                 bands[rows] = pool(weights * magnitudes if ear_weighting else magnitudes, edges).T
-            of_look.append(bands)
-        out.append(np.concatenate(of_look, axis=1).T)
+            view.append(bands)
+        out.append(np.concatenate(view, axis=1).T)
     return out
 
 
@@ -82,49 +83,55 @@ def shifted_views(
     ear_weighting: bool = False,
     out: Floats | None = None,
 ) -> Floats:
-    """Stacked `views` of frames as they would be at other pitches, without making their sound.
+    """Stacked `views` of frames as they would be at other pitches, estimated without making their sound.
 
-    A spectrum is stretched along frequency, each band taking the magnitude of the stretch that comes to lie in it. Its
-    lobes are stretched with it; what a shifted sound really looks like, only `smalti.dsp.pitch_shift.shift_grain`
-    knows.
+    Each spectrum is stretched along frequency, and each band takes the magnitude that comes to lie in it. This is an
+    estimate, because the lobes are stretched too; `smalti.dsp.pitch_shift.shift_grain` makes the real sound.
 
     Parameters
     ----------
     samples, centres, hop, sr, ear_weighting : as for `views`.
-    ratios : (Q, N) float array, >= 0: Q versions of every frame, each at its ratio; silent where that is 0.
-    f0 : (N,) Hz, the pitch of each frame as it is, 0 for none.
-    gains : of each view, from `view_gains`.
-    keep_formants : whether the envelope stays where it is.
+    ratios : (Q, N) float array, >= 0: the frequency ratio of each of Q versions of every frame; 0 makes it silent.
+    f0 : (N,) Hz, the pitch of each frame as recorded, 0 for none.
+    gains : the gain of each view, from `view_gains`.
+    keep_formants : True if the spectral envelope stays where it is.
     out : (Q, N, B) array of zeros to write to, or None.
 
     Returns
     -------
-    (Q, B, N) array of the dtype of `samples`: of each version what `stack` makes of its views.
+    (Q, B, N) array of the dtype of `samples`: for each version, its views stacked by `stack`.
     """
     n_versions, n_frames = ratios.shape
     if out is None:
         out = np.zeros((n_versions, n_frames, n_bands(hop, sr)), samples.dtype)
     first = 0
-    for looks, gain in zip(_looks(hop, sr), gains, strict=True):
-        for params, edges, offset in looks:
+    for windows, gain in zip(_windows(hop, sr), gains, strict=True):
+        for params, edges, offset in windows:
             bands = slice(first, first + len(edges) - 1)
             weights = _weights(params, sr, ear_weighting) * gain
             for rows, block in _blocks(samples, centres + offset, params):
                 shifts = StretchedBands.of(np.abs(block), f0[rows], sr, edges, weights, keep_formants=keep_formants)
-                for version, of in enumerate(ratios[:, rows]):
-                    out[version, rows, bands] = shifts.at(of).T
+                for version, frame_ratios in enumerate(ratios[:, rows]):
+                    out[version, rows, bands] = shifts.at(frame_ratios).T
             first = bands.stop
     return out.swapaxes(1, 2)
 
 
 def n_bands(hop: int, sr: int) -> int:
-    """B, the number of rows of stacked views."""
-    return sum(len(edges) - 1 for looks in _looks(hop, sr) for _, edges, _ in looks)
+    """B, the number of rows of the stacked views, at a hop in samples and a rate in Hz."""
+    return sum(len(edges) - 1 for windows in _windows(hop, sr) for _, edges, _ in windows)
 
 
 @dataclass(frozen=True, eq=False)
 class StretchedBands:
-    """Magnitudes (F, N), ready to be stretched along frequency and pooled into bands."""
+    """Magnitudes (F, N), prepared to be stretched along frequency and pooled into bands.
+
+    Attributes
+    ----------
+    sums : (F + 1, N), their cumulative sums over bins.
+    envelope : (F, N), the natural logarithm of the spectral envelope; None if formants are not kept.
+    edges : (B + 1,) int array, the bins at which bands begin and end. weights : (F,), a weight for each bin.
+    """
 
     sums: Floats
     envelope: Floats | None
@@ -142,8 +149,8 @@ class StretchedBands:
         *,
         keep_formants: bool,
     ) -> "StretchedBands":
-        """See `shifted_views`; `edges` as from `smalti.dsp.bands.band_edges`, `weights` (F,) of the bins."""
-        # When first needed, as it loads a part of scipy that nothing else does.
+        """Prepare `magnitudes`; `edges` as from `smalti.dsp.bands.band_edges`, the rest as for `shifted_views`."""
+        # Imported here, because it loads a part of scipy that nothing else needs.
         from smalti.dsp.bands import harmonic_envelope
 
         zero = np.zeros((1, magnitudes.shape[1]))
@@ -152,10 +159,10 @@ class StretchedBands:
         return cls(sums, envelope, edges, weights)
 
     def at(self, ratios: Floats) -> Floats:
-        """(B, N) bands of every frame at its ratio, ``ratios`` (N,); 0 where that is 0."""
+        """(B, N) bands of every frame at its ratio; `ratios` is (N,), and a ratio of 0 gives a silent frame."""
         inverse = np.divide(1.0, ratios, out=np.zeros(len(ratios)), where=ratios > 0)
-        # A band at the new pitch gets what lay between its edges / ratio, so no magnitude is lost or counted twice,
-        # however a lobe is stretched.
+        # A band at the new pitch gets the magnitude between its edges divided by the ratio. So no magnitude is lost or
+        # counted twice, however a lobe is stretched.
         below = _between_rows(self.sums, (self.edges[:, None] - 0.5).clip(0) * inverse + 0.5 * (inverse > 0))
         bands = np.diff(below, axis=0)
         centres = (self.edges[:-1] + self.edges[1:] - 1)[:, None] / 2
@@ -168,12 +175,12 @@ class StretchedBands:
 
 
 def _formant_gain(envelope: Floats, at: Floats, inverse: Floats) -> Floats:
-    """What takes the level of logarithms (F, N) at bins `at` / ratio to that at the bins (B, 1) themselves: (B, N)."""
+    """(B, N) log gains from the envelope (F, N), in logarithms, at bins `at` / ratio to that at bins `at` (B, 1)."""
     return _between_rows(envelope, at + 0 * inverse) - _between_rows(envelope, at * inverse)
 
 
 def _between_rows(values: Floats, at: Floats) -> Floats:
-    """`values` (R, N) at fractional rows `at` (B, N) of each column, linear in between, held beyond the end."""
+    """`values` (R, N) at fractional rows `at` (B, N) of each column: linear between rows, constant beyond the ends."""
     at = np.clip(at, 0, len(values) - 1)
     low = np.minimum(at.astype(np.intp), len(values) - 2)
     share = at - low
@@ -184,8 +191,8 @@ def _between_rows(values: Floats, at: Floats) -> Floats:
 
 
 @functools.lru_cache(maxsize=16)
-def _looks(hop: int, sr: int) -> list[list[tuple[StftParams, NDArray[np.intp], int]]]:
-    """The windows of each view: their size, their bands, and where they look, in samples from the moment itself."""
+def _windows(hop: int, sr: int) -> list[list[tuple[StftParams, NDArray[np.intp], int]]]:
+    """The windows of each view: their parameters, the edges of their bands, and their offset in samples."""
     long, middle, short = (
         StftParams.from_seconds(window_s, window_s / 4, sr)
         for window_s in (LONG_WINDOW_S, MIDDLE_WINDOW_S, SHORT_WINDOW_S)
@@ -201,7 +208,7 @@ def _weights(params: StftParams, sr: int, ear_weighting: bool) -> Floats:
 
 
 def _blocks(samples: Floats, centres: NDArray[np.intp], params: StftParams) -> Iterator[tuple[slice, Complexes]]:
-    """The transforms of frames centred anywhere, a block at a time."""
+    """Yield the transforms of frames centred on any samples, a block of frames at a time."""
     for start in range(0, len(centres), _BLOCK):
         rows = slice(start, min(start + _BLOCK, len(centres)))
         yield rows, spectra_at(samples, centres[rows], params.n_fft)
@@ -216,53 +223,55 @@ def stacked(target: Sequence[Floats], source: Sequence[Floats]) -> tuple[Floats,
 
     Returns
     -------
-    (sum of B, N) and (sum of B, K) arrays of their dtype: the views one below the other, each at the gain that gives
-        the target's the mass (sum) of its first. Kullback-Leibler then weighs all alike. A view that is silent in the
-        target is silent in both.
+    (sum of B, N) and (sum of B, K) arrays of their dtype: the views one below the other. Each view has a gain that
+        gives the target's the same mass (sum) as its first view, so that the Kullback-Leibler divergence weighs all
+        views alike. A view that is silent in the target is silent in both arrays.
     """
     gains = view_gains(target)
     return stack(target, gains), stack(source, gains)
 
 
 def view_gains(target: Sequence[Floats]) -> list[float]:
-    """The gain of each view that `stacked` compares a target's with; 0 for one that is silent."""
+    """The gain that `stacked` gives each view of a target (B, N); 0 for a silent view."""
     masses = [float(view.sum(dtype=np.float64)) for view in target]
     return [masses[0] / mass if mass > 0 else 0.0 for mass in masses]
 
 
-def stack(of: Sequence[Floats], gains: Sequence[float]) -> Floats:
-    """Views (..., B, N), one below the other at their gains: (..., sum of B, N)."""
-    scaled = [view * view.dtype.type(gain) for view, gain in zip(of, gains, strict=True)]
-    # Stacked with frames as rows, as they lie in memory.
+def stack(parts: Sequence[Floats], gains: Sequence[float]) -> Floats:
+    """The views (..., B, N) one below the other, each at its gain: (..., sum of B, N)."""
+    scaled = [view * view.dtype.type(gain) for view, gain in zip(parts, gains, strict=True)]
+    # Frames are rows here, because that is how they lie in memory.
     return np.concatenate([view.swapaxes(-1, -2) for view in scaled], axis=-1).swapaxes(-1, -2)
 
 
 Halves = NDArray[np.float16]
-# Numbers of a key for each view: pitch is told by the long window, timbre by the middle one, attacks by the short.
-KEY_SIZES = (64, 32, 24)
+# The values that each view has in a descriptor. The long window shows pitch, the middle one timbre, the short attacks.
+DESCRIPTOR_SIZES = (64, 32, 24)
 
 
-def keys_of(looks: Floats, sizes: Sequence[int]) -> Halves:
-    """Short descriptors that frames are searched by: for every view, the roots of the shares of groups of its bands.
+def descriptors_of(features: Floats, sizes: Sequence[int]) -> Halves:
+    """Descriptors, the short vectors that frames are searched by.
 
-    The inner product of two keys is the mean over the views of their Bhattacharyya coefficients: 1 for frames that look
-    alike at any level, 0 for frames that have nothing in common. Where a view is silent, so is its part of the key.
+    The bands of every view are put into groups; a descriptor holds the root of each group's share of the view. The
+    inner product of two descriptors is the mean over the views of their Bhattacharyya coefficients: 1 for frames with
+    the same shares, whatever their levels, and 0 for frames with no group in common. A silent view gives zeros.
 
     Parameters
     ----------
-    looks : (N, B) float array, >= 0, at any level. sizes : how many of the B bands each view has.
+    features : (N, B) float array, >= 0, at any level: the views of each frame side by side.
+    sizes : how many of the B bands each view has.
 
     Returns
     -------
-    (N, D) float16, D being the sum of `KEY_SIZES`, of Euclidean norm 1 (or less, where a view is silent).
+    (N, D) float16, where D is the sum of `DESCRIPTOR_SIZES`. The Euclidean norm is 1, or less where a view is silent.
     """
     first, out = 0, []
-    for size, n_groups in zip(sizes, KEY_SIZES, strict=True):
+    for size, n_groups in zip(sizes, DESCRIPTOR_SIZES, strict=True):
         groups = np.round(np.linspace(0, size, min(n_groups, size) + 1)).astype(np.intp)[:-1]
-        sums = np.add.reduceat(looks[:, first : first + size], groups, axis=1)
+        sums = np.add.reduceat(features[:, first : first + size], groups, axis=1)
         mass = sums.sum(axis=1, keepdims=True)
         shares = np.divide(sums, mass, out=np.zeros_like(sums), where=mass > 0)
-        # Every view has as many numbers at any sample rate.
-        out.append(np.pad(np.sqrt(shares / len(KEY_SIZES)), ((0, 0), (0, n_groups - len(groups)))))
+        # Padding gives every view the same number of values at any sample rate.
+        out.append(np.pad(np.sqrt(shares / len(DESCRIPTOR_SIZES)), ((0, 0), (0, n_groups - len(groups)))))
         first += size
     return np.concatenate(out, axis=1).astype(np.float16)

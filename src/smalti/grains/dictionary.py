@@ -1,4 +1,4 @@
-"""The dictionary: every frame of the source recordings, and where each came from."""
+"""The dictionary: every frame of the source recordings, and where each comes from."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,25 +14,25 @@ from smalti.grains.descriptors import n_bands, shifted_views, views
 from smalti.grains.source import Source, as_sources
 from smalti.nmf.let_it_bee import segment_slices
 
-# Frames by which the image of a long recording is told.
+# At most this many frames are used to measure the stereo image of a recording.
 _MOST_SPREAD = 1024
 
 
 @dataclass(frozen=True, eq=False)
 class Dictionary:
-    """Atoms with provenance: one column a source frame, in time order, recording after recording.
+    """Atoms with provenance: one atom for each source frame, in time order, recording after recording.
 
     Attributes
     ----------
     recording_ids : (K,) int array, the recording each atom comes from: an index into `sources`.
     centres : (K,) int array, the sample of that recording on which the atom is centred.
-    cancelled : (K,) bools, atoms whose channels cancel in the mono mix. They are silent in `spectra`: no gain measured
-        by next to nothing may be put on what the channels hold.
+    cancelled : (K,) bools, atoms whose channels cancel in the mono mix. They are silent in `spectra`; a gain measured
+        from an almost silent mix would make their channels far too loud.
     sources : where each recording comes from.
     params, sr : the grid, and the sample rate in Hz.
-    recordings : one array a recording, (L,) or (C, L): what sounds. Transformed when that is asked for.
-    in_part : whether the atoms are only some of the frames of their recordings, whose image they do not tell.
-    channels : in how many it sounds; None for those of the widest recording.
+    recordings : the sound of each recording, (L,) or (C, L). It is transformed only when needed.
+    in_part : True if the atoms are only some of the frames of their recordings, and so do not show the stereo image.
+    channels : the number of channels of the output; None for that of the widest recording.
     """
 
     recording_ids: NDArray[np.intp]
@@ -52,20 +52,23 @@ class Dictionary:
 
     @cached_property
     def spectra(self) -> Complexes:
-        """(F, K) complex: the transforms of the frames of the recordings' mono mixes, as loud as they are recorded.
+        """(F, K) complex: the transforms of the frames of the recordings' mono mixes, at their recorded level.
 
-        What a target is compared with.
+        A target is compared with these.
         """
         parts = [
             _transforms(to_mono(recording), self.centres[rows], self.params) for recording, rows in self._by_recording()
         ]
-        # Joined with frames as rows, as they lie in memory, so that an atom stays contiguous.
+        # Frames are joined as rows, because that is how they lie in memory; each atom stays contiguous.
         spectra = np.concatenate([part.T for part in parts]).T if len(parts) > 1 else parts[0]
         spectra[:, self.cancelled] = 0
         return spectra
 
     def _by_recording(self) -> Iterator[tuple[Floats, slice]]:
-        """Every recording that has atoms, and which these are; of a dictionary of none, the first."""
+        """Yield every recording that has atoms, with the slice of its atoms.
+
+        An empty dictionary gives its first recording with an empty slice.
+        """
         if not self.n_atoms:
             yield self.recordings[0], slice(0, 0)
         for rows in segment_slices(self.n_atoms, self.recording_ids) if self.n_atoms else ():
@@ -85,27 +88,28 @@ class Dictionary:
 
     @property
     def n_atoms(self) -> int:
-        """K, the frames of all recordings."""
+        """K, the number of atoms."""
         return len(self.recording_ids)
 
     @cached_property
     def n_channels(self) -> int:
-        """C, in how many it sounds."""
+        """C, the number of channels of the output."""
         return max(map(n_channels, self.recordings)) if self.channels is None else self.channels
 
     @property
     def file_ids(self) -> NDArray[np.intp]:
-        """(len(recordings),) ints: the file that each recording is, or is a part of."""
+        """(len(recordings),) ints: the number of the file that each recording is, or is a part of."""
         return np.arange(len(self.recordings))
 
     def channel_frames(self, mixing: Sequence[Complexes | None] | None = None) -> list[Complexes]:
         """The frames as they sound in each of the `n_channels` channels.
 
-        A recording of one channel sounds in all of them; one of fewer than `n_channels` fills the first.
+        A mono recording sounds in all channels. One with more channels, but fewer than `n_channels`, fills the first.
 
         Parameters
         ----------
-        mixing : from `toward_images`: the channels of every recording are mixed first.
+        mixing : the matrices from `toward_images`, by which the channels of every recording are mixed; None for no
+            mixing.
 
         Returns
         -------
@@ -114,26 +118,30 @@ class Dictionary:
         if self.n_channels == 1 or not self.n_atoms:
             return [self.spectra] * self.n_channels
         parts = []
-        for of, recording in enumerate(self.recordings):
-            centres = self.centres[self.recording_ids == of]
+        for index, recording in enumerate(self.recordings):
+            centres = self.centres[self.recording_ids == index]
             heard = [
                 spectra_at(heard_in(recording, channel), centres, self.params.n_fft, window=self.params.window)
                 for channel in range(self.n_channels)
             ]
-            matrices = None if mixing is None else mixing[of]
+            matrices = None if mixing is None else mixing[index]
             parts.append(heard if matrices is None else [remixed(heard, row) for row in matrices.swapaxes(0, 1)])
         return [np.concatenate([part.T for part in channel]).T for channel in zip(*parts, strict=True)]
 
     def toward_images(self, used: Floats) -> list[Complexes | None]:
-        """For each recording the matrices (F, C, C) that give the frames used the coherence of the whole recording.
+        """For each recording, matrices that give the frames used the coherence of the whole recording.
 
-        A solver takes the frames whose mix fits, and these need not be those that make a recording narrow or wide: of
-        its noise between sounds it may use much. None where there is nothing to mix; see
-        `smalti.dsp.channels.toward_coherence`.
+        A solver chooses frames by their mono mix. The chosen frames may be narrower or wider than the recording, for
+        example if many come from the noise between its sounds.
 
         Parameters
         ----------
-        used : (K,) float array, >= 0: how much each frame counts, its squared gains.
+        used : (K,) float array, >= 0: how much each frame counts, the sum of its squared gains.
+
+        Returns
+        -------
+        One (F, C, C) complex array for each recording, or None if it is mono or unused; see
+            `smalti.dsp.channels.toward_coherence`.
         """
         out: list[Complexes | None] = []
         for recording, rows in zip(self.recordings, segment_slices(self.n_atoms, self.recording_ids), strict=True):
@@ -145,14 +153,14 @@ class Dictionary:
             roots = np.sqrt(weights / weights.max()).astype(recording.dtype)
             whole = covariances(self._heard(recording, self._spread(recording)) if self.in_part else frames)
             for frame in frames:
-                # Multiplied in place, since these are the largest arrays there are for long recordings.
+                # In place, because these are the largest arrays of a long recording.
                 frame *= roots
             got = covariances(frames)
             out.append(toward_coherence(got, whole).astype(frames[0].dtype))
         return out
 
     def _spread(self, recording: Floats) -> NDArray[np.intp]:
-        """Samples of frames all over a recording, as many as tell what lies between its channels."""
+        """The centres of at most `_MOST_SPREAD` frames, in samples, spread evenly over a recording."""
         hops = np.arange(self.params.n_frames(recording.shape[-1]))
         return hops[:: -(-len(hops) // _MOST_SPREAD)] * self.params.hop
 
@@ -161,18 +169,18 @@ class Dictionary:
         return [_transforms(heard_in(recording, channel), centres, self.params) for channel in range(self.n_channels)]
 
     def views(self, *, ear_weighting: bool = False) -> list[Floats]:
-        """The atoms as three windows see them: three (B, K) arrays of the recordings' dtype; see
+        """The atoms in three windows: three (B, K) arrays of the recordings' dtype; see
         `smalti.grains.descriptors.views`.
 
-        Beyond the ends of its recording an atom is silent, whatever other recordings hold there. So are, in every
-        window, atoms that are silent themselves, lest they stand for a sound that they do not have.
+        There is silence beyond the ends of each recording. A silent atom is silent in every window, although a long
+        window may reach sound beside it: the solver must not choose it for a sound that it does not have.
         """
-        of_each = [
+        by_recording = [
             views(to_mono(recording), self.centres[rows], self.params.hop, self.sr, ear_weighting=ear_weighting)
             for recording, rows in zip(self.recordings, segment_slices(self.n_atoms, self.recording_ids), strict=True)
         ]
-        # Joined with frames as rows, as they lie in memory.
-        joined = [np.concatenate([view.T for view in view_of_each]).T for view_of_each in zip(*of_each, strict=True)]
+        # Frames are joined as rows, because that is how they lie in memory.
+        joined = [np.concatenate([part.T for part in parts]).T for parts in zip(*by_recording, strict=True)]
         for view in joined:
             view[:, self.norms == 0] = 0
         return joined
@@ -190,7 +198,8 @@ class Dictionary:
 
         Parameters
         ----------
-        ratios : (Q, K) float array, >= 0. f0 : (K,) Hz, 0 for none. gains : of the views.
+        ratios : (Q, K) float array, >= 0. f0 : (K,) Hz, 0 for none. gains : the gain of each view.
+        keep_formants, ear_weighting : as there.
         """
         hop, sr = self.params.hop, self.sr
         out = np.zeros((len(ratios), self.n_atoms, n_bands(hop, sr)), self.norms.dtype)
@@ -210,14 +219,15 @@ class Dictionary:
         return out.swapaxes(1, 2)
 
     def sounding(self, quietest_db: float) -> NDArray[np.bool_]:
-        """(K,) bools: whether each atom is at most `quietest_db` under the loudest of its recording.
+        """(K,) bools: True for atoms that are loud enough to count as sound.
 
-        And at most twice as far under the loudest of all: a recording of nothing but its own noise has no sound. A
-        silent atom never sounds.
+        Such an atom is at most `quietest_db` under the loudest atom of its recording, and at most twice that under the
+        loudest of all recordings. The second limit leaves out recordings that hold only noise. A silent atom never
+        sounds.
 
         Parameters
         ----------
-        quietest_db : >= 0, of the norms of the atoms.
+        quietest_db : >= 0 dB, between the norms of atoms.
         """
         loudest = np.array([self.norms[rows].max() for rows in segment_slices(self.n_atoms, self.recording_ids)])
         least = np.maximum(loudest * 10 ** (-quietest_db / 20), self.norms.max() * 10 ** (-2 * quietest_db / 20))
@@ -225,9 +235,13 @@ class Dictionary:
         return heard
 
     def only(self, atoms: NDArray[np.intp]) -> "Dictionary":
-        """The dictionary of some atoms alone, (U,) int array, ascending and not empty, and of their recordings.
+        """The dictionary of only the given atoms and their recordings.
 
-        It has as many channels, however narrow those recordings are.
+        It keeps the number of channels, even if those recordings have fewer.
+
+        Parameters
+        ----------
+        atoms : (U,) int array, ascending and not empty.
         """
         kept, segments = np.unique(self.recording_ids[atoms], return_inverse=True)
         return Dictionary(
@@ -246,21 +260,21 @@ class Dictionary:
         return tuple(self.recordings[i] for i in places)
 
     def to_mono(self) -> "Dictionary":
-        """The same atoms, sounding in one channel: the mono mixes."""
+        """The same atoms with one channel: recordings are mixed to mono."""
         if self.n_channels == 1:
             return self
         return replace(self, recordings=tuple(map(to_mono, self.recordings)), channels=1)
 
-    def one_channel(self, channel: int, of: int) -> "Dictionary":
-        """The dictionary of a single channel: of recordings with `of` channels the one asked for, else the mono mix."""
+    def one_channel(self, channel: int, width: int) -> "Dictionary":
+        """The same atoms with one channel: `channel` of recordings with `width` channels, the mono mix of others."""
         if self.n_channels == 1:
             return self
-        alone = np.array([n_channels(recording) == of > 1 for recording in self.recordings])
+        alone = np.array([n_channels(recording) == width > 1 for recording in self.recordings])
         chosen = [
             recording[channel] if own else to_mono(recording)
             for recording, own in zip(self.recordings, alone, strict=True)
         ]
-        # A channel by itself cancels with nothing.
+        # A single channel cannot cancel.
         cancelled = self.cancelled & ~alone[self.recording_ids]
         return replace(self, recordings=tuple(chosen), cancelled=cancelled, channels=1)
 
@@ -271,7 +285,10 @@ class Dictionary:
 
     @cached_property
     def stretches(self) -> NDArray[np.intp]:
-        """(K,) which run of atoms, each a hop after the one before it in its recording, each belongs to."""
+        """(K,) ints: the number of the stretch each atom belongs to.
+
+        In a stretch, each atom lies one hop after the one before it, in the same recording.
+        """
         goes_on = (np.diff(self.recording_ids) == 0) & (np.diff(self.centres) == self.params.hop)
         return np.concatenate([np.zeros(1, np.intp), np.cumsum(~goes_on)])[: self.n_atoms]
 
@@ -288,23 +305,24 @@ def build_dictionary(
     params: StftParams | None = None,
     names: Sequence[str | Source] | None = None,
 ) -> Dictionary:
-    """Every frame of `sources` as an atom.
+    """Make every frame of `sources` an atom of a dictionary.
 
     Parameters
     ----------
-    sources : one recording, (L,) or (C, L) float32 or float64, or a sequence of them; any length >= 1 (one shorter
-        than a window is padded with silence) and any number of channels.
-    sr : sample rate of all, in Hz.
+    sources : one recording, (L,) or (C, L) float32 or float64, or a sequence of them. Any length >= 1 and any number of
+        channels will do; recordings shorter than a window are padded with silence.
+    sr : the sample rate of all recordings in Hz.
     params : the grid; by default `StftParams()`, which suits 22 050 Hz.
-    names : one a recording, or a `Source` that says where it comes from; by default "source 1", "source 2", ...
+    names : a name or a `Source` for each recording; by default "source 1", "source 2", ...
 
     Returns
     -------
-    Dictionary : K = the sum of ``params.n_frames(L)`` over the recordings.
+    Dictionary with K = the sum of ``params.n_frames(L)`` over the recordings.
 
     Raises
     ------
-    ValueError, TypeError : for no recordings, empty, integer or non-finite ones, or another number of names.
+    ValueError, TypeError : if there are no recordings, if one is empty, not floating-point or not finite, if the number
+        of names differs from that of recordings, or if `sr` is no sample rate.
     """
     given = as_recordings(sources)
     sr = check_rate("sr", sr)
@@ -313,7 +331,7 @@ def build_dictionary(
     if len(names) != len(given):
         raise ValueError(f"names has {len(names)} entries for {len(given)} recordings; pass one for each")
     dtype = np.result_type(*given)
-    # Copies, since channels are transformed later, when the caller's arrays may hold something else.
+    # Copies, because channels are transformed later, when the caller's arrays may have changed.
     recordings = tuple(recording.astype(dtype) for recording in given)
     counts = [params.n_frames(recording.shape[-1]) for recording in recordings]
     return Dictionary(
@@ -328,9 +346,9 @@ def build_dictionary(
 
 
 def cancelled_frames(recording: Floats, params: StftParams, *, kept: Floats | None = None) -> NDArray[np.bool_]:
-    """(N,) bools: which frames of (L,) or (C, L) keep too little of their channels' mean power when mixed down.
+    """(N,) bools: the frames of (L,) or (C, L) whose mono mix keeps too little of their channels' mean power.
 
-    `kept` are the `frame_powers` of the mono mix, if they are known.
+    `kept` is the `frame_powers` of the mono mix, if known.
     """
     if recording.ndim == 1:
         return np.zeros(params.n_frames(len(recording)), bool)
@@ -340,17 +358,17 @@ def cancelled_frames(recording: Floats, params: StftParams, *, kept: Floats | No
     return lost
 
 
-# Frames off the grid transformed at once: each needs a window of samples.
+# How many frames off the grid are transformed at once. Each needs a copy of its window, so this bounds the memory.
 _BLOCK = 1024
 
 
 def _transforms(samples: Floats, centres: NDArray[np.intp], params: StftParams) -> Complexes:
-    """The frames (F, N) of (L,) centred on given samples."""
-    # Those of shifted grains lie anywhere; on the grid, a whole window need not be copied for each.
+    """The transforms (F, N) of frames of (L,) centred on the given samples."""
+    # Frames of shifted grains may lie off the grid. On the grid, `stft` need not copy a window for each frame.
     if np.array_equal(centres, np.arange(params.n_frames(len(samples))) * params.hop):
         return stft(samples, params)
     blocks = np.array_split(centres, -(-len(centres) // _BLOCK) or 1)
-    return np.concatenate([spectra_at(samples, of, params.n_fft, window=params.window).T for of in blocks]).T
+    return np.concatenate([spectra_at(samples, block, params.n_fft, window=params.window).T for block in blocks]).T
 
 
 def heard_in(recording: Floats, channel: int) -> Floats:

@@ -1,6 +1,6 @@
-"""Which of many recordings a mosaic may be made of, how much each counts, and how much of it there may be.
+"""Filters, weights and limits: which recordings a mosaic may use, how much each counts, and how much of it they may be.
 
-What is told of a recording is the same whether it lies in a corpus or is a plain file, and so are the filters.
+Recordings in a corpus and plain files provide the same facts, so the same filters apply to both.
 """
 
 import fnmatch
@@ -20,7 +20,7 @@ TAG = "tag:"
 
 
 class Tagged(Protocol):
-    """A recording that patterns can be matched with."""
+    """A recording that patterns can be matched with: its path and its tags."""
 
     @property
     def path(self) -> str: ...
@@ -29,7 +29,7 @@ class Tagged(Protocol):
 
 
 class RecordingInfo(Tagged, Protocol):
-    """A recording that filters can be applied to."""
+    """A recording that filters can be applied to: its path, tags, length and loudness."""
 
     @property
     def duration_s(self) -> float: ...
@@ -39,22 +39,24 @@ class RecordingInfo(Tagged, Protocol):
 
 @dataclass(frozen=True)
 class Filters:
-    """Which recordings may be used. What is left at its default leaves out nothing.
+    """Which recordings may be used. A filter left at its default excludes nothing.
 
-    A pattern is met by a file's path, or by a part of it between slashes, with its ending or without: ``rain`` by every
-    file in a folder of that name and by rain.wav, ``*.flac``, ``rain/light*``; upper and lower case are one.
-    ``tag:NAME`` is met by files so tagged. What stands in a path or tag as it is written is met, brackets and all.
+    A file meets a pattern if the pattern matches its path, or a part of it between slashes, with or without the ending.
+    ``rain`` matches rain.wav and every file in a folder named rain; ``*.flac`` and ``rain/light*`` are patterns, too.
+    Upper and lower case are the same. ``tag:NAME`` matches files with that tag. A pattern also matches text that is
+    literally the same, brackets included.
 
     Attributes
     ----------
-    include : patterns; of several, one must be met. exclude : patterns, of which none may be met.
-    tags : of which a file must have every one.
-    shortest_s, longest_s : limits of its length, in seconds.
-    quietest_lufs, loudest_lufs : limits of its integrated loudness. Silence is quieter than any.
+    include : patterns. A file must meet at least one of them, if there are any.
+    exclude : patterns. A file must meet none of them.
+    tags : tags. A file must have all of them.
+    shortest_s, longest_s : the range of lengths in seconds.
+    quietest_lufs, loudest_lufs : the range of integrated loudness in LUFS. Silence is quieter than any loudness.
 
     Raises
     ------
-    TypeError, ValueError : if patterns are no strings, a number is out of range or no length or loudness could pass.
+    TypeError, ValueError : if a pattern is no string, a number is out of range, or no length or loudness could pass.
     """
 
     include: tuple[str, ...] = ()
@@ -86,49 +88,54 @@ class Filters:
             raise ParameterError(
                 "longest_s",
                 f"is {self.longest_s:g}",
-                f"pass at least shortest_s, {self.shortest_s:g}",
+                f"pass at least {{shortest_s}}, {self.shortest_s:g}",
                 also=("shortest_s",),
             )
         if self.loudest_lufs < self.quietest_lufs:
             raise ParameterError(
                 "loudest_lufs",
                 f"is {self.loudest_lufs:g}",
-                f"pass at least quietest_lufs, {self.quietest_lufs:g}",
+                f"pass at least {{quietest_lufs}}, {self.quietest_lufs:g}",
                 also=("quietest_lufs",),
             )
 
-    def passes(self, told: RecordingInfo) -> bool:
-        """Whether a recording may be used."""
+    def passes(self, recording: RecordingInfo) -> bool:
+        """True if a recording may be used."""
         return (
-            self.shortest_s <= told.duration_s <= self.longest_s
-            and self.quietest_lufs <= told.loudness_lufs <= self.loudest_lufs
-            and set(map(str.casefold, self.tags)) <= set(map(str.casefold, told.tags))
-            and (not self.include or any(meets(told, pattern) for pattern in self.include))
-            and not any(meets(told, pattern) for pattern in self.exclude)
+            self.shortest_s <= recording.duration_s <= self.longest_s
+            and self.quietest_lufs <= recording.loudness_lufs <= self.loudest_lufs
+            and set(map(str.casefold, self.tags)) <= set(map(str.casefold, recording.tags))
+            and (not self.include or any(meets(recording, pattern) for pattern in self.include))
+            and not any(meets(recording, pattern) for pattern in self.exclude)
         )
 
     def __str__(self) -> str:
-        """The filters that leave out something, as the command line has them."""
-        said = []
+        """The filters that are not at their defaults, as command-line options."""
+        options = []
         for field in fields(self):
             value, name = getattr(self, field.name), field.name.rpartition("_")[0] or field.name.removesuffix("s")
             if value != field.default:
-                said += [f"--{name} {one}" for one in (value if isinstance(value, tuple) else (f"{value:g}",))]
-        return " ".join(said)
+                options += [f"--{name} {text}" for text in (value if isinstance(value, tuple) else (f"{value:g}",))]
+        return " ".join(options)
 
 
-def unmet(told: Sequence[RecordingInfo], filters: Filters) -> list[str]:
-    """Sentences about patterns of `filters` that no recording meets: a name misspelt leaves out nothing, unnoticed."""
+def unmet(recordings: Sequence[RecordingInfo], filters: Filters) -> list[str]:
+    """Sentences about patterns of `filters` that no recording meets, since a misspelt name would go unnoticed."""
     return [
-        f"no recording meets {pattern!r}, which is to be {what}"
-        for what, patterns in (("included", filters.include), ("excluded", filters.exclude))
+        f"no recording meets {pattern!r}, which is to be {purpose}"
+        for purpose, patterns in (("included", filters.include), ("excluded", filters.exclude))
         for pattern in patterns
-        if not any(meets(one, pattern) for one in told)
+        if not any(meets(recording, pattern) for recording in recordings)
     ]
 
 
 def check_pattern(name: str, pattern: object) -> str:
-    """Return `pattern` as a text that may be met."""
+    """Return `pattern` if it is a text that something could meet.
+
+    Raises
+    ------
+    TypeError, ValueError : naming the parameter `name`, if `pattern` is no string or is empty.
+    """
     if not isinstance(pattern, str):
         raise ParameterTypeError(name, f"holds {pattern!r}", "pass texts such as 'rain', '*.flac' or 'tag:wind'")
     if not pattern.removeprefix(TAG).strip("/"):
@@ -136,28 +143,28 @@ def check_pattern(name: str, pattern: object) -> str:
     return pattern
 
 
-def meets(told: Tagged, pattern: str) -> bool:
-    """Whether a recording meets a pattern; see `Filters`."""
+def meets(recording: Tagged, pattern: str) -> bool:
+    """True if a recording meets a pattern; see `Filters`."""
     if pattern.startswith(TAG):
         regex = _regex(pattern.removeprefix(TAG))
-        return any(regex.fullmatch(tag) for tag in told.tags)
-    return _regex(pattern.strip("/")).fullmatch(told.path) is not None
+        return any(regex.fullmatch(tag) for tag in recording.tags)
+    return _regex(pattern.strip("/")).fullmatch(recording.path) is not None
 
 
 @functools.lru_cache(maxsize=256)
 def _regex(pattern: str) -> re.Pattern[str]:
-    whole = re.sub(r"\\[zZ]$", "", fnmatch.translate(pattern))
-    return re.compile(rf"(?:.*/)?(?:{whole}|{re.escape(pattern)})(?:\.[^./]+)?(?:/.*)?", re.DOTALL | re.IGNORECASE)
+    glob = re.sub(r"\\[zZ]$", "", fnmatch.translate(pattern))
+    return re.compile(rf"(?:.*/)?(?:{glob}|{re.escape(pattern)})(?:\.[^./]+)?(?:/.*)?", re.DOTALL | re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
 class Limit:
-    """How much of a mosaic some recordings may be.
+    """The largest share of a mosaic that some recordings may take.
 
     Attributes
     ----------
-    pattern : that they meet. share : 0 to 1, of the mosaic, at most.
-    recordings : (R,) bools, which they are.
+    pattern : the pattern that these recordings meet. share : the largest share of the mosaic, 0 to 1.
+    recordings : (R,) bools, True for these recordings.
     """
 
     pattern: str
@@ -165,40 +172,41 @@ class Limit:
     recordings: NDArray[np.bool_]
 
 
-def weights_of(told: Sequence[RecordingInfo], weights: Mapping[str, float]) -> NDArray[np.float32]:
-    """(R,) how much each recording counts: the product of the weights, >= 0, whose patterns it meets; else 1.
+def weights_of(recordings: Sequence[RecordingInfo], weights: Mapping[str, float]) -> NDArray[np.float32]:
+    """(R,) how much each recording counts: the product of the weights whose patterns it meets, or 1 if it meets none.
 
     Raises
     ------
-    ValueError, TypeError : if a weight is negative or no number, or nothing meets its pattern.
+    ValueError, TypeError : if a weight is no number from 0 to 1000, or no recording meets its pattern.
     """
-    out = np.ones(len(told), np.float32)
+    out = np.ones(len(recordings), np.float32)
     for pattern, weight in weights.items():
-        out[_met(told, "weights", pattern)] *= check_real(f"the weight of {pattern}", weight, least=0, most=1000)
+        factor = check_real("weights", weight, least=0, most=1000, after=f" of {pattern}")
+        out[_met(recordings, "weights", pattern)] *= factor
     return out
 
 
-def limits_of(told: Sequence[RecordingInfo], limits: Mapping[str, float]) -> tuple[Limit, ...]:
-    """The limits of recordings, from shares from 0 to 1 by pattern.
+def limits_of(recordings: Sequence[RecordingInfo], limits: Mapping[str, float]) -> tuple[Limit, ...]:
+    """One `Limit` for each pattern in `limits`, which holds the shares from 0 to 1.
 
     Raises
     ------
-    ValueError, TypeError : if a share is out of range, or nothing meets its pattern.
+    ValueError, TypeError : if a share is no number from 0 to 1, or no recording meets its pattern.
     """
     return tuple(
         Limit(
             pattern,
-            check_real(f"the limit of {pattern}", share, least=0, most=1),
-            _met(told, "limits", pattern),
+            check_real("limits", share, least=0, most=1, after=f" of {pattern}"),
+            _met(recordings, "limits", pattern),
         )
         for pattern, share in limits.items()
     )
 
 
-def _met(told: Sequence[RecordingInfo], name: str, pattern: str) -> NDArray[np.bool_]:
+def _met(recordings: Sequence[RecordingInfo], name: str, pattern: str) -> NDArray[np.bool_]:
     check_pattern(name, pattern)
-    met = np.array([meets(one, pattern) for one in told], bool)
+    met = np.array([meets(recording, pattern) for recording in recordings], bool)
     if not met.any():
-        # A misspelt name that silently weighs nothing would be found by ear, if at all.
+        # A misspelt name that silently changed nothing could only be noticed by ear.
         raise ParameterError(name, f"has {pattern!r}, which no recording in use meets", "check the name")
     return met

@@ -1,7 +1,7 @@
-"""Whole grains: diagonals of the activations read as stretches of the source, and the best of them chosen.
+"""Whole grains: read diagonals of the activations as stretches of the source, and choose the best of them.
 
-The restrictions of Let it Bee favour diagonals entry by entry, and leave crumbs. Here a diagonal stretch is kept or
-dropped as a whole, so that what sounds is a piece of the source with its own beginning and end.
+The restrictions of Let it Bee favour diagonals entry by entry, and leave fragments. Here a diagonal stretch is kept or
+dropped as a whole, so that each grain is a piece of the source with its own beginning and end.
 """
 
 from collections.abc import Callable
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from smalti._checks import Floats, Integers, check_count
 from smalti.nmf.let_it_bee import PerFrame
 
-# Tells of places, atoms (P,) and frames (P,), which may sound.
+# Takes places, as atoms (P,) and frames (P,), and returns (P,) bools: True where something may sound.
 Allowed = Callable[[Integers, Integers], NDArray[np.bool_]]
 
-# A grain counts as sounding down to so many dB under the loudest of its frame, and of the whole mosaic.
+# An entry counts as sounding down to this many dB under the loudest of its frame, and under the loudest of the mosaic.
 UNDER_FRAME_DB = 30.0
 UNDER_ALL_DB = 60.0
-# Frames that a stretch may pause without falling in two.
+# A stretch may pause for this many frames without being split in two.
 MOST_GAP = 3
 
 
@@ -30,8 +30,8 @@ class Runs:
     Attributes
     ----------
     atoms, frames : (R,) int arrays. The stretch goes from atom ``atoms[i]`` in frame ``frames[i]`` diagonally down.
-    lengths : (R,) int array, frames.
-    energies : (R,) float64 array, summed squares of the contributions.
+    lengths : (R,) int array, in frames.
+    energies : (R,) float64 array, the sums of the squared contributions.
     """
 
     atoms: NDArray[np.intp]
@@ -40,7 +40,7 @@ class Runs:
     energies: NDArray[np.float64]
 
     def only(self, chosen: NDArray[np.intp]) -> "Runs":
-        """Those of the given indices, in that order."""
+        """The stretches with the given indices, in that order."""
         return Runs(self.atoms[chosen], self.frames[chosen], self.lengths[chosen], self.energies[chosen])
 
 
@@ -51,19 +51,19 @@ def find_runs(
     under_frame_db: float = UNDER_FRAME_DB,
     allowed: Allowed | None = None,
 ) -> Runs:
-    """Read the diagonals.
+    """Find the diagonal stretches in a matrix.
 
     Parameters
     ----------
     contributions : (K, N) float array, >= 0: activations times the norms of their atoms.
-    segments : (K,) ints or None, the recording of each atom; no stretch runs from one into the next.
-    under_frame_db : what an entry may lie under the largest of its frame.
-    allowed : where something may sound; None for everywhere. No stretch passes over a place where nothing may.
+    segments : (K,) ints or None, the recording of each atom. No stretch runs from one recording into the next.
+    under_frame_db : how far in dB an entry may lie under the largest of its frame.
+    allowed : where something may sound; None for everywhere. No stretch passes over a place where nothing may sound.
 
     Returns
     -------
-    Runs : of entries within `under_frame_db` of their frame's largest and `UNDER_ALL_DB` of the largest of all, gaps of
-        up to `MOST_GAP` frames closed.
+    Runs : the stretches of entries within `under_frame_db` of the largest of their frame, and `UNDER_ALL_DB` of the
+        largest of all. Gaps of up to `MOST_GAP` frames are closed.
     """
     atoms, frames = np.nonzero(contributions)
     return runs_in(
@@ -87,7 +87,7 @@ def runs_in(
     under_frame_db: float = UNDER_FRAME_DB,
     allowed: Allowed | None = None,
 ) -> Runs:
-    """`find_runs` in a list of contributions, (E,) each: `contributions[i]` > 0 of `atoms[i]` in `frames[i]`."""
+    """`find_runs` for E listed entries: `contributions[i]` >= 0 is that of atom ``atoms[i]`` in frame ``frames[i]``."""
     loudest = np.zeros(n_frames, contributions.dtype)
     np.maximum.at(loudest, frames, contributions)
     least = np.maximum(loudest * 10 ** (-under_frame_db / 20), loudest.max(initial=0) * 10 ** (-UNDER_ALL_DB / 20))
@@ -115,18 +115,24 @@ def runs_in(
 
 
 def choose_runs(runs: Runs, *, layers: PerFrame, shortest: int = 1, tails: NDArray[np.intp] | None = None) -> Runs:
-    """The stretches to keep: the strongest first, each if at least half of its frames still have room.
+    """Choose the stretches to keep: the strongest first, each if at least half of its frames still have room.
 
     Parameters
     ----------
     runs : from `find_runs`, or `drifting`.
-    layers : int >= 1, or one for each frame. A frame has room while fewer than so many stretches sound in it.
-    shortest : int >= 1. Shorter stretches come last, each if nothing else sounds in at least half of its frames.
-    tails : (R,) ints or None: how many frames each goes on for once it is kept, or up to the first without room.
+    layers : int >= 1, or one for each frame. A frame has room while fewer stretches than this sound in it.
+    shortest : int >= 1, in frames. Shorter stretches come last; each is kept if nothing else sounds in at least half of
+        its frames.
+    tails : (R,) ints or None: by how many frames each stretch is extended once it is kept. The extension ends early at
+        a frame without room.
 
     Returns
     -------
-    Runs, in the order they were taken: strongest first, equal ones in their order.
+    Runs, in the order they were chosen: the strongest first, equal ones in their order.
+
+    Raises
+    ------
+    ValueError, TypeError : if `layers` or `shortest` is no integer >= 1.
     """
     for number in set(layers) if isinstance(layers, tuple) else (layers,):
         check_count("layers", number, least=1)
@@ -141,7 +147,7 @@ def choose_runs(runs: Runs, *, layers: PerFrame, shortest: int = 1, tails: NDArr
         frames = slice(runs.frames[i], longest[i])
         free = sounding[frames] < (1 if short[i] else room_for[frames])
         if 2 * np.count_nonzero(free[: runs.lengths[i]]) >= runs.lengths[i]:
-            # A grain that goes on beyond its own end gives way to a stronger one that is there already.
+            # An extension stops where stronger grains have taken the room already.
             lengths[i] += np.argmin(np.append(free[runs.lengths[i] :], False))
             sounding[runs.frames[i] : runs.frames[i] + lengths[i]] += 1
             chosen.append(int(i))
@@ -151,14 +157,19 @@ def choose_runs(runs: Runs, *, layers: PerFrame, shortest: int = 1, tails: NDArr
 def drifting(
     runs: Runs, segments: NDArray[np.intp], reach: Integers, allowed: Allowed | None = None
 ) -> tuple[Runs, NDArray[np.intp]]:
-    """Stretches that may go on as their recordings do, and for how many frames, (R,), the tails of `choose_runs`.
+    """Let stretches go on beyond their ends, along their recordings.
 
-    Those that one going on leads to are one with it, so that no two have the same place.
+    A stretch is joined with those on its diagonal that it would run into, so that no two cover the same place.
 
     Parameters
     ----------
     runs : from `find_runs`. segments : (K,) ints, the recording of each atom. allowed : as for `find_runs`.
-    reach : (N,) ints, how many frames a stretch that begins there may go on for.
+    reach : (N,) ints, by how many frames a stretch that begins in each frame may go on.
+
+    Returns
+    -------
+    runs : the R stretches after joining, ordered by diagonal.
+    tails : (R,) ints, by how many frames each may go on; the `tails` of `choose_runs`.
     """
     order = np.lexsort((runs.frames, runs.frames - runs.atoms))
     runs = runs.only(order)
@@ -186,19 +197,20 @@ def drifting(
 def close_gaps(
     runs: Runs, segments: NDArray[np.intp], wanted: NDArray[np.bool_], allowed: Allowed | None = None
 ) -> Runs:
-    """Stretches made longer where nothing would sound: each gap by the one after it, as far as its recording goes back.
+    """Lengthen stretches into frames where nothing would sound.
 
-    What is left of a gap then, the stretch before it fills by going on.
+    The stretch after a gap is extended back into it, as far as its recording goes. If part of the gap remains, the
+    stretch before it is extended forwards.
 
     Parameters
     ----------
-    runs : from `find_runs`, those chosen. segments : (K,) ints, the recording of each atom.
-    wanted : (N,) bools, the frames in which something is to sound. Gaps in others stay.
+    runs : the chosen stretches. segments : (K,) ints, the recording of each atom.
+    wanted : (N,) bools, the frames in which something should sound. Gaps in other frames stay.
     allowed : as for `find_runs`.
 
     Returns
     -------
-    Runs, in the same order, with their energies as they were.
+    Runs, in the same order and with unchanged energies.
     """
     atoms, frames, lengths = runs.atoms.copy(), runs.frames.copy(), runs.lengths.copy()
     covered = np.zeros(len(wanted), bool)
@@ -225,14 +237,14 @@ def close_gaps(
 
 
 def _steps_within(segments: NDArray[np.intp], atom: int, step: int, most: int) -> int:
-    """How many steps of +1 or -1, at most `most`, lead from an atom to others of its recording."""
+    """The number of steps of +1 or -1, at most `most`, that lead from an atom to others of its recording."""
     along = segments[atom + step :: step][:most] if 0 <= atom + step < len(segments) else segments[:0]
     same = along == segments[atom]
     return len(same) if same.all() else int(np.argmin(same))
 
 
 def _steps_allowed(allowed: Allowed | None, atom: int, frame: int, step: int, most: int) -> int:
-    """How many steps of +1 or -1 along the diagonal, at most `most`, lead from a place to others that may sound."""
+    """The number of diagonal steps of +1 or -1, at most `most`, that lead from a place to others that may sound."""
     if allowed is None or not most:
         return most
     steps = step * np.arange(1, most + 1)
@@ -240,10 +252,10 @@ def _steps_allowed(allowed: Allowed | None, atom: int, frame: int, step: int, mo
 
 
 def keep_runs(H: Floats, runs: Runs) -> Floats:
-    """`H` (K, N) with nothing left but the given stretches.
+    """`H` (K, N) with every entry outside the given stretches set to 0.
 
-    Where a stretch pauses it gets a thousandth of its frame's largest activation: updates can lower that or raise it,
-    while from 0 they could do neither.
+    Entries in the pauses of a stretch get a thousandth of their frame's largest activation, because multiplicative
+    updates cannot change a 0.
     """
     out = np.zeros_like(H)
     quiet = H.dtype.type(1e-3) * H.max(axis=0)
@@ -255,13 +267,13 @@ def keep_runs(H: Floats, runs: Runs) -> Floats:
 def smooth_runs(H: Floats, runs: Runs, *, reach: int) -> Floats:
     """`H` (K, N) with the gains along each stretch averaged over `reach` frames to either side.
 
-    Windows overlap, and no signal has spectra whose gains jump from one to the next. Inside its ends a stretch is
-    averaged with triangular weights; at its ends with what is there of them, so that it begins and ends as loud.
+    Windows overlap, so no signal has spectra whose gains jump from one frame to the next. The weights are triangular.
+    Near the ends of a stretch only the weights inside it are used, so that it begins and ends as loud as before.
 
     Parameters
     ----------
-    H : (K, N) float array, >= 0; not modified. runs : the stretches, none on another's place.
-    reach : int >= 0; 0 changes nothing.
+    H : (K, N) float array, >= 0; not modified. runs : the stretches; no two may cover the same place.
+    reach : int >= 0, in frames; 0 changes nothing.
     """
     out = H.copy()
     atoms, frames = places(runs)
@@ -270,7 +282,7 @@ def smooth_runs(H: Floats, runs: Runs, *, reach: int) -> Floats:
 
 
 def smoothed(gains: Floats, lengths: NDArray[np.intp], *, reach: int) -> Floats:
-    """As `smooth_runs`, of gains (E,) in the order of `places`; `lengths` (R,) are those of the stretches."""
+    """`smooth_runs` for the gains (E,) of stretches of the given lengths (R,), in the order of `places`."""
     check_count("reach", reach, least=0)
     weights = 1 - np.abs(np.arange(-reach, reach + 1)) / (reach + 1)
     out, end = gains.copy(), 0
@@ -282,7 +294,7 @@ def smoothed(gains: Floats, lengths: NDArray[np.intp], *, reach: int) -> Floats:
 
 
 def places(runs: Runs) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Atoms and frames, (E,) each, of all that the stretches hold, stretch after stretch."""
+    """The atoms and the frames, (E,) each, of all places in the stretches, stretch after stretch."""
     starts = np.cumsum(runs.lengths) - runs.lengths
     steps = np.arange(int(runs.lengths.sum())) - np.repeat(starts, runs.lengths)
     return np.repeat(runs.atoms, runs.lengths) + steps, np.repeat(runs.frames, runs.lengths) + steps

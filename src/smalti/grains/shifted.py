@@ -1,4 +1,4 @@
-"""Stretches of source brought to other pitches, each shifted once."""
+"""Shift stretches of the source to other pitches, each stretch once."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,8 +17,8 @@ from smalti.grains.runs import Runs
 from smalti.grains.source import Source
 from smalti.grains.transposition import Ints, Transposition
 
-# Shifted grains are added up in windows no longer than this, 116 ms: all sound at the pitch of the moment, so that a
-# longer one would only blur where a note ends and the next begins. In shorter ones their steps are heard as a buzz.
+# Shifted grains are added up in windows no longer than this, 116 ms. All grains of a moment have the same pitch, so a
+# longer window would only blur the change from one note to the next. Shorter windows make the steps audible as a buzz.
 LONGEST_WINDOW_S = 2560 / 22050
 
 
@@ -31,10 +31,12 @@ class Shift:
 
     Attributes
     ----------
-    recording : which one. begin : the sample of it at which reading begins; there is silence beyond both its ends.
-    length : frames of the stretch. before : how many more there are in front of its first, and after its last.
-    ratios : (P,) float64 array, > 0, `FINENESS` a frame or the hop if that is less, from the first of those before on.
-    hz : (P,) float64 array, the pitch of what is read then, 0 for none.
+    recording : the index of the recording.
+    begin : the sample of it at which reading begins. There is silence beyond both ends of a recording.
+    length : the number of frames of the stretch. before : how many margin frames there are before it, and after it.
+    ratios : (P,) float64 array, > 0, from the first margin frame on: `FINENESS` ratios a frame, or one a sample if the
+        hop is shorter than that.
+    hz : (P,) float64 array, the pitch of the sound being read, 0 for none.
     """
 
     recording: int
@@ -46,28 +48,28 @@ class Shift:
 
     @property
     def semitones(self) -> float:
-        """The mean shift of what sounds."""
+        """The mean shift of the stretch, without its margins."""
         return float(12 * np.log2(self.ratios[self.sounding]).mean())
 
     @property
     def sounding(self) -> slice:
-        """Of `ratios` and `hz`, those between the stretch's first frame and its last."""
+        """The entries of `ratios` and `hz` from the first frame of the stretch to its last."""
         per_frame = len(self.ratios) // (2 * self.before + self.length)
         return slice(self.before * per_frame, (self.before + self.length - 1) * per_frame + 1)
 
 
 @dataclass(frozen=True, eq=False)
 class Grains:
-    """Stretches of source, each shifted once.
+    """Stretches of source, each shifted once. They have K' frames in all.
 
     Attributes
     ----------
-    dictionary : their frames, and as its recording all of them, one after the other.
-    atoms : (K',) int array, the source frame that each of its frames was made of.
-    frames : (K',) int array, the target frame it sounds in.
-    runs : (K',) int array, the stretch it belongs to.
-    ratios : (K',) float array, how far it was shifted.
-    shifts : one a stretch.
+    dictionary : their frames. Its only recording is the sound of all stretches, one after the other.
+    atoms : (K',) int array, the source frame that each frame was made from.
+    frames : (K',) int array, the target frame that each frame sounds in.
+    runs : (K',) int array, the stretch that each frame belongs to.
+    ratios : (K',) float array, the frequency ratio by which each frame was shifted.
+    shifts : the `Shift` of each stretch.
     """
 
     dictionary: Dictionary
@@ -78,7 +80,10 @@ class Grains:
     shifts: tuple[Shift, ...]
 
     def in_source(self, activations: scipy.sparse.csc_array, n_atoms: int) -> scipy.sparse.csc_array:
-        """(K, N) activations of source frames: what (K', N) of the grains come to, whatever pitch they sound at."""
+        """Turn activations (K', N) of these grains into activations (K, N) of the source frames they were made from.
+
+        K is `n_atoms`. Grains made from the same source frame are added up, whatever their pitch.
+        """
         origin = scipy.sparse.csc_array(
             (np.ones(len(self.atoms), activations.dtype), (self.atoms, np.arange(len(self.atoms)))),
             shape=(n_atoms, len(self.atoms)),
@@ -89,14 +94,14 @@ class Grains:
 def shifted_grains(
     runs: Runs, transposition: Transposition, dictionary: Dictionary, *, pad: int, keep_formants: bool, tape: bool
 ) -> Grains:
-    """Shift every chosen stretch, at the ratio of every moment.
+    """Shift every chosen stretch by ratios that vary over time.
 
     Parameters
     ----------
-    runs : stretches of H, whose rows are the source frames of one voice below those of the other; may be none.
-    transposition : at what ratios. dictionary : the source.
-    pad : samples wanted before the middle of a stretch's first frame and after that of its last: half the longest
-        window that will look at them.
+    runs : stretches of H, which holds the source frames of one voice below those of the other. There may be none.
+    transposition : gives the ratios. dictionary : the source.
+    pad : samples of margin before the middle of a stretch's first frame and after that of its last: half the longest
+        window that will be applied to them.
     keep_formants, tape : see `smalti.settings.Settings`.
     """
     before = -(-pad // dictionary.params.hop)
@@ -160,9 +165,9 @@ def _shift_of(
     before: int,
     tape: bool,
 ) -> Shift:
-    """How the stretch from `atom` on is shifted that sounds from target frame `frame` on."""
-    hop, of = dictionary.params.hop, int(dictionary.recording_ids[atom])
-    first, end = np.searchsorted(dictionary.recording_ids, [of, of + 1]).tolist()
+    """The shift of the stretch that begins at `atom` and sounds from target frame `frame` on."""
+    hop, recording = dictionary.params.hop, int(dictionary.recording_ids[atom])
+    first, end = np.searchsorted(dictionary.recording_ids, [recording, recording + 1]).tolist()
     track = transposition.glides[first * FINENESS : end * FINENESS]
     steps = np.arange(-before, length + before, _step(dictionary.params))
     own = pitch_at(track, (atom - first + steps) * FINENESS)
@@ -171,7 +176,7 @@ def _shift_of(
     if tape:
         place, at = _tape_reading(transposition, voice, frame + steps, at, track, atom - first - before, before)
         begin = round(place * hop)
-    return Shift(of, begin, length, before, at, own)
+    return Shift(recording, begin, length, before, at, own)
 
 
 def sound_of_shifts(
@@ -184,20 +189,20 @@ def sound_of_shifts(
     keep_formants: bool,
     tape: bool,
 ) -> Dictionary:
-    """Stretches of recordings, each shifted as it is to be, one after the other: the dictionary of their frames.
+    """Make the sound of shifts, one after the other, and return the dictionary of their frames.
 
     Parameters
     ----------
-    shifts : may be none. recordings : that they count, (L,) or (C, L) each, at `sr` Hz.
-    params : on which they are added up. n_channels : of the sound.
+    shifts : the shifts; there may be none. recordings : what their `recording` counts, (L,) or (C, L) each, at `sr` Hz.
+    params : the grid on which they are added up. n_channels : the number of channels of the sound.
     keep_formants, tape : see `smalti.settings.Settings`.
     """
-    # When first needed, as it loads a part of scipy that nothing else does.
+    # Imported here, because it loads a part of scipy that nothing else needs.
     from smalti.dsp.pitch_shift import shift_grain, tape_grain
 
     hop, step = params.hop, ratio_step(params.hop)
     dtype = np.result_type(*(recording.dtype for recording in recordings))
-    # A sample of silence first, so that the sound of no grain at all is silence, too.
+    # The sound begins with a sample of silence, so that it is not empty if there are no grains.
     sounds: list[Floats] = [np.zeros((n_channels, 1), dtype)]
     centres, end = [np.zeros(0, np.intp)], 1
     for shift in shifts:
@@ -216,24 +221,25 @@ def sound_of_shifts(
 def _tape_reading(
     transposition: Transposition, voice: int, frames: Floats, ratios: Floats, track: Floats, first: int, before: int
 ) -> tuple[float, Floats]:
-    """Where a tape begins to read, in frames of its recording, and at what speeds (P,), so that it lands on the notes.
+    """The place and the speeds (P,) at which a tape must read to play the notes; the place in frames of its recording.
 
-    What is read has the pitch of the place that the tape has come to, not of the moment it is heard in. The middle of
-    the grain is heard when it would have been, as far as the recording reaches.
+    A tape that runs faster or slower leaves its time: its pitch is that of the place it has reached. It begins at a
+    place that lets the middle of the grain be heard at its usual time, as far as the recording reaches.
 
     Parameters
     ----------
-    frames : (P,) target frames. ratios : (P,) of a grain that keeps its time. track : the recording's `glides`.
-    first : the frame at which that would begin. before : frames in front of the grain's own first, and after its last.
+    frames : (P,) target frames. ratios : (P,) the ratios of a grain that keeps its time.
+    track : the part of `Transposition.glides` that belongs to the recording.
+    first : the frame at which a grain that keeps its time would begin. before : margin frames, see `Shift`.
     """
     step = float(frames[1] - frames[0])
-    # From the first of the grain's frames to the last there are so many, beside those before and after.
+    # The number of frames from the grain's first to its last, without the margins.
     within = len(frames) * step - 2 * before - 1
     place = first + (1 - float(np.exp(np.log(ratios).mean()))) * (before + within / 2)
     speeds = _speeds(transposition, voice, frames, ratios, track, place, step)
     read = place + step * np.concatenate([[0.0], np.cumsum(speeds)])
     begins, ends = read[round(before / step)], read[round((before + within) / step)]
-    # Too long a reading begins where the recording does.
+    # A reading that would pass the end is moved back, but not beyond the start of the recording.
     place += max(-begins, min(0.0, len(track) / FINENESS - 1 - ends))
     return place, _speeds(transposition, voice, frames, ratios, track, place, step)
 
@@ -253,19 +259,19 @@ def _speeds(
 
 
 def grain_params(params: StftParams, sr: int) -> StftParams:
-    """The grid that shifted grains are added up on: as many frames as on that of their dictionary."""
+    """The grid on which shifted grains are added up: that of their dictionary, but with a window of limited length."""
     n_fft = max(4 * params.hop, 2 * round(LONGEST_WINDOW_S * sr / 2))
     return params if params.n_fft <= n_fft else replace(params, n_fft=n_fft)
 
 
 def frames_of(recording: Floats, centres: Ints, params: StftParams, sr: int) -> Dictionary:
     """The dictionary of frames of one recording, (L,) or (C, L), centred on samples `centres` (K,)."""
-    none = np.zeros(len(centres), np.intp)
-    return Dictionary(none, centres, none > 0, (Source("grains"),), params, sr, (recording,))
+    zeros = np.zeros(len(centres), np.intp)
+    return Dictionary(zeros, centres, zeros > 0, (Source("grains"),), params, sr, (recording,))
 
 
 def _without_gaps(ratios: Floats, inside: NDArray[np.bool_]) -> Floats:
-    """Ratios (P,) with that of the nearest place where there is none; all 1 if most of those `inside` have none."""
+    """Ratios (P,) in which each 0 is replaced by the nearest other ratio; all 1 if most of those `inside` are 0."""
     known = np.flatnonzero(ratios > 0)
     if 2 * np.count_nonzero(ratios[inside] > 0) < np.count_nonzero(inside) or not len(known):
         return np.ones_like(ratios)
@@ -276,8 +282,7 @@ def _without_gaps(ratios: Floats, inside: NDArray[np.bool_]) -> Floats:
 
 
 def heard_stretches(grains: Grains, activations: scipy.sparse.csc_array) -> Iterator[slice]:
-    """The slices of the frames of `grains` that belong to one stretch of source that is heard, by activations (K',
-    N)."""
+    """Yield, for each stretch of `grains` that any of the activations (K', N) make audible, the slice of its frames."""
     if not len(grains.runs):
         return
     starts = np.flatnonzero(np.diff(grains.runs, prepend=-1))

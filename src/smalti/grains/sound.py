@@ -1,4 +1,4 @@
-"""The sound of activations: added up, with its phase, colour, attacks and level contour."""
+"""Turn activations into sound: synthesis, then phase, colour, attacks and level contour."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,17 +17,17 @@ from smalti.grains.dictionary import Dictionary
 from smalti.grains.synthesis import synthesize
 from smalti.settings import Settings
 
-# Grains that follow a melody begin with its notes. Their attacks need to be sharpened only by so much of what is asked:
-# more follows the target's attacks a little closer, and takes three times as much from the source's own sound.
+# Grains that follow a melody begin with its notes, so their attacks are sharpened only by this share of the setting. A
+# larger share follows the target's attacks slightly closer, but changes the source's own sound three times as much.
 IN_TUNE_ATTACKS = 0.55
 
 
 def cleaned(recordings: Sequence[Floats], sr: int, settings: Settings) -> list[Floats]:
-    """Source recordings, (L,) or (C, L) each, without offsets and with fades, as far as the settings have that."""
+    """Source recordings, (L,) or (C, L) each, with offsets removed and edges faded where `settings` ask for that."""
     if settings.remove_offset:
-        recordings = [remove_dc(of, sr) for of in recordings]
+        recordings = [remove_dc(recording, sr) for recording in recordings]
     if settings.fade_s:
-        recordings = [fade_edges(of, round(settings.fade_s * sr)) for of in recordings]
+        recordings = [fade_edges(recording, round(settings.fade_s * sr)) for recording in recordings]
     return list(recordings)
 
 
@@ -37,8 +37,9 @@ class Aim:
 
     Attributes
     ----------
-    target : (L,), the mono mix or the channel that the grains were chosen for. settings : how far.
-    melodies : (M, N) Hz, what grains follow; M may be 0.
+    target : (L,), the mono mix or the channel that the grains were chosen for.
+    settings : how far the sound is drawn towards it.
+    melodies : (M, N) Hz, the melodies that grains follow; M may be 0.
     """
 
     target: Floats
@@ -47,7 +48,7 @@ class Aim:
 
 
 def sounded(activations: scipy.sparse.csc_array, dictionary: Dictionary, aim: Aim) -> tuple[Floats, Floats]:
-    """The sound of activations (K, N), and what it was before its levels were shaped: (L,) or (C, L) each."""
+    """The sound of activations (K, N), after and before its levels are shaped: two arrays, each (L,) or (C, L)."""
     settings, params, length = aim.settings, dictionary.params, len(aim.target)
     wanted = stft(aim.target, params) if settings.leaks else None
     audio = synthesize(
@@ -62,7 +63,7 @@ def sounded(activations: scipy.sparse.csc_array, dictionary: Dictionary, aim: Ai
     )
     if wanted is not None and settings.phase != "target":
         own = [stft(channel, params) for channel in as_channels(audio)]
-        # One turn for all channels, that of their mix, so that what lies between them stays.
+        # All channels are turned alike, by the turn of their mix, so that the phases between them stay.
         turn = turn_toward(stft(to_mono(audio), params), wanted, settings.target_phase / 100)
         turned = [spectrum * turn for spectrum in own]
         if len(own) == 1:
@@ -73,24 +74,25 @@ def sounded(activations: scipy.sparse.csc_array, dictionary: Dictionary, aim: Ai
 
 
 def shaped(audio: Floats, dictionary: Dictionary, aim: Aim) -> Floats:
-    """`audio` with the levels that `purity`, `colour` and `attacks` give it, in that order.
+    """Apply the gains of `purity`, `colour` and `attacks` to `audio`, in that order.
 
     Parameters
     ----------
-    audio : (L,) or (C, L) float array, as long as the target; not modified. All channels get the gains that are found
-        from its mono mix.
-    dictionary : on whose grid it was made.
+    audio : (L,) or (C, L) float array, as long as the target; not modified. The gains are found from its mono mix, and
+        all channels get the same.
+    dictionary : the source frames; their grid and sample rate are used.
+    aim : the target, the settings and the melodies.
 
     Returns
     -------
-    Array of that shape and dtype; `audio` itself if the settings have none of them.
+    Array of the same shape and dtype; `audio` itself if the settings use none of the three.
     """
     settings, sr, unshaped = aim.settings, dictionary.sr, audio
     followed = len(aim.melodies) > 0
     pure = settings.purity > 0 and followed
     if not (settings.colour or settings.attacks or pure):
         return audio
-    # When first needed, as they load a part of scipy that nothing else does.
+    # Imported here, because they load a part of scipy that nothing else needs.
     from smalti.dsp.onsets import onset_times
     from smalti.dsp.shaping import attack_shape, colour, purity
 
@@ -103,26 +105,23 @@ def shaped(audio: Floats, dictionary: Dictionary, aim: Aim) -> Floats:
         share = settings.attacks / 100 * (IN_TUNE_ATTACKS if followed else 1)
         audio = attack_shape(to_mono(audio), aim.target, sr, onset_times(aim.target, sr), share=share).apply(audio)
     if audio.ndim == 2:
-        # Gains change how much each moment counts in the coherence between channels, so it is matched again.
+        # The gains change how much each moment counts for the coherence between channels, so it is matched again.
         audio = match_coherence(audio, unshaped, dictionary.params)
     return audio
 
 
 def follow_target_contour(audio: Floats, recording: Floats, sr: int, settings: Settings) -> Floats:
-    """Draw the loudness contour of all channels together towards the target's (C, L)."""
+    """Draw the loudness contour of `audio` towards that of the target `recording`, with one gain for all channels."""
     return follow_contour(audio, recording, sr, settings.level_follow / 100) if settings.level_follow else audio
 
 
 def apply_gain_curve(audio: Floats, sr: int, settings: Settings) -> Floats:
-    """`audio` louder and softer by `level_db`: on top of whatever level it is to have."""
+    """Apply the gain curve `level_db` to `audio`, on top of all other level changes."""
     if settings.level_db == 0:
         return audio
     return amplified(audio, on_times(settings.level_db, np.arange(audio.shape[-1]) / sr))
 
 
-# --- scores
-
-
 def needs_target(settings: Settings) -> bool:
-    """True if these settings draw the sound towards its target, which must be there then."""
+    """True if these settings draw the sound towards its target, which is then required."""
     return settings.leaks or any((settings.colour, settings.attacks, settings.level_follow))

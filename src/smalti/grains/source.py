@@ -1,4 +1,4 @@
-"""The provenance of a recording, as dictionaries, scores and reports have it."""
+"""The provenance of a recording, as stored in dictionaries, scores and reports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,16 +6,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Source:
-    """The provenance of a recording that grains are cut from, or of a stretch of one.
+    """The provenance of a recording, or part of one, that grains are cut from.
 
     Attributes
     ----------
-    name : the path of its file, or what it was called.
-    sha256 : of the file, or "". sr : its own rate in Hz, channels, duration_s : 0 where they are not known.
-    tags : as `smalti.grains.filters.Filters` has them.
-    corpus : the corpus it lies in, or "". begin : the sample of the file, at the dictionary's rate, that it begins
-        with.
-    whole : of a corpus, whether it is all of a file, whose parts are put together.
+    name : the path of its file, or the name the caller gave it.
+    sha256 : the hex digest of the file, or "".
+    sr, channels, duration_s : its own sample rate in Hz, channel count, and seconds; 0 where unknown.
+    tags : the tags that `smalti.grains.filters.Filters` look at.
+    corpus : the folder of the corpus it comes from, or "".
+    begin : the sample of the file at which it begins, at the dictionary's rate.
+    whole : True for a file of a corpus whose parts have been joined.
     """
 
     name: str
@@ -30,10 +31,10 @@ class Source:
 
     @property
     def path(self) -> str:
-        """What patterns of `smalti.grains.filters` are met by."""
+        """The path that patterns of `smalti.grains.filters` are matched with."""
         return self.name
 
 
 def as_sources(names: Sequence[str | Source]) -> tuple[Source, ...]:
-    """Names as sources of which nothing else is known; sources as they are."""
+    """`names` with each text turned into a `Source` of that name."""
     return tuple(Source(name) if isinstance(name, str) else name for name in names)

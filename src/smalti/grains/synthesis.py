@@ -1,4 +1,4 @@
-"""Synthesis: from activations back to sound."""
+"""Synthesis: turn activations into sound."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,40 +26,44 @@ def synthesize(
     momentum: float = 0.99,
     aim: str = "amplitude",
 ) -> Floats:
-    """The sound of `activations`: sample i of it belongs to sample i of the target.
+    """The sound of `activations`. Its sample i belongs to sample i of the target.
 
     Parameters
     ----------
     activations : (K, N) array or scipy.sparse matrix: the gain of source frame k in target frame n.
     dictionary : the source frames.
-    length : samples wanted, those of the target.
+    length : the number of samples, that of the target.
     phase : where the phase comes from.
         "source": source frames are added up as recorded, each windowed grain at its gain.
-        "target": the magnitudes ``W @ H`` take the phase of `target` (the teaching notebook's way; much of the target
-        leaks through).
-        "griffin-lim": the magnitudes ``W @ H``, with a phase refined from that of "source".
+        "target": the magnitudes ``W @ H`` get the phase of `target`, as in the teaching notebook; much of the target
+        leaks through.
+        "griffin-lim": the magnitudes ``W @ H`` get a phase refined from that of "source".
     target : (F, N) complex STFT of the target; only for phase "target".
     n_iter, momentum : see `smalti.dsp.phase.griffin_lim`.
     aim : for "griffin-lim", the magnitudes to reach. "amplitude": ``W @ H``, as if all grains met in phase.
-        "geometric": the geometric mean of that and of ``sqrt(W**2 @ H**2)``, what grains of unrelated phase come to;
-        the amplitude sum alone overfills the noise between partials.
+        "geometric": the geometric mean of that and of ``sqrt(W**2 @ H**2)``, the sum of grains of unrelated phase. The
+        amplitude sum alone makes the noise between partials too loud.
 
     Returns
     -------
-    (length,) float array, or (C, length) where the dictionary has C channels; may exceed 1: see
+    (length,) float array, or (C, length) if the dictionary has C channels. It may exceed 1; see
     `smalti.dsp.dynamics.match_loudness`.
 
     Notes
     -----
-    Every channel is the sum of its own grains at the same gains. Added up as recorded (phase "source") they keep the
-    image of the frames used. For the other phases the channels of each recording are first mixed towards the coherence
-    of all of it, see `Dictionary.toward_images`; then bins are corrected by one factor for all channels, so that level
-    and phase between them stay: for "griffin-lim" see `smalti.dsp.phase.shared_griffin_lim`, for "target"
-    `target_correction`, and for what is left to do `smalti.dsp.channels.restore_image`.
+    Every channel is the sum of its own grains, at gains that are the same in all channels. With phase "source" this sum
+    keeps the stereo image of the frames used. The other phases take three steps:
+
+    - The channels of each recording are mixed towards the coherence of the whole recording; see
+      `Dictionary.toward_images`.
+    - Each bin is corrected by one factor for all channels, so that their relative levels and phases stay; see
+      `smalti.dsp.phase.shared_griffin_lim` and `target_correction`.
+    - The image is restored as far as it still differs; see `smalti.dsp.channels.restore_image`.
 
     Raises
     ------
-    ValueError : if shapes disagree, if activations are not finite, or if phase "target" comes without one.
+    ValueError, TypeError : if shapes disagree, if activations are not finite, if phase "target" comes without a target,
+        or if another argument is out of range.
     """
     check_choice("phase", phase, PHASES)
     check_choice("aim", aim, AIMS)
@@ -80,7 +84,7 @@ def synthesize(
             raise ValueError("phase 'target' needs the target's STFT: pass target=stft(samples, params)")
         if target.shape != (params.n_bins, needed):
             raise ValueError(f"target has shape {target.shape}; these activations need {(params.n_bins, needed)}")
-    # The sound depends on the atoms that sound and on nothing else, so a score can make it again from these.
+    # Only the atoms that sound take part, so that a score, which stores no others, gives exactly the same sound.
     used = _sounding(H)
     if not len(used):
         return stack_channels([np.zeros(length, dictionary.norms.dtype)] * dictionary.n_channels)
@@ -110,48 +114,50 @@ def synthesize(
 
 
 def _sounding(H: scipy.sparse.csc_array) -> NDArray[np.intp]:
-    """The atoms that have any activation: of a long source most never sound."""
+    """The indices of the atoms with any activation; most atoms of a long source have none."""
     return np.unique(H.indices[H.data != 0]).astype(np.intp)
 
 
 def target_correction(
     magnitudes: Floats, channels: Sequence[Complexes], grains: Complexes, target: Complexes
 ) -> Complexes:
-    """One factor for the sums of grains of all channels, at which their mono mix has the phase of the target.
+    """A factor for each bin, the same for all channels, that gives their mono mix the phase of the target.
 
-    Its magnitude brings the power of all channels together to that of `magnitudes`. (What would bring the mix to its
-    own magnitude is next to infinite where the channels cancel in it and small where they add up.) Where all channels
-    are one signal at levels of 0 or more, each becomes `magnitudes` with the phase of the target, at its level.
+    The magnitude of the factor brings the summed power of the channels to that of `magnitudes`. It is not chosen by the
+    magnitude of the mix, because that factor would be almost infinite where the channels cancel, and small where they
+    add up. If all channels are one signal at levels of 0 or more, each becomes `magnitudes` with the phase of the
+    target, at its own level.
 
     Parameters
     ----------
-    magnitudes : (F, N) float array, >= 0: the root of the power that the channels are to have together.
-    channels : C complex arrays (F, N), their sums of grains. grains : (F, N), that of the mono mix.
+    magnitudes : (F, N) float array, >= 0: the root of the summed power that the channels are to have.
+    channels : C complex arrays (F, N), the sums of grains of each channel.
+    grains : (F, N) complex, the sums of grains of the mono mix.
     target : (F, N) complex.
 
     Returns
     -------
-    (F, N) complex array, 0 where all channels or the target are.
+    (F, N) complex array, 0 where all channels are silent or the target is.
     """
-    one = np.ones_like(magnitudes)
-    turn = with_phase(one, grains).conj()
-    # The mix may be silent in a bin in which channels that cancel in it still sound.
+    ones = np.ones_like(magnitudes)
+    turn = with_phase(ones, grains).conj()
+    # The mix is silent in bins where the channels cancel, yet these channels still sound.
     turn[turn == 0] = 1
     had = np.sqrt(sum((np.square(np.abs(own)) for own in channels), start=np.zeros_like(magnitudes)))
     gain = np.divide(magnitudes, had, out=np.zeros_like(had), where=had > magnitudes * np.finfo(had.dtype).tiny)
-    factor: Complexes = gain * turn * with_phase(one, target)
+    factor: Complexes = gain * turn * with_phase(ones, target)
     return factor
 
 
 def aimed_at(magnitudes: Floats, activations: Any, aim: str) -> Floats:
-    """The magnitudes (F, N) that grains of `magnitudes` (F, K) are to reach; see `synthesize` for `aim`."""
+    """The magnitudes (F, N) that the sum of grains of `magnitudes` (F, K) should have; see `synthesize` for `aim`."""
     total: Floats = mix(magnitudes, activations)
     return np.sqrt(total * power_sum(magnitudes, activations)) if aim == "geometric" else total
 
 
 def power_sum(magnitudes: Floats, activations: Any) -> Floats:
     """``sqrt(W**2 @ H**2)``, (F, N): the magnitudes that grains of unrelated phase add up to."""
-    # By way of unit atoms, whose squares neither overflow nor vanish however loud or quiet the source is.
+    # Atoms of unit norm are squared, because their squares neither overflow nor vanish, however loud the source is.
     norms = np.linalg.norm(magnitudes, axis=0)
     loudness = scipy.sparse.csc_array(scipy.sparse.csc_array(activations).multiply(norms[:, None]))
     total: Floats = np.sqrt(mix(unit_columns(magnitudes, norms) ** 2, loudness.power(2)))

@@ -1,8 +1,8 @@
-"""A source without the target's pitches: which pitch its frames are to sound at, and the grains that sound so.
+"""Transposition: at which pitch each source frame sounds in each target frame.
 
-No transposed copy of the source's sound is kept. The solver sees the bands of each source frame as they would be
-at the pitch of the moment, once for each note (`Transposition.blocks`). What it chooses is then shifted, each grain
-once, at the exact and varying ratio (`shifted_grains`).
+No transposed copy of the source's sound is kept. The solver sees the bands of each source frame as they would be at the
+pitch of the moment, once for each note (`Transposition.blocks`). Each grain that it chooses is then shifted once, at
+the exact and varying ratio (`smalti.grains.shifted.shifted_grains`).
 """
 
 from collections.abc import Callable, Iterator
@@ -18,25 +18,29 @@ from smalti.nmf.divergence import Block
 
 Ints = NDArray[np.intp]
 
+# The most notes that melodies and chords have as a rule: two octaves, and three. Each note has a dictionary of its own
+# (see `Transposition.parts`), so memory is estimated by them.
+MELODY_NOTES, CHORD_NOTES = 24, 36
+
 
 @dataclass(frozen=True, eq=False)
 class Transposition:
     """The pitch at which every source frame sounds in every target frame.
 
-    H has K rows a voice, one voice below the other; a voice is a melody to be followed or a shift.
+    A voice is a melody to be followed or a shift. H has K rows for each voice, one voice below the other.
 
     Attributes
     ----------
     way : "follow" (one melody), "chords" (several), "shifts", "glide" (one shift that changes over time), or "off".
-    reason : why, as a clause.
-    target_f0 : (N,) float array, Hz, 0 for none: the target's pitch as it was tracked or given.
-    source_f0 : (K,) float array, Hz, 0 for none: the source's pitch as it was tracked or given.
-    origins : (K,) float array, Hz: what each source frame is shifted from, `source_f0` with short gaps bridged.
-    glides : (K * FINENESS,) float array, Hz: the same between frames, as a bird's chirp glides within one.
-    usable : (K,) bool array, which source frames are clear enough to be shifted to a note; for shifts, all.
+    reason : why this way was chosen, as a clause.
+    target_f0 : (N,) float array, Hz, 0 for none: the target's pitch, tracked or given.
+    source_f0 : (K,) float array, Hz, 0 for none: the source's pitch, tracked or given.
+    origins : (K,) float array, Hz: the pitch each source frame is shifted from: `source_f0` with short gaps bridged.
+    glides : (K * FINENESS,) float array, Hz: `origins` with finer steps, since a bird's chirp glides within one frame.
+    usable : (K,) bool array, True for source frames that are clear enough to be shifted to a note; all for shifts.
     melodies : (M, N) float array, Hz: what each voice plays in each target frame, 0 where it rests. M is 0 for shifts.
-    shifts : (S,) float array, semitones; empty for the others.
-    glide : semitones over target frames, instead of seconds; None for the others.
+    shifts : (S,) float array, semitones; empty for other ways.
+    glide : semitones over target frames, not over seconds; None for other ways.
     """
 
     way: str
@@ -52,16 +56,19 @@ class Transposition:
 
     @property
     def n_voices(self) -> int:
-        """How many rows of H each source frame has; 0 if nothing is transposed."""
+        """The number of rows that each source frame has in H; 0 if nothing is transposed."""
         return 1 if self.glide else max(len(self.melodies), len(self.shifts))
 
     def parts(self) -> Iterator[tuple[Ints, Ints, Floats]]:
-        """Places where each source frame has one ratio: their voices and target frames, (P,), and the ratios, (K,)."""
+        """Yield groups of places in which each source frame has a single ratio.
+
+        A group is the voices and the target frames of its places, (P,) each, and the ratios (K,) of the source frames.
+        """
         n_atoms, n_frames = len(self.origins), len(self.target_f0)
         for voice, shift in enumerate(self.shifts):
             yield np.full(n_frames, voice), np.arange(n_frames), np.full(n_atoms, 2 ** (shift / 12))
         if self.glide:
-            # Frames near one semitone share one dictionary, at the median of their shifts, as frames of one note do.
+            # As with notes, frames near the same semitone share one dictionary, at the median of their shifts.
             semitones = self.glide.at(np.arange(n_frames))
             names = np.round(semitones)
             for name in np.unique(names):
@@ -73,11 +80,11 @@ class Transposition:
         names[self.melodies > 0] = np.round(note_numbers(self.melodies[self.melodies > 0]))
         for name in np.unique(names[np.isfinite(names)]):
             voices, frames = np.nonzero(names == name)
-            # Notes of one name share one dictionary, in the middle of where they lie.
+            # Notes of the same name share one dictionary, at the median of their pitches.
             ratios = ratios_to(np.full(n_atoms, np.median(self.melodies[voices, frames])), self.origins)
-            # Voices in unison are told apart, as a frame comes but once in a block.
-            for of in np.unique(voices) if len(np.unique(frames)) < len(frames) else [slice(None)]:
-                which = of if isinstance(of, slice) else voices == of
+            # Voices in unison get a group each, because a block may hold a frame only once.
+            for selected in np.unique(voices) if len(np.unique(frames)) < len(frames) else [slice(None)]:
+                which = selected if isinstance(selected, slice) else voices == selected
                 yield voices[which], frames[which], ratios
 
     def blocks(self, shifted: Callable[[Floats], Floats], atoms: Ints) -> list[Block]:
@@ -85,18 +92,24 @@ class Transposition:
 
         Parameters
         ----------
-        shifted : gives the (Q, B, U) magnitudes of some source frames at (Q, U) ratios, silent where a ratio is 0.
-        atoms : (U,) int array, which source frames.
+        shifted : returns the (Q, B, U) magnitudes of the source frames `atoms` at (Q, U) ratios; a ratio of 0 gives
+            silence.
+        atoms : (U,) int array, the source frames to use.
         """
         parts = list(self.parts())
-        ratios, which = np.unique(np.stack([of[atoms] for _, _, of in parts]), axis=0, return_inverse=True)
+        ratios, which = np.unique(
+            np.stack([part_ratios[atoms] for _, _, part_ratios in parts]), axis=0, return_inverse=True
+        )
         magnitudes = shifted(ratios)
         return [
             Block(voices, frames, magnitudes[i]) for (voices, frames, _), i in zip(parts, which.ravel(), strict=True)
         ]
 
     def ratios(self, voice: int, frames: Floats, own: Floats) -> Floats:
-        """The exact ratio at fractional target frames (P,) of what has the pitches `own` (P,), Hz; 0 for none."""
+        """(P,) exact ratios that bring the pitches `own` (P,), Hz, to those of fractional target frames (P,).
+
+        0 where the voice rests or the source has no pitch; shifts and glides apply everywhere.
+        """
         if self.glide:
             return 2 ** (self.glide.at(frames) / 12)
         if len(self.shifts):

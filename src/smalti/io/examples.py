@@ -3,8 +3,8 @@
 The recordings are not part of the package: a table holds their names, provenance and hashes, and pooch keeps
 a checked copy of each in the cache folder. On the command line ``example:trumpet`` stands for such a file.
 
-Two environment variables move things: ``SMALTI_EXAMPLES_URL`` names a mirror of the recordings,
-``SMALTI_EXAMPLES_DIR`` another cache folder.
+The environment variable ``SMALTI_EXAMPLES_URL`` names a mirror of the recordings, and ``SMALTI_EXAMPLES_DIR`` another
+cache folder.
 """
 
 import difflib
@@ -28,7 +28,7 @@ BASE_URL = "https://librosa.org/data/audio/"
 URL_VARIABLE = "SMALTI_EXAMPLES_URL"
 DIR_VARIABLE = "SMALTI_EXAMPLES_DIR"
 
-# Seconds to connect, and between two pieces of the file: a slow line is waited for, a dead one is not.
+# Seconds allowed for connecting, and between two pieces of the file: slow lines get their time, dead ones are given up.
 TIMEOUT_S = (10.0, 30.0)
 # Bytes between two steps of the progress bar.
 PIECE = 16384
@@ -40,11 +40,11 @@ class Example:
 
     Attributes
     ----------
-    name : str. Lower case; what stands after ``example:``.
+    name : str. Lower case; it follows ``example:``.
     file : str. Its name on the server and in the cache folder.
-    title : str. What is heard.
-    author : str. Who is to be credited.
-    licence : str. On what terms it may be used.
+    title : str. A few words on the sound.
+    author : str. The person or body to credit.
+    licence : str. The terms of use.
     seconds : float, > 0. Duration, to a hundredth of a second.
     channels : int, 1 or 2.
     size : int, > 0. Length of the file in bytes.
@@ -63,7 +63,7 @@ class Example:
 
 
 class DownloadProgress(Protocol):
-    """What `fetch_example` tells how far it is, in bytes; bars made for pooch have this form."""
+    """A progress bar for `fetch_example`, in bytes. Progress bars made for pooch fit."""
 
     total: int
 
@@ -141,11 +141,11 @@ _TABLE = (
 )
 
 EXAMPLES: Mapping[str, Example] = MappingProxyType({example.name: example for example in _TABLE})
-"""The recordings by name, in the order of the list."""
+"""The recordings by name, in the order in which they are listed."""
 
 
 def example_name(text: str) -> str | None:
-    """Say which example `text` stands for: ``"trumpet"`` for ``"example:trumpet"``, None for any other text.
+    """Return the name of the example in `text`: ``"trumpet"`` for ``"example:trumpet"``, None for any other text.
 
     The name is not looked up here; `fetch_example` refuses an unknown one. A file that is really called
     ``example:trumpet`` is still reached as ``./example:trumpet``.
@@ -176,8 +176,8 @@ def fetch_example(name: str, *, progress: DownloadProgress | None = None) -> Pat
     ----------
     name : str. One of the keys of `EXAMPLES`.
     progress : object with ``total``, ``update(n)`` and ``close()``, or None for silence. ``total`` is set to
-        the bytes of the recording, ``update`` is called with the length of every piece that came, and
-        ``close`` at the end, however the transfer ends. It is left alone when nothing is fetched.
+        the bytes of the recording, ``update`` is called with the length of every piece received, and
+        ``close`` at the end, however the transfer ends. Nothing is called when nothing is fetched.
 
     Returns
     -------
@@ -242,13 +242,13 @@ def _sha256(path: Path) -> str:
 
 
 def _download(url: str, path: Path, example: Example, progress: DownloadProgress | None) -> None:
-    # Here and not above: listing the examples and using cached ones need neither.
+    # Imported here because listing the examples and using cached ones need neither package.
     import pooch
     import requests
 
     def transfer_and_check(url: str, file: str, _: object) -> None:
         _transfer(url, Path(file), example.size, progress)
-        # pooch checks too, but its sentence names neither the address nor the way out.
+        # pooch checks too, but its message names neither the address nor a remedy.
         sha256 = _sha256(Path(file))
         if sha256 != example.sha256:
             raise ExampleError(
@@ -261,7 +261,7 @@ def _download(url: str, path: Path, example: Example, progress: DownloadProgress
     try:
         with _quiet_pooch():
             pooch.retrieve(url, example.sha256, path.name, path.parent, downloader=transfer_and_check)
-    # requests' exceptions are OSErrors too, so they come first. Some addresses it refuses with a ValueError.
+    # requests' exceptions are OSErrors too, so they come first. requests refuses some addresses with a ValueError.
     except (requests.RequestException, ValueError) as error:
         raise ExampleError(
             f"cannot fetch {PREFIX}{example.name} from {url}: {_reason(error)}; "
@@ -298,9 +298,9 @@ def _transfer(url: str, file: Path, size: int, progress: DownloadProgress | None
 
 @contextmanager
 def _quiet_pooch() -> Iterator[None]:
-    """Keep pooch from telling on stderr what it downloads.
+    """Keep pooch from logging its downloads on stderr.
 
-    A filter and not the logger's level: two fetches at a time would restore each other's level.
+    A filter is safer than the logger's level: two fetches at a time would restore each other's level.
     """
     import pooch
 
@@ -316,7 +316,7 @@ def _quiet_pooch() -> Iterator[None]:
 
 
 def _reason(error: BaseException) -> str:
-    """Say in a few words what went wrong; requests' own texts nest three errors and memory addresses."""
+    """Describe an error in a few words; requests' own texts nest three errors and memory addresses."""
     import requests
 
     if isinstance(error, requests.HTTPError) and error.response is not None:
@@ -325,7 +325,7 @@ def _reason(error: BaseException) -> str:
         return "the server did not answer in time"
     if isinstance(error, requests.exceptions.ChunkedEncodingError):
         return "the connection broke before the whole file had come"
-    # Not __context__: it would lead on to whatever the caller was handling.
+    # `__context__` would lead to an unrelated error that the caller was handling.
     inner = error.__cause__ or next((arg for arg in error.args if isinstance(arg, BaseException)), None)
     if inner is not None:
         return _reason(inner)

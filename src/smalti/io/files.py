@@ -6,17 +6,20 @@ import os
 import shutil
 import stat
 import uuid
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from smalti.errors import AudioFileError
 
 StrPath = str | os.PathLike[str]
 
+# Hidden names begin with this.
+_HIDDEN = ".smalti-"
+
 
 def file_sha256(path: StrPath) -> str:
-    """Hex digest of a whole file.
+    """SHA-256 of a file's content, as 64 hexadecimal digits.
 
     Raises
     ------
@@ -33,7 +36,7 @@ def file_sha256(path: StrPath) -> str:
 
 
 def check_writable(path: StrPath, *, overwrite: bool) -> None:
-    """Ask before a long computation whether `write_atomic` would refuse `path`; nothing is written.
+    """Refuse, before a long computation, what `write_atomic` would refuse after it. Nothing is written.
 
     Raises
     ------
@@ -44,15 +47,17 @@ def check_writable(path: StrPath, *, overwrite: bool) -> None:
 
 
 def hidden_beside(path: Path) -> Path:
-    """A hidden name beside `path` that nothing has yet, for what takes the name of `path` once it is whole."""
-    return path.with_name(f".smalti-{uuid.uuid4().hex}.part")
+    """An unused hidden name beside `path`, for a file or folder that is renamed to `path` once it is complete."""
+    return path.with_name(f"{_HIDDEN}{uuid.uuid4().hex}.part")
+
+
+def is_hidden_part(path: Path) -> bool:
+    """True for the names of `hidden_beside`; a process that was killed may leave files of such names."""
+    return path.name.startswith(_HIDDEN)
 
 
 def write_atomic(path: StrPath, data: bytes, *, overwrite: bool = False) -> None:
-    """Write a file so that its name never stands for half of it.
-
-    The bytes go to a hidden file in the same folder, which takes the name in one step when all of them are on the
-    disk. Whatever happens before, Ctrl-C included, the hidden file is removed and an existing file is as it was.
+    """Write a result of the user's so that its name never refers to half of the content; see `replace_whole`.
 
     Parameters
     ----------
@@ -67,21 +72,9 @@ def write_atomic(path: StrPath, data: bytes, *, overwrite: bool = False) -> None
     """
     path = Path(path)
     target = _destination(path, overwrite)
-    # Not by `tempfile`, whose files are private: this one gets the permissions of any new file.
-    part = hidden_beside(target)
     try:
-        try:
-            with part.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            replaced = file_status(target, "write")
-            if replaced is not None:
-                part.chmod(stat.S_IMODE(replaced.st_mode))
-            _destination(path, overwrite)
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+        # The name may have been taken in the meantime.
+        replace_whole(target, data, check=lambda: _destination(path, overwrite))
     except OSError as error:
         remedy = (
             "free some space or choose another folder"
@@ -91,8 +84,37 @@ def write_atomic(path: StrPath, data: bytes, *, overwrite: bool = False) -> None
         raise AudioFileError(f"cannot write {path}: {reason_of(error)}; {remedy}") from error
 
 
+def replace_whole(target: Path, data: bytes | memoryview, *, check: Callable[[], object] = lambda: None) -> None:
+    """Write `data` to a hidden file beside `target`, and rename that to `target` once all of it is on the disk.
+
+    If anything fails before that, Ctrl-C included, the hidden file is removed and an existing file stays unchanged.
+
+    Parameters
+    ----------
+    target : no link. If it exists, its permissions are kept.
+    check : called right before the renaming; it may raise to prevent it.
+
+    Raises
+    ------
+    OSError : if the disk is full or fails.
+    """
+    # `tempfile` makes private files. This one gets the permissions of any new file.
+    part = hidden_beside(target)
+    try:
+        with part.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        with suppress(FileNotFoundError):
+            part.chmod(stat.S_IMODE(target.stat().st_mode))
+        check()
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def same_file(a: StrPath, b: StrPath) -> bool:
-    """Whether two names stand for one file, by links or otherwise; the files need not exist."""
+    """Whether two names refer to one file, through links too; the files need not exist."""
     try:
         return Path(a).samefile(b)
     except OSError:
@@ -102,7 +124,7 @@ def same_file(a: StrPath, b: StrPath) -> bool:
 def _destination(path: Path, overwrite: bool) -> Path:
     """The file that writing to `path` creates or replaces, links followed."""
     target = Path(os.path.realpath(path))
-    status = file_status(path, "write")  # not of `target`: links like /dev/stdout lead to names that do not exist
+    status = file_status(path, "write")  # not `target`: links like /dev/stdout lead to names that do not exist
     folder = file_status(target.parent, "write")
     if folder is None:
         raise AudioFileError(f"cannot write {path}: there is no folder {target.parent}; create it first")
@@ -124,11 +146,11 @@ def _destination(path: Path, overwrite: bool) -> Path:
     return target
 
 
-# Checks used above
+# Status of files
 
 
 def file_status(path: Path, verb: str) -> os.stat_result | None:
-    """What the file system says of `path`, links followed; None if there is nothing of that name."""
+    """The status of `path`, links followed; None if it does not exist. Errors say that they cannot `verb` it."""
     try:
         return path.stat()
     except (FileNotFoundError, NotADirectoryError):
@@ -138,19 +160,21 @@ def file_status(path: Path, verb: str) -> os.stat_result | None:
 
 
 def reason_of(error: OSError) -> str:
+    """Why the system refused something, in lower case, without the name of the file."""
     return (error.strerror or str(error)).lower()
+
+
+# Folders
 
 
 @contextmanager
 def folder_beside(folder: Path) -> Iterator[Path]:
-    """A hidden folder on the same disk, which is gone afterwards."""
+    """Make a hidden folder beside `folder`, thus on the same disk, and remove it afterwards."""
     room = hidden_beside(folder.absolute())
     try:
         room.mkdir()
     except OSError as error:
-        raise AudioFileError(
-            f"cannot write stems into {folder}: {(error.strerror or str(error)).lower()}; choose another folder"
-        ) from error
+        raise AudioFileError(f"cannot write stems into {folder}: {reason_of(error)}; choose another folder") from error
     try:
         yield room
     finally:
@@ -158,10 +182,8 @@ def folder_beside(folder: Path) -> Iterator[Path]:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, if it is not there."""
+    """Make a folder if it does not exist."""
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
-        raise AudioFileError(
-            f"cannot make the folder {folder}: {(error.strerror or str(error)).lower()}; choose another"
-        ) from error
+        raise AudioFileError(f"cannot make the folder {folder}: {reason_of(error)}; choose another") from error

@@ -1,4 +1,4 @@
-"""A picture that somebody painted, read. Needs the extra ``smalti[plots]``; Pillow is loaded when first needed."""
+"""Read painted pictures. Needs the extra ``smalti[plots]``; Pillow is loaded when first needed."""
 
 import hashlib
 import importlib
@@ -11,19 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti.errors import MissingExtraError, PictureError
+from smalti.errors import PictureError, require_extra
+from smalti.io.files import reason_of
 
-# Pixels of the largest picture: a small file may unfold into more than fits into memory.
+# Pixels of the largest picture: a small file may decompress into more than fits into memory.
 MOST_PIXELS = 50_000_000
 
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A picture in black and white.
+    """A picture in shades of grey.
 
     Attributes
     ----------
-    path, sha256 : of its file. pixels : (h, w) float32 from 0, black, to 1, white; the top row comes first.
+    path, sha256 : its file, and the hex digest of that.
+    pixels : (h, w) float32 from 0, black, to 1, white; the top row comes first.
     """
 
     path: Path
@@ -32,25 +34,23 @@ class Picture:
 
 
 def read_picture(file: Path) -> Picture:
-    """Read a PNG as grey: colours by how light they are, and what is transparent as white paper.
+    """Read a PNG as shades of grey. A colour counts by its lightness, and transparent parts are white.
 
     Raises
     ------
-    PictureError : if there is no such file, or it is no PNG, damaged or too large.
+    PictureError : if the file does not exist, is no PNG, is damaged, or has more than 50 million pixels.
     MissingExtraError : if Pillow is not installed.
     """
-    try:
-        image_of = importlib.import_module("PIL.Image")
-    except ImportError as error:
-        raise MissingExtraError("to read a sketch needs Pillow: pip install 'smalti[plots]'") from error
+    require_extra("plots", "reading a sketch needs Pillow")
+    image_of = importlib.import_module("PIL.Image")
     if file.exists() and not file.is_file():
         raise PictureError(f"cannot read {file}: it is no file; name a PNG")
     try:
         data = file.read_bytes()
     except OSError as error:
-        raise PictureError(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from error
+        raise PictureError(f"cannot read {file}: {reason_of(error)}") from error
     with warnings.catch_warnings():
-        # Pillow's own bound is another one.
+        # Pillow warns at a bound of its own.
         warnings.simplefilter("ignore", image_of.DecompressionBombWarning)
         try:
             image = image_of.open(io.BytesIO(data), formats=("PNG",))
@@ -75,7 +75,7 @@ def _too_large(file: Path) -> str:
 
 
 def _grey(image: Any, image_of: Any) -> NDArray[np.float32]:
-    """(h, w) float32 from 0 to 1."""
+    """The pixels of a Pillow image, (h, w) float32 from 0 to 1."""
     if image.mode.startswith("I"):
         # These modes have 16 bits and no alpha channel.
         return np.asarray(image).astype(np.float32) / np.float32(65535)

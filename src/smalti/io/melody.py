@@ -1,4 +1,4 @@
-"""Melodies that were written down: text files with lines of seconds and hertz."""
+"""Read melodies from text files with lines of seconds and hertz."""
 
 import hashlib
 import math
@@ -10,16 +10,18 @@ import numpy as np
 from smalti._checks import Floats
 from smalti.dsp.pitch import HIGHEST_HZ, LOWEST_HZ
 from smalti.errors import PitchFileError
+from smalti.io.files import reason_of
 
 
 @dataclass(frozen=True, eq=False)
 class Melody:
-    """A melody that was written down.
+    """A melody read from a file.
 
     Attributes
     ----------
-    path, sha256 : of its file.
-    times_s : (P,) float64, never falling, where a pitch begins. hz : (P,) float64, that pitch, and 0 for none.
+    path, sha256 : its file, and the hex digest of that.
+    times_s : (P,) float64, never falling: the seconds at which pitches begin.
+    hz : (P,) float64: the pitches, 0 for none.
     """
 
     path: Path
@@ -28,13 +30,17 @@ class Melody:
     hz: Floats
 
     def on_grid(self, n_frames: int, hop_s: float, *, start_s: float = 0.0) -> Floats:
-        """(n_frames,) Hz: each frame has the pitch that began last; before the first there is none.
+        """The pitch of each frame, which is the one that began last.
 
         Parameters
         ----------
-        n_frames, hop_s : the grid. start_s : the time of its first frame.
+        n_frames, hop_s : number of frames, and seconds from one to the next. start_s : time of the first.
+
+        Returns
+        -------
+        (n_frames,) float64 array in Hz, 0 for no pitch and before the first one.
         """
-        # A pitch that begins on a frame begins with it, however that time was rounded.
+        # The microsecond is for pitches that begin on a frame: rounding must not move them to the next.
         at = start_s + np.arange(n_frames) * hop_s + 1e-6
         began = np.searchsorted(self.times_s, at, side="right")
         return np.concatenate([[0.0], self.hz])[began]
@@ -43,13 +49,14 @@ class Melody:
 def read_melody(file: Path) -> Melody:
     """Read a melody from a text file with a line for each pitch: seconds and hertz, as pitch trackers write them.
 
-    Between the two stands a comma, a semicolon, a tab or a space; what follows them is left alone. No pitch is 0, less
-    than 0, NaN or nothing. A line that begins with # is a comment, the first line may be a heading, and with
-    semicolons or tabs numbers may have decimal commas.
+    A comma, a semicolon, a tab or a space separates the two, and further fields are ignored. A pitch of 0 or less, NaN
+    or an empty field stands for no pitch. Text after # is a comment, and the first line may be a heading. With
+    semicolons or tabs, numbers may have decimal commas.
 
     Raises
     ------
-    PitchFileError : if it cannot be read, names the line that is no such pair, or one out of order or range.
+    PitchFileError : if the file cannot be read or holds no pitch, or if a line is no such pair, out of order or out of
+        range; the message names the line.
     """
     try:
         if file.exists() and not file.is_file():
@@ -57,21 +64,21 @@ def read_melody(file: Path) -> Melody:
         data = file.read_bytes()
         text = data.decode("utf-8-sig")
     except OSError as error:
-        raise PitchFileError(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from error
+        raise PitchFileError(f"cannot read {file}: {reason_of(error)}") from error
     except UnicodeDecodeError as error:
         raise PitchFileError(f"cannot read {file}: it is no text; save it as CSV, in UTF-8") from error
     times, pitches, headed = list[float](), list[float](), False
     for number, line in enumerate(text.splitlines(), 1):
-        said = line.partition("#")[0]
-        if not said.strip():
+        entry = line.partition("#")[0]
+        if not entry.strip():
             continue
-        fields = _fields(said)
+        fields = _fields(entry)
         if not times and not headed and _number(fields[0]) is None:
             headed = True
             continue
         try:
             if (pair := _pair(fields)) is None:
-                got = said.strip() if len(said) <= 40 else said.strip()[:40] + "..."
+                got = entry.strip() if len(entry) <= 40 else entry.strip()[:40] + "..."
                 raise ValueError(f"{got!r} is no pair of seconds and hertz; write them as '0.5, 440'")
             time_s, hz = pair
             if times and time_s < times[-1]:
@@ -99,7 +106,7 @@ def _number(field: str) -> float | None:
 
 
 def _pair(fields: list[str]) -> tuple[float, float] | None:
-    """Seconds and hertz, 0 for no pitch, of a line; None if it has other things."""
+    """Seconds and hertz of a line, 0 Hz for no pitch; None if the fields are no such pair."""
     time_s, hz = _number(fields[0]), None
     if len(fields) > 1:
         hz = _number(fields[1]) if fields[1] else 0.0

@@ -1,4 +1,4 @@
-"""Players for notebooks: a sound as an element of a page, which needs nothing but the page."""
+"""Players for notebooks, which embed their sounds in the page."""
 
 import base64
 import html
@@ -9,7 +9,7 @@ from smalti.io.sound_write import encode_audio
 
 
 class Player:
-    """Players for some sounds, each with its name, as a notebook shows them where a cell ends with this."""
+    """Players for named sounds. A notebook shows them if a cell ends with this object."""
 
     def __init__(self, sounds: Mapping[str, Floats], sr: int) -> None:
         self._names = tuple(sounds)
@@ -23,20 +23,20 @@ class Player:
 
 
 def player(sounds: Mapping[str, Floats] | Floats, sr: int) -> Player:
-    """Players of some sounds by their names, or of one sound.
+    """Make players for one sound, or for several by name.
 
     Parameters
     ----------
-    sounds : (L,) or (C, L) float arrays within [-1, 1].
-    sr : Hz.
+    sounds : (L,) or (C, L) float array within [-1, 1], or a mapping from names to such arrays.
+    sr : sample rate in Hz.
 
     Returns
     -------
-    Player : what a notebook shows where a cell ends with it.
+    Player : a notebook shows it if a cell ends with it.
 
     Raises
     ------
-    AudioFileError : for a sound that is louder.
+    ValueError, TypeError : for a sound beyond [-1, 1], and as for `smalti.io.sound_write.encode_audio`.
     """
     return Player(sounds if isinstance(sounds, Mapping) else {"": sounds}, sr)
 

@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_choice
-from smalti.errors import MissingExtraError
+from smalti.errors import require_extra
 from smalti.score.daw_items import Item, items_of
 from smalti.score.score import Score
 from smalti.score.table import RECORD_FIELDS, records
 
-# By the ending of a file, what is put into it.
+# The endings of files, and what these hold.
 EXPORTS: Mapping[str, str] = MappingProxyType(
     {
         ".rpp": "a REAPER project",
@@ -29,26 +29,31 @@ EXPORTS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-# REAPER's names for kinds of source files, by their endings; it finds the others out by itself.
+# REAPER's names for formats of source files, by ending. It detects other formats by itself.
 _KINDS = {".flac": "FLAC", ".mp3": "MP3", ".ogg": "VORBIS", ".oga": "VORBIS", ".opus": "OPUS"}
-# Modes of a take's channels.
+# REAPER's channel modes of a take.
 _AS_IT_IS, _MIXED, _LEFT, _RIGHT = 0, 2, 3, 4
 
-# Ticks of a quarter, which at so many microseconds each lasts a second: a tick is a millisecond.
+# A quarter has 1000 ticks and lasts a million microseconds, so a tick is a millisecond.
 _TICKS, _QUARTER_US = 1000, 1_000_000
-# All of the 16 but the tenth, where notes are drums.
+# All 16 channels but the tenth, which plays drums.
 _CHANNELS = (*range(9), *range(10, 16))
-# Grains so far under the loudest are as soft as a note can be.
+# Grains this far below the loudest get the lowest velocity.
 _SOFTEST_DB = 48.0
 
 
 def check_export(path: Path) -> str:
-    """The ending of a file that a score can be exported to, or the sentence that says which there are."""
+    """The ending of `path`, in lower case.
+
+    Raises
+    ------
+    ValueError : if a score cannot be exported to it; the message lists the endings.
+    """
     return check_choice("the ending of the file", path.suffix.lower(), tuple(EXPORTS))
 
 
 def csv_text(score: Score) -> str:
-    """A table of the grains, a line each, with a heading; see `smalti.score.table.records`."""
+    """A CSV table with a heading and a line for each grain; see `smalti.score.table.records`."""
     out, rows = io.StringIO(), records(score)
     table = csv.DictWriter(out, RECORD_FIELDS, lineterminator="\n")
     table.writeheader()
@@ -67,8 +72,8 @@ def label_text(score: Score) -> str:
 
 
 def _plain(name: str) -> str:
-    """A name without what would end a line or a field of it."""
-    # All else stays, wide blanks, joiners and bytes that are no text too: it may be the path of a file.
+    """A name without characters that would end a line or a field."""
+    # All others stay, also wide blanks, joiners and undecodable bytes, because the name may be the path of a file.
     return "".join(" " if _ends(letter) else letter for letter in name)
 
 
@@ -83,18 +88,18 @@ def _ends(letter: str) -> bool:
 def rpp_text(items: Sequence[Item], score: Score) -> str:
     """A REAPER project: a track for each source file, an item for each of `items`, and the target, muted, above them.
 
-    An item is its source from its offset on. Its volume is the highest of its envelope, which is a fade in, straight
-    lines and a fade out. What is transposed keeps its time and is shifted by the mean of its shift, or is played
-    faster as a tape is. The master has the gain of the score. Where channels were driven apart, each has a track of
-    its own, to the left and the right if there are two.
+    An item plays its source from an offset on. Its volume is the maximum of its envelope, which is a fade-in, straight
+    lines and a fade-out. A transposed item keeps its duration and is shifted by the mean of its shift, or it is played
+    at another speed like a tape. The master has the gain of the score. Channels driven apart have tracks of their own,
+    panned to the left and the right if there are two.
     """
     sr, lasts_s = score.sr, score.length / score.sr
     lines = [
-        # The version of REAPER whose form this is.
+        # The version of REAPER that this format is from.
         '<REAPER_PROJECT 0.1 "6.0/smalti" 0',
-        # At the middle everything is as loud as it is.
+        # Sounds panned to the middle keep their level.
         "  PANLAW 1",
-        # All items of an overlap sound; by REAPER's default one within another would replace it.
+        # Overlapping items all sound; by REAPER's default, an item within another would replace it.
         "  ITEMMIX 1",
         "  TEMPO 120 4 4",
         f"  SAMPLERATE {sr} 1 0",
@@ -142,7 +147,7 @@ def _item(item: Item, score: Score) -> list[str]:
         f"      POSITION {_number(item.start / sr)}",
         f"      LENGTH {_number(item.length / sr)}",
         "      LOOP 0",
-        # The shape comes first, 0 being a straight line.
+        # The first number is the shape; 0 is a straight line.
         f"      FADEIN 0 {_number(item.fade_in / sr)} 0 0 0 0 0",
         f"      FADEOUT 0 {_number(item.fade_out / sr)} 0 0 0 0 0",
         f"      NAME {_quoted(f'{item.grain} {Path(source.name).name}')}",
@@ -154,7 +159,7 @@ def _item(item: Item, score: Score) -> list[str]:
         "      <VOLENV",
         "        ACT 1 -1",
         "        VIS 0 1 1",
-        # Shape 0 of a point is a straight line to the next. Times are those of the source: they run at its rate.
+        # Shape 0 is a straight line to the next point. Times are those of the source, which runs at the item's rate.
         *(
             f"        PT {_number(at * item.rate / sr)} {_number(gain)} 0"
             for at, gain in zip(item.times.tolist(), item.gains.tolist(), strict=True)
@@ -179,12 +184,12 @@ def _file(path: str) -> list[str]:
 
 
 def _number(value: float) -> str:
-    """To the nanosecond and beyond, without the exponents that a project does not know."""
+    """A number to 12 decimals, without the exponents that a project does not know."""
     return f"{value:.12f}".rstrip("0").rstrip(".")
 
 
 def _quoted(text: str) -> str:
-    """A text between the marks that it does not hold: REAPER knows three kinds, and no others."""
+    """A text between marks that it does not contain. If it contains all three kinds, its backticks are replaced."""
     line = _plain(text)
     mark = next((mark for mark in "\"'`" if mark not in line), "`")
     return f"{mark}{line.replace('`', chr(39)) if mark == '`' else line}{mark}"
@@ -196,12 +201,12 @@ def _quoted(text: str) -> str:
 def midi_bytes(score: Score, f0: ArrayLike | None = None) -> bytes:
     """A MIDI file of the grains that are transposed: a track and a channel for each source, a note for each grain.
 
-    Its pitch is the nearest to what the grain sounds at, its velocity follows its level, and a beat is a second. What
-    is not transposed has no pitch that is known, and is left out unless `f0` tells it.
+    A note has the pitch nearest to its grain's, and a velocity that follows the grain's level. A beat is a second.
+    Grains that are not transposed have no known pitch, and are left out unless `f0` gives one.
 
     Parameters
     ----------
-    f0 : (N,) Hz, the pitch of the mosaic or its target in each of its frames, 0 for none; see
+    f0 : (N,) array, the pitch of the mosaic or its target in Hz in each frame, 0 for none; see
         `smalti.dsp.pitch.track_pitch`.
 
     Raises
@@ -215,10 +220,9 @@ def midi_bytes(score: Score, f0: ArrayLike | None = None) -> bytes:
     notes = [(i, note) for i in range(len(score)) if (note := _note(score, i, heard)) is not None]
     if not notes:
         raise ValueError("no grain is transposed to a pitch, and so there is no note; make it with --preset melodic")
-    try:
-        import mido
-    except ImportError as error:
-        raise MissingExtraError("MIDI needs mido: pip install 'smalti[midi]'") from error
+    require_extra("midi", "MIDI needs mido")
+    import mido
+
     loudest = max(float(score.levels[i]) for i, _ in notes)
     file = mido.MidiFile(ticks_per_beat=_TICKS)
     file.add_track().append(mido.MetaMessage("set_tempo", tempo=_QUARTER_US))
@@ -235,7 +239,7 @@ def midi_bytes(score: Score, f0: ArrayLike | None = None) -> bytes:
                 velocity = max(1, round(127 * (1 - soft)))
                 events += [(begin, 1, note, velocity), (end, 0, note, 0)]
         now = 0
-        # Notes end before others begin at the same moment.
+        # At the same tick, notes end before others begin.
         for at, on, note, velocity in sorted(events):
             kind = "note_on" if on else "note_off"
             track.append(mido.Message(kind, channel=channel, note=note, velocity=velocity, time=at - now))
@@ -246,12 +250,12 @@ def midi_bytes(score: Score, f0: ArrayLike | None = None) -> bytes:
 
 
 def _latin(name: str) -> str:
-    """A name in the letters that a MIDI file has."""
+    """A name in Latin-1, which MIDI files are written in."""
     return _plain(name).encode("latin-1", "replace").decode("latin-1")
 
 
 def _note(score: Score, i: int, f0: Floats) -> int | None:
-    """The MIDI number of what a grain sounds at; None if that is not known, or none. `f0` as for `midi_bytes`."""
+    """The MIDI number of a grain's pitch; None if that is unknown or outside 0 to 127. `f0` as for `midi_bytes`."""
     heard: Floats = f0[score.frames[i] : score.frames[i] + score.lengths[i]]
     if (shift := score.shifts[i]) is not None:
         heard = (shift.hz * shift.ratios)[shift.sounding]
@@ -263,18 +267,20 @@ def _note(score: Score, i: int, f0: Floats) -> int | None:
 
 
 def exported(score: Score, ending: str, items: Sequence[Item] | None = None) -> bytes:
-    """The file of a score for another tool, by its ending.
+    """The content of a file for another tool, which `ending` chooses.
 
     Parameters
     ----------
-    ending : one of `EXPORTS`. items : of a REAPER project; if left out, those of `smalti.score.daw_items.items_of`.
+    ending : one of `EXPORTS`.
+    items : for a REAPER project; None for those of `smalti.score.daw_items.items_of`.
 
     Raises
     ------
-    ValueError : for another ending; and as `midi_bytes`.
+    ValueError : for another ending.
+    ValueError, MissingExtraError : as for `midi_bytes`.
     """
     written: dict[str, Any] = {
-        # A path that is no text is the bytes that it is on the disk.
+        # Undecodable bytes of a path are written as they are on the disk.
         ".rpp": lambda: rpp_text(items_of(score) if items is None else items, score).encode("utf-8", "surrogateescape"),
         ".csv": lambda: csv_text(score).encode("utf-8", "backslashreplace"),
         ".txt": lambda: label_text(score).encode("utf-8", "backslashreplace"),

@@ -1,7 +1,7 @@
-"""Scores as files: JSON of a stated form, checked in every part when it is read.
+"""Scores as files: JSON of a documented format, checked in full when it is read.
 
-`SCORE_FORMAT` and `VERSION` name the form; `schema` is it as JSON Schema. Nothing but the file itself is opened here:
-where the recordings are that it names, `smalti.workflows.locate` looks after.
+`SCORE_FORMAT` and `VERSION` name the format, and `schema` gives it as JSON Schema. Only the score's file is opened
+here; `smalti.workflows.locate` finds the recordings that it names.
 """
 
 import json
@@ -21,15 +21,15 @@ from smalti.dsp.stft import WINDOWS, StftParams
 from smalti.errors import ScoreFileError
 from smalti.grains.shifted import Shift, n_ratios
 from smalti.grains.source import Source
-from smalti.io.files import StrPath
+from smalti.io.files import StrPath, reason_of
 from smalti.presets import settings_from
 from smalti.score.score import Score, Target
 
 SCORE_FORMAT, VERSION = "smalti score", 1
 
-# Larger files are refused: they would not fit into a laptop's memory, and no mosaic of minutes needs one.
+# Larger files are refused: they would not fit into a laptop's memory, and no mosaic of some minutes needs one.
 MOST_BYTES, MOST_GRAINS = 256_000_000, 1_000_000
-# Nor what would keep a machine busy for hours.
+# Larger values would keep a machine busy for hours.
 MOST_VOICES, MOST_ITERATIONS = 64, 10_000
 
 Count = Annotated[int, Meta(ge=0, le=2**40)]
@@ -41,7 +41,7 @@ Sha = Annotated[str, Meta(pattern="^([0-9a-f]{64})?$")]
 
 
 class _Part(Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """A part of the file: fields of another name are refused."""
+    """A part of the file. Unknown fields are refused."""
 
 
 class GridPart(_Part):
@@ -53,7 +53,7 @@ class GridPart(_Part):
 
 
 class TargetPart(_Part):
-    """What the mosaic re-creates: a file, or a stretch of it from start_s to end_s (null: to its end)."""
+    """The sound that the mosaic re-creates: a file, or its stretch from start_s to end_s (null: to the file's end)."""
 
     path: Name
     sha256: Sha = ""
@@ -65,7 +65,7 @@ class TargetPart(_Part):
 
 
 class SourcePart(_Part):
-    """What grains are cut from: a file, or of a file that lies in a corpus the part from sample `begin` on."""
+    """A recording that grains are cut from: a file, or the part of a file in a corpus from sample `begin` on."""
 
     path: Name
     sha256: Sha = ""
@@ -79,10 +79,11 @@ class SourcePart(_Part):
 
 
 class ShiftPart(_Part):
-    """How a grain is transposed, moment by moment.
+    """The transposition of a grain over time.
 
-    From `before` frames in front of its first to as many after its last, eight values each: by what ratio the pitch of
-    what is read is changed, and what that is (0: it has none).
+    Reading starts at sample `begin` of the source. `ratios` and `hz` have eight values a frame, from `before` frames
+    ahead of the grain's first to as many after its last: the ratio by which the pitch of the source is changed, and
+    that pitch (0: none).
     """
 
     begin: Place
@@ -94,9 +95,9 @@ class ShiftPart(_Part):
 class GrainPart(_Part):
     """A stretch of a source that sounds in the mosaic. Times in seconds may be left out where samples are given.
 
-    `start` is where in the mosaic the middle of its first window lies, `source_start` where in the source's file that
-    is, both in samples at the score's rate. `gains` has a value each hop. What a grain sounds together with, and how
-    loud it is, is for reading only.
+    `start` is the place of the middle of its first window in the mosaic, and `source_start` the same place in the
+    source's file, both in samples at the score's rate. `gains` has a value for each hop. `together_with` and `level_db`
+    are for reading only.
     """
 
     id: Annotated[int, Meta(ge=1, le=2**40)]
@@ -116,7 +117,7 @@ class GrainPart(_Part):
 
 
 class ScorePart(_Part, omit_defaults=False):
-    """A score: a mosaic as a list of grains, and all it takes to make its sound of them again."""
+    """A score: a mosaic as a list of grains, and all that is needed to make its sound again."""
 
     format: Literal["smalti score"]
     version: int
@@ -144,20 +145,20 @@ class _Kind(Struct):
 
 
 def schema() -> dict[str, Any]:
-    """The form of the file as JSON Schema (2020-12)."""
+    """The format of the file as JSON Schema (2020-12)."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **msgspec.json.schema(ScorePart)}
 
 
-# More partners than that are not written down: where all sounds together with all, that says nothing.
+# Longer lists of partners are not written: if all grains sound together, they say nothing.
 _MOST_PARTNERS = 100
 
 
 def score_json(score: Score) -> bytes:
-    """The file of a score; in ASCII, a line for each grain.
+    """The content of a score's file: JSON in ASCII, with a line for each grain.
 
     Raises
     ------
-    ScoreFileError : if it would be too large to be read again.
+    ScoreFileError : if it would be too large for `read_score`.
     """
     if len(score) > MOST_GRAINS:
         raise _too_large(f"{len(score)} grains")
@@ -194,13 +195,13 @@ def _too_large(size: str) -> ScoreFileError:
 
 
 def _with_path(named: dict[str, Any]) -> dict[str, Any]:
-    # Bytes of a file name that are no text could not be read again; such a file is found by its hash.
+    # Undecodable bytes of a file name could not be read again, so they are escaped; such a file is found by its hash.
     name = named.pop("name").encode("utf-8", "backslashreplace").decode()
     return {"path": name, **named}
 
 
 def _shortest(values: Floats) -> list[float]:
-    """Numbers with no more digits than it takes to tell them apart in their own precision."""
+    """Numbers with as few digits as tell them apart in their own precision."""
     if values.dtype == np.float32:
         return [float(text) for text in values.astype(str)]
     numbers: list[float] = values.tolist()
@@ -252,8 +253,8 @@ def read_score(path: StrPath) -> Score:
 
     Raises
     ------
-    ScoreFileError : if there is none, or it cannot be read, is too large, of another format or version, cut short, or
-        wrong in any part; the sentence names that.
+    ScoreFileError : if the file is missing, unreadable, too large, cut short, of another format or version, or wrong in
+        any part; the message names the fault.
     """
     file = Path(path)
     data = _read(file)
@@ -267,8 +268,10 @@ def read_score(path: StrPath) -> Score:
                 f"{VERSION}; make it again, or take the smalti that wrote it"
             )
         return _score(msgspec.json.decode(data, type=ScorePart))
+    except msgspec.ValidationError as error:
+        raise ScoreFileError(f"cannot read {file}: {_message(error)}") from error
     except msgspec.DecodeError as error:
-        raise ScoreFileError(f"cannot read {file}: {_said(error)}") from error
+        raise ScoreFileError(f"cannot read {file}: it is cut short or no JSON ({error})") from error
     except (RecursionError, ValueError, TypeError) as error:
         raise ScoreFileError(f"cannot read {file}: {error}") from error
 
@@ -284,14 +287,13 @@ def _read(file: Path) -> bytes:
             )
         return file.read_bytes()
     except OSError as error:
-        raise ScoreFileError(f"cannot read {file}: {(error.strerror or str(error)).lower()}") from error
+        raise ScoreFileError(f"cannot read {file}: {reason_of(error)}") from error
 
 
-def _said(error: msgspec.DecodeError) -> str:
-    """The decoder's error as a sentence of ours."""
-    said = str(error).replace("`", "").replace(" - at $", ", at ").replace(", at .", ", at ")
-    wrong = isinstance(error, msgspec.ValidationError)
-    return said[0].lower() + said[1:] if wrong else f"it is cut short or no JSON ({said.removeprefix('JSON is ')})"
+def _message(error: msgspec.ValidationError) -> str:
+    """The decoder's words, with the place of the fault as the file has it: `grains[0].gains[0]`."""
+    text = str(error).replace("`", "").replace(" - at $", ", at ").replace(", at .", ", at ")
+    return text[:1].lower() + text[1:]
 
 
 def _score(part: ScorePart) -> Score:
@@ -299,7 +301,7 @@ def _score(part: ScorePart) -> Score:
     if grid.window not in WINDOWS:
         raise ValueError(f"grid.window is {grid.window!r}; it must be one of {', '.join(WINDOWS)}")
     params = StftParams(grid.n_fft, grid.hop, grid.window)
-    sources = tuple(_source(of) for of in part.sources)
+    sources = tuple(_source(source) for source in part.sources)
     if part.parts not in (1, part.channels):
         raise ValueError(f"parts is {part.parts}; it must be 1, or one for each of {part.channels} channels")
     settings = settings_from(part.settings)
@@ -316,12 +318,12 @@ def _score(part: ScorePart) -> Score:
             raise ValueError(f"grain {grain.id} has source {grain.source}; there are {len(sources)}, counted from 0")
     begins = np.array([source.begin for source in sources], np.intp)
     origins = np.array([grain.source for grain in part.grains], np.intp)
-    # A grain moved by less than a hop still begins on the grid, so much earlier in its source.
+    # A grain that begins off the grid is put on it, and begins earlier in its source by the difference.
     off_grid = np.array(starts, np.intp) - np.array(frames, np.intp) * grid.hop
     gain_db, n_frames = part.gain_db, params.n_frames(part.length)
-    melodies = np.array(part.melodies_hz, np.float64)
-    if melodies.size and melodies.shape[1:] != (n_frames,):
-        raise ValueError(f"melodies_hz has {melodies.shape[-1]} values a voice; it must have {n_frames}, one a frame")
+    for voice, hz in enumerate(part.melodies_hz, start=1):
+        if len(hz) != n_frames:
+            raise ValueError(f"voice {voice} of melodies_hz has {len(hz)} values; it must have {n_frames}, one a frame")
     return Score(
         params=params,
         sr=part.sr,
@@ -344,7 +346,7 @@ def _score(part: ScorePart) -> Score:
         shifts=tuple(
             _shift(grain, params.hop, moved) for grain, moved in zip(part.grains, off_grid.tolist(), strict=True)
         ),
-        melodies=melodies if melodies.size else np.zeros((0, 0)),
+        melodies=np.array(part.melodies_hz) if part.melodies_hz else np.zeros((0, 0)),
     )
 
 
@@ -355,13 +357,13 @@ def _source(part: SourcePart) -> Source:
 
 
 def _named(part: SourcePart | TargetPart) -> dict[str, Any]:
-    """Its fields, as `Source` and `Target` call them."""
-    told = msgspec.structs.asdict(part)
-    return {"name": told.pop("path"), **told}
+    """The fields of a part under the names that `Source` and `Target` give them."""
+    fields = msgspec.structs.asdict(part)
+    return {"name": fields.pop("path"), **fields}
 
 
 def _samples(grain: GrainPart, name: str, sr: int) -> int:
-    """A time that is given in samples, in seconds, or in both if they agree."""
+    """A time in samples, which a grain gives in samples, in seconds, or in both if they agree."""
     samples: int | None = getattr(grain, name)
     seconds: float | None = getattr(grain, f"{name}_s")
     if samples is None:
@@ -400,15 +402,15 @@ def _check_duration(grain: GrainPart, part: ScorePart) -> None:
 
 
 def _shift(grain: GrainPart, hop: int, off_grid: int) -> Shift | None:
-    of, n_frames = grain.shift, len(grain.gains)
-    if of is None:
+    shift, n_frames = grain.shift, len(grain.gains)
+    if shift is None:
         if grain.semitones:
             raise ValueError(f"grain {grain.id} has semitones but no shift; transpose it with 'smalti score edit'")
         return None
-    needed = n_ratios(of.before, n_frames, hop)
-    if not len(of.ratios) == len(of.hz) == needed:
+    needed = n_ratios(shift.before, n_frames, hop)
+    if not len(shift.ratios) == len(shift.hz) == needed:
         raise ValueError(
-            f"the shift of grain {grain.id} has {len(of.ratios)} ratios and {len(of.hz)} hz; "
-            f"{n_frames} gains and {of.before} frames before need {needed}"
+            f"the shift of grain {grain.id} has {len(shift.ratios)} ratios and {len(shift.hz)} hz; "
+            f"{n_frames} gains and {shift.before} frames before need {needed}"
         )
-    return Shift(0, of.begin - off_grid, n_frames, of.before, np.array(of.ratios), np.array(of.hz))
+    return Shift(0, shift.begin - off_grid, n_frames, shift.before, np.array(shift.ratios), np.array(shift.hz))

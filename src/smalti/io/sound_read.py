@@ -1,9 +1,7 @@
-"""Recordings in and out: the one room that opens sound files, and the only one that imports soundfile and soxr.
+"""Find, read and resample recordings. Soundfile is imported here and in `smalti.io.sound_write` only, soxr only here.
 
-Everything further in works on float32 arrays in [-1, 1], (L,) for one channel and (C, L) for several. What a file can
-be wrong about (cut short, not audio, full of NaN) is told here, in one sentence that names the file; what a result can
-be wrong about (too loud for its format, an existing file in its place) is refused here, before a byte of it stands on
-the disk.
+All other modules work on float32 arrays, nominally in [-1, 1]: (L,) for one channel and (C, L) for several. Faults of
+a file (cut short, not audio, full of NaN) are reported here, in one sentence that names the file.
 """
 
 import hashlib
@@ -37,15 +35,15 @@ AUDIO_ENDINGS = frozenset({
 })
 # fmt: on
 
-# Frames per call into libsndfile. Reading, no more than one block is lost to a damage; writing, libvorbis puts a
-# whole call's samples on the stack, and a minute in one call overflows it.
+# Frames per call into libsndfile. In reading, a damage costs one block at most. In writing, libvorbis puts all samples
+# of a call on the stack, and a minute in one call overflows it.
 FRAMES_PER_CALL = 4096
 
-# Programs that write into a pipe cannot come back to fill in the size: they leave one of the largest there are.
+# Programs that write into a pipe cannot go back to fill in the size; they leave one of the largest possible.
 _SIZE_LEFT_OPEN = 0x7FFFF000
 _SIZE_IN_LOG = re.compile(r"^\s*(?:data|SSND|BODY|Data Size|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.M)
 _OGG_WITHOUT_END = re.compile(r"without an End-Of-Stream|lacks an end-of-stream")
-_UNKNOWN_FORMAT = {1, 7}  # libsndfile's "format not recognised", and what it says when libmpg123 finds no MP3
+_UNKNOWN_FORMAT = {1, 7}  # libsndfile's "format not recognised", and its error when libmpg123 finds no MP3
 
 
 # Reading
@@ -63,7 +61,7 @@ class Recording:
     path : the file, as it was named.
     channels : int, 1 to 64. C, the channels of the file.
     sha256 : hex digest of the whole file, also when only an excerpt was read.
-    warnings : sentences about what was not as expected but could be read all the same.
+    warnings : sentences about faults of a file that could be read all the same.
     """
 
     samples: Samples
@@ -111,8 +109,8 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
 
     Notes
     -----
-    The length of an MP3 of variable bit rate without a length tag (encoders have written one for decades) is
-    libsndfile's guess: a guess too long is reported as a truncation, after one too short the rest is not read.
+    libsndfile guesses the length of an MP3 of variable bit rate that lacks a length tag (encoders have written one for
+    decades). If the guess is too long, the file is reported as truncated; if it is too short, the rest is not read.
     """
     _check_excerpt(start_s, end_s)
     path = Path(path)
@@ -152,10 +150,10 @@ class _Decoded(NamedTuple):
     samples: Samples  # (L,) or (C, L)
     sr: int
     channels: int
-    first: int  # frame of the file samples[0] stands at
+    first: int  # frame of the file at which `samples` begin
     end: int  # frames decoded, those before `first` included
-    short: bool  # the file ends before the frame asked for
-    cut: str  # "", or what should be there and is not
+    short: bool  # the file ends before the requested end
+    cut: str  # "", or a sentence about what is missing
 
     @property
     def end_s(self) -> float:
@@ -163,11 +161,11 @@ class _Decoded(NamedTuple):
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile carries no types
-    """A sound file read strictly from its beginning.
+    """A sound file that is read from its beginning, without seeking.
 
-    soundfile seeks to the place it is at after each read of a file that can seek. In an MP3 that empties the bit
-    reservoir: frames that borrow from earlier ones then decode to garbage. Never seeking also frees the decoding
-    from the header's frame count, which may be a lie or missing.
+    After each read of a seekable file, soundfile seeks to the current position. In an MP3 this empties the bit
+    reservoir, and frames that borrow from earlier ones decode to garbage. Without seeking, decoding does not depend on
+    the header's frame count either, which may be wrong or missing.
     """
 
     def seekable(self) -> bool:
@@ -178,7 +176,7 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
     blocks = list[Samples]()
     with quiet_decoder(), _opened(path) as file:
         sr, channels = file.samplerate, file.channels
-        # Limits no file reaches, for times so large that they are infinite in frames.
+        # No file reaches these limits. They keep huge times from becoming infinite in frames.
         first = round(min((start_s or 0) * sr, sys.maxsize // 2))
         stop = sys.maxsize if end_s is None else round(min(end_s * sr, sys.maxsize))
         if stop <= first:
@@ -204,8 +202,8 @@ def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[_Stream]:
-    """A file of known format, and of a rate and channels that can be worked with."""
-    # An absolute name, as libsndfile takes "-" for standard input; bytes, as names need not be valid text.
+    """Open a sound file, after refusing unknown formats and unusable rates or numbers of channels."""
+    # The name is absolute because libsndfile takes "-" for standard input, and bytes because it need not be valid text.
     name = str(path.absolute()) if os.name == "nt" else os.fsencode(path.absolute())
     try:
         with _Stream(name) as file:
@@ -227,13 +225,13 @@ def _opened(path: Path) -> Iterator[_Stream]:
 
 
 class _Promise(NamedTuple):
-    frames: int  # that the header speaks of; 0 if it does not say
-    slack: int  # frames that it may be wrong by
+    frames: int  # according to the header; 0 if it does not say
+    slack: int  # frames by which the header may be wrong
     sr: int
-    endless: bool  # the header itself lacks what should end the file
+    endless: bool  # an Ogg file without its end-of-stream mark
 
     def broken(self, end: int, damaged: bool) -> str:
-        """What should be there and is not, if all that can be read are `end` frames; "" if nothing is missing."""
+        """A sentence about what is missing if only `end` frames can be read; "" if nothing is missing."""
         if not (damaged or self.endless or end < self.frames - self.slack):
             return ""
         kind = "truncated or damaged" if damaged else "truncated"
@@ -242,19 +240,19 @@ class _Promise(NamedTuple):
 
 
 def _promise_of(file: _Stream) -> _Promise:
-    """To be asked before anything is read, since libsndfile's log then speaks of what it meets on the way."""
+    """The length that a file promises. Call this before reading, which adds other entries to libsndfile's log."""
     frames, sr = _promised_frames(file), int(file.samplerate)
-    # An MP3 need not tell its length; libsndfile then guesses it from the size of the file, tags and all.
+    # An MP3 need not hold its length; libsndfile then guesses it from the size of the file, tags included.
     slack = round(0.25 * sr + 0.02 * frames) if file.format == "MP3" else 0
     return _Promise(frames, slack, sr, bool(_OGG_WITHOUT_END.search(file.extra_info)))
 
 
 def _promised_frames(file: soundfile.SoundFile) -> int:
-    """How many frames the header speaks of; 0 if it does not say."""
+    """The number of frames according to the header; 0 if it does not say."""
     frames: int = file.frames
     if frames == np.iinfo(np.int64).max:
         return 0
-    # libsndfile corrects a chunk's size to what is there, and says so only in its log.
+    # libsndfile corrects a chunk's size to what is present, and notes it only in its log.
     if match := _SIZE_IN_LOG.search(file.extra_info):
         promised, present = int(match[1]), int(match[2])
         if present < promised < _SIZE_LEFT_OPEN:
@@ -263,40 +261,44 @@ def _promised_frames(file: soundfile.SoundFile) -> int:
 
 
 class AudioStream:
-    """A sound file read from its beginning to its end in stretches, at any rate: memory does not go with its length.
+    """A sound file read in stretches from beginning to end, at any rate. Memory does not depend on its length.
 
-    As strict as `read_audio`, and every sample is the one that `read_audio` and `resample` would give.
+    It is as strict as `read_audio`, and gives the same samples as `read_audio` and `resample`.
 
     Attributes
     ----------
-    path : the file. own_sr, channels : int, what it has. sr : int, the rate of what is read.
-    promised_s : float, how long it says that it is; 0 if it does not.
-    said : what the file says of itself, by libsndfile's names: "title", "copyright", "license", "genre", ...
-    warnings : sentences about what was not as expected, once all stretches have been read.
+    path : the file. own_sr, channels : int, its sample rate in Hz and its channels.
+    sr : int, the sample rate of the stretches in Hz.
+    promised_s : float, seconds according to the header; 0 if it does not say.
+    metadata : the file's own texts, by libsndfile's names: "title", "copyright", "license", "genre", ...
+    warnings : sentences about faults of the file, complete once all stretches have been read.
     """
 
     def __init__(self, path: StrPath, *, sr: int | None = None) -> None:
-        """Look at the beginning of `path`; `sr` is its own if None.
+        """Read the header of `path`. `sr` is the rate to read at in Hz, or None for the file's own.
 
         Raises
         ------
         AudioFileError : as for `read_audio`.
+        ValueError, TypeError : if `sr` is no sample rate.
         """
         self.path = Path(path)
         _check_readable(self.path)
         with self._opened() as file:
             self.own_sr, self.channels = int(file.samplerate), int(file.channels)
             self.promised_s = _promised_frames(file) / self.own_sr
-            self.said = {name: text for name, text in file.copy_metadata().items() if text}
+            self.metadata = {name: text for name, text in file.copy_metadata().items() if text}
         self.sr = self.own_sr if sr is None else check_rate("sr", sr)
         self.warnings: list[str] = []
 
     def stretches(self, length: int) -> Iterator[Samples]:
-        """All samples, (C, n) float32 also where C is 1; n is `length` >= 1, and for the last of them 1 to `length`.
+        """Yield all samples as (C, n) float32 arrays, also if C is 1.
+
+        Each array has `length` >= 1 frames, the last one 1 to `length`.
 
         Raises
         ------
-        AudioFileError : as for `read_audio`, when the fault is come to.
+        AudioFileError : as for `read_audio`, once the fault is reached; also if less than one sample remains at `sr`.
         """
         parts, held = list[Samples](), 0
         for block in self._at_rate():
@@ -332,7 +334,7 @@ class AudioStream:
         yield rest[: wanted - made]
 
     def _blocks(self) -> Iterator[Samples]:
-        """Blocks (n, C) as they are in the file, of about a second; what is no sound is refused."""
+        """Blocks (n, C) at the file's own rate, of about a second, after refusing unusable samples."""
         with self._opened() as file:
             promise, at, damaged = _promise_of(file), 0, False
             wanted = -(-self.own_sr // FRAMES_PER_CALL) * FRAMES_PER_CALL
@@ -367,7 +369,7 @@ class AudioStream:
     @contextmanager
     def _opened(self) -> Iterator[_Stream]:
         try:
-            # Opened first by us, whose errors say why.
+            # Python opens the file first because its errors give the reason.
             with self.path.open("rb"), _opened(self.path) as file:
                 yield file
         except OSError as error:
@@ -377,8 +379,8 @@ class AudioStream:
 
 
 def _no_sound(block: Samples) -> NDArray[np.intp]:
-    """The frames of a block (n, C) that hold NaN, infinity, or numbers beyond what any recording has."""
-    # NaN and infinity survive both extremes, so a good block takes one pass and no array of booleans.
+    """Indices of the frames of a block (n, C) that hold NaN, infinity, or values beyond `LARGEST_SAMPLE`."""
+    # NaN and infinity show in the minimum or the maximum, so a good block needs no array of booleans.
     if not block.size or max(-float(block.min()), float(block.max())) <= LARGEST_SAMPLE:
         return np.zeros(0, np.intp)
     return np.flatnonzero(~(np.abs(block) <= LARGEST_SAMPLE).all(axis=1))
@@ -388,7 +390,7 @@ def _check_excerpt(start_s: float | None, end_s: float | None) -> None:
     start_s = check_real("start_s", start_s or 0, least=0)
     if end_s is not None and check_real("end_s", end_s, least=0) <= start_s:
         raise ParameterError(
-            "end_s", f"is {end_s:g}", f"pass seconds greater than start_s, {start_s:g}", also=("start_s",)
+            "end_s", f"is {end_s:g}", f"pass seconds greater than {{start_s}}, {start_s:g}", also=("start_s",)
         )
 
 
@@ -405,7 +407,7 @@ def _check_readable(path: Path) -> None:
 
 
 def find_audio(paths: Iterable[StrPath]) -> list[Path]:
-    """The sound files named by `paths`: files as they are, folders searched through.
+    """Find the sound files in `paths`: files are taken as they are, and folders are searched.
 
     Parameters
     ----------
@@ -420,6 +422,7 @@ def find_audio(paths: Iterable[StrPath]) -> list[Path]:
     Raises
     ------
     AudioFileError : if a path does not exist, a folder cannot be searched, or a folder holds no sound file.
+    TypeError : if `paths` is a single path.
     """
     if isinstance(paths, (str, os.PathLike)):
         raise TypeError(f"paths must be a list of paths, got the single path {os.fspath(paths)!r}; put it in a list")
@@ -472,8 +475,8 @@ def resample(samples: Samples, sr: int, target_sr: int) -> Samples:
 
     Returns
     -------
-    (M,) or (C, M) float32 array, ``M = floor(L * target_sr / sr + 1/2)``, each channel as if it were alone. With equal
-    rates, `samples` itself if it is float32.
+    (M,) or (C, M) float32 array, ``M = floor(L * target_sr / sr + 1/2)``. Each channel is resampled on its own. With
+    equal rates, it is `samples` itself if that is float32.
 
     Raises
     ------

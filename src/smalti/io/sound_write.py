@@ -1,4 +1,4 @@
-"""Sound files out: formats, encoding, writing. One of two modules that import soundfile."""
+"""Encode and write sound files. Only this module and `smalti.io.sound_read` import soundfile."""
 
 import io
 from collections.abc import Callable
@@ -36,7 +36,7 @@ _FORMATS = {
         "up to 65535 Hz, and multiples of 10 up to 655350 Hz",
         8,
     ),
-    # Beyond this rate libsndfile does not refuse, it crashes.
+    # Beyond this rate libsndfile crashes instead of refusing.
     ".ogg": _Format("OGG", ("VORBIS",), lambda sr: sr <= 200_000, "up to 200000 Hz", MOST_CHANNELS),
     ".mp3": _Format("MP3", ("MPEG_LAYER_III",), _MP3_RATES.__contains__, ", ".join(map(str, _MP3_RATES)) + " Hz", 2),
 }
@@ -44,14 +44,14 @@ _BITS = {"PCM_16": 16, "PCM_24": 24}
 
 
 def check_format(ending: str, sr: int, *, subtype: str | None = None, channels: int = 1) -> str:
-    """The subtype `encode_audio` would write, after checking that it can: to be asked before a long computation.
+    """The subtype that `encode_audio` would write. Call this before a long computation to be refused in time.
 
     Parameters
     ----------
     ending : ``.wav``, ``.flac``, ``.ogg`` or ``.mp3``, in any case.
     sr : int. Sample rate in Hz.
     subtype : ``PCM_16``, ``PCM_24``, ``FLOAT`` (.wav), ``PCM_16``, ``PCM_24`` (.flac), ``VORBIS`` (.ogg),
-        ``MPEG_LAYER_III`` (.mp3); None is the first of each.
+        ``MPEG_LAYER_III`` (.mp3); None is the first one listed.
     channels : int >= 1. An .mp3 holds 2 at most, a .flac 8, the others 64.
 
     Raises
@@ -87,8 +87,8 @@ def encode_audio(samples: Samples, sr: int, *, ending: str, subtype: str | None 
 
     Parameters
     ----------
-    samples : (L,) or (C, L) float array, finite, L >= 1. In [-1, 1], except for subtype ``FLOAT``: nothing is ever
-        clipped or scaled here.
+    samples : (L,) or (C, L) float array, finite, L >= 1. Within [-1, 1], except for subtype ``FLOAT``. Samples
+        are never clipped or scaled.
     sr, ending, subtype : see `check_format`.
 
     Returns
@@ -102,8 +102,8 @@ def encode_audio(samples: Samples, sr: int, *, ending: str, subtype: str | None 
 
     Notes
     -----
-    PCM codes are the nearest ones, ``rint(x * 2**(bits - 1))``, so that writing what was read from a file of the
-    same depth gives the same codes. Full scale, 1.0, has no code and becomes the largest one. Nothing is dithered.
+    PCM codes are the nearest ones, ``rint(x * 2**(bits - 1))``, so samples read from a file of the same depth get the
+    same codes again. Full scale, 1.0, has no code and becomes the largest one. There is no dither.
     """
     check_format(ending, sr, subtype=subtype)
     samples = check_sound("samples", samples).astype(np.float32, copy=False)
@@ -119,10 +119,10 @@ def encode_audio(samples: Samples, sr: int, *, ending: str, subtype: str | None 
         data: NDArray[Any] = _pcm(samples, _BITS[subtype])
     else:
         data = samples
-    # Files hold the samples of one moment side by side.
+    # Files interleave their channels.
     data = np.ascontiguousarray(as_channels(data).T)
-    # libsndfile hands its output to a Python callback, and an exception raised there is dropped: a Ctrl-C would go
-    # unheard and leave a hole in the file. It can only strike the main thread, so another one does the encoding.
+    # libsndfile hands its output to a Python callback, and an exception raised there is dropped: a Ctrl-C would be lost
+    # and leave a hole in the file. Only the main thread receives a Ctrl-C, so another one does the encoding.
     with ThreadPoolExecutor(max_workers=1) as worker:
         return worker.submit(_encode, data, sr, _FORMATS[ending.lower()].name, subtype).result()
 
@@ -130,7 +130,7 @@ def encode_audio(samples: Samples, sr: int, *, ending: str, subtype: str | None 
 def _pcm(samples: Samples, bits: int) -> NDArray[np.int32]:
     """Codes of `bits` bits in the upper part of int32, where libsndfile looks for them.
 
-    Rounded here since libsndfile rounds down when told to clip, as soundfile tells it: half a code of offset.
+    They are rounded here because libsndfile, told to clip as soundfile does, rounds down: an offset of half a code.
     """
     full = 2.0 ** (bits - 1)
     codes = np.rint(samples * np.float64(full)).clip(-full, full - 1)
@@ -140,13 +140,14 @@ def _pcm(samples: Samples, bits: int) -> NDArray[np.int32]:
 def _encode(data: NDArray[Any], sr: int, format_: str, subtype: str) -> bytes:
     memory = io.BytesIO()
     if format_ == "WAV" and data.shape[1] > 2:
-        # The header that says which loudspeaker each channel is for.
+        # The header of this format assigns channels to loudspeakers.
         format_ = "WAVEX"
     with soundfile.SoundFile(memory, "w", sr, channels=data.shape[1], format=format_, subtype=subtype) as file:
         for start in range(0, len(data), FRAMES_PER_CALL):
             file.write(data[start : start + FRAMES_PER_CALL])
     if subtype == "FLOAT":
-        # libsndfile notes the time of writing in the PEAK chunk (name, size, version, time: 4 bytes each).
+        # The PEAK chunk (name, size, version, time: 4 bytes each) holds the time of writing. It is set to 0, so that
+        # the same samples give the same bytes.
         at = memory.getvalue().find(b"PEAK", 0, 128)
         if at >= 0:
             memory.seek(at + 12)
@@ -157,7 +158,7 @@ def _encode(data: NDArray[Any], sr: int, format_: str, subtype: str) -> bytes:
 def write_audio(
     path: StrPath, samples: Samples, sr: int, *, subtype: str | None = None, overwrite: bool = False
 ) -> None:
-    """Write a sound file, in the format its name ends in; whole or not at all.
+    """Write a sound file in the format of its ending, whole or not at all.
 
     Parameters
     ----------

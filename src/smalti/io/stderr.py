@@ -1,4 +1,4 @@
-"""Keep off the terminal what libraries write to file descriptor 2."""
+"""Keep output that libraries write to file descriptor 2 off the terminal."""
 
 import os
 import sys
@@ -9,10 +9,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Keep off the terminal what libraries write to file descriptor 2, as libmpg123 does about odd MP3s.
+    """Silence libraries that write to file descriptor 2, as libmpg123 does about odd MP3s.
 
     `sys.stderr` still prints. The descriptor belongs to the whole process, so use this once around all threads that
-    decode, and not in each.
+    decode, not in each.
     """
     try:
         kept = os.dup(2)
@@ -24,7 +24,7 @@ def quiet_stderr() -> Iterator[None]:
         ours.flush()
         if ours.fileno() == 2:
             sys.stderr = os.fdopen(kept, "w", buffering=1, errors="backslashreplace", closefd=False)
-    except (OSError, ValueError, AttributeError):  # it goes somewhere else already
+    except (OSError, ValueError, AttributeError):  # `sys.stderr` already goes elsewhere
         pass
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -40,7 +40,7 @@ def quiet_stderr() -> Iterator[None]:
 
 @contextmanager
 def quiet_decoder() -> Iterator[None]:
-    """`quiet_stderr` while one file is decoded, unless another thread might print: its words would be lost, too."""
+    """Apply `quiet_stderr` while one file is decoded, but not beside other threads: their output would be lost too."""
     if threading.active_count() > 1:
         yield
         return

@@ -1,4 +1,4 @@
-"""Stems as files: a mosaic taken apart by source, all of it or none."""
+"""Write stems, a mosaic split up by source: all files or none."""
 
 import re
 from collections.abc import Sequence
@@ -9,26 +9,31 @@ from numpy.typing import NDArray
 
 from smalti._checks import Floats, check_choice
 from smalti.errors import AudioFileError
-from smalti.io.files import check_writable, folder_beside, write_atomic
+from smalti.io.files import check_writable, folder_beside, reason_of, write_atomic
 from smalti.io.sound_write import encode_audio
 from smalti.score.render import Sources, stems
 from smalti.score.score import Score
 
 STEMS_BY = ("file", "folder")
-# More files than anybody opens; each would be as long as the mosaic.
+# Each file is as long as the mosaic, and nobody opens more than these.
 MOST_STEMS = 200
 
 
 def stem_groups(score: Score, by: str = "file") -> tuple[list[str], NDArray[np.intp]]:
-    """What stems a score has, and to which each grain belongs.
+    """The stems of a score, and the stem of each grain.
 
     Parameters
     ----------
-    by : "file", a stem for each source file, or "folder", for each folder that these lie in.
+    by : "file" for a stem of each source file, or "folder" for a stem of each folder that holds some.
 
     Returns
     -------
-    Names, in the order in which they are first heard, and (G,) ints that count them.
+    The names of the stems, in the order in which they are first heard, and the index of each grain's stem, (G,) intp.
+
+    Raises
+    ------
+    AudioFileError : if there would be more than 200 stems.
+    ValueError : for another `by`.
     """
     check_choice("stems_by", by, STEMS_BY)
     named = [source.name if by == "file" else str(PurePath(source.name).parent) for source in score.sources]
@@ -44,7 +49,7 @@ def stem_groups(score: Score, by: str = "file") -> tuple[list[str], NDArray[np.i
 
 
 def check_stems(folder: Path, *, overwrite: bool) -> None:
-    """Refuse, before any work, a folder that stems could not be written into."""
+    """Refuse, before any work, a folder into which stems cannot be written."""
     if folder.exists() and not folder.is_dir():
         raise AudioFileError(f"cannot write stems into {folder}: it is not a folder; name another")
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
@@ -64,20 +69,27 @@ def write_stems(
     by: str = "file",
     overwrite: bool = False,
 ) -> list[Path]:
-    """Write a WAV of 32-bit floats for each stem; together they are the mosaic, to 1e-6 of full scale.
+    """Write a WAV of 32-bit floats for each stem; their sum is the mosaic, to 1e-6 of full scale.
 
-    They come into the folder when all of them are whole. What else lies there stays.
+    The files move into the folder once all of them are complete. Other files in it stay.
 
     Parameters
     ----------
-    score, sources : as for `smalti.score.render.render`. mosaic : what that makes of them. by : see `stem_groups`.
+    folder : made if it does not exist.
+    score, sources : as for `smalti.score.render.render`. mosaic : the sound that it makes of them.
+    by : see `stem_groups`. overwrite : replace existing files.
+
+    Returns
+    -------
+    The files, in the order of `stem_groups`.
 
     Raises
     ------
-    AudioFileError : if a file exists and may not be overwritten, or the disk is full or fails; nothing is left behind.
+    AudioFileError : if a file exists and may not be overwritten, or the disk is full or fails; no hidden file is left.
+    AudioFileError, ValueError : as for `stem_groups`.
     """
     names, groups = stem_groups(score, by)
-    files = [folder / f"{of}.wav" for of in _file_names(names)]
+    files = [folder / f"{name}.wav" for name in _file_names(names)]
     for file in files if folder.is_dir() else []:
         check_writable(file, overwrite=overwrite)
     with folder_beside(folder) as room:
@@ -89,13 +101,13 @@ def write_stems(
                 (room / file.name).replace(file)
         except OSError as error:
             raise AudioFileError(
-                f"cannot write stems into {folder}: {(error.strerror or str(error)).lower()}; choose another folder"
+                f"cannot write stems into {folder}: {reason_of(error)}; choose another folder"
             ) from error
     return files
 
 
 def _file_names(names: Sequence[str]) -> list[str]:
-    """Names for files, numbered as they are heard: of letters that any file system takes."""
+    """File names without endings, numbered in the order of `names`, of characters that any file system takes."""
     width = len(str(len(names)))
     plain = [re.sub(r"[^\w.-]+", "_", PurePath(name).stem)[:60] or "stem" for name in names]
     return [f"{i:0{width}d}_{name}" for i, name in enumerate(plain, 1)]

@@ -23,8 +23,8 @@ _WINDOW_S, _HOP_S = 512 / 22050, 64 / 22050
 def inconsistency(spectrum: Complexes, params: StftParams, *, length: int) -> float:
     """``incons``: ``||STFT(iSTFT(Y)) - Y|| / ||Y||``, how much of a spectrogram no signal has.
 
-    0: Y is the transform of a signal; below 0.15 is good; 1: nothing of it survives. Of the complex source frames added
-    up, it tells how much overlapping grains disagree.
+    0: Y is the transform of a signal; below 0.15 is good; 1: nothing of it survives. For the sum of complex source
+    frames it tells how much overlapping grains disagree.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def inconsistency(spectrum: Complexes, params: StftParams, *, length: int) -> fl
 def model_error(samples: Floats, model: Floats, params: StftParams) -> float:
     """``model_err``: ``|| g|STFT(y)| - M || / ||M||``, how far what is heard is from the W H that was solved for.
 
-    0: the sound is what the activations say; below 0.15 is good; 1: silence. g is the gain that makes it least.
+    0: the sound is what the activations say; below 0.15 is good; 1: silence. g is the gain that minimises it.
 
     Parameters
     ----------
@@ -58,7 +58,7 @@ def model_error(samples: Floats, model: Floats, params: StftParams) -> float:
 
     References
     ----------
-    Ours; but for the gain the spectral convergence of Sturmel & Daudet (2011), DAFx, with the model as target.
+    Ours: the spectral convergence of Sturmel & Daudet (2011), DAFx, with the model as target and a free gain.
     """
     magnitudes = np.abs(stft(samples, params))
     if magnitudes.shape != model.shape:
@@ -97,8 +97,8 @@ def hop_buzz_db(samples: Floats, sr: int, hop_s: float, *, bands: int = 12) -> f
 
     References
     ----------
-    Dau, Kollmeier & Kohlrausch (1997), JASA 102(5): the ear's modulation filters, of which this is one and its
-    neighbours.
+    Dau, Kollmeier & Kohlrausch (1997), JASA 102(5): the ear's modulation filters, one of which is compared
+    with its neighbours here.
     """
     if check_real("hop_s", hop_s, least=0) < 0.002:
         return 0.0
@@ -115,7 +115,7 @@ def hop_buzz_db(samples: Floats, sr: int, hop_s: float, *, bands: int = 12) -> f
     stretches = np.lib.stride_tricks.sliding_window_view(moving, length, axis=1)[:, :: length // 4]
     hz = (1 + np.arange(-13, 14) / 64) / hop_s
     # The hop need not be a whole number of envelope values, so its rate need not be a bin: no FFT.
-    waves = np.exp(-2j * np.pi * np.outer(np.arange(length) / rate_hz, hz)) * _hann(length)[:, None]
+    waves = np.exp(-2j * np.pi * np.outer(np.arange(length) / rate_hz, hz)) * _midpoint_hann(length)[:, None]
     spectrum = np.square(np.abs(stretches @ waves)).sum(axis=(0, 1))
     around = float(np.concatenate([spectrum[:10], spectrum[-10:]]).mean())
     return 10 * math.log10(float(spectrum[13]) / around) if around > 0 and spectrum[13] > 0 else 0.0
@@ -137,8 +137,8 @@ def pre_echo_excess_db(samples: Floats, target: Floats, sr: int, attacks_s: Arra
 
     Returns
     -------
-    float, between -40 and 40; 0 for a target without attacks. An attack that the mosaic is silent after has no echo,
-    and counts 0.
+    float, between -40 and 40; 0 for a target without attacks. An attack after which the mosaic is silent has no
+    pre-echo, and counts 0.
 
     References
     ----------
@@ -156,7 +156,7 @@ def _pre_echo_db(samples: Floats, sr: int, at: NDArray[np.intp]) -> tuple[Floats
     spectrum = scipy.fft.rfft(samples.astype(np.float64))
     hz = np.arange(len(spectrum)) * (sr / len(samples))
     power = np.square(scipy.fft.irfft(spectrum * np.sqrt(a_weights(hz)), len(samples)))
-    # Filtering rounds: what is 100 dB under the loudest is that, and no sound.
+    # Filtering rounds, so what lies 100 dB under the loudest is no sound.
     sums = np.concatenate([[0], np.cumsum(np.where(power > 1e-10 * power.max(), power, 0))])
     before, after = _mean_between(sums, at, sr, -0.060, -0.004), _mean_between(sums, at, sr, 0.0, 0.040)
     sounds = after > 0
@@ -176,9 +176,9 @@ def _mean_between(sums: Floats, at: NDArray[np.intp], sr: int, start_s: float, s
 def click_times(samples: Floats, sr: int, *, factor: float = 4.0) -> Floats:
     """Moments at which a signal breaks: ascending seconds.
 
-    A sample whose linear prediction from the 20 before it fails `factor` times worse than anywhere else within 25 ms,
-    before *and* after (its own millisecond excepted). The attack of a note or drum does not count, since it goes on;
-    nor do the pulses of a voice or a trumpet, since they recur; nor the first and last millisecond.
+    A click is a sample whose linear prediction from the 20 before it fails `factor` times worse than anywhere else
+    within 25 ms, before *and* after (its own millisecond excepted). The attack of a note or drum does not count, since
+    it goes on; nor do the pulses of a voice or a trumpet, since they recur; nor do the first and last millisecond.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def click_times(samples: Floats, sr: int, *, factor: float = 4.0) -> Floats:
     first = shift + width
     before = padded[first - shift : first - shift + len(error)]
     after = padded[first + shift : first + shift + len(error)]
-    # Below -80 dB it is rounding that breaks.
+    # Below -80 dB, breaks are rounding.
     floor = 1e-4 * float(np.abs(samples).max(initial=0.0))
     broken = np.flatnonzero((error == peak) & (error > factor * np.maximum(before, after)) & (error > floor))
     return broken[(broken >= near) & (broken < len(error) - near)] / sr
@@ -228,7 +228,9 @@ def prediction_error(samples: Floats, block: int, *, order: int = 20) -> Floats:
     padded[block + order : block + order + len(samples)] = samples
     # Each block is fitted under a window of two, so that its model knows what comes and goes.
     fitted = np.lib.stride_tricks.sliding_window_view(padded[order:], 2 * block)[block // 2 :: block][:n_blocks]
-    spectra = scipy.fft.rfft(fitted * _hann(2 * block), scipy.fft.next_fast_len(2 * block + order, real=True), axis=1)
+    spectra = scipy.fft.rfft(
+        fitted * _midpoint_hann(2 * block), scipy.fft.next_fast_len(2 * block + order, real=True), axis=1
+    )
     correlations = scipy.fft.irfft(np.square(np.abs(spectra)), axis=1)[:, : order + 1]
     correlations[correlations[:, 0] <= 0, 0] = 1
     lags = np.abs(np.subtract.outer(np.arange(order), np.arange(order)))
@@ -288,8 +290,8 @@ def clipped_share(samples: Floats, *, run: int = 3) -> float:
 # --- shared
 
 
-def _hann(length: int) -> Floats:
-    """Hann between the samples: nowhere 0, so that even one sample is heard."""
+def _midpoint_hann(length: int) -> Floats:
+    """A Hann window sampled between its points: nowhere 0, so that even one sample is heard."""
     window: Floats = np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2
     return window
 

@@ -1,7 +1,7 @@
-"""All measures of a mosaic at once, and the two numbers they come down to.
+"""All measures of a mosaic at once, and the two numbers that sum them up.
 
-What only target and source decide is computed once, in `reference`; `measure` then compares any number of mosaics
-with it. `evaluate` does both.
+`reference` computes once what depends on target and source alone. `measure` then compares any number of mosaics with
+it. `evaluate` does both.
 """
 
 from collections.abc import Mapping, Sequence
@@ -102,11 +102,11 @@ class Blueprint:
     ----------
     params, sr : the grid it was made on; its hop is where `hop_buzz_db` listens.
     activations : (K, N) array or scipy.sparse matrix, or None.
-    norms, segments : (K,) Euclidean lengths of the atoms, and the stretch of a recording each is of; with `activations`
-        only.
+    norms, segments : (K,) Euclidean lengths of the atoms, and the stretch of a recording that each is from; with
+        `activations` only.
     model : (F, N) magnitudes ``W @ H`` that the mosaic was to have, or None.
-    spectrum : (F, N) complex frames whose consistency is asked, or None.
-    sound : (L,) what came of the model before its levels were shaped or changed, or None for the mosaic itself.
+    spectrum : (F, N) complex frames whose consistency is measured, or None.
+    sound : (L,) the sound of the model before its levels were shaped or changed, or None for the mosaic itself.
     """
 
     params: StftParams
@@ -127,7 +127,7 @@ class Blueprint:
     def of(cls, activations: Any, dictionary: Dictionary) -> "Blueprint":
         """Everything that follows from the activations of a `Mosaic` and its dictionary.
 
-        The `spectrum` is that of the source frames added up, from which Griffin-Lim may have gone on.
+        The `spectrum` is that of the source frames added up, where Griffin-Lim may have started.
         """
         H = scipy.sparse.csc_array(activations)
         return cls(
@@ -143,12 +143,12 @@ class Blueprint:
 
 @dataclass(frozen=True, eq=False)
 class SoundAnalysis:
-    """One recording, and what the measures look at; each is computed when first asked for.
+    """One recording and the features that are measured, each computed when first needed.
 
     Attributes
     ----------
-    samples : (L,) float32 at `RATE`, without rumble, RMS 1 (or silent): so nothing that follows depends on the
-        recording's gain, or on DC, which has a measure of its own.
+    samples : (L,) float32 at `RATE`, without rumble, RMS 1 (or silent), so that no feature depends on the recording's
+        gain, or on DC, which has a measure of its own.
     """
 
     samples: Floats
@@ -158,7 +158,7 @@ class SoundAnalysis:
         peak = float(np.abs(samples).max())
         if peak == 0:
             return cls(resampled(samples.astype(np.float32), sr))
-        # By way of the peak, so that no square underflows.
+        # Samples are divided by their peak first, so that no square underflows.
         doubles = highpass(resampled(samples.astype(np.float64) / peak, sr), RATE)
         return cls((doubles / np.sqrt(np.mean(np.square(doubles)))).astype(np.float32))
 
@@ -182,7 +182,7 @@ class SoundAnalysis:
 
     @cached_property
     def levels(self) -> Floats:
-        """(128, N) dB over 80 dB: what onsets and cepstra are usually taken from."""
+        """(128, N) dB over a span of 80 dB, as is usual for onsets and cepstra."""
         return decibels(self._in_mel_bands(128), span_db=80)
 
     def _in_mel_bands(self, n_mels: int) -> Floats:
@@ -221,7 +221,7 @@ class SoundAnalysis:
 
     @cached_property
     def clouds(self) -> Mapping[str, Floats]:
-        """What is heard of it, as points (n, D) of each timbre measure."""
+        """Its audible frames as points (n, D), for each timbre measure."""
         energies = self.power.sum(axis=0, dtype=np.float64)
         stretches = np.convolve(energies, np.ones(min(_PATCH, len(energies))), mode="valid")
         long = np.square(self.fine).sum(axis=0, dtype=np.float64)
@@ -305,7 +305,7 @@ def measure(
     hop_s: float | None = None,
     f0: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> dict[str, float]:
-    """Measure one mosaic against its target and source; see `evaluate` for the arguments and what comes out."""
+    """Measure one mosaic against its target and source; see `evaluate` for the arguments and the result."""
     sound = check_sound("y", y)
     samples = to_mono(sound)
     numbers: dict[str, float] = {}
@@ -318,7 +318,7 @@ def measure(
     numbers["onset_F"] = fidelity.onset_f_measure(target.onsets, ours.onsets)
     loudest = float(target.loudness.max())
     numbers["loud_r"] = fidelity.correlation(
-        *(decibels(one.loudness, span_db=fidelity.LEVEL_SPAN_DB, loudest=loudest) for one in (target, ours))
+        *(decibels(analysis.loudness, span_db=fidelity.LEVEL_SPAN_DB, loudest=loudest) for analysis in (target, ours))
     )
     if f0 is not None:
         numbers["rpa"] = fidelity.raw_pitch_accuracy(*f0)

@@ -1,6 +1,6 @@
 """Features that the measures compare: mel bands, cepstra, chroma, onsets, loudness, fine structure, modulation.
 
-Spectrograms are (F, N), time last; what goes into a nearest-neighbour search or a Gaussian is (frames, dimensions).
+Spectrograms are (F, N), time last; points of a nearest-neighbour search or a Gaussian are (frames, dimensions).
 Every level in dB is cut off at a floor *below the loudest*, never at an absolute one, so that no gain matters.
 """
 
@@ -197,7 +197,7 @@ def modulation_spectra(mel_power: Floats, frame_rate_hz: float) -> Floats:
 
     Returns
     -------
-    (stretches, bands * 6) in dB: of every audible stretch of 1 s, one every 0.25 s, the power of each band's envelope
+    (stretches, bands * 6) in dB, for every audible stretch of 1 s, one every 0.25 s: the power of each band's envelope
     (root of the power) in six octaves of modulation, 1.5 to 96 Hz as far as the frame rate allows, relative to the
     squared mean of that envelope; cut off at -50 dB.
 
@@ -211,7 +211,7 @@ def modulation_spectra(mel_power: Floats, frame_rate_hz: float) -> Floats:
     length = min(size, envelope.shape[1])
     stretches = np.lib.stride_tricks.sliding_window_view(envelope, length, axis=1)[:, ::hop]
     stretches = stretches[:, audible(np.square(stretches).sum(axis=(0, 2)))]
-    # Hann between the samples: not even a single frame is weighed with 0.
+    # A Hann window sampled between its points gives no frame a weight of 0, not even a single one.
     window = np.sin(np.pi * (np.arange(length, dtype=envelope.dtype) + 0.5) / length) ** 2
     window /= window.sum()
     mean = (stretches * window).sum(axis=2, keepdims=True)

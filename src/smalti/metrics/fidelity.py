@@ -1,7 +1,7 @@
-"""Does it follow the target? And does it follow by cheating?
+"""How well a mosaic follows its target, and whether it cheats.
 
-V (F, N) are the target's magnitudes, Y (F, N) the mosaic's; every measure is of two arrays of one shape. The target
-itself scores the best value of each.
+V (F, N) are the target's magnitudes, Y (F, N) the mosaic's; every measure compares two arrays of one shape. The
+target itself scores the best value of each.
 """
 
 import math
@@ -50,7 +50,7 @@ def kl_divergence(V: Floats, Y: Floats) -> float:
 def spectral_convergence(V: Floats, Y: Floats) -> float:
     """``sc``: ``||V - gY|| / ||V||`` with g of `matching_gain`.
 
-    0 is perfect, 1 what silence has; loud sound in the wrong place has more. It hears the loudest partials alone.
+    0 is perfect; silence has 1, and loud sound in the wrong place more. The loudest partials decide it.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def chroma_agreement(target_chroma: Floats, chroma: Floats) -> float:
     ``(cos - chance) / (1 - chance)``: cos is the mean cosine between the frames' chroma vectors, over those frames
     that the target is heard in; chance is the mean of the same over all circular shifts of the mosaic in time. (The
     cosine alone gives white noise 0.65.) Where the target's harmony never changes, chance is nearly as good as
-    anything, and so is every mosaic's value nearly 0 or below; only the target itself keeps 1.
+    anything, so every mosaic scores nearly 0 or below; only the target itself keeps 1.
 
     Parameters
     ----------
@@ -132,8 +132,8 @@ def correlation(a: Floats, b: Floats, *, still: float = 1e-3) -> float:
 
     References
     ----------
-    Of the envelopes: Böck & Widmer (2013), see `smalti.metrics.features.onset_strength`; IEC 61672-1:2013, annex E, see
-    `smalti.metrics.features.a_weights`.
+    For the envelopes: Böck & Widmer (2013), see `smalti.metrics.features.onset_strength`; IEC 61672-1:2013, annex E,
+    see `smalti.dsp.bands.a_weights`.
     """
     first, second = a.astype(np.float64), b.astype(np.float64)
     centred = [envelope - envelope.mean() for envelope in (first, second)]
@@ -201,7 +201,7 @@ def raw_pitch_accuracy(target_f0: ArrayLike, f0: ArrayLike, *, tolerance_cents: 
 
 
 def raw_chroma_accuracy(target_f0: ArrayLike, f0: ArrayLike, *, tolerance_cents: float = 50.0) -> float:
-    """``rca``: as `raw_pitch_accuracy`, octave errors forgiven: 0 to 1, never less than it.
+    """``rca``: `raw_pitch_accuracy` with octave errors forgiven, 0 to 1; never less than it.
 
     References
     ----------
@@ -221,8 +221,8 @@ def _cents_apart(target_f0: ArrayLike, f0: ArrayLike) -> tuple[Floats, int]:
     for name, track in (("target_f0", wanted), ("f0", got)):
         if not (np.isfinite(track).all() and (track >= 0).all()):
             raise ValueError(f"{name} holds negative or non-finite values; pass Hz, and 0 where unvoiced")
-    both = (wanted > 0) & (got > 0)
-    return 1200 * np.log2(got[both] / wanted[both]), int(np.count_nonzero(wanted))
+    both_voiced = (wanted > 0) & (got > 0)
+    return 1200 * np.log2(got[both_voiced] / wanted[both_voiced]), int(np.count_nonzero(wanted))
 
 
 def _share_in_tune(cents: Floats, voiced: int, tolerance_cents: float) -> float:
@@ -232,7 +232,7 @@ def _share_in_tune(cents: Floats, voiced: int, tolerance_cents: float) -> float:
 
 # --- cheating
 
-# Frames a quarter of a Hann window apart share this much: so many count as one independent frame.
+# Frames a quarter of a Hann window apart share this much, so this many count as one independent frame.
 _FRAMES_PER_INDEPENDENT = 1 + 2 * (0.6592**2 + 0.1667**2)
 
 
@@ -241,9 +241,9 @@ def leak(target: Complexes, spectrum: Complexes) -> float:
 
     The magnitude-squared coherence of the two in each frequency bin, weighted by the target's power there, less what
     chance would give (two sounds with these envelopes and random phases), as a share of what is left above chance.
-    About .01 for grains of a source, .6 with the target's phase, .9 for a plain mix of the two recordings. What is in
-    tune with the target to a fraction of a hertz keeps its phase for long and is coherent too, honestly: judge an
-    in-tune mosaic against a looped note.
+    About .01 for grains of a source, .6 with the target's phase, .9 for a plain mix of the two recordings. A sound
+    in tune with the target to a fraction of a hertz keeps its phase for long and is coherent, too, without any leak:
+    judge an in-tune mosaic against a looped note.
 
     Parameters
     ----------

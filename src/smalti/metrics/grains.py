@@ -11,7 +11,7 @@ from smalti._checks import Floats
 
 # A source frame sounds if it is within 30 dB of the strongest of its moment and 60 dB of the strongest of all.
 FRAME_SPAN_DB, TOTAL_SPAN_DB = 30.0, 60.0
-# A grain from here on is heard as a sound of its own; a source frame that returns sooner is heard as a stutter.
+# A grain at least this long is heard as a sound of its own; a source frame that returns within it, as a stutter.
 LONG_GRAIN_S = STUTTER_S = 0.150
 
 
@@ -21,7 +21,7 @@ class HeardGrains:
 
     Attributes
     ----------
-    atoms, frames : (M,) ints, where in H. energies : (M,) float64, squared contribution ``(h ||w||)²``.
+    atoms, frames : (M,) ints, rows and columns of H. energies : (M,) float64, squared contribution ``(h ||w||)²``.
     runs : (M,) ints, 0 to R - 1: entries of one run follow each other diagonally without a gap.
     n_frames : frames of H.
     """
@@ -41,7 +41,7 @@ def sounding(activations: Any, norms: ArrayLike, segments: ArrayLike | None = No
     activations : (K, N) array or scipy.sparse matrix; signs do not matter.
     norms : (K,) Euclidean lengths of the atoms. An activation counts by what it contributes, ``h ||w||``: a large gain
         of a near-silent atom is not heard.
-    segments : (K,) ints, the recording each atom comes from; a run ends where one does. None: all from one.
+    segments : (K,) ints, the recording each atom comes from; a run ends where a recording does. None: all from one.
 
     Returns
     -------
@@ -103,7 +103,7 @@ def stutter_share(heard: HeardGrains, hop_s: float, *, within_s: float = STUTTER
 
     References
     ----------
-    Ours; what the repetition rule of Driedger, Prätzlich & Müller (2015), "Let it Bee", ISMIR, is there to prevent.
+    Ours; the repetition rule of Driedger, Prätzlich & Müller (2015), "Let it Bee", ISMIR, prevents such stutter.
     """
     order = np.lexsort((heard.frames, heard.atoms))
     again = (np.diff(heard.atoms[order]) == 0) & (np.diff(heard.frames[order]) * hop_s <= within_s + 1e-9)

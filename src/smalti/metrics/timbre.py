@@ -1,4 +1,4 @@
-"""Does it sound like the source? Distances between clouds of frames.
+"""How much a mosaic sounds like its source: distances between clouds of frames.
 
 A cloud is (n, D): n frames of D features, order and time forgotten. T is the target's, S the source's, Y the mosaic's.
 """
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from smalti._checks import Floats
 
-# So many source frames are searched (4 min 39 s) and so many asked for their own nearest; more would change the third
-# digit only.
+# How many source frames are searched (4 min 39 s), and how many have their own nearest looked up. More would change the
+# third digit only.
 MOST_POINTS, MOST_QUERIES = 12_000, 1_500
 
 
@@ -46,12 +46,12 @@ def own_distance(points: Floats, *, queries: int = MOST_QUERIES) -> float:
 
     Parameters
     ----------
-    queries : at most so many frames, evenly spread, are asked.
+    queries : at most so many frames, evenly spread, are looked up.
     """
     if len(points) < 2:
         return 0.0
-    asked = evenly(len(points), queries)
-    return float(nearest_distances(points[asked], points, barred=asked).mean())
+    chosen = evenly(len(points), queries)
+    return float(nearest_distances(points[chosen], points, barred=chosen).mean())
 
 
 def frechet_distance(A: Floats, B: Floats, *, diagonal: bool = False) -> float:
@@ -82,7 +82,7 @@ def frechet_distance(A: Floats, B: Floats, *, diagonal: bool = False) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Scale:
-    """The scale of one kind of feature for all mosaics of a target and a source: computed once, asked often.
+    """The scale of one kind of feature for all mosaics of a target and a source: computed once, used often.
 
     Attributes
     ----------
@@ -159,7 +159,7 @@ class Scale:
 
         References
         ----------
-        Ours. What the clouds are made of: `smalti.metrics.features.cepstra`, `patches` and `fine_structure`.
+        Ours. The clouds are made by `smalti.metrics.features.cepstra`, `patches` and `fine_structure`.
         """
         if not len(points):
             return -1.0
@@ -179,8 +179,8 @@ class Scale:
 
         References
         ----------
-        The ratio is ours; Dowson & Landau (1982) and Kilgour et al. (2019), see `frechet_distance`. What ``mod`` looks
-        at: McDermott & Simoncelli (2011), see `smalti.metrics.features.modulation_spectra`.
+        The ratio is ours; Dowson & Landau (1982) and Kilgour et al. (2019), see `frechet_distance`. For
+        ``mod``: McDermott & Simoncelli (2011), see `smalti.metrics.features.modulation_spectra`.
         """
         if not len(points):
             return 1.0

@@ -1,1 +1,1 @@
-"""The job: what is compared, how it is solved, and the mosaic that comes of it."""
+"""Prepare a job, compare target and source, solve for the activations, and make the mosaic."""

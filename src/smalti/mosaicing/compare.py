@@ -1,4 +1,4 @@
-"""The two sides that a solver compares: the target, and the source as the settings hear it."""
+"""The magnitudes that a solver compares: V of the target and W of the source, weighed as the settings say."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from smalti._checks import Floats, Integers
 from smalti.dsp.bands import a_weights, band_edges, pool
 from smalti.grains.corpus import Corpus
-from smalti.grains.descriptors import StretchedBands, keys_of, stack, stacked, view_gains, views
+from smalti.grains.descriptors import StretchedBands, descriptors_of, stack, stacked, view_gains, views
 from smalti.grains.dictionary import Dictionary
 from smalti.grains.shifted import frames_of
 from smalti.mosaicing.job import Job
@@ -24,16 +24,18 @@ from smalti.settings import Settings
 
 
 def compared(job: Job) -> tuple[Floats, Floats]:
-    """The V and W of the solver: (B, N) and (B, K) magnitudes of target and source, as the settings compare them.
+    """The V (B, N) and W (B, K) of the solver: magnitudes of target and source, as the settings compare them.
 
-    B is F for "bins"; see `Settings`. Source frames that are silent, or too quiet to sound, are 0 in W, and so get no
-    activation.
+    B is F if `compare` is "bins"; see `Settings`. Source frames that are silent, or too quiet to sound, are 0 in W and
+    so get no activation.
     """
     settings, dictionary = job.settings, job.dictionary
     if settings.compare == "views":
-        at = np.arange(job.spectrum.shape[1]) * dictionary.params.hop
-        seen = views(job.target, at, dictionary.params.hop, dictionary.sr, ear_weighting=settings.ear_weighting)
-        V, W = stacked(seen, dictionary.views(ear_weighting=settings.ear_weighting))
+        centres = np.arange(job.spectrum.shape[1]) * dictionary.params.hop
+        target_views = views(
+            job.target, centres, dictionary.params.hop, dictionary.sr, ear_weighting=settings.ear_weighting
+        )
+        V, W = stacked(target_views, dictionary.views(ear_weighting=settings.ear_weighting))
     else:
         V, W = np.abs(job.spectrum), _weighed(dictionary, settings)
         if settings.ear_weighting:
@@ -49,7 +51,7 @@ def compared(job: Job) -> tuple[Floats, Floats]:
 
 
 def atom_norms(dictionary: Dictionary, settings: Settings) -> Floats:
-    """(K,): the loudness of each source frame as the settings compare it."""
+    """(K,) the norm of each source frame, A-weighted if the settings are."""
     return np.linalg.norm(_weighed(dictionary, settings), axis=0) if settings.ear_weighting else dictionary.norms
 
 
@@ -59,33 +61,33 @@ def _weighed(dictionary: Dictionary, settings: Settings) -> Floats:
 
 
 def hearing(dictionary: Dictionary, like: Floats) -> Floats:
-    """(F, 1): the amplitude gain of the A curve at every bin, in the dtype of `like`."""
+    """(F, 1) the amplitude gain of the A curve at every bin, in the dtype of `like`."""
     hz = np.arange(dictionary.params.n_bins) * (dictionary.sr / dictionary.params.n_fft)
     return np.sqrt(a_weights(hz)).astype(like.dtype)[:, None]
 
 
 def may_sound(dictionary: Dictionary, settings: Settings) -> NDArray[np.bool_]:
-    """(K,) bools: which source frames are neither silent nor, by `quietest_db`, too quiet."""
+    """(K,) bools, the source frames that are neither silent nor too quiet by `quietest_db`."""
     return dictionary.sounding(settings.quietest_db) if settings.quietest_db else dictionary.norms > 0
 
 
 T = TypeVar("T")
-# A missing part of the target counts at most so many times its own level.
+# `Comparison.missing` raises no part of the target to more than this many times its level.
 MOST_MISSING = 8.0
-# Entries that come to less than this share of their frame's largest are dropped.
+# Entries below this share of the largest in their frame are dropped.
 LEAST_SHARE = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
 class Entries:
-    """Lists of what may sound, and what is known of each entry.
+    """Lists of the atoms that may sound in each frame, and facts about each entry.
 
     Attributes
     ----------
     lists : E entries; see `smalti.nmf._kernels`.
-    rows, scales : (E,) their rows of the corpus's looks, and what these are to be multiplied by.
-    sums, norms : (E,) float32 of the looks, weighed by the gains of the bands, before they are scaled.
-    weights : (E,) float32, how much their recordings count, and they themselves by a sketch.
+    rows, scales : (E,) the row of the corpus's features that each entry has, and the factor of that row.
+    sums, norms : (E,) float32 of these rows, weighed by the gains of the bands, before they are scaled.
+    weights : (E,) float32, how much each entry counts: the weight of its recording, times that of the sketch.
     """
 
     lists: Lists
@@ -96,7 +98,7 @@ class Entries:
     weights: Floats
 
     def loudness(self, rank: str) -> Floats:
-        """(E,) what activations are ranked by: as `smalti.nmf.let_it_bee.LetItBee` says, times the weights."""
+        """(E,) the factors by which activations are ranked: those of `rank` in `LetItBee`, times the weights."""
         norms: Floats = self.scales * self.norms
         return self.weights * {"h": np.ones_like(norms), "contribution": norms, "energy": norms**2}[rank]
 
@@ -104,7 +106,7 @@ class Entries:
         return replace(self, lists=self.lists._replace(values=values))
 
     def only(self, kept: NDArray[np.bool_]) -> "Entries":
-        """Those of (E,) bools."""
+        """The entries that are `kept`, (E,) bools."""
         indptr, atoms, values = self.lists
         lists = Lists(indptr_of(kept, indptr), atoms[kept], values[kept])
         return Entries(lists, self.rows[kept], self.scales[kept], self.sums[kept], self.norms[kept], self.weights[kept])
@@ -116,25 +118,25 @@ class Entries:
 
     @property
     def contributions(self) -> Floats:
-        """(E,) how much each entry counts: its activation times the norm of its atom, and its weight."""
+        """(E,) each entry's activation times the norm of its atom and its weight."""
         return self.lists.values * self.loudness("contribution")
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """A target and a corpus as they are compared, and the fit of lists to the one.
+    """A target and a corpus as they are compared, and the fit of lists of atoms to the target.
 
     Attributes
     ----------
     corpus : the source.
-    seen : the target's views. V : (N, B) float32, the same side by side, at their gains.
+    target_views : the target's views, (bands, N) each. V : (N, B) float32, the views side by side, times `gains`.
     gains : (B,) float32, of the bands.
     weights : (R,) float32, how much each recording counts.
-    sketch : what may sound when, and how much it counts; None for everything alike.
+    sketch : which source frames may sound when, and how much they count; None if all count alike.
     """
 
     corpus: Corpus
-    seen: list[Floats]
+    target_views: list[Floats]
     V: Floats
     gains: Floats
     weights: Floats
@@ -143,16 +145,16 @@ class Comparison:
     @classmethod
     def of(cls, job: Job, corpus: Corpus) -> "Comparison":
         hop, sr = corpus.params.hop, corpus.sr
-        seen = views(job.target, np.arange(job.spectrum.shape[1]) * hop, hop, sr)
-        weights = view_gains(seen)
-        gains = np.repeat(weights, [len(view) for view in seen]).astype(np.float32)
-        V = np.ascontiguousarray(stack(seen, weights).T, np.float32)
+        target_views = views(job.target, np.arange(job.spectrum.shape[1]) * hop, hop, sr)
+        weights = view_gains(target_views)
+        gains = np.repeat(weights, [len(view) for view in target_views]).astype(np.float32)
+        V = np.ascontiguousarray(stack(target_views, weights).T, np.float32)
         even = np.ones(len(corpus.recordings)) if job.weights is None else job.weights
-        return cls(corpus, seen, V, gains, np.asarray(even, np.float32), job.sketch)
+        return cls(corpus, target_views, V, gains, np.asarray(even, np.float32), job.sketch)
 
     @cached_property
     def atoms(self) -> HalfAtoms:
-        """The corpus's looks, for the kernels. The floor of a model is added before the gains."""
+        """The corpus's features, for the kernels. The floor of a model is added before the gains."""
         floor = noise_floor(self.V) / max(float(self.gains.max()), float(np.finfo(np.float32).tiny))
         return HalfAtoms(self.corpus.features.view(np.uint16), self.gains, floor)
 
@@ -161,34 +163,33 @@ class Comparison:
         return self.corpus.recording_ids.astype(np.int32)
 
     def segments_at(self, atoms: Integers) -> Integers:
-        """The recording of each atom, whatever for those that are -1."""
+        """The recording of each atom; any recording for an atom of -1."""
         return self.corpus.recording_ids[np.maximum(atoms, 0)]
 
     def weights_at(self, atoms: Integers, frames: Integers) -> Floats:
-        """The weights of places, by their atoms and frames, of one shape; atoms that are -1 have a meaningless
-        weight."""
+        """The weights of places by their atoms and frames, which broadcast. An atom of -1 gets any weight."""
         weights: Floats = self.weights[self.segments_at(atoms)]
         return weights if self.sketch is None else weights * self.sketch.at(atoms, frames)
 
-    def queries(self, of: Floats) -> Floats:
-        """(N, D) keys of magnitudes (N, B) as `V` has them."""
-        looks = np.divide(of, self.gains, out=np.zeros_like(of), where=self.gains > 0)
-        keys: Floats = keys_of(looks, [len(view) for view in self.seen]).astype(np.float32)
-        return keys
+    def queries(self, magnitudes: Floats) -> Floats:
+        """(N, D) float32, the descriptors of magnitudes (N, B) like `V`."""
+        features = np.divide(magnitudes, self.gains, out=np.zeros_like(magnitudes), where=self.gains > 0)
+        descriptors: Floats = descriptors_of(features, [len(view) for view in self.target_views]).astype(np.float32)
+        return descriptors
 
     def entries(self, indptr: Integers, atoms: Integers, values: Floats) -> Entries:
-        """The entries of lists, with all that is known of each."""
+        """The entries of lists, with the facts about each."""
         rows = self.corpus.rows[atoms]
         sums, norms = self.atoms.statistics(rows)
         weights = self.weights_at(atoms, entry_frames(indptr))
         return Entries(Lists(indptr, atoms, values), rows, self.corpus.scales[atoms], sums, norms, weights)
 
     def update(self, entries: Entries, least: float = LEAST_SHARE) -> Floats:
-        """(E,) what one multiplicative update makes of the activations."""
+        """(E,) the activations after one multiplicative update."""
         return self.atoms.update(self.V, entries.lists, entries.rows, entries.scales, entries.sums, least=least)
 
     def gains_fit(self, entries: Entries) -> GainFit:
-        """The fit that refines the gains of the few entries that were chosen."""
+        """The fit that refines the gains of entries that were chosen."""
         indptr, atoms, _ = entries.lists
         _, first, places = np.unique(atoms, return_index=True, return_inverse=True)
         columns = self.corpus.features[entries.rows[first]].astype(np.float32)
@@ -196,14 +197,17 @@ class Comparison:
         return GainFit.over(self.V, columns, indptr.astype(np.int64), atoms.astype(np.intp), places)
 
     def over_models(self, entries: Entries, work: Callable[[slice, Floats], T]) -> list[T]:
-        """What `work` makes of each block of frames and its models, (n, B)."""
+        """Call `work` on each block of frames and its models, (n, B); return its results in order."""
         return self.atoms.over_models(self.V, entries.lists, entries.rows, entries.scales, work)
 
     def divergence(self, entries: Entries) -> float:
         return sum(self.over_models(entries, lambda n, Y: beta_divergence(self.V[n], Y)))
 
     def missing(self, entries: Entries) -> Floats:
-        """(N, B): the target, weighed by how many times it is what the model has of it."""
+        """(N, B) float32: the target times its ratio to the model, which is at most `MOST_MISSING`.
+
+        Parts that the model lacks are raised, and parts that it has too much of are lowered.
+        """
         out = np.empty_like(self.V)
 
         def work(n: slice, Y: Floats) -> None:
@@ -220,9 +224,9 @@ class ShiftedComparison:
 
     Attributes
     ----------
-    V : (B, N) of the target, as `smalti.mosaicing.compare.compared` has it.
-    job : whose source is compared. source_f0 : (K,) Hz, 0 for none.
-    gains : of the views, if these are compared.
+    V : (B, N) magnitudes of the target, as those of `compared`.
+    job : the job of target and source. source_f0 : (K,) the source's pitch in Hz, 0 for none.
+    gains : of the views; empty if the settings compare bins or bands.
     """
 
     V: Floats
@@ -235,13 +239,18 @@ class ShiftedComparison:
         settings, dictionary = job.settings, job.dictionary
         if settings.compare != "views":
             return cls(compared(job)[0], job, source_f0, ())
-        at = np.arange(job.spectrum.shape[1]) * dictionary.params.hop
-        seen = views(job.target, at, dictionary.params.hop, dictionary.sr, ear_weighting=settings.ear_weighting)
-        gains = view_gains(seen)
-        return cls(stack(seen, gains), job, source_f0, gains)
+        centres = np.arange(job.spectrum.shape[1]) * dictionary.params.hop
+        target_views = views(
+            job.target, centres, dictionary.params.hop, dictionary.sr, ear_weighting=settings.ear_weighting
+        )
+        gains = view_gains(target_views)
+        return cls(stack(target_views, gains), job, source_f0, gains)
 
     def at(self, ratios: Floats) -> Floats:
-        """(Q, B, K) of the source frames at ratios (Q, K); silent where one is 0, and where a frame may not sound."""
+        """(Q, B, K) magnitudes of the source frames, shifted by the frequency ratios (Q, K).
+
+        They are 0 where a ratio is 0 and where a frame may not sound.
+        """
         settings, dictionary = self.job.settings, self.job.dictionary
         ratios = np.where(may_sound(dictionary, settings), ratios, 0)
         formants = settings.keep_formants and not settings.tape
@@ -253,13 +262,13 @@ class ShiftedComparison:
         edges = band_edges(params, sr) if settings.compare == "bands" else np.arange(params.n_bins + 1)
         weights = hearing(dictionary, self.V)[:, 0] if settings.ear_weighting else np.ones(params.n_bins)
         bands = StretchedBands.of(dictionary.magnitudes, self.source_f0, sr, edges, weights, keep_formants=formants)
-        return np.stack([bands.at(of).T.astype(self.V.dtype) for of in ratios]).swapaxes(1, 2)
+        return np.stack([bands.at(row).T.astype(self.V.dtype) for row in ratios]).swapaxes(1, 2)
 
     def of_grains(self, dictionary: Dictionary) -> Floats:
-        """(B, K') of the frames of shifted grains, as they are; see `Grains`."""
+        """(B, K') magnitudes of the frames of grains that are shifted already; see `Grains`."""
         settings = self.job.settings
         if settings.compare == "views":
             return stack(dictionary.views(ear_weighting=settings.ear_weighting), self.gains)
-        # On the job's own grid, whatever windows they are added up in.
+        # Compared on the job's own grid, though the grains may be added up in longer windows.
         here = frames_of(dictionary.recordings[0], dictionary.centres, self.job.dictionary.params, dictionary.sr)
         return compared(replace(self.job, dictionary=here, settings=replace(settings, quietest_db=0.0)))[1]

@@ -1,4 +1,4 @@
-"""A mosaic to be made, what solves it, and what its solution is."""
+"""`Job`, a mosaic to be made; `Solver`, which solves it; and `Solution`."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,22 +24,23 @@ from smalti.nmf.multiplicative import Seed
 from smalti.score.score import Target
 from smalti.settings import MOST_DRIFT_S, Settings
 
-# A target of which nothing is known but its samples.
+# A target that is known by its samples alone.
 PLAIN_TARGET = Target("target")
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """A mosaic to be made: what `prepare` found.
+    """A mosaic to be made: target, source and settings, checked and analysed by `prepare`.
 
     Attributes
     ----------
-    target : (L,) samples, the mono mix. spectrum : (F, N) its STFT. dictionary : the source. settings : how.
-    recording : (L,) or (C, L), the target with all its channels.
-    transposition : how the source comes to the target's pitches; None if that was not asked.
-    weights : (R,) how much each recording of the source counts, or None for all alike.
-    limits : how much of the mosaic some of them may be.
-    sketch : what may sound when, and how much it counts; None for everything alike.
+    target : (L,) float samples, the mono mix. spectrum : (F, N) complex, its STFT.
+    dictionary : the source. settings : how to make the mosaic.
+    recording : (L,) or (C, L) float samples, the target with all its channels.
+    transposition : how the source is brought to the target's pitches; None if it keeps its own.
+    weights : (R,) float32, >= 0, how much each recording of the source counts; None if all count alike.
+    limits : the largest shares of the mosaic that some recordings may have.
+    sketch : which source frames may sound when, and how much they count; None if all count alike.
     about_target : where the target comes from.
     """
 
@@ -56,7 +57,7 @@ class Job:
 
     @property
     def n_solves(self) -> int:
-        """The number of sets of activations, one for each of the `channel_jobs`."""
+        """The number of sets of activations: one for each of the `channel_jobs`."""
         return n_channels(self.recording) if self.settings.channels == "apart" else 1
 
     @property
@@ -66,7 +67,7 @@ class Job:
 
     @property
     def n_updates(self) -> int:
-        """The steps of a solver that updates, chooses what sounds, refines the gains of that and smooths them."""
+        """The number of steps: updates, then the choice of what sounds, then the refinement and smoothing of gains."""
         settings = self.settings
         if settings.choose is None:
             return settings.iterations
@@ -79,10 +80,10 @@ class Solution:
 
     Attributes
     ----------
-    dictionary : what sounds: the source's frames, or those of `grains`.
-    activations : (K, N) scipy.sparse CSC, the gains of its frames as recorded; 0 where the target is silent.
+    dictionary : the frames that sound: the source's, or those of `grains`.
+    activations : (K, N) scipy.sparse CSC, the gains of these frames as recorded; 0 where the target is silent.
     grains : the grains that were shifted, or None.
-    recordings : (R,) ints, which of the source's recordings those of `dictionary` are, where it is not all; else None.
+    recordings : (R,) ints, the number in the source of each recording of `dictionary`; None if it has them all.
     """
 
     dictionary: Dictionary
@@ -95,27 +96,29 @@ SomeStep = TypeVar("SomeStep", bound=Step)
 
 
 class Solver(Protocol[SomeStep]):
-    """A way to solve a job; see `smalti.mosaicing.solve.solver_of`."""
+    """A solver of a job; `smalti.mosaicing.solve.solver_of` picks it."""
 
     @property
     def n_steps(self) -> int:
-        """How many steps there are in all."""
+        """The number of steps in all."""
 
     def steps(self, rng: Seed) -> Iterator[SomeStep]:
-        """The activations as they form."""
+        """Yield the activations as they form."""
 
     def solution(self, step: SomeStep) -> Solution:
-        """The solution that a step stands for."""
+        """The solution that the activations of a step make."""
 
 
 def chosen_among(
     runs: Runs, segments: NDArray[np.intp], job: Job, *, layers: PerFrame | None = None, allowed: Allowed | None = None
 ) -> Runs:
-    """The stretches to sound, as the settings choose them: `layers` of these at once unless others are given.
+    """The stretches that the settings choose to sound.
 
     Parameters
     ----------
-    runs : of atoms that have `segments`, (rows of H,) ints. allowed : as for `smalti.grains.runs.find_runs`.
+    runs : the stretches to choose from. segments : (rows of H,) ints, the recording of each atom.
+    layers : stretches that may sound at once; by default those of the settings.
+    allowed : as for `smalti.grains.runs.find_runs`.
     """
     settings, hop_s, n_frames = job.settings, job.dictionary.hop_s, job.spectrum.shape[1]
     reach = np.round(on_frames(settings.drift, n_frames, hop_s) / 100 * MOST_DRIFT_S / hop_s).astype(np.intp)

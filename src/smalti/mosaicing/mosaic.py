@@ -1,8 +1,8 @@
-"""A target, a source, and the mosaic that comes of them.
+"""Make a mosaic of a target and a source.
 
-`mosaic` does all of it. Its parts stand alone for those who want to watch or steer: `prepare` analyses, `channel_jobs`
-gives a job for each channel that is solved for itself (one, unless channels are driven apart), `solve_steps` yields its
-activations as they form, `part_of` makes their sound, and `assemble` the mosaic of all parts.
+`mosaic` does all of it. Its steps can be called one by one, to watch or steer them: `prepare` analyses, `channel_jobs`
+yields the jobs to solve (one, or one for each channel if channels are driven apart), `solve_steps` yields the
+activations of a job as they form, `part_of` makes their sound, and `assemble` makes the mosaic of all parts.
 """
 
 from collections.abc import Sequence
@@ -40,12 +40,13 @@ class Part:
 
     Attributes
     ----------
-    audio : (L,) or (C, L), at the level the gains come to.
-    activations : (K, N) scipy.sparse CSC, of the frames of `dictionary`. divergences : (iterations,), as in `Mosaic`.
-    unshaped : `audio` before `purity`, `colour` and `attacks`: what the activations alone sound like.
-    dictionary : what the activations are of: the source's frames, or those of `grains`.
+    audio : (L,) or (C, L) float samples, at the level that the gains give.
+    activations : (K, N) scipy.sparse CSC, of the frames of `dictionary`.
+    divergences : (iterations,) float64, as in `Mosaic`.
+    unshaped : `audio` before `purity`, `colour` and `attacks`: the sound of the activations alone.
+    dictionary : the frames that the activations belong to: the source's, or those of `grains`.
     grains : the grains that were shifted, or None.
-    recordings : (R,) ints, which of the source's recordings those of `dictionary` are, where it is not all; else None.
+    recordings : (R,) ints, the number in the source of each recording of `dictionary`; None if it has them all.
     """
 
     audio: Floats
@@ -63,29 +64,29 @@ class Mosaic:
 
     Attributes
     ----------
-    audio : (L,) float array in [-1, 1], or (C, L) if it has several channels, exactly as long as the target and aligned
-        with it.
+    audio : (L,) float array in [-1, 1], or (C, L) if it has several channels. It is exactly as long as the target and
+        aligned with it.
     sr : sample rate in Hz.
-    activations : (K, N) scipy.sparse CSC, the gain of each source frame, as recorded, in each target frame. Of channels
-        driven apart it is the mean, and `parts` has those of each.
-    dictionary : the source frames, with their provenance; of a source that was searched, those that sound.
+    activations : (K, N) scipy.sparse CSC, the gain of each source frame, as recorded, in each target frame. If channels
+        are driven apart it is their mean, and `parts` has those of each.
+    dictionary : the source frames, with their provenance; only those that sound if the source was searched.
     divergences : (iterations,) float64, how far ``W @ H`` was from the target's magnitudes after each iteration, summed
         over channels driven apart.
-    gain_db : gain that was applied to what the activations come to, in all.
-    peak_gain_db : what of it keeps the true peak below -1 dB of full scale, at the cost of loudness; 0 or less.
-    limited_db : what was taken off the highest peak on top of that, for milliseconds; 0 or less.
+    gain_db : the whole gain that was applied to the sound of the activations.
+    peak_gain_db : the part of it that keeps the true peak below -1 dB of full scale and costs loudness; 0 or less.
+    limited_db : how far the limiter lowered the highest peak beyond that, for milliseconds; 0 or less.
     loudness : integrated loudness of `audio` in LUFS; ``-inf`` for silence.
-    true_peak_db : of `audio`, in dB of full scale.
+    true_peak_db : true peak of `audio` in dB of full scale.
     overlap : 0 to 1, how much the magnitude spectrograms of target and `audio` overlap (Bhattacharyya coefficient);
-        level does not matter. Taken from the sound itself, since ``W @ H`` hides what overlapping grains cancel.
-    leak : 0 to 1, how much of the target itself is in the mosaic (`smalti.metrics.fidelity.leak`), where its phase was
-        asked for; else None.
-    settings : what made it.
-    transposition : how the source came to the target's pitches, with both pitch tracks; None if that was not asked. The
-        activations are then gains of source frames that sound at other pitches; those of the grains as shifted are in
-        `parts`.
-    parts : activations and divergences of each channel driven apart; one part otherwise.
-    job : what it was made of.
+        level does not matter. It is measured on the sound, since ``W @ H`` hides what overlapping grains cancel.
+    leak : 0 to 1, how much of the target itself is in the mosaic (`smalti.metrics.fidelity.leak`); None unless the
+        settings use the target's phase.
+    settings : the settings that made it.
+    transposition : how the source was brought to the target's pitches, with both pitch tracks; None if it kept its own.
+        With a transposition, the activations are gains of source frames that sound at other pitches; `parts` has those
+        of the shifted grains.
+    parts : sound, activations and divergences of each channel driven apart; one part otherwise.
+    job : target, source and settings that it was made of.
     """
 
     audio: Floats
@@ -107,7 +108,7 @@ class Mosaic:
 
     @cached_property
     def score(self) -> Score:
-        """The score: every grain, to be read, edited and rendered again; see `smalti.score.render.render`."""
+        """The list of all grains, to be read, edited and rendered again; see `smalti.score.render.render`."""
         source = self.job.dictionary
         return Score(
             params=self.parts[0].dictionary.params,
@@ -126,9 +127,9 @@ class Mosaic:
 
     @property
     def contributions(self) -> scipy.sparse.csc_array:
-        """(K, N): how loud each source frame sounds in each target frame, its gain times its own norm.
+        """(K, N) scipy.sparse CSC: how loud each source frame sounds in each target frame, its gain times its norm.
 
-        What to look at: near-silent source frames can have enormous gains and still not be heard.
+        Plot these rather than `activations`: near-silent source frames can have enormous gains and still not be heard.
         """
         return scipy.sparse.csc_array(self.activations.multiply(self.dictionary.norms[:, None]))
 
@@ -157,24 +158,25 @@ def mosaic(
     source : one recording, (L,) or (C, L), a list of them, or a ready `Dictionary` or `Corpus`.
     sr : sample rate of all of them in Hz; nothing is resampled here.
     preset : a name in `PRESETS`, or `Settings` of your own.
-    target_f0 : the melody to follow, (N,) in Hz and 0 where there is no pitch: from a score, MIDI or another tracker;
-        or (M, N), one row a voice, for chords. N is ``params.n_frames(L)``, frame n being about sample n * hop (512 at
-        22 050 Hz); None to track the target's.
-    source_f0 : (K,) Hz for each frame of the source likewise, or a list, one for each recording; None to track them.
-        Both only where `transpose` is not "off", and no `target_f0` where it is a range of semitones.
-    weights, limits : how much each recording of the source counts, (R,) >= 0, and how much of the mosaic some of them
-        may be; see `smalti.grains.filters`. The source is searched then, however short it is.
+    target_f0 : (N,) the melody to follow in Hz, 0 where there is no pitch, from a score, MIDI or another tracker;
+        (M, N) for chords, a row for each voice; None to track the target's. N is ``params.n_frames(L)``, and frame n is
+        centred on sample n * hop (hop is 512 at 22 050 Hz).
+    source_f0 : (K,) the source's pitch in Hz, 0 where there is none, or a list with an array for each recording; None
+        to track it. Neither `target_f0` nor `source_f0` is taken if `transpose` is "off", and no `target_f0` if
+        `transpose` is a range or a curve of semitones.
+    weights, limits : how much each recording of the source counts, (R,) >= 0, and the largest shares of the mosaic that
+        some of them may have; see `smalti.grains.filters`. With either, even a short source is searched.
     sketch : which moments of the source may sound when: (K, N) weights, 0 to 1000, for its K frames and the target's N,
-        or a list of `Stroke`, or any `Sketch`; see `smalti.mosaicing.sketch`. 0 forbids, other numbers multiply what
-        source frames are ranked and chosen by.
+        or a list of `Stroke`, or any `Sketch`; see `smalti.mosaicing.sketch`. 0 forbids; other weights multiply the
+        values that source frames are ranked and chosen by.
     params : the grid in samples; by default the preset's in seconds.
-    init : (K, N) activations to start from, those of atoms at unit norm if the settings have it so, or None for random
-        ones. Pursuit starts from silence and takes none.
-    rng : seed or generator of that random start. The same inputs, settings and seed give the same samples.
+    init : (K, N) activations to start from, or None for random ones. They are those of atoms at unit norm if
+        `unit_norm` is set. Pursuit starts from silence and takes none.
+    rng : seed or generator of the random start. The same inputs, settings and seed give the same samples.
     knobs : settings that override the preset, by name: layers, grain_length_s, drift, no_repeat_s, colour, attacks,
         phase, channels, loudness, transpose and all others of `Settings`. Five of them may change over the target's
-        time: ``layers=[(0, 2), (4, 8)]``, or ``"0:2, 4:8"``, or a `Curve`; so may grain_length_s, drift, level_db and
-        transpose.
+        time: layers, grain_length_s, drift, level_db and transpose. They take pairs of seconds and value,
+        ``layers=[(0, 2), (4, 8)]``, or a text, ``"0:2, 4:8"``, or a `Curve`.
 
     Returns
     -------
@@ -183,7 +185,7 @@ def mosaic(
     Raises
     ------
     ValueError, TypeError : for signals that are empty, integer or not finite; for a silent source; for values out of
-        range; where a melody or chords are to be followed and target or source has no pitch.
+        range; if a melody or chords are to be followed and target or source has no pitch.
     MissingExtraError : if pitch is to be tracked and ``smalti[pitch]`` is not installed.
 
     Warns
@@ -214,7 +216,7 @@ def mosaic(
 
 
 def part_of(job: Job, step: Step, divergences: Sequence[float]) -> Part:
-    """The sound of a job's activations, of one of the steps of its solver, at the level they come to."""
+    """The sound of a job's activations after one step of its solver, at the level that the gains give."""
     solution = solver_of(job).solution(step)
     dictionary, activations = solution.dictionary, solution.activations
     audio, unshaped = sounded(activations, dictionary, Aim(job.target, job.settings, melodies_of(job)))
@@ -225,19 +227,24 @@ def part_of(job: Job, step: Step, divergences: Sequence[float]) -> Part:
 
 
 def melodies_of(job: Job) -> Floats:
-    """(M, N) Hz, what the grains of a job follow; M may be 0."""
+    """(M, N) Hz, the melodies that the grains of a job follow; M may be 0."""
     return job.transposition.melodies if job.transposition else np.zeros((0, 0))
 
 
 def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
-    """The mosaic of the parts that `part_of` made, one for each of the `channel_jobs`, at a safe level."""
+    """The mosaic of the parts that `part_of` made, one for each of the `channel_jobs`, at a safe level.
+
+    Raises
+    ------
+    ValueError : if there are more or fewer parts than jobs.
+    """
     settings, sr = job.settings, job.dictionary.sr
     if len(parts) != job.n_solves:
         raise ValueError(f"parts has {len(parts)} entries; this job has {job.n_solves}, one for each of channel_jobs")
     audio = follow_target_contour(stack_channels([part.audio for part in parts]), job.recording, sr, settings)
     level = match_loudness(audio, sr, _wanted_loudness(job))
     if settings.level_db != 0:
-        # On top of the gain that it would have had.
+        # `level_db` comes on top of the gain that matched the loudness.
         level = at_gain(apply_gain_curve(audio, sr, settings), sr, level.gain_db, limited=settings.loudness != "as-is")
     return Mosaic(
         audio=level.samples,
@@ -260,7 +267,7 @@ def assemble(job: Job, parts: Sequence[Part]) -> Mosaic:
 
 
 def _grains_of(part: Part, source: Dictionary) -> Columns:
-    """The grains of a part, their origins counting the recordings of the source."""
+    """The grains of a part; their origins number the recordings of the source."""
     if part.grains is not None:
         return read_shifted(part.activations, part.grains, source)
     grains = read_grains(part.activations, part.dictionary)
@@ -268,7 +275,7 @@ def _grains_of(part: Part, source: Dictionary) -> Columns:
 
 
 def in_source_frames(part: Part, dictionary: Dictionary) -> scipy.sparse.csc_array:
-    """A part's activations as gains of source frames, (K, N), whatever pitch these sound at."""
+    """(K, N) scipy.sparse CSC, a part's activations as gains of source frames, at whichever pitch these sound."""
     return part.activations if part.grains is None else part.grains.in_source(part.activations, dictionary.n_atoms)
 
 
@@ -287,23 +294,22 @@ def _mean(activations: Sequence[scipy.sparse.csc_array]) -> scipy.sparse.csc_arr
 
 def _leak(audio: Floats, job: Job) -> float:
     """How much of the target itself is in `audio`, measured as `smalti.metrics` does."""
-    # When first needed, as the measures load parts of scipy that nothing else does.
+    # Imported when needed: the measures load parts of scipy that nothing else does.
     from smalti.metrics.evaluation import target_leak
 
     return target_leak(to_mono(audio), job.target, job.dictionary.sr)
 
 
 def spectral_overlap(audio: Floats, job: Job) -> float:
-    """How much the spectrograms V of the target and Y of `audio` overlap: the sum of sqrt(V Y), each of sum 1.
+    """0 to 1, how much the magnitude spectrograms of target and `audio`, both mixed to mono, overlap.
 
-    Both are of the mono mixes.
-
-    The Bhattacharyya coefficient; unlike a squared error it hears more than the loudest bass notes.
+    This is the Bhattacharyya coefficient, the sum of sqrt(V Y) with V and Y scaled to sum 1. A squared error would hear
+    little but the loudest bass notes. A silent target gives 1, and otherwise a silent `audio` gives 0.
     """
     V, Y = np.abs(job.spectrum), np.abs(stft(to_mono(audio), job.dictionary.params))
     wanted, got = float(V.sum(dtype=np.float64)), float(Y.sum(dtype=np.float64))
     if wanted == 0:
         return 1.0
     shared = float(np.sqrt(V * Y).sum(dtype=np.float64))
-    # By Cauchy and Schwarz at most 1, but for rounding.
+    # It is at most 1 by Cauchy and Schwarz, apart from rounding.
     return min(shared / float(np.sqrt(wanted * got)), 1.0) if got else 0.0

@@ -19,7 +19,7 @@ from smalti.grains.source import Source
 from smalti.mosaicing.job import PLAIN_TARGET, Job
 from smalti.mosaicing.search_plan import SearchPlan, grid_of
 from smalti.mosaicing.sketch import Sketch, Stroke, sketch_of_array, sketch_of_strokes
-from smalti.mosaicing.transpose import transposition_of
+from smalti.mosaicing.transpose import check_melody_wanted, transposition_of
 from smalti.score.score import Target
 from smalti.settings import Settings
 
@@ -43,17 +43,28 @@ def prepare(
     limits: Sequence[Limit] = (),
     sketch: Sketched | None = None,
 ) -> Job:
-    """Check and analyse both recordings; arguments as for `mosaic`, `names` as for `build_dictionary`.
+    """Check and analyse target and source; arguments as for `mosaic`, and these.
 
-    `about_target` says where the target comes from; warnings call it by that name. `weights` and `limits` are those of
-    `Job`; the source is searched then, however short it is. `plan` is what was decided of that already, and `params`
-    is left out then.
+    Parameters
+    ----------
+    plan : whether the source is searched, if that is decided already; `params` is then left out.
+    names : as for `build_dictionary`.
+    about_target : where the target comes from; warnings call it by that name.
+    weights, limits : as for `Job`. With either, even a short source is searched.
+
+    Raises
+    ------
+    ValueError, TypeError, MissingExtraError : as for `mosaic`.
+
+    Warns
+    -----
+    UserWarning : for a silent target, and for recordings shorter than a window.
     """
     recording, sr = check_sound("target", target), check_rate("sr", sr)
-    asked = weights is not None or bool(limits)
+    forced = weights is not None or bool(limits)
     if isinstance(source, Corpus):
         _check_rates(source, sr)
-        plan = plan or SearchPlan.of(source.n_atoms, settings, params or grid_of(settings, sr), sr, asked=True)
+        plan = plan or SearchPlan.of(source.n_atoms, settings, params or grid_of(settings, sr), sr, forced=True)
         dictionary = on_grid(source, plan)
     elif isinstance(source, Dictionary):
         dictionary, plan = source, SearchPlan.of_ready(source.params)
@@ -65,14 +76,15 @@ def prepare(
     else:
         recordings = as_recordings(source)
         dtype = np.result_type(recording, *recordings)
-        recordings = cleaned([of.astype(dtype, copy=False) for of in recordings], sr, settings)
+        recordings = cleaned([samples.astype(dtype, copy=False) for samples in recordings], sr, settings)
         params = plan.params if plan else params or grid_of(settings, sr)
         dictionary = build_dictionary(recordings, sr, params=params, names=names)
-        plan = plan or SearchPlan.of(dictionary.n_atoms, settings, params, sr, asked=asked)
+        plan = plan or SearchPlan.of(dictionary.n_atoms, settings, params, sr, forced=forced)
         if plan.searched:
             dictionary = corpus_of(dictionary.recordings, sr, params=params, names=dictionary.sources)
-        _warn_of_short({name: of.shape[-1] for name, of in zip(dictionary.names, recordings, strict=True)}, params)
-    _check_told_apart(dictionary, plan, settings, weights, limits)
+        lengths = [samples.shape[-1] for samples in recordings]
+        _warn_of_short(dict(zip(dictionary.names, lengths, strict=True)), params)
+    _check_weights_and_limits(dictionary, plan, settings, weights, limits)
     if settings.channels == "mono":
         dictionary = dictionary.to_mono()
     # A ready dictionary may be float64 where the target is not; the mosaic is float32 only if both are.
@@ -84,8 +96,11 @@ def prepare(
     if not samples.any():
         warnings.warn(f"{about_target.name} is silent, and so is its mosaic", stacklevel=3)
     spectrum = stft(samples, dictionary.params)
-    if settings.transpose == "off" and (target_f0 is not None or source_f0 is not None):
-        raise ValueError("a pitch is given but transpose is 'off'; pass transpose='follow', or leave the pitch out")
+    if target_f0 is not None:
+        check_melody_wanted(settings)
+    if settings.transpose == "off" and source_f0 is not None:
+        fault, remedy = "means nothing while {transpose} is off", "add {transpose} auto, or leave it out"
+        raise ParameterError("source_f0", fault, remedy, also=("transpose",))
     job = Job(
         samples, spectrum, dictionary, settings, recording, weights=weights, limits=tuple(limits),
         about_target=about_target,
@@ -98,18 +113,18 @@ def prepare(
 
 
 def sketched(job: Job, sketch: Sketched) -> Job:
-    """The job with a sketch; where it has one already, under that.
+    """The job with a sketch, whose weights multiply those of a sketch that the job has already.
 
     Raises
     ------
-    ValueError, TypeError : for a sketch that is not of its source and target frames or forbids everything, and where
-        pursuit is to solve it.
+    ValueError, TypeError : if the sketch has other numbers of source and target frames or forbids everything, or if
+        pursuit is to solve the job.
     """
     n_atoms, n_frames = job.dictionary.n_atoms, job.spectrum.shape[1]
     if job.settings.method == "pursuit":
         raise ValueError("a sketch is given but pursuit takes none; take a preset other than sparse")
     if not isinstance(sketch, Sketch):
-        if isinstance(sketch, list | tuple) and all(isinstance(one, Stroke) for one in sketch):
+        if isinstance(sketch, list | tuple) and all(isinstance(stroke, Stroke) for stroke in sketch):
             sketch = sketch_of_strokes(sketch, job.dictionary, n_frames)
         else:
             sketch = sketch_of_array(cast(ArrayLike, sketch), n_atoms, n_frames)
@@ -127,7 +142,7 @@ def sketched(job: Job, sketch: Sketched) -> Job:
 
 
 def on_grid(corpus: Corpus, plan: SearchPlan) -> Dictionary:
-    """The corpus on the grid of a job; where that does not search in it, the dictionary of all its recordings."""
+    """The corpus on the grid of a job, or the dictionary of all its recordings if the job does not search."""
     if plan.searched:
         return replace(corpus, params=plan.params)
     recordings, sources = corpus.whole_recordings()
@@ -139,10 +154,10 @@ def _check_rates(dictionary: Dictionary, sr: int) -> None:
         raise ValueError(f"the dictionary is at {dictionary.sr} Hz but the target at {sr} Hz; resample one of them")
 
 
-def _check_told_apart(
+def _check_weights_and_limits(
     dictionary: Dictionary, plan: SearchPlan, settings: Settings, weights: Floats | None, limits: Sequence[Limit]
 ) -> None:
-    """Refuse weights and limits that would not be listened to, or are none."""
+    """Refuse weights and limits that would have no effect, and weights of a wrong shape or range."""
     if weights is None and not limits:
         return
     if not plan.searched:
@@ -165,16 +180,21 @@ def _check_told_apart(
 
 
 def output_channels(settings: Settings, target: int, sources: Sequence[int]) -> int:
-    """How many channels a mosaic will have, by those of the target and of each source recording."""
+    """The number of channels a mosaic will have.
+
+    Parameters
+    ----------
+    target : channels of the target. sources : channels of each source recording.
+    """
     return {"source": max(sources), "apart": target, "mono": 1}[settings.channels]
 
 
 def channel_jobs(job: Job) -> Iterator[Job]:
-    """The jobs to solve: `job` itself, or with channels "apart" one for each channel of the target.
+    """The jobs to solve: `job` itself, or one for each channel of the target if channels is "apart".
 
-    There, channel i of the target is made of channel i of every source recording that has as many channels as the
-    target, and of the mono mix of every other, as if neither had another channel. All start from one seed, so that
-    channels that are alike are made alike. They are made one by one, as each has its own frames.
+    Channel i of the target is then made of channel i of each source recording that has as many channels as the target,
+    and of the mono mix of every other recording. Every job is to be solved with the same seed, so that equal channels
+    give equal mosaics. Jobs are yielded one by one, since each holds frames of its own.
     """
     if job.settings.channels != "apart":
         yield job

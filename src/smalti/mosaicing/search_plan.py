@@ -1,4 +1,4 @@
-"""The decision whether a source is searched, made once a job on the job's grid."""
+"""The decision whether a source is searched, made once for each job, on its grid."""
 
 from dataclasses import dataclass
 
@@ -6,13 +6,13 @@ from smalti.dsp.stft import StftParams
 from smalti.grains.corpus import hop_at
 from smalti.settings import Settings
 
-# A source of more frames is searched: considering all of them takes longer than looking up which to consider.
+# A source with more frames is searched: considering all of them takes longer than looking up candidates.
 SEARCHED_ABOVE = 5_000
 
 
 @dataclass(frozen=True)
 class SearchPlan:
-    """The decision whether candidates are looked up per frame, instead of considering every source frame.
+    """The decision whether candidates are looked up for each target frame; if not, it considers every source frame.
 
     Attributes
     ----------
@@ -29,20 +29,19 @@ class SearchPlan:
         return not self.reason
 
     @classmethod
-    def of(cls, n_atoms: int, settings: Settings, params: StftParams, sr: int, *, asked: bool = False) -> "SearchPlan":
+    def of(cls, n_atoms: int, settings: Settings, params: StftParams, sr: int, *, forced: bool = False) -> "SearchPlan":
         """The plan for recordings or a corpus.
 
         Parameters
         ----------
-        n_atoms : source frames. settings, params, sr : of the job.
-        asked : whether the source is to be searched however short it is: a corpus, or recordings that are weighed or
-            limited.
+        n_atoms : the number of source frames. settings, params, sr : those of the job.
+        forced : whether even a short source is to be searched: a corpus, or recordings with weights or limits.
         """
         if settings.unsearchable:
             reason = settings.unsearchable
         elif params.hop != hop_at(sr):
             reason = f"the hop is {params.hop} and not {hop_at(sr)}"
-        elif not (asked or settings.search == "always" or n_atoms > SEARCHED_ABOVE):
+        elif not (forced or settings.search == "always" or n_atoms > SEARCHED_ABOVE):
             reason = f"the source has no more than {SEARCHED_ABOVE} frames"
         else:
             reason = ""

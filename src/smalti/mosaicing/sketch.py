@@ -1,4 +1,4 @@
-"""Sketches: which moments of the source may sound when, and how much they count, painted over the activations."""
+"""Sketches: weights painted over the activations, which say what moments of the source may sound when."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,18 +12,18 @@ from smalti._checks import Floats, Integers, ParameterError, ParameterTypeError,
 from smalti.grains.dictionary import Dictionary
 from smalti.grains.filters import Tagged, check_pattern, meets
 
-# No weight is larger; the same holds of recordings.
+# The largest weight, as for recordings.
 MOST_WEIGHT = 1000.0
-# An example of the form, for error messages.
+# Examples of the form, for error messages.
 STROKE_EXAMPLE = "'2..4 10..20=0', '0..3 rain*=0' or '0..3 bees.wav 10..20=4'"
 
 
 @dataclass(frozen=True, eq=False)
 class Sketch:
-    """Weights over source frames and target frames: 0 forbids, other numbers multiply what is ranked and chosen by.
+    """Weights of source frames in target frames: 0 forbids, others multiply the values that are ranked and chosen by.
 
-    They are kept as few rows and columns, each of which stands for many frames: of hours of source, all of them would
-    not fit into memory.
+    They are kept as few rows and columns, each for many frames, since a full (K, N) array for hours of source would not
+    fit into memory.
 
     Attributes
     ----------
@@ -36,16 +36,16 @@ class Sketch:
     columns: NDArray[np.intp]
 
     def at(self, atoms: Integers, frames: Integers) -> NDArray[np.float32]:
-        """The weights of places, by their source and target frames: ints of one shape, or that broadcast."""
+        """The weights of places by their source and target frames, ints that broadcast."""
         weights: NDArray[np.float32] = self.cells[self.rows[atoms], self.columns[frames]]
         return weights
 
     def allowed(self, atoms: Integers, frames: Integers) -> NDArray[np.bool_]:
-        """Which places may sound."""
+        """Which places may sound, as bools; arguments as for `at`."""
         return self.at(atoms, frames) > 0
 
     def whole(self) -> NDArray[np.float32]:
-        """(K, N): all weights."""
+        """(K, N) all weights."""
         return self.at(np.arange(len(self.rows))[:, None], np.arange(len(self.columns)))
 
     @cached_property
@@ -54,22 +54,23 @@ class Sketch:
         return len(self.rows), len(self.columns)
 
     def by_what_may_sound(self, most: int) -> Iterator[tuple[NDArray[np.intp], NDArray[np.bool_]]]:
-        """Target frames in which the same source frames may sound, (n,) ints, and which these are, (K,) bools.
+        """Yield groups of target frames, (n,) ints, and the source frames that may sound in each group, (K,) bools.
 
-        Where there would be more than `most` such groups, each is of consecutive frames, and has what may sound in any.
+        The target frames of a group allow the same source frames. If this would make more than `most` groups, there are
+        `most` of consecutive frames, and a group allows all that any of its frames does.
         """
-        may: NDArray[np.bool_] = self.cells > 0
-        kinds, which = np.unique(may, axis=1, return_inverse=True)
-        groups = [np.flatnonzero(which.ravel()[self.columns] == i) for i in range(kinds.shape[1])]
+        may_sound: NDArray[np.bool_] = self.cells > 0
+        kinds, kind_of = np.unique(may_sound, axis=1, return_inverse=True)
+        groups = [np.flatnonzero(kind_of.ravel()[self.columns] == i) for i in range(kinds.shape[1])]
         if len(groups) > most:
             groups = np.array_split(np.arange(len(self.columns)), most)
         for frames in groups:
             if len(frames):
-                some = may[:, np.unique(self.columns[frames])]
-                yield frames, np.logical_or.reduce(some, axis=1)[self.rows]
+                columns = may_sound[:, np.unique(self.columns[frames])]
+                yield frames, np.logical_or.reduce(columns, axis=1)[self.rows]
 
     def times(self, other: "Sketch") -> "Sketch":
-        """One sketch over another: the products of their weights."""
+        """The sketch whose weights are the products of both, at most `MOST_WEIGHT`."""
         (own_rows, rows), (own_columns, columns) = (
             _pairs(self.rows, other.rows),
             _pairs(self.columns, other.columns),
@@ -79,9 +80,9 @@ class Sketch:
 
 
 def _pairs(a: NDArray[np.intp], b: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """The pairs that two lists of numbers make, (2, P), and which of them stands where."""
-    pairs, which = np.unique(np.stack([a, b]), axis=1, return_inverse=True)
-    return pairs, which.ravel()
+    """The different pairs (2, P) of the numbers in two arrays (n,), and which pair stands at each place, (n,)."""
+    pairs, places = np.unique(np.stack([a, b]), axis=1, return_inverse=True)
+    return pairs, places.ravel()
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,13 @@ class Stroke:
 
     Attributes
     ----------
-    target_s : seconds of the target, from and to. source_s : seconds of each recording, or None for all of it.
-    source : a pattern that recordings meet, see `smalti.grains.filters.Filters`; None for all of them.
-    weight : 0 to 1000, of what lies inside; 0 forbids it.
+    target_s : start and end in seconds of the target. source_s : those in each recording; None for all of it.
+    source : a pattern that recordings match, see `smalti.grains.filters.Filters`; None for all of them.
+    weight : 0 to 1000, the weight inside; 0 forbids.
 
     Raises
     ------
-    TypeError, ValueError : for spans that end before they begin, and for weights out of range.
+    TypeError, ValueError : for spans that do not end after they begin, and for weights out of range.
     """
 
     target_s: tuple[float, float]
@@ -114,10 +115,14 @@ class Stroke:
 
     @classmethod
     def parse(cls, text: str) -> "Stroke":
-        """The rectangle of a text such as ``2..4 10..20=0``, ``0..3 rain*=0`` or ``0..3 bees.wav 10..20=4``.
+        """Read a rectangle from a text such as ``2..4 10..20=0``, ``0..3 rain*=0`` or ``0..3 bees.wav 10..20=4``.
 
         Seconds of the target come first, then a pattern of recordings, or seconds of these, or both, then the weight. A
-        span may lack an end, and then has none: ``2..`` goes on to the end of the target.
+        span without a second number goes on to the end: ``2..`` is all of the target from 2 s on.
+
+        Raises
+        ------
+        ValueError : for a text of another form, and for spans and weights out of range.
         """
         places, equals, number = text.rpartition("=")
         if not equals:
@@ -139,14 +144,14 @@ class Stroke:
 
     def __str__(self) -> str:
         """The text that `parse` reads."""
-        parts = (_of_span(self.target_s), self.source, None if self.source_s is None else _of_span(self.source_s))
+        parts = (_span_text(self.target_s), self.source, None if self.source_s is None else _span_text(self.source_s))
         return f"{' '.join(part for part in parts if part)}={self.weight:g}"
 
 
 def _read_span(text: str) -> tuple[float, float] | None:
-    """Seconds from and to, of a text such as 0..3, or 2.. to no end; None if it is none."""
+    """The start and end in seconds of a text such as 0..3, or 2.. for no end; None if the text is no span."""
     begin, dots, end = text.partition("..")
-    # Three dots are a slip, not an end of less than a second.
+    # Three dots are a typing error, not an end such as .5.
     if not dots or end.startswith("."):
         return None
     try:
@@ -159,21 +164,21 @@ def _span(name: str, span: tuple[float, float]) -> tuple[float, float]:
     if not isinstance(span, list | tuple) or len(span) != 2:
         raise ParameterTypeError(name, f"is {span!r}", "pass seconds from and to, such as (2, 4)")
     begin, end = span[0], span[1]
-    check_real(f"the begin of {name}", begin, least=0)
+    check_real(name, begin, least=0, before="the begin of ")
     if end != math.inf:
-        check_real(f"the end of {name}", end, least=0)
+        check_real(name, end, least=0, before="the end of ")
     if not begin < end:
         raise ParameterError(name, f"goes from {begin:g} to {end:g} s", "pass an end after its begin")
     return float(begin), float(end)
 
 
-def _of_span(span: tuple[float, float]) -> str:
+def _span_text(span: tuple[float, float]) -> str:
     begin, end = span
     return f"{begin:g}..{'' if end == math.inf else f'{end:g}'}"
 
 
 def sketch_of_array(weights: ArrayLike, n_atoms: int, n_frames: int) -> Sketch:
-    """A sketch that has a number of its own for every source frame and target frame.
+    """A sketch with a weight of its own for every source frame in every target frame.
 
     Parameters
     ----------
@@ -181,7 +186,8 @@ def sketch_of_array(weights: ArrayLike, n_atoms: int, n_frames: int) -> Sketch:
 
     Raises
     ------
-    ValueError, TypeError : for another shape, and for what is negative, not finite or no number.
+    ValueError, TypeError : for another shape, for weights out of range or not finite, and for entries that are no
+        numbers.
     """
     shape = np.shape(weights)
     if shape != (n_atoms, n_frames):
@@ -196,10 +202,10 @@ def sketch_of_array(weights: ArrayLike, n_atoms: int, n_frames: int) -> Sketch:
 
 
 def sketch_of_image(pixels: ArrayLike, n_atoms: int, n_frames: int) -> Sketch:
-    """The sketch of a picture that lies over the one of the activations.
+    """A sketch from a picture of any size, laid over the plot of the activations.
 
-    From left to right it is the target's time, from bottom to top the source's, whatever size it has. Black forbids,
-    white leaves everything as it is, and grey between makes it count less.
+    The target's time goes from left to right, the source's from bottom to top. Black forbids, white has the weight 1,
+    and greys have weights between.
 
     Parameters
     ----------
@@ -222,7 +228,7 @@ def sketch_of_image(pixels: ArrayLike, n_atoms: int, n_frames: int) -> Sketch:
     height, width = picture.shape
     return Sketch(
         picture[::-1].astype(np.float32),
-        # The pixel that the middle of a frame's place in the picture lies in.
+        # A frame takes the pixel at the middle of its stretch of the picture.
         (2 * np.arange(n_atoms) + 1) * height // (2 * n_atoms),
         (2 * np.arange(n_frames) + 1) * width // (2 * n_frames),
     )
@@ -231,20 +237,21 @@ def sketch_of_image(pixels: ArrayLike, n_atoms: int, n_frames: int) -> Sketch:
 def sketch_of_strokes(
     strokes: Sequence[Stroke], dictionary: Dictionary, n_frames: int, *, infos: Sequence[Tagged] | None = None
 ) -> Sketch:
-    """The sketch of some rectangles: where they lie over each other the last one counts, where there is none, 1.
+    """A sketch from rectangles. The last one counts where they overlap; the weight is 1 outside all of them.
 
     Parameters
     ----------
-    dictionary : the source. n_frames : of the target.
-    infos : what patterns are met by, one for each recording of the source; by default the dictionary's sources.
+    strokes : the rectangles. dictionary : the source. n_frames : of the target.
+    infos : the facts about each recording of the source that patterns match; by default the dictionary's sources.
 
     Raises
     ------
-    ValueError : for a rectangle in which nothing lies: beyond the target's end or the recordings', or in none of them.
+    ValueError : for a rectangle that begins after the end of the target or of its recordings, and for a pattern that
+        matches no recording.
     """
     hop_s = dictionary.hop_s
     infos = infos or dictionary.sources
-    # The parts of a long file are on one grid.
+    # A long file may be split into several recordings: seconds count from the start of the file.
     file_of = dictionary.file_ids[dictionary.recording_ids]
     own_s = (np.arange(len(file_of)) - np.searchsorted(file_of, file_of)) * hop_s
     times_s = np.arange(n_frames) * hop_s
@@ -252,12 +259,12 @@ def sketch_of_strokes(
     for stroke in strokes:
         if not (frames := _within(times_s, stroke.target_s)).any():
             raise ValueError(f"the stroke {stroke} begins after the target, which lasts {n_frames * hop_s:.3g} s")
-        of = np.array([stroke.source is None or meets(one, stroke.source) for one in infos], bool)
-        if not of.any():
+        matching = np.array([stroke.source is None or meets(info, stroke.source) for info in infos], bool)
+        if not matching.any():
             raise ValueError(
                 f"the stroke {stroke} has {stroke.source!r}, which no recording in use meets; check the name"
             )
-        atoms = of[dictionary.recording_ids]
+        atoms = matching[dictionary.recording_ids]
         if stroke.source_s is not None:
             longest_s = own_s[atoms].max(initial=0)
             atoms = atoms & _within(own_s, stroke.source_s)
@@ -276,13 +283,13 @@ def sketch_of_strokes(
 
 
 def _within(times_s: Floats, span: tuple[float, float]) -> NDArray[np.bool_]:
-    # A hair early, so that what begins on a frame has it, however that time was rounded.
+    # The margin makes a span that begins on a frame include it, however that time was rounded.
     return (times_s >= span[0] - 1e-6) & (times_s < span[1] - 1e-6)
 
 
 def _kinds(inside: Sequence[NDArray[np.bool_]], n: int) -> tuple[NDArray[np.bool_], NDArray[np.intp]]:
-    """The ways of lying inside some strokes or not, (A, S), and which of them each of n frames has, (n,)."""
+    """The different sets of strokes that frames lie in, (A, S) bools, and which set each of `n` frames has, (n,)."""
     if not inside:
         return np.zeros((1, 0), bool), np.zeros(n, np.intp)
-    kinds, which = np.unique(np.stack(inside, axis=1), axis=0, return_inverse=True)
-    return kinds, which.ravel()
+    kinds, kind_of = np.unique(np.stack(inside, axis=1), axis=0, return_inverse=True)
+    return kinds, kind_of.ravel()

@@ -1,4 +1,4 @@
-"""Which solver a job takes, and the two that consider every source frame: by updates, and by pursuit."""
+"""Pick the solver of a job; and the two that consider every source frame: by updates, and by pursuit."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ from smalti.settings import Settings
 
 
 def solver_of(job: Job, *, init: ArrayLike | None = None) -> Solver[Any]:
-    """What solves a job: one of four, by its source and settings.
+    """The solver of a job: one of four, by its source and settings.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def _check_no_init(init: ArrayLike | None, where: str) -> None:
 
 
 def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> Iterator[Step]:
-    """Yield the activations of a job as they form; the last is what `part_of` wants.
+    """Yield the activations of a job as they form; `part_of` makes the sound of the last.
 
     Parameters
     ----------
@@ -62,7 +62,11 @@ def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> It
 
     Yields
     ------
-    Step : one an iteration (updates) or a layer (pursuit).
+    Step : one for each iteration of updates, or for each layer of pursuit.
+
+    Raises
+    ------
+    ValueError : as for `solver_of`.
     """
     return solver_of(job, init=init).steps(rng)
 
@@ -121,17 +125,20 @@ class UpdateSolver:
 
 
 def recorded_gains(H: Floats, job: Job) -> scipy.sparse.csc_array:
-    """Solver activations as gains of the source frames as recorded: (K, N), 0 wherever target or source are silent."""
+    """(K, N) scipy.sparse CSC, a solver's activations as gains of the source frames as recorded.
+
+    They are 0 wherever target or source is silent.
+    """
     if job.settings.unit_norm:
         norms = atom_norms(job.dictionary, job.settings)
         H = np.divide(H, norms[:, None], out=np.zeros_like(H), where=norms[:, None] > 0)
-    # Updates with eps > 0 only fade out in a silent frame, and leave the start of a frame that explains nothing as it
-    # was; silence stays silence.
+    # Updates with eps > 0 only fade out in a silent target frame, and leave a silent source frame at its start value.
+    # Both must be silent in the mosaic.
     return scipy.sparse.csc_array(H * job.spectrum.any(axis=0) * may_sound(job.dictionary, job.settings)[:, None])
 
 
 def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[Step]:
-    """`steps`, then those of the gains alone, when what sounds has been chosen from the last of them."""
+    """Yield `steps`, then choose what sounds from the last of them, and yield steps that only refine its gains."""
     settings, dictionary = job.settings, job.dictionary
     for step in steps:
         yield step
@@ -157,8 +164,8 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
 
 
 def _gains_fit(V: Floats, W: Floats, H: Floats, settings: Settings) -> Fit:
-    """What the last refinement lowers, over the activations that are not 0 in `H`."""
+    """The fit of the last refinement, over the activations that are not 0 in `H`."""
     if settings.choose == "grains" and settings.beta in (1, 2) and not settings.eps:
         return GainFit.of(V, W, H, beta=settings.beta)
-    # Single frames sound better short of the optimum, which takes timbre for fidelity: see docs/sound.md.
+    # Single frames sound better short of the optimum, which gains fidelity but loses timbre: see docs/sound.md.
     return choose_fit(V, W, n_iter=settings.refine, beta=settings.beta, eps=settings.eps)

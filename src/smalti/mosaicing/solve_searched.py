@@ -1,7 +1,8 @@
-"""A solver that searches: of hours of source, each moment of the target considers a few dozen frames.
+"""A solver that searches hours of source: each target frame considers only a few dozen source frames.
 
-The target's frames are looked up in a corpus, what is still missing is looked up again, and Let it Bee and the choice
-of whole grains go on among what was found. Nothing here is as large as source frames times target frames.
+The target's frames are looked up in a corpus, and after some updates the parts that are still missing are looked up,
+too. Let it Bee and the choice of whole grains then work on the candidates that were found. No array here is as large as
+source frames times target frames.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,15 +24,15 @@ from smalti.nmf.lists import entry_frames, indptr_of, restrict, strongest
 from smalti.nmf.multiplicative import Seed
 from smalti.settings import Settings
 
-# Rounds after which what is missing is looked up.
+# Rounds of updates before the missing parts of the target are looked up.
 FIRST_ROUNDS = 10
-# Before that, so many layers stand for what will sound.
+# Layers in these rounds, whatever the settings say.
 FIRST_LAYERS = 2
 
 
 @dataclass(frozen=True, eq=False)
 class SearchedStep:
-    """A step whose activations are of what was found: `entries`, and H (K, N) a scipy.sparse CSC."""
+    """A step that holds lists of candidates, `entries`; its H (K, N) is a scipy.sparse CSC."""
 
     iteration: int
     entries: Entries
@@ -49,7 +50,7 @@ class SearchedStep:
 
 @dataclass(frozen=True, eq=False)
 class SearchedSolver:
-    """The `Solver` of a job whose source is a corpus, in which what to consider is looked up."""
+    """The `Solver` of a job whose source is a corpus, in which candidates are looked up."""
 
     job: Job
     corpus: Corpus
@@ -62,9 +63,9 @@ class SearchedSolver:
         return searched_steps(self.job, self.corpus, rng=rng)
 
     def solution(self, step: SearchedStep) -> Solution:
-        """Of hours of source, only the frames that sound, (U,), and their activations (U, N).
+        """The solution with only those U source frames that sound, since hours of source have too many.
 
-        Where none sounds, the first is there for all: even a mosaic of silence is made of something.
+        If none sounds, the first source frame stays: a dictionary cannot be empty.
         """
         H = scipy.sparse.csr_array(step.H * self.job.spectrum.any(axis=0))
         H.eliminate_zeros()
@@ -77,7 +78,7 @@ class SearchedSolver:
 def restricted(entries: Entries, job: Job, comparison: Comparison, *, layers: int | None, strength: float) -> Floats:
     """(E,) activations after the rules of Let it Bee, as far as the lists reach.
 
-    `layers` stands for the settings' own candidates, if given.
+    `layers`, if given, replaces the polyphony of these rules.
     """
     rules = job.settings.constraints(job.dictionary.hop_s, len(entries.lists.indptr) - 1)
     if rules is None:
@@ -105,23 +106,23 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[SearchedS
         raise ValueError("every recording that sounds has weight 0; give one of them more")
     _check_limits(job.limits, np.unique(corpus.recording_ids[allowed]))
     reach, generator = reach_of(job), np.random.default_rng(rng)
-    # Each limit needs candidates that may take the places of what it keeps out.
+    # Each limit needs candidates that may fill the places of the recordings that it keeps out.
     pools = [allowed, *(allowed & ~limit.recordings[corpus.recording_ids] for limit in job.limits)]
     pools = [pool for pool in (*pools, np.logical_and.reduce(pools))[: None if job.limits else 1] if pool.any()]
 
-    def found_in_all(of: Floats) -> Integers:
+    def found_in_all(magnitudes: Floats) -> Integers:
         return np.concatenate(
-            [found(comparison, of, pool, n=settings.shortlist, reach=reach) for pool in pools], axis=1
+            [found(comparison, magnitudes, pool, n=settings.shortlist, reach=reach) for pool in pools], axis=1
         )
 
     def lists_of(anchors: Integers) -> tuple[Integers, Integers]:
         indptr, atoms = along_diagonals(anchors, corpus.recording_ids, allowed, reach)
         if job.sketch is None:
             return indptr, atoms
-        may = job.sketch.allowed(atoms, entry_frames(indptr))
-        if not may.any():
+        may_sound_here = job.sketch.allowed(atoms, entry_frames(indptr))
+        if not may_sound_here.any():
             raise ValueError("the sketch forbids everything that sounds; leave something of the source to some moment")
-        return indptr_of(may, indptr), atoms[may]
+        return indptr_of(may_sound_here, indptr), atoms[may_sound_here]
 
     anchors = found_in_all(comparison.V)
     entries = _started(comparison, lists_of(anchors), settings, generator)
@@ -137,7 +138,7 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[SearchedS
 
 
 def reach_of(job: Job) -> int:
-    """Frames to either side of one that a stretch of the wanted length goes on for; where that varies, the most."""
+    """Frames to either side that a stretch of the wanted length extends; the most if the length varies."""
     rules = job.settings.constraints(job.dictionary.hop_s, job.spectrum.shape[1])
     return int(np.max((rules.continuity if rules else None) or 1))
 
@@ -145,9 +146,10 @@ def reach_of(job: Job) -> int:
 def _within_limits(
     lists: tuple[Integers, Integers], first: Entries, job: Job, comparison: Comparison
 ) -> tuple[Integers, Integers]:
-    """The lists without what is limited, but for as much of it as may sound of what sounds after the `first` rounds.
+    """The lists with as much of the limited recordings as may sound, and with all of the others.
 
-    Others then form grains in its places from the beginning, rather than leave holes at the end.
+    The limited entries that stay are those of the grains that would sound after the `first` rounds. Other recordings
+    then form grains in the places of the rest from the beginning, rather than leave holes at the end.
     """
     indptr, atoms = lists
     segments = comparison.corpus.recording_ids
@@ -161,7 +163,7 @@ def _within_limits(
 
 
 def _check_limits(limits: Sequence[Limit], recordings: Integers) -> None:
-    """Refuse limits that leave a part of the mosaic to nothing at all."""
+    """Refuse limits that leave a part of the mosaic to no recording at all."""
     limited = np.zeros(len(recordings), bool)
     for limit in limits:
         limited |= limit.recordings[recordings]
@@ -177,7 +179,7 @@ def _check_limits(limits: Sequence[Limit], recordings: Integers) -> None:
 def listed_steps(
     job: Job, comparison: Comparison, lists: tuple[Integers, Integers], *, rng: np.random.Generator
 ) -> Iterator[SearchedStep]:
-    """The steps of a solver that considers what is in the lists, `indptr` and `atoms`, and nothing else."""
+    """The steps of a solver that considers only the places in the lists, `indptr` and `atoms`."""
     settings = job.settings
     entries = _started(comparison, lists, settings, rng)
     step = SearchedStep(0, entries, comparison)
@@ -188,7 +190,7 @@ def listed_steps(
         entries = entries.with_values(comparison.update(entries))
         step = SearchedStep(i + 1, entries, comparison)
         yield step
-        # Entries that have faded out are dropped, so that they take no more time.
+        # Entries that have faded out are dropped, to save time.
         entries = entries.only(entries.lists.values > 0)
     if settings.choose == "grains":
         yield from _grain_steps(step, job)
@@ -235,9 +237,9 @@ def _started(
 
 
 def _chosen(entries: Entries, job: Job, comparison: Comparison) -> Runs:
-    """The stretches to sound, of which none takes more than its limit.
+    """The stretches to sound, chosen so that limited recordings stay within their limits.
 
-    Where one does, its weakest stretches give way, and the choice is made again among what is left.
+    The weakest stretches beyond a limit are dropped, and the choice is made again among what is left.
     """
     segments = comparison.corpus.recording_ids
     codes, heard = code_of(entries.lists.atoms, entries.frames, len(segments)), entries.contributions
@@ -246,12 +248,12 @@ def _chosen(entries: Entries, job: Job, comparison: Comparison) -> Runs:
         dropped = beyond_limits(runs, segments, job.limits)
         if not dropped.any():
             return runs
-        gone = code_of(*places(runs.only(np.flatnonzero(dropped))), len(segments))
-        heard = np.where(np.isin(codes, gone), 0, heard)
+        dropped_codes = code_of(*places(runs.only(np.flatnonzero(dropped))), len(segments))
+        heard = np.where(np.isin(codes, dropped_codes), 0, heard)
 
 
 def _runs(entries: Entries, heard: Floats, job: Job, comparison: Comparison) -> Runs:
-    """The stretches to sound, of entries that are `heard` so much, whatever the limits."""
+    """The stretches to sound without regard to limits; `heard` is the contribution of each entry."""
     allowed = None if job.sketch is None else job.sketch.allowed
     runs = runs_in(
         entries.lists.atoms.astype(np.intp),
@@ -266,30 +268,30 @@ def _runs(entries: Entries, heard: Floats, job: Job, comparison: Comparison) -> 
 
 
 def beyond_limits(runs: Runs, segments: Integers, limits: Sequence[Limit]) -> NDArray[np.bool_]:
-    """(R,) bools: the weakest stretches of each limited source that are too much of it, by time."""
+    """(R,) bools, the weakest stretches of each limited source, those beyond its share of the total length."""
     total, slack = float(runs.lengths.sum()), 1e-9
     dropped = np.zeros(len(runs.lengths), bool)
     if limits and np.logical_or.reduce([limit.recordings for limit in limits]).all():
-        # If every recording is limited and the shares fill the whole, they can only be met to a grain.
+        # If every recording is limited, the shares must fill the whole; they can only be met to the length of a grain.
         slack = float(runs.lengths.max(initial=0))
     for limit in limits:
         limited = limit.recordings[segments[runs.atoms]]
         strongest = np.flatnonzero(limited)[np.argsort(-runs.energies[limited], kind="stable")]
-        # Shares are of the present total, since other stretches will take the places of those that are dropped.
+        # A share is one of the present total, since other stretches will replace those that are dropped.
         dropped[strongest[np.cumsum(runs.lengths[strongest]) > limit.share * total + slack]] = True
     return dropped
 
 
 def _kept(entries: Entries, runs: Runs, comparison: Comparison) -> Entries:
-    """The entries of the given stretches, and those alone; as `smalti.grains.runs.keep_runs`."""
+    """The entries of the given stretches alone, with the values that `smalti.grains.runs.keep_runs` would give."""
     n_atoms, indptr = comparison.corpus.n_atoms, entries.lists.indptr
     atoms, frames = places(runs)
     codes = code_of(atoms, frames, n_atoms)
     order = np.argsort(codes)
     atoms, frames, codes = atoms[order], frames[order], codes[order]
-    had = code_of(entries.lists.atoms, entries.frames, n_atoms)
-    at = np.minimum(np.searchsorted(had, codes), max(0, len(had) - 1))
-    values = np.where(had[at] == codes, entries.lists.values[at], 0) if len(had) else np.zeros(0, np.float32)
+    known = code_of(entries.lists.atoms, entries.frames, n_atoms)
+    at = np.minimum(np.searchsorted(known, codes), max(0, len(known) - 1))
+    values = np.where(known[at] == codes, entries.lists.values[at], 0) if len(known) else np.zeros(0, np.float32)
     loudest = np.zeros(len(indptr) - 1, np.float32)
     np.maximum.at(loudest, entries.frames, entries.lists.values)
     values = np.maximum(values, np.float32(1e-3) * loudest[frames]).astype(np.float32)

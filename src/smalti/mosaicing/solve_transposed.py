@@ -22,8 +22,6 @@ from smalti.nmf.divergence import BlockFit
 from smalti.nmf.gains import GainFit
 from smalti.nmf.multiplicative import Seed, steps_of
 
-# --- the solver
-
 
 @dataclass(frozen=True, eq=False)
 class ShiftedStep:
@@ -31,29 +29,29 @@ class ShiftedStep:
 
     Attributes
     ----------
-    of : the activations, of source frames at the pitch of the moment, or of the frames of `grains`.
+    matrix_step : the activations, of source frames at the pitch of the moment, or of the frames of `grains`.
     grains : the grains that were shifted; None as long as they are not chosen.
     """
 
-    of: MatrixStep
+    matrix_step: MatrixStep
     grains: Grains | None = None
 
     @property
     def iteration(self) -> int:
-        return self.of.iteration
+        return self.matrix_step.iteration
 
     @property
     def H(self) -> Floats:
-        return self.of.H
+        return self.matrix_step.H
 
     @property
     def divergence(self) -> float:
-        return self.of.divergence
+        return self.matrix_step.divergence
 
 
 @dataclass(frozen=True, eq=False)
 class TransposedSolver:
-    """The `Solver` of a job whose source comes to the target's pitches: it chooses grains, then shifts these."""
+    """The `Solver` of a job whose source is brought to the target's pitches: it chooses grains, then shifts them."""
 
     job: Job
     transposition: Transposition
@@ -76,7 +74,7 @@ class TransposedSolver:
 
 
 def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> Iterator[ShiftedStep]:
-    """The steps of a `TransposedSolver`: first of source frames at the pitch of the moment, then of the grains."""
+    """Yield the steps of a `TransposedSolver`: of source frames at the pitch of the moment, then of shifted grains."""
     settings, dictionary = job.settings, job.dictionary
     # H has rows for the frames that sound and can be shifted, and no others.
     usable = np.flatnonzero(transposition.usable)
@@ -89,27 +87,27 @@ def transposed_steps(job: Job, transposition: Transposition, *, rng: Seed) -> It
         by_voice[block.voices, :, block.frames] = np.linalg.norm(block.W, axis=0)
     start = np.where(norms > 0, 1 - settings.start_spread * drawn, 0).astype(V.dtype)
     del drawn
-    allowed, may = None, None
+    allowed, may_sound = None, None
     if job.sketch is not None:
-        # A source frame counts the same whatever it is shifted to.
+        # A source frame has the same weight at every pitch.
         weights = np.tile(job.sketch.whole()[usable], (transposition.n_voices, 1))
-        may = weights > 0
-        norms, start, allowed = norms * weights, start * may, lambda rows, frames: may[rows, frames]
-    # A diagonal ends where a recording does, where frames in between are left out, and where a voice does.
+        may_sound = weights > 0
+        norms, start, allowed = norms * weights, start * may_sound, lambda rows, frames: may_sound[rows, frames]
+    # A diagonal ends at the end of a recording or a voice, and where unusable frames are left out.
     breaks = (np.diff(usable, prepend=-2) != 1) | (np.diff(dictionary.recording_ids[usable], prepend=-1) != 0)
     stretches = np.cumsum(breaks)
     segments = (stretches + (stretches[-1] + 1) * np.arange(transposition.n_voices)[:, None]).ravel()
     first = MatrixStep(0, start, BlockFit.of(V, blocks, eps=settings.eps))
     rules = settings.constraints(dictionary.hop_s, V.shape[1])
-    for step in steps_of(first, settings.iterations, rules, segments, norms, may):
+    for step in steps_of(first, settings.iterations, rules, segments, norms, may_sound):
         yield ShiftedStep(step)
     runs = chosen_runs(step.H * norms, segments, job, transposition, allowed)
     runs = _without_gaps(runs, segments, job, transposition, allowed)
-    # By time, as a score has them, so that what is made of that is summed up in the same order.
+    # In order of time, as in a score, so that a rendered score adds the grains up in the same order.
     runs = runs.only(np.argsort(runs.frames, kind="stable"))
     grains, H = _shifted(step.H, runs, job, transposition, usable)
     done = step.iteration
-    # These may be large; they were needed to choose the grains, and are not needed to refine their gains.
+    # These may be large, and only the choice of the grains needed them.
     del step, first, start, blocks, norms, by_voice
     sounds = comparison.of_grains(grains.dictionary)
     fit = GainFit.of(V, sounds, H)
@@ -130,31 +128,38 @@ def chosen_runs(
     transposition: Transposition,
     allowed: Allowed | None = None,
 ) -> Runs:
-    """The stretches to sound, of contributions (rows of H, N): one layer for each voice of a chord, else `layers`."""
+    """The stretches to sound: one layer for each voice of a chord, else the settings' `layers`.
+
+    Parameters
+    ----------
+    loud : (rows of H, N) contributions. segments : (rows of H,) ints, the number of each row's stretch of source.
+    job, transposition : what is solved. allowed : the places that may sound; None for all.
+    """
     n_atoms = len(loud) // transposition.n_voices
     groups, layers = [slice(0, len(loud))], None
     if transposition.way == "chords":
         groups, layers = [slice(v * n_atoms, (v + 1) * n_atoms) for v in range(transposition.n_voices)], 1
     chosen = []
-    for of in groups:
-        may = None if allowed is None else partial(_from_row, allowed, of.start)
-        runs = find_runs(loud[of], segments[of], under_frame_db=job.settings.masking_db, allowed=may)
-        runs = chosen_among(runs, segments[of], job, layers=layers, allowed=may)
-        chosen.append(replace(runs, atoms=runs.atoms + of.start))
+    for rows in groups:
+        group_allowed = None if allowed is None else partial(_from_row, allowed, rows.start)
+        runs = find_runs(loud[rows], segments[rows], under_frame_db=job.settings.masking_db, allowed=group_allowed)
+        runs = chosen_among(runs, segments[rows], job, layers=layers, allowed=group_allowed)
+        chosen.append(replace(runs, atoms=runs.atoms + rows.start))
     return joined_runs(chosen)
 
 
 def _from_row(allowed: Allowed, first: int, rows: Integers, frames: Integers) -> NDArray[np.bool_]:
-    """What is allowed of rows that are counted from another one."""
+    """`allowed`, for rows that are counted from the row `first`."""
     return allowed(rows + first, frames)
 
 
 def _without_gaps(
     runs: Runs, segments: NDArray[np.intp], job: Job, transposition: Transposition, allowed: Allowed | None = None
 ) -> Runs:
-    """Stretches that sound wherever the target is heard: in chords, wherever their voice plays.
+    """The stretches, extended to sound wherever the target is heard, and in chords wherever their voice plays.
 
-    At a pitch of their own, more of a stretch might not fit; at the pitch of the moment it does.
+    Stretches that follow a melody can be extended, since they take its pitch. Shifts and glides leave the source its
+    own melody, and more of a stretch might not fit the target.
     """
     heard = audible(np.square(np.abs(job.spectrum), dtype=np.float64).sum(axis=0))
     if transposition.way in ("shifts", "glide"):
@@ -163,8 +168,8 @@ def _without_gaps(
         return close_gaps(runs, segments, heard, allowed)
     n_atoms, closed = len(segments) // transposition.n_voices, []
     for voice, melody in enumerate(transposition.melodies):
-        of_voice = runs.only(np.flatnonzero(runs.atoms // n_atoms == voice))
-        closed.append(close_gaps(of_voice, segments, heard & (melody > 0), allowed))
+        voice_runs = runs.only(np.flatnonzero(runs.atoms // n_atoms == voice))
+        closed.append(close_gaps(voice_runs, segments, heard & (melody > 0), allowed))
     return joined_runs(closed)
 
 
@@ -173,14 +178,14 @@ def joined_runs(parts: Sequence[Runs]) -> Runs:
 
 
 def only_atoms(job: Job, atoms: NDArray[np.intp]) -> Job:
-    """The job with some source frames alone, all of which may sound."""
+    """The job with the source frames `atoms` alone, all of which may sound."""
     return replace(job, dictionary=job.dictionary.only(atoms), settings=replace(job.settings, quietest_db=0.0))
 
 
 def _shifted(
     H: Floats, runs: Runs, job: Job, transposition: Transposition, usable: NDArray[np.intp]
 ) -> tuple[Grains, Floats]:
-    """The grains of the chosen stretches, and the activations (K', N) they start from.
+    """The shifted grains of the chosen stretches, and activations (K', N) of their frames to start from.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""The way in which a source comes to the target's pitches, found by `transposition_of`.
+"""Decide how a source is brought to the target's pitches; `transposition_of` makes the plan.
 
 `smalti.mosaicing.solve_transposed` then chooses grains with every source frame at the pitch of the moment, has them
-shifted, and refines their gains as they then sound.
+shifted, and refines the gains of the shifted grains.
 """
 
 from collections.abc import Sequence
@@ -39,34 +39,33 @@ from smalti.mosaicing.solve_transposed import only_atoms
 from smalti.nmf.let_it_bee import segment_slices
 from smalti.nmf.multiplicative import solve_activations
 from smalti.nmf.pursuit import unit_columns
-from smalti.settings import Settings
+from smalti.settings import Settings, shown
 
-# Pitch is carried over gaps of up to so long: a consonant or a breath belongs to the note around it.
+# The longest gap that pitch is carried over: a consonant or a breath belongs to the note around it.
 BRIDGE_S = 0.25
 
-# What `decide` goes by. A source or melody is steady if this share of what is heard is in steady pitch, and one voice
-# if so much of its power lies in that pitch's partials; of chords the tracker follows this note or that, but all lie in
-# one tuning.
+# Thresholds of `decide`. A source or melody is steady if this share of its heard frames has a steady pitch. It is one
+# voice if at least this share of its power lies in the partials of that pitch. In chords the tracker jumps from note to
+# note, but all notes lie in one tuning.
 STEADY_SOURCE, STEADY_MELODY, STEADY_CHORDS = 0.5, 0.6, 0.3
 ONE_VOICE, IN_TUNE = 0.5, 0.2
 
-# Notes that chords are made of, MIDI numbers: E1 to C8; where the target has something within 40 dB of its loudest.
+# Chords are made of these MIDI notes, E1 to C8, each where the target has its fundamental within 40 dB of the frame's
+# loudest bin.
 LOWEST_NOTE, HIGHEST_NOTE, FUNDAMENTAL_DB = 28, 108, 40.0
-# They are transcribed with the sum of so many source frames as each note's spectrum, in so many updates.
+# Source frames whose sum is the spectrum of a note in the transcription, and the updates that it takes.
 TEMPLATE_FRAMES, TRANSCRIPTION_ROUNDS = 48, 60
-
-
-# --- which way
 
 
 @dataclass(frozen=True)
 class PitchProfile:
-    """Facts that a recording's pitch track tells.
+    """Facts about a recording, from its pitch track and its spectrum.
 
     Attributes
     ----------
-    steady : 0 to 1, how much of what is heard is steadily pitched. one_voice : at most 1, how much of its power lies in
-    the partials of that pitch. in_tune : 0 to 1, how closely its partials lie in one tuning.
+    steady : 0 to 1, the share of the heard frames with a steady pitch.
+    one_voice : at most 1, the share of the power that lies in the partials of that pitch.
+    in_tune : 0 to 1, how closely the partials lie in one tuning.
     """
 
     steady: float
@@ -75,14 +74,14 @@ class PitchProfile:
 
     @classmethod
     def of(cls, f0: Floats, magnitudes: Floats, sr: int, heard: NDArray[np.bool_], in_tune: float) -> "PitchProfile":
-        """From a track (N,), the magnitudes (F, N) it belongs to, and which frames are heard."""
+        """The profile of magnitudes (F, N) with the pitch track `f0`, (N,) Hz; `heard` (N,) marks audible frames."""
         power = np.square(magnitudes, dtype=np.float64).sum(axis=0)
         clear = float(harmonicity(magnitudes, f0, sr) @ power / power.sum()) if power.sum() else 0.0
         return cls(steadiness(f0, heard), clear, in_tune)
 
 
 def decide(target: PitchProfile, source: PitchProfile) -> tuple[str, str]:
-    """The way that suits the material, "off", "follow" or "chords", and why, as a clause."""
+    """The way that suits the material, "off", "follow" or "chords", and the reason as a clause."""
     if source.steady < STEADY_SOURCE:
         return "off", f"the source has no steady pitch to start from ({source.steady:.0%} of what sounds)"
     if source.one_voice < ONE_VOICE and source.in_tune >= IN_TUNE:
@@ -97,20 +96,19 @@ def decide(target: PitchProfile, source: PitchProfile) -> tuple[str, str]:
 def transposition_of(
     job: Job, *, target_f0: ArrayLike | None = None, source_f0: ArrayLike | Sequence[ArrayLike] | None = None
 ) -> Transposition:
-    """How the source of a job comes to the target's pitches: what its settings ask for, or what suits the material.
+    """How the source of a job is brought to the target's pitches: as its settings say, or as suits the material.
 
     Parameters
     ----------
-    job : whose settings have `transpose`. target_f0, source_f0 : as for `smalti.mosaic`.
+    job : its `transpose` setting is not "off". target_f0, source_f0 : as for `smalti.mosaic`.
 
     Raises
     ------
-    ValueError, TypeError : for tracks of another length or with other values, or of the target together with a range
-        of semitones; if a melody or chords are asked for and the target has no pitch, or the source none where it
-        sounds.
-    MissingExtraError : if a track is needed and swift-f0 is not installed.
+    ValueError, TypeError : for tracks of a wrong length or with wrong values; for a `target_f0` together with a range
+        or a curve of semitones; if a melody or chords are to be followed and the target, or the source where it sounds,
+        has no pitch.
+    MissingExtraError : if a pitch has to be tracked and swift-f0 is not installed.
     """
-    _check_melody_wanted(job.settings, target_f0)
     plan = _source_plan(job, source_f0)
     if not isinstance(job.settings.transpose, str):
         return _shifted(plan, job)
@@ -119,34 +117,36 @@ def transposition_of(
     return plan if plan.way == "off" else _following(plan, job, given)
 
 
-def _check_melody_wanted(settings: Settings, target_f0: ArrayLike | None) -> None:
-    if not isinstance(settings.transpose, str) and target_f0 is not None:
+def check_melody_wanted(settings: Settings) -> None:
+    """Raise `ParameterError` if a mosaic with these settings cannot follow a melody that is given."""
+    transpose = settings.transpose
+    if transpose == "off" or not isinstance(transpose, str):
         raise ParameterError(
             "target_f0",
-            f"is given but transpose is {_semitones(settings.transpose)} follows no melody",
-            "pass transpose='follow', or leave target_f0 out",
+            f"means nothing while {{transpose}} is {transpose if transpose == 'off' else shown(transpose)}",
+            "add {transpose} follow, or leave it out",
             also=("transpose",),
         )
 
 
 def _source_plan(job: Job, source_f0: ArrayLike | Sequence[ArrayLike] | None) -> Transposition:
-    """The source's side of the plan: its pitch, and which frames sound. Nothing is shifted yet."""
+    """The source's side of the plan: its pitch, and which of its frames sound. The way is "off" as yet."""
     dictionary = job.dictionary
-    own = source_track(dictionary, source_f0)
-    if own.max(initial=0) > dictionary.sr / 2:
+    tracked = source_track(dictionary, source_f0)
+    if tracked.max(initial=0) > dictionary.sr / 2:
         raise ParameterError(
             "source_f0",
-            f"holds {own.max():g} Hz, more than a sample rate of {dictionary.sr} Hz has",
+            f"holds {tracked.max():g} Hz, more than a sample rate of {dictionary.sr} Hz has",
             f"pass at most {dictionary.sr / 2:g} Hz",
         )
     bridge = round(BRIDGE_S / dictionary.hop_s)
     recordings = segment_slices(dictionary.n_atoms, dictionary.recording_ids)
-    origins = np.concatenate([fill_gaps(own[of], longest=bridge) for of in recordings])
+    origins = np.concatenate([fill_gaps(tracked[frames], longest=bridge) for frames in recordings])
     return Transposition(
         "off",
         "as asked",
         target_f0=np.zeros(job.spectrum.shape[1]),
-        source_f0=own,
+        source_f0=tracked,
         origins=origins,
         glides=fine_track(dictionary, origins, given=source_f0 is not None),
         usable=may_sound(dictionary, job.settings),
@@ -154,23 +154,23 @@ def _source_plan(job: Job, source_f0: ArrayLike | Sequence[ArrayLike] | None) ->
 
 
 def _shifted(plan: Transposition, job: Job) -> Transposition:
-    """The plan with the semitones that were asked for, whatever the target's pitch."""
-    asked, tuned = job.settings.transpose, job.settings.tune_cents / 100
-    if isinstance(asked, Curve):
+    """The plan with the semitones of the settings, which need no pitch of the target."""
+    semitones, tuned = job.settings.transpose, job.settings.tune_cents / 100
+    if isinstance(semitones, Curve):
         # The curve counts frames of the target instead of seconds.
-        times = tuple(time_s / job.dictionary.hop_s for time_s in asked.times_s)
-        return replace(plan, way="glide", glide=Curve(times, tuple(semitones + tuned for semitones in asked.values)))
-    low, high = cast("tuple[float, float]", asked)
-    # A hair above the upper end, which rounding must not leave out.
+        times = tuple(time_s / job.dictionary.hop_s for time_s in semitones.times_s)
+        return replace(plan, way="glide", glide=Curve(times, tuple(value + tuned for value in semitones.values)))
+    low, high = cast("tuple[float, float]", semitones)
+    # The margin keeps rounding from leaving out the upper end.
     return replace(plan, way="shifts", shifts=np.arange(low, high + 1e-9) + tuned)
 
 
 def _way_to_go(plan: Transposition, job: Job, given: Floats | None) -> Transposition:
-    """The plan with the target's pitch, the way that is asked for or suits it, and what of the source is clear enough.
+    """The plan with the target's pitch, the way to go, and the source frames whose pitch is clear enough to be shifted.
 
     Parameters
     ----------
-    given : (M, N) Hz, the melodies to follow, or None to look for them.
+    given : (M, N) Hz, the melodies to follow, or None to find them in the target.
     """
     dictionary, heard = job.dictionary, plan.usable
     way, reason = cast("str", job.settings.transpose), "as asked"
@@ -188,11 +188,11 @@ def _way_to_go(plan: Transposition, job: Job, given: Floats | None) -> Transposi
 
 def _following(plan: Transposition, job: Job, given: Floats | None) -> Transposition:
     """The plan with the melodies that it follows: those given, or the target's own."""
-    asked, origins = job.settings.transpose, plan.origins[plan.usable]
+    transpose, origins = job.settings.transpose, plan.origins[plan.usable]
     if not len(origins):
         raise ParameterError(
             "transpose",
-            f"is {asked!r} but the source has no pitch to start from",
+            f"is {transpose!r} but the source has no pitch to start from",
             "pass a range of semitones, which needs none, or 'off'",
         )
     melodies = given
@@ -203,8 +203,8 @@ def _following(plan: Transposition, job: Job, given: Floats | None) -> Transposi
             return replace(plan, way="off", reason="no notes are found in the target")
         raise ParameterError(
             "transpose",
-            f"is {asked!r} but the target has no pitch to follow",
-            "pass 'off', or a melody as target_f0",
+            f"is {transpose!r} but the target has no pitch to follow",
+            "pass 'off', or a melody as {target_f0}",
             also=("target_f0",),
         )
     melodies = without_rests(melodies) * 2 ** (job.settings.tune_cents / 1200)
@@ -215,7 +215,7 @@ def _following(plan: Transposition, job: Job, given: Floats | None) -> Transposi
         notes = melodies[melodies > 0]
         raise ParameterError(
             "transpose",
-            f"is {asked!r} but {far}: these are {notes.min():.0f} to {notes.max():.0f} Hz and it has "
+            f"is {transpose!r} but {far}: these are {notes.min():.0f} to {notes.max():.0f} Hz and it has "
             f"{origins.min():.0f} to {origins.max():.0f} Hz",
             "pass others, in Hz",
         )
@@ -223,27 +223,21 @@ def _following(plan: Transposition, job: Job, given: Floats | None) -> Transposi
 
 
 def _may_leave(job: Job, given: Floats | None) -> bool:
-    """Whether the source may stay at its own pitch where the target's cannot be followed, as nobody asked for that."""
+    """Whether the source may keep its own pitch if no melody can be followed: only if the user asked for none."""
     return given is None and job.settings.transpose == "auto"
 
 
-def _semitones(asked: tuple[float, float] | Curve) -> str:
-    if isinstance(asked, Curve):
-        return f"the curve {asked}, and a curve of semitones"
-    return f"({asked[0]:g}, {asked[1]:g}), and a range of semitones"
-
-
 def _within_reach(melodies: Floats, origins: Floats) -> bool:
-    """Whether any note can be reached from any pitch of the source, Hz."""
+    """Whether any note of the melodies can be reached from any pitch of the source; both in Hz."""
     notes = melodies[melodies > 0]
     return bool(notes.min() <= origins.max() * MOST_RATIO and notes.max() >= origins.min() / MOST_RATIO)
 
 
 def without_rests(melodies: Floats) -> Floats:
-    """(M, N) Hz with something to play at any time, if there is at all: where all voices rest, the first goes on.
+    """(M, N) Hz, the melodies without common rests: where all voices rest, the first one holds a note.
 
-    A consonant or a breath has no pitch, and a pause has what little sounds in it: made of grains at their own pitch,
-    they would be out of tune with all around them.
+    A consonant or a breath has no pitch, and a pause is seldom quite silent. Grains there would keep their own pitch
+    and be out of tune with the notes around them.
     """
     resting = ~(melodies > 0).any(axis=0)
     # The note of the first voice that has one.
@@ -254,10 +248,10 @@ def without_rests(melodies: Floats) -> Floats:
 
 
 def _given_melodies(target_f0: ArrayLike, n_frames: int) -> Floats:
-    """(M, N) of one track or several."""
+    """(M, N) Hz, checked, from one track (N,) or several (M, N)."""
     given = np.asarray(target_f0)
     if given.ndim == 2 and len(given):
-        return np.stack([check_f0(f"target_f0[{voice}]", of, n_frames) for voice, of in enumerate(given)])
+        return np.stack([check_f0(f"target_f0[{voice}]", track, n_frames) for voice, track in enumerate(given)])
     return check_f0("target_f0", given, n_frames)[None]
 
 
@@ -268,33 +262,39 @@ def source_track(dictionary: Dictionary, given: ArrayLike | Sequence[ArrayLike] 
     ----------
     given : None to track it; (K,) for all frames, or a list of tracks, one for each recording.
     """
-    frames = segment_slices(dictionary.n_atoms, dictionary.recording_ids)
+    slices = segment_slices(dictionary.n_atoms, dictionary.recording_ids)
     if given is None:
         return np.concatenate(
             [
-                _track(to_mono(recording), dictionary.sr, dictionary.params, of.stop - of.start)
-                for recording, of in zip(dictionary.recordings, frames, strict=True)
+                _track(to_mono(recording), dictionary.sr, dictionary.params, atoms.stop - atoms.start)
+                for recording, atoms in zip(dictionary.recordings, slices, strict=True)
             ]
         )
     if not isinstance(given, list | tuple) or not given or np.isscalar(given[0]):
         return check_f0("source_f0", np.asarray(given), dictionary.n_atoms)
-    if len(given) != len(frames):
-        raise ParameterError("source_f0", f"has {len(given)} tracks for {len(frames)} recordings", "pass one for each")
+    if len(given) != len(slices):
+        raise ParameterError("source_f0", f"has {len(given)} tracks for {len(slices)} recordings", "pass one for each")
     return np.concatenate(
         [
-            check_f0(f"source_f0[{i}]", track, of.stop - of.start)
-            for i, (track, of) in enumerate(zip(given, frames, strict=True))
+            check_f0(f"source_f0[{i}]", track, atoms.stop - atoms.start)
+            for i, (track, atoms) in enumerate(zip(given, slices, strict=True))
         ]
     )
 
 
 def fine_track(dictionary: Dictionary, origins: Floats, *, given: bool) -> Floats:
-    """(K * FINENESS,) the source's pitch (K,) between its frames, too: as it glides, or straight on if it was given."""
+    """(K * FINENESS,) Hz, the source's pitch at `FINENESS` points for each frame.
+
+    Parameters
+    ----------
+    origins : (K,) Hz, the pitch at the frames.
+    given : True to interpolate it, False to measure it between the frames, too.
+    """
     parts = []
-    for recording, of in zip(
+    for recording, atoms in zip(
         dictionary.recordings, segment_slices(dictionary.n_atoms, dictionary.recording_ids), strict=True
     ):
-        track = origins[of]
+        track = origins[atoms]
         if given:
             parts.append(pitch_at(track, np.arange(len(track) * FINENESS) / FINENESS))
         else:
@@ -305,7 +305,7 @@ def fine_track(dictionary: Dictionary, origins: Floats, *, given: bool) -> Float
 
 def _track(samples: Floats, sr: int, params: StftParams, n_frames: int) -> Floats:
     track = track_pitch(samples, sr, hop=params.hop)
-    # There may be one frame more if the hop is longer than a quarter window.
+    # The STFT may have one frame more than the track if the hop is longer than a quarter window.
     return np.pad(track, (0, max(0, n_frames - len(track))))[:n_frames]
 
 
@@ -325,22 +325,26 @@ def _voicing_of_source(job: Job, track: Floats) -> PitchProfile:
 
 
 def chord_melodies(job: Job, source_f0: Floats) -> Floats:
-    """(M, N) Hz: the notes of the target that its source is to play, a voice each; see `smalti.dsp.transcription`.
+    """(M, N) Hz, the notes of the target for the source to play, a row for each voice; see `smalti.dsp.transcription`.
 
-    A note's spectrum is that of the source itself at its pitch, so that what is found is what the source needs to sound
-    like the target. All start alike, and so nothing is drawn at random.
+    The spectrum of a note is that of the source at the note's pitch, so the notes found are those that the source needs
+    to sound like the target. The start is uniform, so nothing is drawn at random.
+
+    Parameters
+    ----------
+    source_f0 : (K,) Hz, 0 for none.
     """
     settings, dictionary = job.settings, job.dictionary
     cents, _ = spectral_tuning(job.target, dictionary.sr)
     hz = note_frequencies(np.arange(LOWEST_NOTE, HIGHEST_NOTE + 1) + cents / 100)
     pitched = np.flatnonzero((source_f0 > 0) & may_sound(dictionary, settings))
-    # A few frames of many say what the source is like; those far under the loudest are mostly noise.
+    # A few frames show the spectrum of the source; those far below the loudest are mostly noise.
     loud = pitched[dictionary.norms[pitched] >= 0.1 * dictionary.norms[pitched].max(initial=0)]
     few = loud[:: max(1, -(-len(loud) // TEMPLATE_FRAMES))]
     if not len(few):
         return np.zeros((settings.voices, job.spectrum.shape[1]))
     comparison = ShiftedComparison.of(only_atoms(job, few), source_f0[few])
-    V, ratios = comparison.V, np.stack([ratios_to(np.full(len(few), of), source_f0[few]) for of in hz])
+    V, ratios = comparison.V, np.stack([ratios_to(np.full(len(few), note_hz), source_f0[few]) for note_hz in hz])
     templates = comparison.at(ratios).sum(axis=2).T
     norms = np.linalg.norm(templates, axis=0)
     start = ((norms > 0)[:, None] & has_fundamental(job, hz)).astype(V.dtype)
@@ -350,9 +354,9 @@ def chord_melodies(job: Job, source_f0: Floats) -> Floats:
 
 
 def has_fundamental(job: Job, hz: Floats) -> NDArray[np.bool_]:
-    """(S, N) bools: in which frames the target has anything where each pitch (S,) has its fundamental.
+    """(S, N) bools: in which frames the target sounds at the fundamental of each pitch (S,).
 
-    A bass note of which only high partials are there would be played by a source that has nothing else of the target.
+    Without this check, a bass note whose partials alone are in the target would be played.
     """
     bin_hz = job.dictionary.sr / job.dictionary.params.n_fft
     magnitudes = np.abs(job.spectrum)

@@ -1,1 +1,1 @@
-"""Solvers: the target's V and the source's W in, activations H out."""
+"""Solvers: target magnitudes V and source magnitudes W in, activations H out."""

@@ -1,17 +1,16 @@
-"""The kernels that numba compiles, each for a block of target frames, without the interpreter's lock.
+"""The kernels that numba compiles. Each works on a block of target frames, without the interpreter lock.
 
-Loaded when first needed: numba takes half a second to import, and every kernel most of a second to compile, once for
-each precision and machine; what was compiled is kept beside this file, or in the user's cache where that may not be
-written.
-`smalti.nmf.blockwise` says when they are worth it.
+They are loaded when first needed: numba takes half a second to import, and every kernel most of a second to compile,
+once for each precision and machine. Compiled code is kept beside this file, or in the user's cache if that folder is
+not writable. `smalti.nmf.blockwise` decides when kernels are worth it.
 
-**Lists.** Activations of which a frame has few are kept as three arrays, H transposed in compressed rows:
+**Lists.** If frames have few activations, these are kept as three arrays, the compressed rows of H transposed:
 
 * `indptr` (N + 1,) int64: frame n has the entries ``indptr[n]`` to ``indptr[n + 1]``;
-* `atoms` (E,) int32: which atom each entry is of, rising within a frame;
+* `atoms` (E,) int32: the atom of each entry, rising within a frame;
 * `values` (E,) float32 or float64, >= 0.
 
-`segments` (K,) int32 numbers the runs of atoms of one recording; atoms whose numbers differ are no neighbours.
+`segments` (K,) int32 numbers the runs of atoms of one recording; atoms with different numbers are no neighbours.
 """
 
 from typing import Any
@@ -28,7 +27,7 @@ from smalti._numba import kernel
 def list_repetition(
     indptr: Integers, atoms: Integers, values: Floats, first: int, last: int, reach: int, keep: float, out: Floats
 ) -> None:
-    """Scale by `keep` each entry of the frames `first` to `last` that its atom outdoes within `reach` frames.
+    """Scale each entry of the frames `first` to `last` by `keep` if its atom has a larger one within `reach` frames.
 
     Parameters
     ----------
@@ -52,7 +51,7 @@ def list_repetition(
                     i += 1
                 if i == end:
                     break
-                # An entry is scaled once, however many outdo it.
+                # An entry is scaled only once, even if several are larger.
                 if atoms[i] == atoms[j] and values[i] > values[j]:
                     out[j] = scale * values[j]
 
@@ -69,13 +68,13 @@ def list_polyphony(
     keep: float,
     out: Floats,
 ) -> None:
-    """Scale by `keep` all but the `polyphony` strongest entries of each of the frames `first` to `last`.
+    """Scale all but the `polyphony` strongest entries of each of the frames `first` to `last` by `keep`.
 
     Parameters
     ----------
     indptr, atoms, values : lists of all frames; not modified unless `out` is `values`.
-    weights : (K,) like `values`: strength is ranked by ``weights[atom] * value``. Empty for 1.
-    polyphony : int >= 1. Of equals the first survive, so that so many do.
+    weights : (K,) like `values`: the strongest have the largest ``weights[atom] * value``. Empty for 1.
+    polyphony : int >= 1. The first of equal entries survive, so exactly this many do.
     keep : 0 to 1.
     out : (E,) array like `values`, of which the entries of the block are written; may be `values` itself.
     """
@@ -104,7 +103,7 @@ def list_polyphony(
 
 @kernel
 def _insert(best: Floats, places: Integers, value: Any, place: int) -> None:
-    """Put `value` into its place among `best`, which rise, instead of the first."""
+    """Replace the first, the smallest, of the rising values `best` by `value`, and keep them in order."""
     j = 1
     while j < len(best) and best[j] < value:
         best[j - 1], places[j - 1] = best[j], places[j]
@@ -123,9 +122,9 @@ def list_continuity(
     reach: int,
     out: Floats,
 ) -> None:
-    """Sum each entry of the frames `first` to `last` with its diagonal neighbours, where they are in the lists.
+    """Sum each entry of the frames `first` to `last` with those of its diagonal neighbours that are in the lists.
 
-    What has no entry gets none: `list_widened` lets the neighbours of what sounds in.
+    No entries are added; `list_widened` adds the neighbours.
 
     Parameters
     ----------
@@ -165,21 +164,21 @@ def list_widened(
     reach: int,
     least: float,
 ) -> tuple[Integers, Integers, Floats]:
-    """The diagonal sums of the frames `first` to `last`, for every atom that any of the summands is there for.
+    """The diagonal sums of the frames `first` to `last`, for every atom that has any summand.
 
     Parameters
     ----------
     indptr, atoms, values, segments : as for `list_continuity`. reach : int >= 0; 0 only drops.
-    weights : (K,) array like `values`, how loud an activation of 1 is.
-    least : >= 0. Entries under this share of their frame's largest are dropped, unless they are above it when both are
-        multiplied by their weights: the huge gain of a nearly silent atom must not silence all others, nor be lost.
+    weights : (K,) array like `values`, the loudness of an activation of 1.
+    least : >= 0. Entries are dropped only if they are at most this share of the largest in their frame both as they are
+        and times their weights: the huge gain of a nearly silent atom must neither silence all others nor be lost.
 
     Returns
     -------
-    indptr, atoms, values of the block's frames alone, ``indptr[0] = 0``.
+    indptr, atoms, values : those of the block's frames alone, ``indptr[0] = 0``.
     """
     n_frames = len(indptr) - 1
-    # All taps of all frames are the most that can come of it.
+    # There are at most as many sums as taps of all frames.
     room = 0
     for offset in range(-reach, reach + 1):
         room += indptr[min(max(last + offset, 0), n_frames)] - indptr[min(max(first + offset, 0), n_frames)]
@@ -195,7 +194,7 @@ def list_widened(
     share = values.dtype.type(least)
     count = 0
     for n in range(first, last):
-        # One pointer a tap into the sorted lists; the least atom that any of them points at comes next.
+        # Each tap has a pointer into its sorted list; the smallest atom under any pointer comes next.
         used = 0
         for offset in range(max(-reach, -n), min(reach, n_frames - 1 - n) + 1):
             i, stop = indptr[n + offset], indptr[n + offset + 1]
@@ -241,7 +240,7 @@ def list_widened(
 
 @kernel
 def _next_inside(atoms: Integers, segments: Integers, i: int, stop: int, offset: int) -> int:
-    """The first entry from `i` on whose diagonal, `offset` back, is still in its recording; `stop` if none is."""
+    """The first entry from `i` on whose atom `offset` back is in the same recording; `stop` if there is none."""
     while i < stop:
         atom = atoms[i] - offset
         if 0 <= atom < len(segments) and segments[atom] == segments[atoms[i]]:
@@ -260,8 +259,8 @@ def list_model(W: Floats, indptr: Integers, positions: Integers, values: Floats,
     Parameters
     ----------
     W : (U, F), C order: dictionary rows, all or those that the block needs.
-    indptr : (n + 1,) int64, the block's part of the lists' own: positions in the two arrays below.
-    positions : (E,) integers: which row of W each entry has.
+    indptr : (n + 1,) int64, the block's part of the lists' `indptr`: positions in the two arrays below.
+    positions : (E,) integers: the row of W of each entry.
     values : (E,) like W.
     floor : added to every bin.
     Y : (n, F) like W, C order; overwritten.
@@ -275,7 +274,7 @@ def _model(W: Floats, positions: Integers, values: Floats, start: int, stop: int
     for f in range(len(y)):
         y[f] = floor
     j = start
-    # Four rows at once: the sum is then loaded and stored once for the four.
+    # Four rows at once: the sum is then loaded and stored once for all four.
     while j + 4 <= stop:
         a, b, c, d = W[positions[j]], W[positions[j + 1]], W[positions[j + 2]], W[positions[j + 3]]
         s, t, u, v = values[j], values[j + 1], values[j + 2], values[j + 3]
@@ -301,18 +300,18 @@ def list_update(
     eps: float,
     out: Floats,
 ) -> None:
-    """One multiplicative update, Kullback-Leibler, of the entries of a block of frames.
+    """Write one multiplicative update, with beta 1, of the entries of a block of frames.
 
     Parameters
     ----------
     V : (n, F), C order: the block's target magnitudes.
     W : (U, F), C order, of V's dtype: dictionary rows, all or those that the block needs.
     sums : (U,) like V: each row's sum.
-    indptr : (n + 1,) int64, the block's part of the lists' own: positions in the arrays below.
-    positions : (E,) integers: which row of W each entry has.
+    indptr : (n + 1,) int64, the block's part of the lists' `indptr`: positions in the arrays below.
+    positions : (E,) integers: the row of W of each entry.
     values : (E,) like V; not modified.
     floor : > 0, added to the model: `smalti.nmf.divergence.noise_floor` of the whole target.
-    eps : >= 0, added to numerator and denominator. With 0, an atom of silence gets 0.
+    eps : >= 0, added to numerator and denominator. With 0, silent atoms get 0.
     out : (E,) like V, of which the block's entries are written.
     """
     F = V.shape[1]
@@ -330,7 +329,7 @@ def list_update(
         j = start
         largest = V.dtype.type(0)
         while j < stop:
-            # Pairs, for the same reason as above; the last may stand beside itself.
+            # Two rows at once, since y is then loaded once for both; a last row is paired with itself.
             k = min(j + 1, stop - 1)
             a, b = W[positions[j]], W[positions[k]]
             p, q = V.dtype.type(0), V.dtype.type(0)
@@ -342,7 +341,7 @@ def list_update(
             out[k] = values[k] * ((q + shift) / beneath) if beneath >= tiny else V.dtype.type(0)
             largest = max(largest, out[j], out[k])
             j += 2
-        # Values that keep fading would become denormal numbers, which processors multiply ten times as slowly.
+        # Values that keep fading would become denormal numbers, which processors multiply ten times more slowly.
         border = V.dtype.type(np.sqrt(tiny) * min(1.0, largest))
         for j in range(start, stop):
             if out[j] < border:
@@ -364,7 +363,7 @@ def dense_of(indptr: Integers, atoms: Integers, values: Floats, first: int, last
 
 @kernel
 def listed(H: Floats, weights: Floats, least: float) -> tuple[Integers, Integers, Floats]:
-    """Lists of the entries of `H` (n, K) that matter: `weights` (K,) and `least` as for `list_widened`."""
+    """Lists of the entries of `H` (n, K) that `list_widened` would keep; `weights` (K,) and `least` are as there."""
     share = H.dtype.type(least)
     n_frames, n_atoms = H.shape
     indptr = np.zeros(n_frames + 1, np.int64)
@@ -408,19 +407,19 @@ def restricted(
     keep: float,
     out: Floats,
 ) -> None:
-    """Let it Bee's three restrictions of the frames `first` to `last` of `H`, in the paper's order.
+    """Write the frames `first` to `last` of `H` after the three restrictions of Let it Bee, in the paper's order.
 
     Parameters
     ----------
-    H : (N, K), >= 0; not modified. The frames around the block are read as far as the restrictions reach.
+    H : (N, K), >= 0; not modified. Frames around the block are read as far as the restrictions reach.
     weights : (K,) like H: polyphony ranks ``weights * H``. Empty for 1.
     borders : (S + 1,) integers: where the recordings' runs of atoms begin, and K.
     repetition, polyphony, continuity : as in `smalti.nmf.let_it_bee`; 0 switches one off.
-    keep : 0 to 1, what those that lose are scaled by.
+    keep : 0 to 1, the factor of the activations that are not kept.
     out : (last - first, K) like H, overwritten.
     """
     n_frames, n_atoms = H.shape
-    # The frames that continuity will look at.
+    # The frames that continuity reads.
     start, stop = max(0, first - continuity), min(n_frames, last + continuity)
     R = np.empty((stop - start, n_atoms), H.dtype)
     if repetition:
@@ -443,7 +442,7 @@ def restricted(
         for s in range(len(borders) - 1):
             low, high = borders[s], borders[s + 1]
             for i in range(max(-continuity, start - n), min(continuity, stop - 1 - n) + 1):
-                # From `a` on atom k + i is still of the same recording.
+                # For the atoms k from `a` to `b`, atom k + i is in the same recording.
                 a, b = max(low, low - i), min(high, high - i)
                 if i != 0 and a < b:
                     into, diagonal = summed[a:b], R[n + i - start, a + i : b + i]
@@ -451,9 +450,9 @@ def restricted(
                         into[k] += diagonal[k]
 
 
-# Atoms whose largest is looked at first: a chunk that does not reach the p-th largest of all chunks is not searched.
+# Atoms of a chunk. Chunks whose largest score is below the p-th largest of all these are not searched.
 CHUNK = 32
-# Atoms of which all frames of a block are worked on at once, so that they stay in the fastest cache.
+# Atoms that are worked on at once in all frames of a block: few enough to stay in the fastest cache.
 STRIPE = 128
 
 
@@ -467,45 +466,48 @@ def _unrepeated(H: Floats, start: int, stop: int, reach: int, keep: float, R: Fl
     for low in range(0, n_atoms, STRIPE):
         width = min(STRIPE, n_atoms - low)
         for m in range(n + 2 * reach):
-            frame, one = start - reach + m, M[m]
+            frame, line = start - reach + m, M[m]
             if 0 <= frame < n_frames:
-                _copy(H[frame, low : low + width], one)
+                _copy(H[frame, low : low + width], line)
             else:
                 for k in range(STRIPE):
-                    one[k] = 0
-        # Doubling: a maximum over 2m frames is that of two over m, so 7 taps cost three passes and 101 cost seven.
+                    line[k] = 0
+        # Doubling: two maxima over m frames give one over 2m, so 7 taps cost three passes and 101 cost seven.
         span = 1
         while 2 * span <= taps:
             for m in range(n + 2 * reach - span):
-                one, other = M[m], M[m + span]
+                line, other = M[m], M[m + span]
                 for k in range(STRIPE):
-                    one[k] = max(one[k], other[k])
+                    line[k] = max(line[k], other[k])
             span *= 2
         for m in range(n):
-            one, other, h, r = M[m], M[m + taps - span], H[start + m, low : low + width], R[m, low : low + width]
+            line, other, h, r = M[m], M[m + taps - span], H[start + m, low : low + width], R[m, low : low + width]
             for k in range(width):
-                r[k] = scale * h[k] if max(one[k], other[k]) > h[k] else h[k]
+                r[k] = scale * h[k] if max(line[k], other[k]) > h[k] else h[k]
 
 
 @kernel
 def _thin(
     row: Floats, scores: Floats, largest: Floats, best: Floats, places: Integers, values: Floats, keep: float
 ) -> None:
-    """Scale by `keep` all of `row` in place but the ``len(best)`` largest by `scores`; the rest is room to work in."""
+    """Scale all but the ``len(best)`` best-scored of `row` by `keep`, in place.
+
+    The arrays `largest`, `best`, `places` and `values` are working memory.
+    """
     n_atoms, polyphony = len(row), len(best)
-    whole = n_atoms // CHUNK
-    for c in range(whole):
-        # Its length has to be a constant for SIMD.
+    n_full = n_atoms // CHUNK
+    for c in range(n_full):
+        # The loop below needs a constant length for SIMD.
         chunk = scores[c * CHUNK : (c + 1) * CHUNK]
         most = chunk[0]
         for k in range(CHUNK):
             most = max(most, chunk[k])
         largest[c] = most
-    if whole < len(largest):
-        largest[whole] = scores[whole * CHUNK]
-        for k in range(whole * CHUNK, n_atoms):
-            largest[whole] = max(largest[whole], scores[k])
-    # The p-th largest of the chunks' largest is a border that p activations reach, and so do all p largest.
+    if n_full < len(largest):
+        largest[n_full] = scores[n_full * CHUNK]
+        for k in range(n_full * CHUNK, n_atoms):
+            largest[n_full] = max(largest[n_full], scores[k])
+    # At least p scores reach the p-th largest of the chunks' largest scores, so the p best of all do.
     for j in range(polyphony):
         best[j] = -1
     if len(largest) >= polyphony:
@@ -531,14 +533,14 @@ def _thin(
 
 @kernel
 def _copy(values: Floats, out: Floats) -> None:
-    # A loop, since an assignment of slices takes a second to compile.
+    # This is a loop because assigning a slice takes a second to compile.
     for k in range(len(values)):
         out[k] = values[k]
 
 
 @kernel
 def quotients(V: Floats, floor: float, Y: Floats) -> None:
-    """Turn a block's models ``Y`` (n, F) into ``V / (Y + floor)`` in place."""
+    """Replace a block's models `Y` (n, F) by ``V / (Y + floor)``, in place."""
     constant = V.dtype.type(floor)
     for n in range(V.shape[0]):
         v, y = V[n], Y[n]
@@ -548,14 +550,14 @@ def quotients(V: Floats, floor: float, Y: Floats) -> None:
 
 @kernel
 def updated(H: Floats, correlations: Floats, reciprocals: Floats, weights: Floats, eps: float, least: float) -> int:
-    """The multiplicative update of a block of frames, and how many of the new activations matter.
+    """Update a block of frames; return how many of the new activations `list_widened` would keep.
 
     Parameters
     ----------
-    H : (n, K). What is updated; not modified.
-    correlations : (n, K): ``(V / Y) @ W.T``; overwritten with the new activations.
-    reciprocals : (K,): one over each atom's sum and eps, 0 for an atom of silence.
-    weights, least : which matter, as for `list_widened`.
+    H : (n, K), the activations; not modified.
+    correlations : (n, K), ``(V / Y) @ W.T``; overwritten with the new activations.
+    reciprocals : (K,), 1 / (the atom's sum + eps), and 0 for silent atoms.
+    weights, least : as for `list_widened`.
     """
     n_atoms = H.shape[1]
     shift, share = H.dtype.type(eps), H.dtype.type(least)
@@ -569,7 +571,7 @@ def updated(H: Floats, correlations: Floats, reciprocals: Floats, weights: Float
             g[k] = new
             strongest = max(strongest, new)
             loudest = max(loudest, new * weights[k])
-        # Values that keep fading would become denormal numbers, which processors multiply ten times as slowly.
+        # Values that keep fading would become denormal numbers, which processors multiply ten times more slowly.
         border = H.dtype.type(smallest * min(1.0, strongest))
         least_h, least_w = share * strongest, share * loudest
         for k in range(n_atoms):

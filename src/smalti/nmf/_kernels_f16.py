@@ -1,8 +1,8 @@
-"""The kernels that numba compiles for corpora: lists whose dictionary rows are looks in half precision, and hits.
+"""The kernels that numba compiles for corpora: lists of atoms in half precision, and the choice among hits.
 
-Loaded when first needed, as `smalti.nmf._kernels` is, which says what lists are. Looks are handed over as the bits of
-their half-precision numbers, (R, B) uint16, as they may be mapped from a disk; a frame's rows are widened to single
-precision as they are needed, and never held.
+They are loaded when first needed, like `smalti.nmf._kernels`, which describes lists. Features are passed as the bits of
+half-precision numbers, (R, B) uint16, since they may be mapped from a disk. Rows are widened to single precision when
+they are needed, and not kept.
 """
 
 import numpy as np
@@ -10,13 +10,13 @@ import numpy as np
 from smalti._checks import Floats, Integers
 from smalti._numba import kernel
 
-# The exponents' biases are 15 and 127.
+# Exponents have a bias of 15 in half precision and of 127 in single.
 _REBIAS = np.float32(2.0**112)
 
 
 @kernel
 def _widen(halves: Integers, bits: Integers, out: Floats) -> None:
-    """Half precision to single: non-negative finite numbers only. `out` is `bits`, seen as what these are bits of."""
+    """Convert non-negative finite numbers from half to single precision; `out` is the float32 view of `bits`."""
     for b in range(len(halves)):
         bits[b] = np.uint32(halves[b]) << np.uint32(13)
     for b in range(len(halves)):
@@ -24,30 +24,30 @@ def _widen(halves: Integers, bits: Integers, out: Floats) -> None:
 
 
 @kernel
-def look_statistics(looks: Integers, rows: Integers, gains: Floats, sums: Floats, norms: Floats) -> None:
-    """Write the sum and the Euclidean norm of each of some rows, weighed by the gains of the bands.
+def feature_statistics(features: Integers, rows: Integers, gains: Floats, sums: Floats, norms: Floats) -> None:
+    """Write the sums and the Euclidean norms of some rows of the features, weighed by the gains of the bands.
 
     Parameters
     ----------
-    looks : (R, B) uint16. rows : (E,) integers. gains : (B,) float32.
+    features : (R, B) uint16. rows : (E,) integers. gains : (B,) float32.
     sums, norms : (E,) float32, overwritten.
     """
-    bits = np.empty(looks.shape[1], np.uint32)
-    look = bits.view(np.float32)
+    bits = np.empty(features.shape[1], np.uint32)
+    row = bits.view(np.float32)
     for e in range(len(rows)):
-        _widen(looks[rows[e]], bits, look)
+        _widen(features[rows[e]], bits, row)
         total, energy = np.float32(0), np.float32(0)
-        for b in range(len(look)):
-            weighed = look[b] * gains[b]
+        for b in range(len(row)):
+            weighed = row[b] * gains[b]
             total += weighed
             energy += weighed * weighed
         sums[e], norms[e] = total, np.sqrt(energy)
 
 
 @kernel
-def look_update(
+def feature_update(
     V: Floats,
-    looks: Integers,
+    features: Integers,
     gains: Floats,
     indptr: Integers,
     rows: Integers,
@@ -58,16 +58,16 @@ def look_update(
     least: float,
     out: Floats,
 ) -> None:
-    """One multiplicative update, Kullback-Leibler, of the entries of a block of frames.
+    """Write one multiplicative update, with beta 1, of the entries of a block of frames.
 
     Parameters
     ----------
-    V : (n, B) float32, weighed by the gains. looks : (R, B) uint16. gains : (B,) float32.
-    indptr : (n + 1,) int64, the block's part of the lists' own: positions in the arrays below.
-    rows : (E,) integers, the row of looks of each entry. scales : (E,) float32, what it is to be multiplied by.
-    sums : (E,) float32, those of the rows by `look_statistics`. values : (E,) float32, >= 0; not modified.
+    V : (n, B) float32, weighed by the gains. features : (R, B) uint16. gains : (B,) float32.
+    indptr : (n + 1,) int64, the block's part of the lists' `indptr`: positions in the arrays below.
+    rows : (E,) integers, the row of each entry in the features. scales : (E,) float32, the factor of that row.
+    sums : (E,) float32, those of the rows from `feature_statistics`. values : (E,) float32, >= 0; not modified.
     floor : > 0, added to the model.
-    least : >= 0. Entries whose part in the model comes to less than this share of the largest part end as 0.
+    least : >= 0. Entries whose part in the model is below this share of the largest part become 0.
     out : (E,) float32, of which the block's entries are written.
     """
     n_bands = V.shape[1]
@@ -83,12 +83,12 @@ def look_update(
         for e in range(start, stop):
             if values[e] > 0:
                 w = W[e - start]
-                _widen(looks[rows[e]], bits[e - start], w)
+                _widen(features[rows[e]], bits[e - start], w)
                 h = values[e] * scales[e]
                 for b in range(n_bands):
                     y[b] += h * w[b]
         for b in range(n_bands):
-            # The ratio of what is weighed, weighed once more as rows would have to be.
+            # V is weighed and y is not, so the gain of the model cancels that of the rows in the sum below.
             y[b] = V[n, b] / y[b] if gains[b] > 0 else np.float32(0)
         strongest = np.float32(0)
         for e in range(start, stop):
@@ -107,8 +107,8 @@ def look_update(
 
 
 @kernel
-def look_model(
-    looks: Integers,
+def feature_model(
+    features: Integers,
     gains: Floats,
     indptr: Integers,
     rows: Integers,
@@ -117,18 +117,18 @@ def look_model(
     floor: float,
     Y: Floats,
 ) -> None:
-    """Write the models, floor and gains and all, of a block of frames to Y (n, B); arguments as for `look_update`."""
-    bits = np.empty(looks.shape[1], np.uint32)
-    look = bits.view(np.float32)
+    """Write the models of a block of frames, with floor and gains, to Y (n, B); arguments as for `feature_update`."""
+    bits = np.empty(features.shape[1], np.uint32)
+    row = bits.view(np.float32)
     for n in range(len(indptr) - 1):
         y = Y[n]
         y[:] = np.float32(floor)
         for e in range(indptr[n], indptr[n + 1]):
             if values[e] > 0:
-                _widen(looks[rows[e]], bits, look)
+                _widen(features[rows[e]], bits, row)
                 h = values[e] * scales[e]
                 for b in range(len(y)):
-                    y[b] += h * look[b]
+                    y[b] += h * row[b]
         for b in range(len(y)):
             y[b] *= gains[b]
 
@@ -137,12 +137,12 @@ def look_model(
 def diverse(
     indptr: Integers, atoms: Integers, scores: Floats, first: int, last: int, apart: int, best: Integers
 ) -> None:
-    """The best hits of the frames `first` to `last` of which no two are neighbours.
+    """Write the best hits of the frames `first` to `last`, such that no two hits of a frame are neighbours.
 
     Parameters
     ----------
     indptr, atoms, scores : lists of hits; a frame's atoms rise.
-    apart : int >= 0. Of hits that are no more than so many atoms from each other, only the best is taken.
+    apart : int >= 0. If hits are no more than this many atoms apart, only the best of them is taken.
     best : (n, P) integers, overwritten with the atoms of each frame, the best first, and -1 where there are no more.
     """
     for n in range(first, last):

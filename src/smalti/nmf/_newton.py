@@ -1,8 +1,8 @@
-"""Compiled kernels of the exact solver: Newton's method on few atoms a frame, prices checked in double, who joins.
+"""Compiled kernels of the exact solver: Newton's method on few atoms a frame, prices in double, and atoms that join.
 
-Frames are rows here, and atoms too, so that both lie along memory. What sounds in a frame stands in flat arrays: frame
-i has the atoms ``atoms[firsts[i] : firsts[i] + counts[i]]`` at the gains in the same places of `values`, in whatever
-order. All kernels release the interpreter; sums may be reordered, but always in the same way.
+Frames and atoms are rows here, so that both are contiguous. The atoms that sound in a frame stand in flat arrays: frame
+i has the atoms ``atoms[firsts[i] : firsts[i] + counts[i]]`` at the gains in the same places of `values`, in any order.
+All kernels release the interpreter lock. The compiler may reorder sums, but always in the same way.
 
 Only `smalti.nmf.exact` imports this, when first needed: numba takes half a second to load.
 """
@@ -16,11 +16,11 @@ from smalti._numba import careful_kernel
 
 Array = NDArray[Any]
 
-# Sweeps over the quadratic model of one Newton step, and how little one may change before the model counts as solved.
+# The most sweeps over the quadratic model of a Newton step, and the relative change below which it counts as solved.
 _SWEEPS = 60
 _SETTLED = 1e-5
-# Steps of the search along a line at most, each as cheap as an entry of the Hessian, and the relative length of the
-# last: Newton's method squares the error, so that what is left after it is about the square of this.
+# The most steps of the line search, each as cheap as an entry of the Hessian, and the relative length of the last:
+# Newton's method squares the error, so about the square of this length is left.
 _ALONG, _NEAR = 30, 1e-3
 
 
@@ -40,16 +40,17 @@ def improve(
 ) -> None:
     """Lower the divergence of every frame over its own atoms, in place.
 
-    First multiplicative updates, which are at home far from the optimum, then Newton steps: a quadratic model of the
-    divergence is minimised over gains >= 0 by coordinate descent, then the true divergence along the way there.
+    Multiplicative updates come first, as they work well far from the optimum, then Newton steps: coordinate descent
+    minimises a quadratic model of the divergence over gains >= 0, and a line search minimises the true divergence on
+    the way there.
 
     Parameters
     ----------
     rows : (K, F) atoms. targets : (n, F). floors : (n,), added to the model; all of one dtype, of order 1.
-    firsts, counts, atoms, values : what sounds; `values` is changed.
-    goals : (n,) float64, the bound on what is left to gain over these atoms at which a frame is left alone.
-    euclidean : half the squared distance, or the Kullback-Leibler divergence.
-    n_updates, n_newton : how many of each at most.
+    firsts, counts, atoms, values : the atoms that sound; `values` is changed.
+    goals : (n,) float64. A frame is done once its divergence can fall by no more than this over its own atoms.
+    euclidean : True for half the squared distance, False for the Kullback-Leibler divergence.
+    n_updates, n_newton : the most multiplicative updates and Newton steps.
     """
     n_bins = rows.shape[1]
     most = 1
@@ -64,7 +65,7 @@ def improve(
     )
     hessian = np.empty((most, most), np.float64)
     slopes, gains, start = np.empty(most), np.empty(most), np.empty(most)
-    one, zero = rows.dtype.type(1), rows.dtype.type(0)
+    unity, zero = rows.dtype.type(1), rows.dtype.type(0)
     for n in range(len(targets)):
         m, first, target = counts[n], firsts[n], targets[n]
         if m == 0:
@@ -87,7 +88,7 @@ def improve(
                     missing[i] = target[i] - model[i]
                 else:
                     ratio = target[i] / model[i]
-                    missing[i] = ratio - one
+                    missing[i] = ratio - unity
                     weights[i] = np.sqrt(ratio / model[i])
             slack, steepest = 0.0, 0.0
             for j in range(m):
@@ -113,7 +114,7 @@ def improve(
             part = 1.0 if euclidean else _along(target, model, way)
             for j in range(m):
                 moved = start[j] + part * (gains[j] - start[j])
-                # A gain that ends at 0 is set to 0, without what rounding leaves of it.
+                # A gain that ends at 0 is set to exactly 0, since rounding could leave a remainder.
                 values[first + j] = zero if gains[j] <= 0 and part == 1 else moved
             _add(model, rows.dtype.type(part), way)
             if part == 0:
@@ -136,13 +137,13 @@ def _add(out: Array, gain: Any, row: Array) -> None:
 
 @careful_kernel
 def _descend(hessian: Array, slopes: Array, gains: Array, m: int) -> None:
-    """Minimise the quadratic model over gains >= 0, in place; `slopes` become those at its minimum."""
+    """Minimise the quadratic model over `gains` >= 0, in place; `slopes` become those at the minimum."""
     for _ in range(_SWEEPS):
         change, size = 0.0, 0.0
         for j in range(m):
             bend = hessian[j, j]
             if bend <= 0:
-                # Nothing of the target is where this atom is: it only costs.
+                # The target is silent in every bin of this atom, which can only raise the divergence.
                 if slopes[j] > 0:
                     gains[j] = 0
                 continue
@@ -159,10 +160,10 @@ def _descend(hessian: Array, slopes: Array, gains: Array, m: int) -> None:
 
 @careful_kernel
 def _along(target: Array, model: Array, way: Array) -> float:
-    """How far to go, 0 to 1, from `model` along `way` so that Kullback-Leibler is least there.
+    """The part of `way`, 0 to 1, at which ``model + part * way`` has the least Kullback-Leibler divergence.
 
-    Newton's method finds where the slope, which rises along the way, is 0. The slope alone tells: no logarithm is
-    needed, and rounding of the divergence does not matter.
+    Newton's method finds where the slope, which rises along the way, is 0. The slope needs no logarithm, and the
+    rounding of the divergence does not matter.
     """
     low, high, part = 0.0, 1.0, 1.0
     for _ in range(_ALONG):
@@ -181,12 +182,12 @@ def _along(target: Array, model: Array, way: Array) -> float:
         else:
             high = part
         inside = part - slope / bend if bend > 0 else 0.0
-        # The sign of a slope next to 0 is a matter of rounding, so that the result must not depend on it: near the
-        # root, Newton's step is taken to either side. It is too short to make the divergence rise.
+        # Near the root rounding decides the sign of the slope, so the result must not depend on it: Newton's step is
+        # taken to either side. It is too short to make the divergence rise.
         if abs(inside - part) < _NEAR * part:
             return min(inside, 1.0)
         part = inside if low < inside < high else 0.5 * (low + high)
-    # The lower end never overshoots; it is 0 if every way leads up.
+    # The lower end never overshoots; it is 0 if the divergence rises from the start.
     return low
 
 
@@ -213,15 +214,16 @@ def expose(
     shown: Array,
     totals: Array,
 ) -> None:
-    """Divergences in double precision, and what the prices of all atoms are computed from.
+    """Compute divergences in double precision, and the ratios that the prices of all atoms are computed from.
 
     Parameters
     ----------
-    W : (K, F) atoms as given. V : (n, F) targets as given. floor : of the model. gains : flat, of `W`'s rows.
-    ratios : (n, F) float64, filled with V / Y, or with V - Y if `euclidean`. shown : the same in a dtype of its own.
+    W : (K, F) atoms as given. V : (n, F) targets as given. floor : of the model.
+    firsts, counts, atoms : the atoms that sound. gains : flat like `atoms`, those of `W`'s rows.
+    ratios : (n, F) float64, filled with V / Y, or with V - Y if `euclidean`. shown : (n, F), the same in its own dtype.
     totals : (n, 5) float64, filled with the divergence, the sum of the model without its floor, the sum of V (its
-        energy if euclidean), the sum of the ratios (their energy if euclidean), and the sum of the absolute values that
-        were added up to the divergence, which its rounding is in proportion to.
+        energy if euclidean), the sum of the ratios (their energy if euclidean), and the sum of the absolute values of
+        the divergence's terms, which bounds its rounding.
     """
     n_bins = W.shape[1]
     model = np.empty(n_bins, np.float64)
@@ -269,19 +271,19 @@ def worst_price(
     euclidean: bool,
     worst: Array,
 ) -> None:
-    """The largest price of any atom in each frame, <ratio, w> / sum(w), as double precision has it.
+    """Compute the largest price of any atom in each frame, <ratio, w> / sum(w), in double precision.
 
     Parameters
     ----------
-    W : (K, F). sums : (K,) float64, of its rows; 0 for an atom that cannot sound. scales : (K,) float64, what the rows
-        were divided by to compute `prices` (n, K). within : what the rounding of a price can be at most, of the price
-        itself, or if `euclidean` of the norm of the ratios. tiny : the smallest normal number of its dtype.
-    ratios, totals : of `expose`.
-    worst : (n,) float64, filled; not above 0 if no atom is to be had.
+    W : (K, F). sums : (K,) float64, of its rows; 0 for an atom that cannot sound.
+    prices : (n, K), rounded prices of the rows divided by `scales`, (K,) float64.
+    within : the largest rounding of a price, relative to the price, or if `euclidean` to the norm of the ratios.
+    tiny : the smallest normal number of the prices' dtype. ratios, totals : those of `expose`.
+    worst : (n,) float64, filled; not above 0 if no atom can sound.
     """
     n_atoms, n_bins = W.shape
     for n in range(len(ratios)):
-        # Beside the relative error, what underflows.
+        # Underflow comes on top of the relative error.
         allowance = tiny * (totals[n, 3] + n_bins)
         if euclidean:
             allowance = within * np.sqrt(totals[n, 3]) + tiny * n_bins
@@ -295,7 +297,7 @@ def worst_price(
         for k in range(n_atoms):
             if sums[k] > 0:
                 price = (prices[n, k] + allowance) * scales[k] / sums[k] * (1 if euclidean else 1 + within)
-                # Only what may be above the largest so far is worth another look.
+                # Only a price that may exceed the largest so far is computed in double.
                 if price > top:
                     top = max(top, _price(W, sums, k, ratios[n]))
         worst[n] = top
@@ -313,11 +315,11 @@ def _price(W: Array, sums: Array, atom: int, ratios: Array) -> Any:
 def enter(
     prices: Array, least: Array, firsts: Array, counts: Array, atoms: Array, values: Array, given: Array, most: int
 ) -> None:
-    """Add to every frame up to `most` atoms whose price is above `least`, (n,): the highest peaks along the atoms.
+    """Add to every frame up to `most` atoms: the highest peaks of its prices along the atoms that exceed its `least`.
 
-    Neighbours in time sound alike, and one of them says what all would; the others have their turn in the next round.
-    Each begins at the gain ``given[n] / most``. `prices` (n, K) are changed, and so are `counts`, `atoms` and `values`,
-    which need the room.
+    Only peaks join because neighbours in time sound alike; the neighbours can join in the next round. Each atom begins
+    at the gain ``given[n] / most``. The arrays `prices` (n, K), `counts`, `atoms` and `values` are changed; the last
+    two must have room for `most` more in every frame. `least` and `given` are (n,).
     """
     n_atoms = prices.shape[1]
     found = np.empty(most, np.int64)
@@ -347,7 +349,7 @@ def enter(
 
 @careful_kernel
 def leave(firsts: Array, counts: Array, atoms: Array, values: Array) -> None:
-    """Take out of every frame what has no gain, in place."""
+    """Remove the atoms of gain 0 from every frame, in place."""
     for n in range(len(counts)):
         first, kept = firsts[n], 0
         for j in range(counts[n]):

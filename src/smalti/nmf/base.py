@@ -1,4 +1,4 @@
-"""`Step`, which every solver yields after each iteration, and `Fit`, what it minimises."""
+"""`Step`, which every solver yields after each iteration, and `Fit`, the divergence that a solver minimises."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -8,7 +8,10 @@ from smalti._checks import Floats
 
 
 class Fit(Protocol):
-    """The divergence that a solver lowers: see `SpectralFit` and `GramFit`."""
+    """The divergence of ``W @ H`` from V that a solver lowers, such as `SpectralFit` and `GramFit`.
+
+    `product` is costly; the caller computes it once and hands it to both `divergence` and `update`.
+    """
 
     def product(self, H: Floats) -> Floats: ...
     def divergence(self, H: Floats, product: Floats) -> float: ...
@@ -16,15 +19,15 @@ class Fit(Protocol):
 
 
 class Step(Protocol):
-    """The activations after one iteration, whichever way a solver holds them.
+    """The activations after one iteration.
 
     Attributes
     ----------
     iteration : 1 for the first.
-    H : (K, N) activations, >= 0; written out when first asked for, where the solver holds lists.
-    divergence : how far ``W @ H`` is from V; computed when first asked for, then remembered. Without restrictions it
-        costs a few per cent of an iteration (with a beta other than 1 and 2, a fifth to a third), since the next update
-        needs the same product; with them it costs one product more, until few activations are left.
+    H : (K, N) activations, >= 0. A solver that holds lists fills the array when it is first read.
+    divergence : how far ``W @ H`` is from V, computed when first read. Without restrictions it costs a few per cent of
+        an iteration (a fifth to a third if beta is neither 1 nor 2), since the next update needs the same product. With
+        restrictions it costs one product more, until few activations are left.
     """
 
     @property
@@ -42,7 +45,7 @@ class MatrixStep:
     Attributes
     ----------
     iteration, H : as for `Step`.
-    fit : what is minimised, such as `SpectralFit` or `GramFit`.
+    fit : the divergence that is minimised, such as `SpectralFit` or `GramFit`.
     """
 
     iteration: int

@@ -1,8 +1,9 @@
-"""Kullback-Leibler updates and Let it Bee at the speed of their matrix products, for jobs large enough to gain by it.
+"""Kullback-Leibler updates and Let it Bee at the speed of their matrix products, for large jobs.
 
-What `smalti.nmf.multiplicative.steps_of` does with `SpectralFit` and `LetItBee.apply`, to rounding: H lies time-major
-(N, K), so that every restriction is a pass over contiguous memory; a thread takes a block of target frames all the way
-from the restrictions to the update; and once few activations are left, lists of them replace the matrix.
+The result is that of `smalti.nmf.multiplicative.steps_of` with `SpectralFit` and `LetItBee.apply`, apart from rounding.
+Three things make it fast. H lies time-major, (N, K), so every restriction is a pass over contiguous memory. A thread
+takes a block of target frames all the way from the restrictions to the update. And once few activations are left, lists
+of them replace the matrix.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,28 +22,28 @@ from smalti.nmf.lists import Lists, joined
 
 T = TypeVar("T")
 
-# Multiplications in all products of a job. Below, loading the compiled kernels takes longer than they save.
+# Multiplications in all products of a job. With fewer, loading the compiled kernels takes longer than they save.
 WORTH_IT = 2e10
-# Most frames of a block. Every product packs the whole dictionary anew, which costs less the longer a block is.
+# The most frames of a block. Every product packs the whole dictionary anew, which costs less per frame in long blocks.
 MOST_BLOCK_FRAMES = 512
-# Their number is a multiple of this, so that two cores have equal shares.
+# The number of blocks is a multiple of this, so that two cores have equal shares.
 SHARES = 2
-# Bytes of the largest dictionary that is kept in both orders: products are 3 to 7 % faster where neither is transposed.
+# Bytes below which a dictionary is kept in both orders: products are 3 to 7 % faster if neither factor is transposed.
 TWICE_BELOW = 2**27
-# Lists replace the matrix while this share of all activations is left: an entry costs three times as much in a list.
+# Lists replace the matrix below this share of activations left: an entry costs three times as much in a list.
 LISTS_BELOW = 0.2
-# With restrictions, lists leave out what is 120 dB under the largest of its frame. Plain updates may let anything grow
-# again, so that there only zeros are left out.
+# With restrictions, lists leave out activations 120 dB below the largest of their frame. Without them any activation
+# may grow again, so only zeros are left out.
 LISTED_SHARE = 1e-6
 
 
 def worthwhile(V: Floats, W: Floats, *, n_iter: int) -> bool:
-    """Whether a job of this size, V (F, N) and W (F, K), is solved sooner by way of compiled kernels."""
+    """Whether compiled kernels solve a job of this size, V (F, N) and W (F, K), faster."""
     return bool(2.0 * V.size * W.shape[1] * n_iter >= WORTH_IT)
 
 
 def block_size(n_frames: int) -> int:
-    """Frames of a block, by the job alone: what is rounded within one must not depend on the machine."""
+    """Frames of a block. They depend on the job alone, since rounding within a block must not depend on the machine."""
     n_blocks = SHARES * -(-n_frames // (SHARES * MOST_BLOCK_FRAMES))
     return max(1, -(-n_frames // n_blocks))
 
@@ -51,7 +52,8 @@ def block_size(n_frames: int) -> int:
 class BlockwiseFit:
     """`SpectralFit` with beta 1, by blocks of frames on all cores.
 
-    V (N, F) and W (K, F) lie time-major here. Activations and models go in and out as (K, N) and (F, N), as everywhere.
+    V (N, F) and W (K, F) are transposed here. `product`, `divergence` and `update` take and return (K, N) and (F, N)
+    arrays, as for `SpectralFit`.
     """
 
     V: Floats
@@ -66,20 +68,20 @@ class BlockwiseFit:
 
     @cached_property
     def sums(self) -> Floats:
-        """(K,)"""
+        """(K,) the sum of each atom."""
         sums: Floats = self.W.sum(axis=1)
         return sums
 
     @cached_property
     def reciprocals(self) -> Floats:
-        """(K,): one over what the update divides by, and 0 for silent atoms, which get nothing."""
-        below = self.sums + self.sums.dtype.type(self.eps)
-        sounds = below >= np.finfo(below.dtype).tiny
-        return np.divide(1, below, out=np.zeros_like(below), where=sounds)
+        """(K,) the reciprocals of the update's denominators, and 0 for silent atoms, whose activations become 0."""
+        denominators = self.sums + self.sums.dtype.type(self.eps)
+        sounds = denominators >= np.finfo(denominators.dtype).tiny
+        return np.divide(1, denominators, out=np.zeros_like(denominators), where=sounds)
 
     @cached_property
     def Wt(self) -> Floats:
-        """(F, K), in C order unless that would take too much memory."""
+        """(F, K) the dictionary, in C order unless that would take too much memory."""
         return np.ascontiguousarray(self.W.T) if self.W.nbytes < TWICE_BELOW else self.W.T
 
     def over_frames(self, work: Callable[[slice], T]) -> list[T]:
@@ -104,14 +106,15 @@ class BlockwiseFit:
     def iterate(
         self, H: Floats, rules: "Rules | None", strength: float, product: Floats | None = None
     ) -> tuple[Floats, int]:
-        """Activations (N, K) restricted, then updated; and how many of them matter by `LISTED_SHARE` (or are not 0).
+        """Restrict, then update the activations `H` (N, K); return the new ones and how many of them matter.
 
-        `product` is that of H, if it is known and nothing is restricted.
+        With rules, those matter that `LISTED_SHARE` would list; without, those that are not 0. `product` is that of H,
+        if it is known and nothing is restricted.
         """
         from smalti.nmf import _kernels
 
         out, least = np.empty_like(H), 0.0 if rules is None else LISTED_SHARE
-        # Here, or every thread would work them out for itself the first time.
+        # These are read before the threads start, or each thread would compute them for itself the first time.
         Wt, reciprocals, sums = self.Wt, self.reciprocals, self.sums
 
         def work(n: slice) -> int:
@@ -132,11 +135,13 @@ class BlockwiseFit:
     # --- lists
 
     def listed(self, H: Floats, least: float) -> Lists:
+        """Lists of the activations of `H` (N, K) that matter; `least` is as for `smalti.nmf._kernels.listed`."""
         from smalti.nmf import _kernels
 
         return joined(self.over_frames(lambda n: _kernels.listed(H[n], self.sums, least)))
 
     def dense(self, lists: Lists) -> Floats:
+        """(N, K) the activations of lists as an array."""
         from smalti.nmf import _kernels
 
         H = np.empty((len(self.V), len(self.W)), self.W.dtype)
@@ -144,7 +149,7 @@ class BlockwiseFit:
         return H
 
     def models(self, lists: Lists) -> Floats:
-        """The model, (F, N)."""
+        """(F, N) the model of the activations in lists."""
         from smalti.nmf import _kernels
 
         Y = np.empty_like(self.V)
@@ -157,6 +162,7 @@ class BlockwiseFit:
         return Y.T
 
     def iterate_lists(self, lists: Lists, rules: "Rules | None", strength: float) -> Lists:
+        """`iterate` for activations in lists."""
         from smalti.nmf import _kernels
 
         indptr, atoms, values = lists
@@ -171,7 +177,7 @@ class BlockwiseFit:
                 if polyphony:
                     _kernels.list_polyphony(indptr, atoms, thinned, rules.weights, *at, polyphony, keep, thinned)
 
-            # Continuity looks into the frames of other blocks, so that all have to be thinned out before.
+            # Continuity reads the frames of other blocks, so all blocks must be thinned out before.
             self.over_frames(thin)
 
         def work(n: slice) -> tuple[Integers, Integers, Floats]:
@@ -191,13 +197,13 @@ class BlockwiseFit:
 
 @dataclass(frozen=True, eq=False)
 class Rules:
-    """Let it Bee as the kernels want it.
+    """The restrictions of Let it Bee in the form that the kernels take.
 
     Attributes
     ----------
     reaches : repetition, polyphony, continuity; 0 for off.
-    weights : (K,) of the dictionary's dtype, what polyphony multiplies activations by; empty for 1.
-    borders : (S + 1,) where each run of atoms of one recording begins, and K.
+    weights : (K,) of the dictionary's dtype, the factors of the activations where polyphony ranks them; empty for 1.
+    borders : (S + 1,) int64, where each of the S runs of atoms of one recording begins, and K.
     segments : (K,) int32, the number of each atom's run.
     """
 
@@ -211,7 +217,7 @@ class Rules:
         n_atoms = W.shape[1]
         runs = segment_slices(n_atoms, segments)
         weights = constraints.weights(W)
-        # Rules that vary from frame to frame do not come here: see `smalti.nmf.multiplicative.activation_steps`.
+        # Rules that vary from frame to frame never reach this: see `smalti.nmf.multiplicative.activation_steps`.
         reaches = constraints.repetition or 0, constraints.polyphony or 0, constraints.continuity or 0
         return cls(
             cast("tuple[int, int, int]", reaches),
@@ -227,7 +233,7 @@ class BlockStep(MatrixStep):
 
     Attributes
     ----------
-    n_left : how many activations matter by `LISTED_SHARE`, or are not 0.
+    n_left : the number of activations that matter, as for `BlockwiseFit.iterate`.
     """
 
     fit: BlockwiseFit
@@ -247,7 +253,7 @@ class BlockStep(MatrixStep):
 
 @dataclass(frozen=True, eq=False)
 class ListStep:
-    """A step whose activations are lists, written out as an array when asked for."""
+    """A step whose activations are lists; `H` is a transposed view of an array that is filled when it is first read."""
 
     iteration: int
     lists: Lists
@@ -276,7 +282,7 @@ class ListStep:
         return self
 
     def advance(self, rules: "Rules | None", strength: float, product: Floats | None) -> "ListStep":
-        """As `BlockStep.advance`; lists are so short that a known product saves nothing."""
+        """As `BlockStep.advance`, but without use for `product`: lists are so short that it saves nothing."""
         return ListStep(self.iteration + 1, self.fit.iterate_lists(self.lists, rules, strength), self.fit)
 
 
@@ -290,12 +296,12 @@ def engine_steps(
     constraints: LetItBee | None = None,
     segments: Integers | None = None,
 ) -> Iterator[Step]:
-    """`smalti.nmf.multiplicative.activation_steps` with beta 1, of checked arguments.
+    """`smalti.nmf.multiplicative.activation_steps` with beta 1, for arguments that are checked already.
 
     Yields
     ------
-    Step : H is a transposed view of a time-major array, or comes of lists when it is first asked for. While it is a
-        matrix, the steps are the readable path's to rounding; lists agree as far as `LISTED_SHARE` says.
+    Step : a `BlockStep` while many activations are left, then a `ListStep`. A `BlockStep` agrees with the readable path
+        apart from rounding, and a `ListStep` also apart from what `LISTED_SHARE` leaves out.
     """
     fit = BlockwiseFit.of(V, W, eps=eps)
     rules = None if constraints is None else Rules.of(constraints, W, segments)
@@ -303,9 +309,9 @@ def engine_steps(
     least = 0.0 if rules is None else LISTED_SHARE
     step: BlockStep | ListStep = BlockStep(0, np.ascontiguousarray(H.T).T, fit, int(np.count_nonzero(H)))
     for iteration in range(n_iter):
-        now = rules if constraints is not None and iteration % constraints.every == 0 else None
-        # The product is there already if the divergence has been read.
-        product = None if now else vars(step).get("product")
+        due = rules if constraints is not None and iteration % constraints.every == 0 else None
+        # The product is known if the divergence has been read.
+        product = None if due else vars(step).get("product")
         step = step.as_lists(least) if step.n_left < few else step.as_matrix()
-        step = step.advance(now, (iteration + 1) / n_iter, product)
+        step = step.advance(due, (iteration + 1) / n_iter, product)
         yield step

@@ -1,7 +1,7 @@
-"""Beta divergences and the multiplicative update of the activations that lowers them.
+"""Beta divergences, and the multiplicative update of the activations that lowers them.
 
-beta 2 is the squared Euclidean distance, 1 the Kullback-Leibler divergence, 0 Itakura-Saito; what lies between goes
-smoothly from one to the next. V (F, N) is the target, W (F, K) the fixed dictionary, H (K, N) the activations.
+Beta 2 is half the squared Euclidean distance, 1 the Kullback-Leibler divergence and 0 the Itakura-Saito divergence;
+values between interpolate. V (F, N) is the target, W (F, K) the fixed dictionary, H (K, N) the activations.
 """
 
 from collections.abc import Sequence
@@ -36,7 +36,7 @@ def beta_divergence(V: Floats, Y: Floats, *, beta: float = 1.0) -> float:
         return 0.5 * float(np.sum(difference * difference, dtype=np.float64))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if beta == 1:
-            # fmax turns the 0 and the 0 / 0 of a silent V into a number whose logarithm V then cancels.
+            # Where V is 0, fmax replaces 0 and 0 / 0 by a positive number, whose logarithm is then multiplied by 0.
             terms = V / Y
             np.fmax(terms, np.finfo(Y.dtype).tiny, out=terms)
             np.log(terms, out=terms)
@@ -49,7 +49,7 @@ def beta_divergence(V: Floats, Y: Floats, *, beta: float = 1.0) -> float:
         else:
             terms = (V**beta + (beta - 1) * Y**beta - beta * V * Y ** (beta - 1)) / (beta * (beta - 1))
             terms = np.where(V == Y, 0, terms)
-    # Rounding can leave a perfect fit a hair below zero. In this order max passes NaN on instead of calling it 0.
+    # Rounding can leave a perfect fit slightly below zero. With the sum first, max returns NaN for a sum of NaN.
     return max(float(np.sum(terms, dtype=np.float64)), 0.0)
 
 
@@ -63,12 +63,12 @@ def multiplicative_update(H: Floats, V: Floats, W: Floats, *, beta: float = 1.0,
     W : (F, K) float array, >= 0. Dictionary.
     beta : 0 to 2.
     eps : >= 0, added to numerator and denominator of the update's ratio. 0 sets the activations of an all-zero atom
-        to 0; more slows every activation down and leaves those of an all-zero atom as they are.
+        to 0; a positive eps slows the change of all activations and leaves those of an all-zero atom as they are.
 
     Returns
     -------
-    (K, N) array. For beta 1, with no zero in `H` or `W`, each frame of the new ``W @ H`` sums to that frame of `V`, as
-    far as the old one stands out of `noise_floor`.
+    (K, N) array. For beta 1, with no zero in `H` or `W`, each frame of the new ``W @ H`` sums to that frame of `V`,
+    if the old ``W @ H`` is far above `noise_floor`.
 
     Raises
     ------
@@ -90,10 +90,10 @@ def multiplicative_update(H: Floats, V: Floats, W: Floats, *, beta: float = 1.0,
 
 
 def noise_floor(V: Floats) -> float:
-    """A constant to add to a model of `V` so that no division by it overflows: far below anything audible.
+    """A constant to add to a model of `V` so that no division by it overflows; it is far below anything audible.
 
-    About -208 dB under the largest magnitude in float32, and never so small that dividing by it twice, as
-    Itakura-Saito does, overflows. As a constant fixed component of the model it leaves every update's descent intact.
+    In float32 it is about 208 dB below the largest magnitude, and never so small that dividing by it twice, as
+    Itakura-Saito does, overflows. It acts as a fixed component of the model, so updates still lower the divergence.
     """
     limits = np.finfo(V.dtype)
     return max(float(limits.eps**1.5 * V.max()), float(limits.eps * np.sqrt(limits.tiny)))
@@ -101,9 +101,9 @@ def noise_floor(V: Floats) -> float:
 
 @dataclass(frozen=True, eq=False)
 class SpectralFit:
-    """The fit of activations to a target, for any beta, by way of the model spectrogram ``Y = W @ H + floor``.
+    """The fit of activations to a target, for any beta, through the model spectrogram ``Y = W @ H + floor``.
 
-    The costly product is computed by the caller once and handed to both `divergence` and `update`.
+    The caller computes the costly product once and hands it to both `divergence` and `update`.
     """
 
     V: Floats
@@ -116,10 +116,10 @@ class SpectralFit:
     def of(cls, V: Floats, W: Floats, *, beta: float, eps: float) -> "SpectralFit":
         beta = check_real("beta", beta, least=0, most=2)
         floor = noise_floor(V) if beta < 2 else 0.0
-        # Itakura-Saito compares ratios: a bin of silence would be infinitely far from any sound.
+        # Itakura-Saito compares ratios, so a silent bin would be infinitely far from any sound.
         heard = V + V.dtype.type(floor) if beta == 0 else V
-        # Matrix products come out with bins as rows in memory, spectra with frames as rows; dividing one by the other
-        # every iteration would cost three times as much as when both lie alike.
+        # Matrix products lie in memory with bins as rows, spectra with frames as rows. Dividing one by the other in
+        # every iteration would take three times as long as if both lay alike.
         return cls(np.ascontiguousarray(heard), W, beta, eps, floor)
 
     @cached_property
@@ -129,7 +129,7 @@ class SpectralFit:
 
     @cached_property
     def atom_sums(self) -> Floats:
-        """The Kullback-Leibler denominator ``W'(Y / Y)``, the same for every frame: (K, 1)."""
+        """(K, 1) the Kullback-Leibler denominator ``W'(Y / Y)``, the same for every frame."""
         sums: Floats = self.W.sum(axis=0)[:, None]
         return sums
 
@@ -149,17 +149,18 @@ class SpectralFit:
         if beta == 1:
             correlation = W.T @ (V / Y)
             return scale_by_ratio(H, correlation, self.atom_sums, self.eps, out=correlation)
-        # Not Y ** (beta - 2): the square of a silent bin's model has no reciprocal in float32.
+        # Y ** (beta - 2) would overflow in float32, where the model of a silent bin is squared.
         weights = Y ** (beta - 1)
         return scale_by_ratio(H, W.T @ (V / Y * weights), W.T @ weights, self.eps, power=majorising_power(beta))
 
 
 @dataclass(frozen=True, eq=False)
 class GramFit:
-    """The Euclidean fit by way of the Gram matrix: ``W'V`` and ``W'W`` once, then only K x N and K x K.
+    """The Euclidean fit through the Gram matrix: ``W'V`` and ``W'W`` once, then only K x N and K x K arrays.
 
-    Equal to `SpectralFit` with beta 2; cheaper while the dictionary has fewer atoms than twice its bins. Only the
-    divergence is coarser, a difference of energies: in float32 it is good to about 1e-7 of the target's energy.
+    It equals `SpectralFit` with beta 2, and is cheaper if the dictionary has fewer atoms than twice its bins. Only the
+    divergence is coarser, since it is a difference of energies: in float32 it is good to about 1e-7 of the target's
+    energy.
     """
 
     WtV: Floats
@@ -183,7 +184,7 @@ class GramFit:
 
     def divergence(self, H: Floats, P: Floats) -> float:
         # ||V - WH||² = ||V||² - 2 <H, W'V> + <H, W'W H>: the spectrogram W @ H itself is never formed.
-        # Only the sums of rows, large numbers that all but cancel the energy, need double.
+        # Only the sums of rows need double, since these large numbers nearly cancel the energy.
         cross = np.vecdot(H, P - self.twice_WtV).sum(dtype=np.float64)
         return max(0.5 * (self.energy + float(cross)), 0.0)
 
@@ -205,12 +206,12 @@ class GramFit:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The dictionary that holds for some voices in some target frames.
+    """The dictionary of some voices in some target frames.
 
     Attributes
     ----------
-    voices, frames : (P,) int arrays, the places; no frame twice.
-    W : (F, K) float array, >= 0: the atoms' magnitudes there.
+    voices, frames : (P,) int arrays, the places where it holds; no frame occurs twice.
+    W : (F, K) float array, >= 0, the atoms' magnitudes there.
     """
 
     voices: NDArray[np.intp]
@@ -219,7 +220,7 @@ class Block:
 
     @cached_property
     def atom_sums(self) -> Floats:
-        """(K,)"""
+        """(K,) the sum of each atom."""
         sums: Floats = self.W.sum(axis=0)
         return sums
 
@@ -228,11 +229,11 @@ class Block:
 class BlockFit:
     """Kullback-Leibler with a dictionary that differs from voice to voice and frame to frame.
 
-    H has K rows a voice, one voice below the other. ``Y[:, n]`` is the sum of ``W_b @ H[rows of v, n]`` over the places
-    (v, n) of all blocks b. With one voice and one block of all frames it is `SpectralFit`. Activations that have no
-    place in any block explain nothing, and become 0.
+    H has K rows for each voice, one voice below the other. ``Y[:, n]`` is the sum of ``W_b @ H[rows of v, n]`` over the
+    places (v, n) of all blocks b. With one voice and one block of all frames this is `SpectralFit`. Activations at
+    places that are in no block become 0.
 
-    Spectra and the product lie transposed here, (N, F), so that the frames of a block are gathered along memory.
+    Spectra and the product are transposed here, (N, F), so that the frames of a block are contiguous.
     """
 
     V: Floats
@@ -276,18 +277,18 @@ def scale_by_ratio(
     power: float = 1.0,
     out: Floats | None = None,
 ) -> Floats:
-    """``H * ((numerator + eps) / (denominator + eps)) ** power``, and 0 where that denominator is 0.
+    """``H * ((numerator + eps) / (denominator + eps)) ** power``, and 0 where ``denominator + eps`` is 0.
 
-    `out` may be `numerator`: fresh arrays as large as all activations cost more than what is computed in them.
+    `out` may be `numerator`, since a new array as large as all activations costs more than the arithmetic.
     """
     ratio: Floats
-    # Cast first: what is above 0 as a Python float may be 0 in float32.
+    # The cast comes first, since a positive Python float may be 0 in float32.
     shift = denominator.dtype.type(eps)
     if shift:
         ratio = np.add(numerator, shift, out=out)
         ratio /= denominator + shift
     else:
-        # An atom of silence, or one that no longer sounds, has nothing to divide by and nothing to give.
+        # Atoms that are silent, or have stopped sounding, get 0.
         sounds = denominator >= np.finfo(denominator.dtype).tiny
         reciprocal = np.divide(1, denominator, out=np.zeros_like(denominator), where=sounds)
         ratio = np.multiply(numerator, reciprocal, out=out)
@@ -298,19 +299,20 @@ def scale_by_ratio(
 
 
 def without_denormals(H: Floats) -> Floats:
-    """`H` itself, its smallest values set to 0 in place.
+    """Set the smallest values of `H` to 0, in place; return it.
 
-    Activations shrink without end; the numbers they end as (denormals) slow every product down tenfold and more. The
-    border follows the largest activation down but not up: a nearly silent atom's huge gain must not silence all others.
+    Activations keep shrinking until they are denormal numbers, which slow every product down tenfold or more. The
+    border falls with the largest activation but never rises with it: the huge gain of a nearly silent atom must not
+    silence all others.
     """
     if not H.size:
         return H
-    # Two plain passes, four times faster than a mask: a subtraction that rounding swallows in all but the smallest.
+    # Two plain passes are four times faster than a mask. Rounding hides the subtraction in all but the smallest values.
     H -= H.dtype.type(np.sqrt(np.finfo(H.dtype).tiny) * min(1, H.max()))
     np.maximum(H, 0, out=H)
     return H
 
 
 def majorising_power(beta: float) -> float:
-    """The exponent with which the update is proven to descend (Févotte & Idier 2011, table 2, beta <= 2)."""
+    """The exponent for which the update provably lowers the divergence (Févotte & Idier 2011, table 2, beta <= 2)."""
     return 1 / (2 - beta) if beta < 1 else 1.0

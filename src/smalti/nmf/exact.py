@@ -1,8 +1,8 @@
-"""The nearest sum of source frames there is: the convex problem without rules, solved, and with a proof of how nearly.
+"""Solve the convex problem without restrictions, and bound how far the solution is from the optimum.
 
-Multiplicative updates come nearer for as long as they run, and never say how near they are. Here a few atoms sound in
-each frame, all others are priced by what they would gain, and the worst priced join them (column generation), until
-the prices themselves prove that next to nothing is left to gain. `docs/methods.md` derives the bound.
+Multiplicative updates come nearer for as long as they run, but do not tell how near they are. Here a few atoms sound in
+each frame. All others are priced by how much they would lower the divergence, and those of the highest prices join
+(column generation), until the prices prove that it can hardly fall further. `docs/methods.md` derives the bound.
 """
 
 from collections import deque
@@ -18,31 +18,31 @@ from smalti._parallel import over_blocks
 from smalti.nmf.divergence import noise_floor
 from smalti.nmf.gains import FRAMES_AT_ONCE, floor_at, scaled, sizes
 
-# Atoms that may join a frame in one round, and begin it.
+# Atoms that may join a frame in one round, and at the start.
 _JOIN = 16
-# The share of a frame's mass that those who join begin with: from 0, Newton's model of a silent bin is of no use.
+# The share of a frame's sum that joining atoms begin with. From 0, Newton's model of a silent bin would be useless.
 _GIVEN = 0.01
-# Newton steps a round at most; multiplicative updates before them.
+# The most Newton steps in a round, and the multiplicative updates before them.
 _NEWTON, _UPDATES = 1, 3
-# The share of its level that a frame may leave ungained over the atoms it begins with.
+# A frame's first atoms are fitted until the divergence can fall by no more than this share of the frame's level.
 _FIRST_GOAL = 0.05
-# The share of its gap that a frame may leave ungained over its own atoms, before others join.
+# Later, a frame's own atoms are fitted to this share of its gap before others join.
 _ENOUGH = 0.02
-# Rounds in which a frame may fail to come nearer by a tenth before it is left as it is: rounding is in the way.
+# Rounds in a row in which the gap of a frame may fall by less than a tenth. Rounding then stops progress, and so do we.
 _PATIENCE = 5
 
 
 @dataclass(frozen=True, eq=False)
 class ExactStep:
-    """The activations after one round, and how far they are from the best there are.
+    """The activations after one round, and a bound on how far they are from the best ones.
 
     Attributes
     ----------
     iteration : 1 for the first.
-    H : (K, N) scipy.sparse CSC, > 0 where it has entries; the dtype of V and W.
+    H : (K, N) scipy.sparse CSC of V and W's dtype; all entries are > 0.
     divergence : of ``W @ H + floor`` from V (see `smalti.nmf.divergence.noise_floor`; no floor for beta 2), summed over
         all entries in double precision.
-    gap : >= 0. No activations >= 0 have a divergence below ``divergence - gap``: a proof, rounding included.
+    gap : >= 0. It is proven, rounding included, that no activations >= 0 have a divergence below ``divergence - gap``.
     frame_gaps : (N,) float64, the gap of each frame; `gap` is their sum.
     """
 
@@ -54,7 +54,7 @@ class ExactStep:
 
     @property
     def relative_gap(self) -> float:
-        """`gap` over the least divergence there can be: the optimum is at most so far below, relative to itself."""
+        """`gap` as a share of ``divergence - gap``, the least possible divergence; infinite if that is not above 0."""
         least = self.divergence - self.gap
         return 0.0 if self.gap == 0 else self.gap / least if least > 0 else np.inf
 
@@ -62,16 +62,16 @@ class ExactStep:
 def exact_steps(
     V: ArrayLike, W: ArrayLike, *, beta: float = 1.0, tolerance: float = 1e-3, n_iter: int = 100
 ) -> Iterator[ExactStep]:
-    """Yield ever better activations, until they are proven to be within `tolerance` of the best.
+    """Yield better and better activations, until they are proven to be within `tolerance` of the best.
 
     Parameters
     ----------
     V : (F, N) float array, >= 0. Target magnitudes.
-    W : (F, K) float array, >= 0. Dictionary. An atom so quiet that its gain would not be a number counts as silent.
+    W : (F, K) float array, >= 0. Dictionary. An atom so quiet that its gain would overflow counts as silent.
     beta : 1 (Kullback-Leibler) or 2 (Euclidean).
     tolerance : > 0. The relative gap at which to stop.
-    n_iter : int >= 1. Rounds at most; most problems take 5 to 20. Where rounding keeps the gap from closing (a target
-        that the source explains entirely has no divergence to be relative to), the steps end by themselves.
+    n_iter : int >= 1. The most rounds; most problems take 5 to 20. The steps also end if rounding keeps the gap from
+        closing, as for a target that the source explains entirely, whose gap is relative to a divergence of 0.
 
     Yields
     ------
@@ -97,7 +97,7 @@ def exact_steps(
         raise ValueError("tolerance is 0; pass a number above it, such as 1e-3")
     n_iter = check_count("n_iter", n_iter, least=1)
     dtype = np.result_type(V, W)
-    # The checks above run at the call; a generator function would put them off to the first step.
+    # This is no generator function, since that would put the checks above off to the first step.
     return _rounds(
         _Problem.of(V.astype(dtype, copy=False), W.astype(dtype, copy=False), euclidean=beta == 2), tolerance, n_iter
     )
@@ -106,7 +106,7 @@ def exact_steps(
 def solve_exact(
     V: ArrayLike, W: ArrayLike, *, beta: float = 1.0, tolerance: float = 1e-3, n_iter: int = 100
 ) -> ExactStep:
-    """The last of `exact_steps`, for those who do not watch; same arguments."""
+    """The last step of `exact_steps`; same arguments."""
     return deque(exact_steps(V, W, beta=beta, tolerance=tolerance, n_iter=n_iter), maxlen=1).pop()
 
 
@@ -116,10 +116,11 @@ class _Problem:
 
     Attributes
     ----------
-    V : (N, F), W : (K, F), as given. floor, floors : of the model, and (N,) beside targets at a level of 1.
-    targets : (N, F) and rows : (K, F), each divided by its sum, or by its norm if `euclidean`; 0 where silent.
-    levels : (N,) and scales : (K,) float64, what they were divided by; 0 where silent.
-    sums : (K,) float64, of W's rows; 0 where silent.
+    V : (N, F), W : (K, F), as given. floor : of the model. floors : (N,), the floor beside targets at a level of 1.
+    targets : (N, F) and rows : (K, F), each divided by its sum, or by its norm if `euclidean`; 0 if silent.
+    levels : (N,) and scales : (K,) float64, the divisors of `targets` and `rows`; 0 if silent.
+    sums : (K,) float64, of W's rows; 0 if silent.
+    euclidean : True for beta 2, False for beta 1.
     """
 
     V: Floats
@@ -147,19 +148,20 @@ class _Problem:
         return cls(VT, WT, floor, floors, scaled(VT, levels), scaled(WT, scales), levels, scales, sums, euclidean)
 
     def units(self, frames: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What the divergences of some frames grow with: their levels, or the squares of these."""
+        """(n,) the scale of the divergences of some frames: their levels, or squared levels if `euclidean`."""
         levels = self.levels[frames]
         return levels**2 if self.euclidean else levels
 
 
 @dataclass(eq=False)
 class _Sounding:
-    """The atoms that sound in some frames, and their gains; all but the arrays' room changes in place.
+    """The atoms that sound in some frames, and their gains; changes in place.
 
     Attributes
     ----------
-    counts : (N,), how many. atoms, values : (N, room), the first `counts` of each row; gains of rows and targets at a
-    level of 1.
+    counts : (N,) ints, the number of atoms in each frame.
+    atoms, values : (N, room), of which the first `counts` in each row are used. The values are gains for rows and
+        targets at a level of 1.
     """
 
     counts: NDArray[np.int64]
@@ -182,7 +184,7 @@ class _Sounding:
         self.counts[frames], self.atoms[frames], self.values[frames] = changed.counts, changed.atoms, changed.values
 
     def make_room(self) -> None:
-        """For `_JOIN` more in every frame."""
+        """Make room for `_JOIN` more atoms in every frame."""
         n_frames, room = self.atoms.shape
         if self.counts.max() + _JOIN > room:
             more = max(_JOIN, room // 2)
@@ -191,12 +193,12 @@ class _Sounding:
 
     @property
     def firsts(self) -> NDArray[np.int64]:
-        """(N,), where each frame's row begins in the flat arrays that the kernels take."""
+        """(N,) where each frame's row begins in the flat arrays that the kernels take."""
         firsts: NDArray[np.int64] = np.arange(len(self.counts)) * self.atoms.shape[1]
         return firsts
 
     def enter(self, prices: Floats, least: NDArray[np.float64], given: NDArray[np.float64]) -> None:
-        """Let the atoms join whose prices (N, K) are above `least`; see `smalti.nmf._newton.enter`."""
+        """Add the atoms whose prices (N, K) are peaks above `least`; see `smalti.nmf._newton.enter`."""
         from smalti.nmf import _newton
 
         atoms, values = self.atoms.reshape(-1), self.values.reshape(-1)
@@ -211,7 +213,7 @@ class _Sounding:
         n_updates: int,
         n_newton: int,
     ) -> None:
-        """Fit the gains until no more than `goals`, at a level of 1, is left to gain; then let go of what has none."""
+        """Fit the gains until the divergence can fall by at most `goals`, at a level of 1; drop atoms of gain 0."""
         from smalti.nmf import _newton
 
         firsts, atoms, values = self.firsts, self.atoms.reshape(-1), self.values.reshape(-1)
@@ -224,14 +226,14 @@ class _Sounding:
 
 @dataclass(eq=False)
 class _State:
-    """What sounds in each frame, and what is known of it; changes in place.
+    """The atoms that sound in each frame, and the bounds so far; changes in place.
 
     Attributes
     ----------
     sounding : the atoms of all frames, and their gains.
-    divergences, bests : (N,) float64, the divergence, and the highest lower bound of it so far.
-    gaps : (N,) float64, the one less the other.
-    open : (N,) bools, the frames that are not yet done. stuck : (N,) ints, rounds without coming nearer.
+    divergences : (N,) float64. bests : (N,) float64, the highest lower bounds so far on the least divergence.
+    gaps : (N,) float64, `divergences` less `bests`.
+    open : (N,) bools, the frames that are not done. stuck : (N,) ints, rounds in a row without progress.
     """
 
     sounding: _Sounding
@@ -260,7 +262,7 @@ def _rounds(problem: _Problem, tolerance: float, n_iter: int) -> Iterator[ExactS
     for iteration in range(1, n_iter + 1):
         state.sounding.make_room()
         todo = np.flatnonzero(state.open)
-        # Those that are open go on from here; what is yielded is what was priced.
+        # The bounds are those of these activations, so these are yielded; open frames go on from them.
         before = state.sounding.copy()
         shared = max(float(state.bests.mean()), 0.0)
         over_blocks(
@@ -275,41 +277,41 @@ def _rounds(problem: _Problem, tolerance: float, n_iter: int) -> Iterator[ExactS
 
 
 def _begin(problem: _Problem, sounding: _Sounding) -> None:
-    """Give every frame the atoms that overlap with it most, by the Bhattacharyya coefficient (beta 2: the cosine)."""
+    """Give every frame the atoms most like it, by the Bhattacharyya coefficient (beta 2: by the cosine)."""
 
-    def like(rows: Floats) -> Floats:
+    def comparable(rows: Floats) -> Floats:
         return rows if problem.euclidean else np.sqrt(rows)
 
-    rows = like(problem.rows)
+    rows = comparable(problem.rows)
 
     def begin(block: slice) -> None:
         own = sounding.at(block)
         n = len(own.counts)
-        own.enter(like(problem.targets[block]) @ rows.T, np.zeros(n), np.ones(n))
+        own.enter(comparable(problem.targets[block]) @ rows.T, np.zeros(n), np.ones(n))
         own.improve(problem, block, np.full(n, _FIRST_GOAL), n_updates=2 * _UPDATES, n_newton=_NEWTON)
 
     over_blocks(begin, len(problem.V), size=FRAMES_AT_ONCE)
 
 
 def _advance(problem: _Problem, state: _State, frames: NDArray[np.intp], tolerance: float, shared: float) -> None:
-    """Price all atoms in some frames, close those that are near enough, and improve the others."""
+    """Price all atoms in some frames, close the frames that are near enough, and improve the others."""
     sounding = state.sounding.at(frames)
     prices, ratios, totals = _price(problem, frames, sounding)
     gaps = _bound(problem, frames, sounding.atoms.shape[1], prices, ratios, totals)
     allowed = _decide(problem, state, frames, totals[:, 0], gaps, tolerance, shared)
-    go = np.flatnonzero(state.open[frames])
-    if len(go):
-        sounding = sounding.at(go)
-        _improve(problem, state, frames[go], sounding, prices[go], allowed[go])
-        state.sounding.put(frames[go], sounding)
+    still_open = np.flatnonzero(state.open[frames])
+    if len(still_open):
+        sounding = sounding.at(still_open)
+        _improve(problem, state, frames[still_open], sounding, prices[still_open], allowed[still_open])
+        state.sounding.put(frames[still_open], sounding)
 
 
 def _price(
     problem: _Problem, frames: NDArray[np.intp], sounding: _Sounding
 ) -> tuple[Floats, NDArray[np.float64], NDArray[np.float64]]:
-    """What all atoms would gain in some frames: prices (n, K), and what `smalti.nmf._newton.expose` gives.
+    """The prices (n, K) of all atoms in some frames, and the ratios and totals of `smalti.nmf._newton.expose`.
 
-    These are ratios (n, F) and totals (n, 5) in double precision; the first total is the divergence.
+    Ratios (n, F) and totals (n, 5) are in double precision; the first total is the divergence.
     """
     from smalti.nmf import _newton
 
@@ -331,14 +333,16 @@ def _bound(
     ratios: NDArray[np.float64],
     totals: NDArray[np.float64],
 ) -> NDArray[np.float64]:
-    """(n,) how far each frame is from its best at most, by what `_price` gives, of at most `room` atoms that sound.
+    """(n,) upper bounds on how far each frame is from its optimum, with rounding included.
 
-    Rounding is on the safe side.
+    Parameters
+    ----------
+    room : the most atoms that sound in a frame. prices, ratios, totals : from `_price`.
     """
     from smalti.nmf import _newton
 
     V, limits = problem.V[frames], np.finfo(problem.V.dtype)
-    # A sum of F products of rounded factors, in whatever order (Higham 2002, lemma 3.1), seen from its result.
+    # The relative rounding of a sum of F products of rounded factors in any order (Higham 2002, lemma 3.1).
     terms = (V.shape[1] + 8) * float(limits.eps) / 2
     within, worst = terms / (1 - 2 * terms), np.empty(len(V))
     _newton.worst_price(
@@ -350,7 +354,7 @@ def _bound(
     gaps = _euclidean_gaps(V, ratios, totals, worst) if problem.euclidean else _kl_gaps(problem.floor, totals, worst)
     np.maximum(gaps, 0, out=gaps)
     gaps += rounding * totals[:, 4]
-    # Nothing is nearer to silence than silence.
+    # A silent frame is at its optimum, which is silence.
     gaps[problem.levels[frames] == 0] = 0
     return gaps
 
@@ -364,7 +368,7 @@ def _decide(
     tolerance: float,
     shared: float,
 ) -> NDArray[np.float64]:
-    """Note how far some frames are, and close those near enough; return the gaps (n,) that they may keep."""
+    """Store the bounds of some frames, and close those near enough; return the gaps (n,) that they may keep."""
     bests = np.maximum(state.bests[frames], divergences - gaps)
     gaps, last = np.maximum(divergences - bests, 0), state.gaps[frames]
     stuck = np.where(gaps > 0.9 * last, state.stuck[frames] + 1, 0)
@@ -383,23 +387,23 @@ def _improve(
     prices: Floats,
     allowed: NDArray[np.float64],
 ) -> None:
-    """Let the atoms join that are priced highest in some frames, and fit the gains of all; `sounding` changes."""
+    """Add the atoms of the highest prices to some frames, and fit all gains, in place in `sounding`."""
     gaps, stuck, units = state.gaps[frames], state.stuck[frames], problem.units(frames)
     if problem.euclidean:
-        # The rest that is to be explained, relative to the target.
+        # Prices become relative to the level of the target.
         prices /= problem.levels[frames, None].astype(problem.V.dtype)
-    # Atoms that would gain next to nothing stay out, or rounding would call in the same ones for ever.
+    # Atoms that would gain next to nothing stay out, or rounding would add the same ones for ever.
     least = (0.0 if problem.euclidean else 1.0) + 0.1 * allowed / units
     given = np.zeros(len(frames)) if problem.euclidean else np.minimum(_GIVEN, gaps / units)
     sounding.enter(prices, least, given)
-    # A frame that came no nearer may need its own atoms fitted more closely.
+    # A frame without progress may need its own atoms fitted more closely.
     goals = np.maximum(0.2 * allowed, _ENOUGH * gaps) * 0.1**stuck / units
     n_newton = _NEWTON * (1 + 4 * bool((stuck > 1).any()))
     sounding.improve(problem, frames, goals, n_updates=_UPDATES, n_newton=n_newton)
 
 
 def _as_given(problem: _Problem, frames: NDArray[np.intp], sounding: _Sounding) -> Floats:
-    """(n, room) gains of the atoms as they were given, in the dtype that is returned."""
+    """(n, room) the gains of the atoms as given, in the dtype of V and W."""
     values, scales = sounding.values, problem.scales[sounding.atoms]
     gains = values * problem.levels[frames, None]
     out = np.divide(gains, scales, out=np.zeros(values.shape), where=scales > 0)
@@ -407,10 +411,10 @@ def _as_given(problem: _Problem, frames: NDArray[np.intp], sounding: _Sounding) 
 
 
 def _kl_gaps(floor: float, totals: NDArray[np.float64], worst: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Divergence less its bound at theta = alpha V / Y."""
+    """(n,) the divergence less its dual bound at theta = alpha V / Y."""
     mass, heard, seen = totals[:, 1], totals[:, 2], totals[:, 3]
     pull = floor * seen
-    # The factor is as large as is feasible, but no larger than where the bound stops rising.
+    # Alpha is as large as is feasible, but not beyond the point at which the bound stops rising.
     most = np.divide(1, worst, out=np.full(len(worst), np.inf), where=worst > 0)
     rises = np.divide(heard, pull, out=np.full(len(worst), np.inf), where=pull > 0)
     alpha = np.minimum(most, rises)
@@ -422,7 +426,10 @@ def _kl_gaps(floor: float, totals: NDArray[np.float64], worst: NDArray[np.float6
 def _euclidean_gaps(
     V: Floats, ratios: NDArray[np.float64], totals: NDArray[np.float64], worst: NDArray[np.float64]
 ) -> NDArray[np.float64]:
-    """Divergence less its bound at rho, a multiple of V - Y - t: what no atom has to answer for."""
+    """(n,) the divergence less its dual bound at rho, the best multiple of V - Y - t.
+
+    The shift t, the largest price, makes rho feasible: no atom has a positive product with it.
+    """
     rho = ratios - np.maximum(worst, 0)[:, None]
     energy = np.einsum("nf,nf->n", rho, rho)
     along = np.einsum("nf,nf->n", V.astype(np.float64), rho)

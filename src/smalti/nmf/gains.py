@@ -1,4 +1,4 @@
-"""The gains of chosen activations, all others being 0: a convex problem with few unknowns a frame."""
+"""Refine the gains of a few chosen activations while all others stay 0: a convex problem with few unknowns a frame."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -10,13 +10,14 @@ from smalti._checks import Floats
 from smalti._parallel import over_blocks
 from smalti.nmf.divergence import beta_divergence, noise_floor
 
-# Frames priced together: enough for a matrix product to be fast, their prices few enough to stay in the cache.
+# Frames of a block: enough for a fast matrix product, few enough for the prices of all atoms to stay in the cache.
 FRAMES_AT_ONCE = 64
-# A frame's gains are left alone once no more than this share of its level is left to gain.
+# The gains of a frame are final once its divergence can fall by no more than this share of its level.
 _CLOSE = 1e-7
 
 
 def sizes(rows: Floats, euclidean: bool) -> NDArray[np.float64]:
+    """(K,) float64, the norm of each row (K, F) if `euclidean`, else its sum."""
     if euclidean:
         norms: NDArray[np.float64] = np.sqrt(np.einsum("kf,kf->k", rows, rows, dtype=np.float64))
         return norms
@@ -24,35 +25,35 @@ def sizes(rows: Floats, euclidean: bool) -> NDArray[np.float64]:
     return sums
 
 
-def scaled(rows: Floats, by: NDArray[np.float64]) -> Floats:
+def scaled(rows: Floats, divisors: NDArray[np.float64]) -> Floats:
+    """`rows` (K, F), each divided by its divisor, (K,); 0 where that is 0."""
     out = np.zeros_like(rows)
-    np.divide(rows, by[:, None], out=out, where=by[:, None] > 0, casting="same_kind")
+    np.divide(rows, divisors[:, None], out=out, where=divisors[:, None] > 0, casting="same_kind")
     return out
 
 
 def floor_at(floor: float, levels: NDArray[np.float64], dtype: np.dtype[Any]) -> Floats:
-    """(n,) the model's floor beside targets at a level of 1; what is far below it may as well be at 1e-30 of it."""
+    """(n,) the model's floor beside targets scaled to a level of 1; 0 beside a level that is 1e-30 of it or less."""
     relative = np.divide(floor, levels, out=np.zeros(len(levels)), where=levels > floor * 1e-30)
     return relative.astype(dtype)
 
 
-# --- gains of what was chosen
-
-
 @dataclass(frozen=True, eq=False)
 class GainFit:
-    """The divergence (beta 1 or 2) over a few activations, all others being 0 for good: their cost is all that is paid.
+    """The divergence (beta 1 or 2) as a function of P chosen activations; only these cost time, and all others stay 0.
 
-    An update is one multiplicative update and a step of Newton's method in every frame: a few do what multiplicative
-    updates alone need hundreds for. The divergence never rises.
+    An update is one multiplicative update and one step of Newton's method in every frame. A few of them do what takes
+    hundreds of multiplicative updates alone. The divergence never rises.
 
     Attributes
     ----------
-    V : (N, F), and targets : the same at a level of 1. floor, floors : of the model, and (N,) at that level.
+    V : (N, F), the target. targets : (N, F), its frames at a level of 1: each divided by its sum (beta 2: norm).
+    floor : the constant in every bin of the model. floors : (N,), the floor in units of each frame's level.
     indptr : (N + 1,) ints, frame n has the activations ``indptr[n]`` to ``indptr[n + 1]`` of P.
-    atoms : (P,) their rows in H, and places : (P,) those in `columns`.
-    columns : (Q, F) the atoms that sound, each divided by its sum (beta 2: norm). scales : (P,), the sums.
-    levels : (N,), what targets were divided by.
+    atoms : (P,) ints, their rows in H. places : (P,) ints, their rows in `columns`.
+    columns : (Q, F), the atoms that sound, each divided by its sum (beta 2: norm).
+    scales : (P,), the sum (norm) of each activation's atom. levels : (N,), the sum (norm) of each frame of V.
+    euclidean : True for beta 2, False for beta 1.
     """
 
     V: Floats
@@ -69,10 +70,10 @@ class GainFit:
 
     @classmethod
     def of(cls, V: Floats, W: Floats, H: Floats, *, beta: float = 1.0) -> "GainFit":
-        """Over the activations that are not 0 in `H` (K, N); V (F, N) and W (F, K) as for a `SpectralFit`."""
+        """The fit over the activations that are not 0 in `H` (K, N); V (F, N) and W (F, K) as for a `SpectralFit`."""
         frames, atoms = np.nonzero(H.T)
         indptr = np.searchsorted(frames, np.arange(H.shape[1] + 1)).astype(np.int64)
-        # Each atom once, in however many frames it sounds.
+        # An atom has one row in `columns`, even if it sounds in several frames.
         sounding, places = np.unique(atoms, return_inverse=True)
         columns = np.ascontiguousarray(W.T[sounding])
         return cls.over(np.ascontiguousarray(V.T), columns, indptr, atoms, places, beta=beta)
@@ -88,7 +89,7 @@ class GainFit:
         *,
         beta: float = 1.0,
     ) -> "GainFit":
-        """Over given activations: V (N, F), and `columns` (Q, F) as they are; for the others see the class."""
+        """The fit over given activations: V (N, F), `columns` (Q, F) not yet scaled; the rest as for the class."""
         euclidean = beta == 2
         floor = 0.0 if euclidean else float(V.dtype.type(noise_floor(V)))
         scales, levels = sizes(columns, euclidean), sizes(V, euclidean)
@@ -100,11 +101,11 @@ class GainFit:
 
     @property
     def frames(self) -> NDArray[np.intp]:
-        """(P,), where each activation is."""
+        """(P,) the frame of each activation."""
         return np.repeat(np.arange(len(self.V)), np.diff(self.indptr))
 
     def product(self, H: Floats) -> Floats:
-        """Transposed, (N, F), as both V and the atoms lie here."""
+        """The model ``(W @ H).T``, (N, F), as V and the atoms are transposed here."""
         from smalti.nmf import _newton
 
         Y, values = np.empty_like(self.V), H[self.atoms, self.frames] * self.scales
@@ -128,7 +129,7 @@ class GainFit:
         return out
 
     def improved(self, gains: Floats) -> Floats:
-        """The (P,) activations, by one step, as an array of their own."""
+        """(P,) the activations `gains` (P,) after one update, in a new array."""
         from smalti.nmf import _newton
 
         frames = self.frames
@@ -146,5 +147,5 @@ class GainFit:
             len(self.V),
             size=FRAMES_AT_ONCE,
         )  # fmt: skip
-        # An atom of silence has nothing to give, and what it has to give to silence is nothing.
+        # Silent atoms and the atoms of silent frames get a gain of 0.
         return np.divide(values, to_level, out=np.zeros_like(values), where=to_level > 0)

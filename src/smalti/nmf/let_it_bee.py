@@ -1,8 +1,8 @@
-"""The three restrictions of Let it Bee, which keep the sound of the source in a mosaic.
+"""The three restrictions of Let it Bee, which keep the sound of the source recognisable in a mosaic.
 
 Driedger, Prätzlich & Müller (2015), "Let it Bee: towards NMF-inspired audio mosaicing", ISMIR, section 3. Each function
 is one of the paper's steps on activations H (K, N): rows are source frames in time order, columns target frames.
-`strength` anneals from nearly 0 to 1: what loses is scaled by ``1 - strength``.
+`strength` anneals from nearly 0 to 1: the activations that a restriction weakens are scaled by ``1 - strength``.
 """
 
 from dataclasses import dataclass
@@ -19,20 +19,21 @@ PerFrame = int | tuple[int, ...]
 
 @dataclass(frozen=True)
 class LetItBee:
-    """Which restrictions act, and how far they reach; None switches one off.
+    """The restrictions, and how far each reaches; None switches one off.
 
     Attributes
     ----------
     repetition : int >= 1 or None. The paper's r: a source frame stands out at most once in 2r + 1 target frames.
     polyphony : int >= 1 or None. The paper's p: exactly the p strongest source frames of a target frame stand out.
-        Continuity comes last and lets their diagonal neighbours in again, so that somewhat more sound in the end.
+        Continuity comes last and lets their diagonal neighbours in again, so slightly more sound in the end.
         A tuple has a number for each target frame.
     continuity : int >= 1 or None. The paper's c: 2c + 1 diagonal neighbours are summed, so that runs of consecutive
         source frames win. A tuple has a number >= 0 for each target frame.
-    every : int >= 1. Restrict in iterations 0, every, 2 every, ... only; the update itself runs always. 1 is the paper;
-        the authors' toolbox uses 5.
-    rank : what polyphony compares: "h", the activation (the paper); "contribution", h times the atom's norm, so that
-        near-silent source frames with huge gains do not win; "energy", h times its square (the authors' toolbox).
+    every : int >= 1. Only iterations 0, every, 2 every, ... restrict; the update runs in all. The paper has 1, the
+        authors' toolbox 5.
+    rank : the value that polyphony compares: "h", the activation (the paper); "contribution", h times the atom's norm,
+        so that near-silent source frames with huge gains do not win; "energy", h times the squared norm (the authors'
+        toolbox).
     """
 
     repetition: int | None = 3
@@ -58,16 +59,16 @@ class LetItBee:
         return isinstance(self.polyphony, tuple) or isinstance(self.continuity, tuple)
 
     def weights(self, W: Floats) -> Floats | None:
-        """What each activation is multiplied by, (K, 1), before polyphony compares them; None for 1."""
+        """(K, 1) the factors of the activations where polyphony compares them; None if they are all 1."""
         if self.rank == "h":
             return None
         norms: Floats = np.linalg.norm(W, axis=0)[:, None]
         return norms if self.rank == "contribution" else norms**2
 
     def apply(self, H: Floats, *, strength: float, segments: Integers | None, weights: Floats | None) -> Floats:
-        """The restrictions that are on, in the paper's order: repetition, polyphony, continuity.
+        """Apply the restrictions that are on to `H` (K, N), in the paper's order: repetition, polyphony, continuity.
 
-        `weights`, (K, 1) or (K, N), are those of `limit_polyphony`.
+        `segments` is as for `enhance_continuity`, and `weights` as for `limit_polyphony`.
         """
         if self.repetition is not None:
             H = limit_repetition(H, repetition=self.repetition, strength=strength)
@@ -79,7 +80,7 @@ class LetItBee:
 
 
 def limit_repetition(H: Floats, *, repetition: int, strength: float) -> Floats:
-    """Scale by ``1 - strength`` each activation that a larger one of its row outdoes within `repetition` frames.
+    """Scale each activation by ``1 - strength`` if its row has a larger one within `repetition` frames.
 
     Parameters
     ----------
@@ -99,10 +100,10 @@ def _running_maximum(H: Floats, reach: int) -> Floats:
     n = H.shape[1]
     reach = min(reach, n - 1)
     taps = 2 * reach + 1
-    # Activations are never negative, so a frame of zeros beyond both ends outdoes nothing.
+    # Activations are never negative, so zeros beyond both ends are never the maximum.
     padded = np.zeros((H.shape[0], n + 2 * reach), H.dtype)
     padded[:, reach : reach + n] = H
-    # Doubling: a maximum over 2m columns is that of two over m, so 7 taps cost three passes and 101 cost seven.
+    # Doubling: two maxima over m columns give one over 2m, so 7 taps cost three passes and 101 cost seven.
     width = 1
     while 2 * width <= taps:
         padded = np.maximum(padded[:, :-width], padded[:, width:])
@@ -117,9 +118,10 @@ def limit_polyphony(H: Floats, *, polyphony: PerFrame, strength: float, weights:
     Parameters
     ----------
     H : (K, N) float array, >= 0; not modified.
-    polyphony : int >= 1, the paper's p: exactly so many survive (all, if there are no more than that); or N of them.
+    polyphony : int >= 1, the paper's p: exactly p activations survive (all K if K <= p). A tuple has a number for each
+        of the N frames.
     strength : 0 to 1.
-    weights : (K, 1) or (K, N) float array or None. Strength is ranked by ``weights * H``.
+    weights : (K, 1) or (K, N) float array, or None for 1. The strongest have the largest ``weights * H``.
 
     Returns
     -------
@@ -128,9 +130,9 @@ def limit_polyphony(H: Floats, *, polyphony: PerFrame, strength: float, weights:
     scores = H if weights is None else weights * H
     if not isinstance(polyphony, tuple):
         return _limited(H, scores, polyphony, strength)
-    out, each = np.empty_like(H), np.array(polyphony)
+    out, numbers = np.empty_like(H), np.array(polyphony)
     for number in set(polyphony):
-        frames = each == number
+        frames = numbers == number
         out[:, frames] = _limited(H[:, frames], scores[:, frames], number, strength)
     return out
 
@@ -139,7 +141,7 @@ def _limited(H: Floats, scores: Floats, polyphony: int, strength: float) -> Floa
     if polyphony >= len(H):
         return H.copy()
     # Indices, not a threshold: a threshold keeps every tie, so a uniform start would never thin out.
-    # Selection walks along memory, hence the copy with frames as rows.
+    # The copy has frames as rows, since selection is fastest along contiguous memory.
     keep = np.argpartition(np.ascontiguousarray(scores.T), -polyphony, axis=1)[:, -polyphony:].T
     out = H.dtype.type(1 - strength) * H
     np.put_along_axis(out, keep, np.take_along_axis(H, keep, axis=0), axis=0)
@@ -152,19 +154,19 @@ def enhance_continuity(H: Floats, *, continuity: PerFrame, segments: Integers | 
     Parameters
     ----------
     H : (K, N) float array, >= 0; not modified.
-    continuity : int >= 1, the paper's c; 2c + 1 taps. Or N of them, >= 0, one for each frame t.
-    segments : (K,) integers or None. Rows whose numbers differ come from different recordings (or transpositions of
-        one); a diagonal ends where one does. Rows of a segment stand together.
+    continuity : int >= 1, the paper's c; 2c + 1 taps. A tuple has a number >= 0 for each frame t.
+    segments : (K,) integers or None. Rows with different numbers come from different recordings (or transpositions of
+        one), and a diagonal ends where the number changes. The rows of a segment are consecutive.
 
     Returns
     -------
     (K, N) array of H's dtype.
     """
-    out, each = H.copy(), np.array(continuity)
+    out, reaches = H.copy(), np.array(continuity)
     for rows in segment_slices(len(H), segments):
         inside, total = H[rows], out[rows]
-        for i in range(1, min(int(each.max()), *(n - 1 for n in inside.shape)) + 1):
-            far = each >= i
+        for i in range(1, min(int(reaches.max()), *(n - 1 for n in inside.shape)) + 1):
+            far = reaches >= i
             early, late = (far[:-i], far[i:]) if far.ndim else (True, True)
             np.add(total[:-i, :-i], inside[i:, i:], out=total[:-i, :-i], where=early)
             np.add(total[i:, i:], inside[:-i, :-i], out=total[i:, i:], where=late)

@@ -1,6 +1,6 @@
-"""Few activations a frame, kept as lists instead of a matrix: Let it Bee, the model, and its update.
+"""Activations kept as lists instead of a matrix, if a frame has few: Let it Bee, the model, and the update.
 
-The kernels are compiled, and loaded when first needed. They run on blocks of frames, a thread a core.
+The kernels are compiled and loaded when first needed. They run on blocks of frames, with one thread for each core.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ BLOCK_FRAMES = 64
 
 
 class Lists(NamedTuple):
-    """Few activations a frame, laid out as `smalti.nmf._kernels` says."""
+    """The activations of all frames as lists, in the layout that `smalti.nmf._kernels` describes."""
 
     indptr: Integers
     atoms: Integers
@@ -42,7 +42,7 @@ def entry_frames(indptr: Integers) -> Integers:
 
 
 def indptr_of(kept: NDArray[np.bool_], indptr: Integers) -> Integers:
-    """(N + 1,) where each frame's entries begin once only those remain that are `kept`, (E,) bools."""
+    """(N + 1,) where each frame's entries begin if only the entries that are `kept`, (E,) bools, remain."""
     counted: Integers = np.concatenate([[0], np.cumsum(kept)])[indptr]
     return counted
 
@@ -65,14 +65,14 @@ def restrict(
     Parameters
     ----------
     lists : E entries. recording_ids : (K,) int32, diagonals end where they change.
-    loudness : (E,) what the activations are multiplied by where `polyphony` ranks them.
+    loudness : (E,) factors of the activations where `polyphony` ranks them.
     repetition, polyphony, continuity, strength : see `smalti.nmf.let_it_bee.LetItBee`.
     """
     from smalti.nmf import _kernels
 
     indptr, atoms, values = lists
     keep, n_frames = 1 - strength, len(indptr) - 1
-    # `loudness` belongs to entries and not to atoms, so the kernel takes an entry's number for its atom.
+    # The kernel looks `loudness` up by atom, but it belongs to entries: so entry numbers are passed as atoms.
     numbers = np.arange(len(atoms), dtype=np.int32)
     thinned, out = values.copy(), values.copy()
 
@@ -91,13 +91,13 @@ def restrict(
         for first, last, reach in _stretches(continuity, n):
             _kernels.list_continuity(indptr, atoms, thinned, recording_ids, first, last, reach, out)
 
-    # Continuity looks into the frames of other blocks, so that all have to be thinned out before.
+    # Continuity reads the frames of other blocks, so all blocks must be thinned out before.
     over_blocks(sum_up, n_frames, size=8 * BLOCK_FRAMES)
     return out
 
 
 def strongest(lists: Lists, loudness: Floats, layers: PerFrame) -> Floats:
-    """(E,) activations, 0 but for the `layers` of each frame whose product with `loudness` (E,) is largest."""
+    """(E,) activations, of which each frame keeps the `layers` with the largest products with `loudness` (E,)."""
     from smalti.nmf import _kernels
 
     out, numbers = np.empty_like(lists.values), np.arange(len(lists.values), dtype=np.int32)
@@ -107,14 +107,14 @@ def strongest(lists: Lists, loudness: Floats, layers: PerFrame) -> Floats:
 
 
 def _stretches(value: PerFrame, block: slice) -> Iterator[tuple[int, int, int]]:
-    """The stretches of a block of frames in which a value stays the same: their first frames, their ends, the value."""
+    """Yield the stretches of a block of frames in which a value is constant: first frame, end, and value."""
     if not isinstance(value, tuple):
         yield block.start, block.stop, value
         return
     first = block.start
-    for same, frames in groupby(value[block]):
+    for constant, frames in groupby(value[block]):
         last = first + len(list(frames))
-        yield first, last, same
+        yield first, last, constant
         first = last
 
 
@@ -124,7 +124,7 @@ def best_diagonals(lists: Lists, recording_ids: Integers, *, n: int, reach: int)
     Parameters
     ----------
     lists : entries whose values are summed along diagonals, `reach` frames to either side.
-    recording_ids : (K,) int32. n : how many atoms for each frame, which lie further apart than `reach`.
+    recording_ids : (K,) int32. n : atoms for each frame; they lie further apart than `reach`.
     """
     from smalti.nmf import _kernels, _kernels_f16
 
@@ -145,12 +145,12 @@ def best_diagonals(lists: Lists, recording_ids: Integers, *, n: int, reach: int)
 
 @dataclass(frozen=True, eq=False)
 class HalfAtoms:
-    """Atoms in half precision, as lists combine them.
+    """Atoms in half precision, for activations that are lists.
 
     Attributes
     ----------
     bits : (R, B) uint16, the bits of float16 magnitudes, a row for each atom.
-    gains : (B,) float32, what each band is multiplied by. floor : added to every model, before the gains.
+    gains : (B,) float32, the factor of each band. floor : added to every model, before the gains.
     """
 
     bits: NDArray[np.uint16]
@@ -164,7 +164,7 @@ class HalfAtoms:
         sums, norms = np.empty(len(rows), np.float32), np.empty(len(rows), np.float32)
 
         def work(e: slice) -> None:
-            _kernels_f16.look_statistics(self.bits, rows[e], self.gains, sums[e], norms[e])
+            _kernels_f16.feature_statistics(self.bits, rows[e], self.gains, sums[e], norms[e])
 
         over_blocks(work, len(rows), size=4096)
         return sums, norms
@@ -174,8 +174,8 @@ class HalfAtoms:
 
         Parameters
         ----------
-        rows, scales : (E,) each entry's row, and what it is multiplied by. sums : from `statistics`.
-        least : entries that come to less than this share of their frame's largest become 0.
+        V : weighed by the gains. rows, scales : (E,) the row of each entry, and the factor of the row.
+        sums : from `statistics`. least : entries below this share of the largest in their frame become 0.
         """
         from smalti.nmf import _kernels_f16
 
@@ -184,7 +184,7 @@ class HalfAtoms:
 
         def work(n: slice) -> None:
             part = indptr[n.start : n.stop + 1]
-            _kernels_f16.look_update(
+            _kernels_f16.feature_update(
                 V[n], self.bits, self.gains, part, rows, scales, sums, values, self.floor, least, out
             )
 
@@ -194,13 +194,13 @@ class HalfAtoms:
     def over_models(
         self, V: Floats, lists: Lists, rows: Integers, scales: Floats, work: Callable[[slice, Floats], T]
     ) -> list[T]:
-        """What `work` makes of each block of frames and its models, (n, B), shaped like V (N, B)."""
+        """Call `work` on each block of frames of V (N, B) and its models, (n, B); return its results in order."""
         from smalti.nmf import _kernels_f16
 
         def model(n: slice) -> T:
             Y = np.empty_like(V[n])
             part = lists.indptr[n.start : n.stop + 1]
-            _kernels_f16.look_model(self.bits, self.gains, part, rows, scales, lists.values, self.floor, Y)
+            _kernels_f16.feature_model(self.bits, self.gains, part, rows, scales, lists.values, self.floor, Y)
             return work(n, Y)
 
         return over_blocks(model, len(V), size=8 * BLOCK_FRAMES)

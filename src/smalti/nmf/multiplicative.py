@@ -1,7 +1,7 @@
 """Activations by multiplicative updates: the heart of the teaching notebook and of Let it Bee.
 
-`activation_steps` is a generator: whoever loops over it draws the progress, keeps the time budget, and stops by
-breaking out.
+`activation_steps` returns an iterator: its caller can show progress or keep to a time budget, and stops by leaving the
+loop.
 """
 
 from collections import deque
@@ -32,19 +32,19 @@ def activation_steps(
     init: ArrayLike | None = None,
     rng: Seed = 0,
 ) -> Iterator[Step]:
-    """Yield the activations after every iteration of multiplicative updates, `W` staying as it is.
+    """Yield the activations after every iteration of multiplicative updates; `W` stays as it is.
 
     Parameters
     ----------
     V : (F, N) float array, >= 0. Target magnitudes.
     W : (F, K) float array, >= 0. Dictionary, one column per source frame in time order.
-    n_iter : int >= 1. Iterations, as many as are yielded; the restrictions anneal over all of them.
+    n_iter : int >= 1. The number of iterations, each of which yields a step; the restrictions anneal over all of them.
     beta : 0 to 2. Euclidean (2), Kullback-Leibler (1, default), Itakura-Saito (0) or between.
     eps : >= 0. Added to numerator and denominator of each update; the teaching notebook has 0.01.
-    constraints : restrictions before the updates, or None.
+    constraints : restrictions that act before the updates, or None.
     segments : (K,) integers or None. Source recording of each atom; diagonals end where it changes.
-    weights : (K, N) float array, >= 0, or None. What activations are multiplied by where `constraints` rank them; where
-        it is 0 they are 0 all along.
+    weights : (K, N) float array, >= 0, or None for 1. The factors of the activations where `constraints` rank them; an
+        activation of weight 0 is always 0.
     init : (K, N) float array, >= 0, or None for random in [0, 1).
     rng : seed or generator of the random start.
 
@@ -75,7 +75,7 @@ def activation_steps(
         raise TypeError(f"segments has dtype {labels.dtype}; pass integers, one for each atom of W")
     if init is None:
         H = np.random.default_rng(rng).random(shape).astype(dtype, copy=False)
-        # The last numbers below 1 round up to it in single precision.
+        # The largest doubles below 1 round up to 1 in single precision.
         np.minimum(H, np.nextafter(dtype.type(1), dtype.type(0)), out=H)
     else:
         H = check_magnitudes("init", init, most=np.inf).astype(dtype, copy=False)
@@ -88,12 +88,12 @@ def activation_steps(
             raise ValueError(f"weights has shape {counted.shape}; {shape[0]} atoms and {shape[1]} frames need {shape}")
         allowed = counted > 0
         ranked, H = counted if ranked is None else ranked * counted, H * allowed
-    # Rules that vary from frame to frame, and weights of places, are left to the readable path.
+    # The compiled kernels take neither rules that vary from frame to frame nor weights of single places.
     varies = weights is not None or (constraints is not None and constraints.varies)
     if beta == 1 and not varies and worthwhile(V, W, n_iter=n_iter):
         return engine_steps(V, W, H, n_iter=n_iter, eps=eps, constraints=constraints, segments=labels)
     fit = choose_fit(V, W, n_iter=n_iter, beta=beta, eps=eps)
-    # The checks above run at the call; a generator function would put them off to the first step.
+    # This is no generator function, since that would put the checks above off to the first step.
     return steps_of(MatrixStep(0, H, fit), n_iter, constraints, labels, ranked, allowed)
 
 
@@ -110,7 +110,7 @@ def solve_activations(
     init: ArrayLike | None = None,
     rng: Seed = 0,
 ) -> Step:
-    """The last of `activation_steps`, for those who do not watch; same arguments."""
+    """The last step of `activation_steps`; same arguments."""
     steps = activation_steps(
         V,
         W,
@@ -127,7 +127,7 @@ def solve_activations(
 
 
 def choose_fit(V: Floats, W: Floats, *, n_iter: int, beta: float, eps: float) -> Fit:
-    """The cheaper form of the same fit, by the multiplications it takes in all."""
+    """The fit, in the form that takes fewer multiplications in all."""
     n_bins, n_atoms = W.shape
     n_frames = V.shape[1]
     gram = n_bins * n_atoms * (n_atoms + n_frames) + n_iter * n_atoms * n_atoms * n_frames
@@ -145,9 +145,13 @@ def steps_of(
     weights: Floats | None = None,
     allowed: NDArray[np.bool_] | None = None,
 ) -> Iterator[MatrixStep]:
-    """The `n_iter` steps of any `Fit` that follow one, which is not checked; `weights` is what `LetItBee.apply` takes.
+    """Yield the `n_iter` steps that follow `step`, with any `Fit`. Nothing is checked.
 
-    Where H (K, N) is not `allowed`, it is 0 from the first step on, and continuity does not bring it back.
+    Parameters
+    ----------
+    constraints, segments : as for `activation_steps`. weights : as for `LetItBee.apply`.
+    allowed : (K, N) bools, or None for all. Continuity cannot bring back activations that are not allowed. `step` must
+        have them at 0.
     """
     done = step.iteration
     for iteration in range(n_iter):

@@ -8,17 +8,14 @@ with ``figure_png(ax.figure)`` or ``ax.figure.savefig(file)``, show it in a note
 do not leave.
 """
 
-from importlib import import_module
-
-from smalti.errors import MissingExtraError
+from smalti.errors import require_extra
 
 try:
-    # Asked for here, so that one sentence says what is missing.
-    import_module("matplotlib")
-except ImportError as error:
-    raise MissingExtraError("pictures need matplotlib: pip install 'smalti[plots]'") from error
-
-from smalti.plots._drawing import COLOURS, figure_png
+    from smalti.plots._drawing import COLOURS, figure_png
+except ImportError:
+    # One sentence says that matplotlib is missing.
+    require_extra("plots", "pictures need matplotlib")
+    raise
 from smalti.plots.activations import plot_activations, plot_divergence, plot_similarity
 from smalti.plots.figures import mosaic_figures
 from smalti.plots.notes import plot_pitch, plot_score

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import Any
 
 import numpy as np
-import scipy.sparse
+import scipy.ndimage
 from matplotlib.axes import Axes
 from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from smalti._checks import Floats
 from smalti.dsp.pitch import note_frequencies, note_numbers
 
-# More cells than any screen has pixels for: what pooling to these takes away, nobody would have seen.
+# Pictures are pooled to at most this many cells, which is more than any screen has pixels for.
 MAX_COLUMNS = 2000
 MAX_CELLS = 1000
 LOG_ROWS = 512
@@ -36,8 +36,7 @@ BLOCK_FRAMES = 512
 # sample.
 SILENCE_DB = -200.0
 NOTES = ("C", "C♯", "D", "D♯", "E", "F", "F♯", "G", "G♯", "A", "A♯", "B")
-# Which notes are named where so many semitones are seen: all, the white keys, those of a chord of C, fifths,
-# octaves.
+# Which notes are named if at most so many semitones are seen: all, the white keys, a chord of C, fifths, octaves.
 NAMED_NOTES = ((15, range(12)), (26, (0, 2, 4, 5, 7, 9, 11)), (50, (0, 4, 7)), (76, (0, 7)), (math.inf, (0,)))
 FINE_FREQUENCY_TICKS = [digit * 10.0**power for power in range(6) for digit in (1, 1.5, 2, 3, 4, 5, 6, 8)]
 FREQUENCY_TICKS = [digit * 10.0**power for power in range(6) for digit in (1, 2, 5)]
@@ -51,7 +50,7 @@ class NotebookFigure(Figure):
 
 
 class PeakImage(AxesImage):
-    """An image of which every pixel shows the largest of the cells under it.
+    """An image in which every pixel shows the largest of the cells under it.
 
     Where cells outnumber pixels, drawing the nearest skips most of them and drawing their mean dims them; a
     single grain would vanish either way. The choice is made anew for every size, resolution and zoom. Cells
@@ -129,7 +128,7 @@ def hertz(hz: float, _: int | None) -> str:
 
 
 def covered(bars: Floats) -> NDArray[np.bool_]:
-    """(G,) which of the bars (G, 4), in order of time, have a later one on their note."""
+    """(G,) bools: which of the bars (G, 4), in order of time, have a later bar on their note."""
     covered = np.zeros(len(bars), bool)
     for i, (_, end, hz, _) in enumerate(bars.tolist()):
         later = bars[i + 1 : int(np.searchsorted(bars[:, 0], end)), 2]
@@ -138,7 +137,7 @@ def covered(bars: Floats) -> NDArray[np.bool_]:
 
 
 def pitch_axis(ax: Axes, hz: Floats) -> None:
-    """A logarithmic axis about the pitches of an array, with notes on the left and Hz on the right."""
+    """A logarithmic axis around the pitches of an array, with notes on the left and Hz on the right."""
     numbers = note_numbers(hz[hz > 0])
     low, high = (numbers.min() - 2, numbers.max() + 2) if len(numbers) else (48.0, 72.0)
     missing = max(0.0, 12 - (high - low)) / 2

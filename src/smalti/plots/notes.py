@@ -14,15 +14,15 @@ from smalti.plots._drawing import axes_or_new, covered, pitch_axis, short
 from smalti.score.score import Score
 from smalti.score.table import summary
 
-# From the darkest to the brightest and back: how far down, not at all, how far up.
+# Dark blue is far down, pale not shifted, dark red far up.
 SHIFT_COLOURS = "coolwarm"
-# Lanes of a score at most; how far under its loudest grain one is as thin and pale as can be.
+# Most lanes of a score, and how far under its loudest grain a line is thinnest and palest.
 MOST_LANES, LANE_DB = 12, 40.0
-# Okabe and Ito's, which are told apart by all eyes, without the palest.
+# Okabe and Ito's colours without the palest: colour-blind readers can tell them apart, too.
 LANE_COLOURS = (
     np.array([[0, 114, 178], [213, 94, 0], [0, 158, 115], [204, 121, 167], [230, 159, 0], [86, 180, 233]]) / 255
 )
-# Points: the thickness of a grain's bar, and of one under it.
+# Points: the thickness of a grain's bar, and how much thicker a bar under another is.
 BAR, UNDER = 5.0, 4.0
 
 
@@ -38,7 +38,7 @@ def plot_pitch(
     """Draw the notes of a transposed mosaic: the target's as a line, and each grain as a bar on the note it plays.
 
     Seconds across, pitch upwards: notes on the left, Hz on the right. The colour of a bar says how far the grain was
-    shifted. Of bars on one note at once, the one that began earlier lies under the other and is wider.
+    shifted. Where two bars are on one note at once, the earlier one lies under the other and is wider.
 
     Parameters
     ----------
@@ -110,12 +110,12 @@ def plot_pitch(
 def plot_score(score: Score, *, ax: Axes | None = None, title: str | None = None) -> Axes:
     """Draw a score as a piano roll: seconds across, and a lane for each source, the most heard uppermost.
 
-    A grain is a line in the lane of its source: as high in it as it lies in the source, the beginning below, and the
-    thicker and darker the louder it is. Where the source goes on as it is, the line rises.
+    A grain is a line in the lane of its source. Its height in the lane is its place in the source, whose beginning is
+    at the bottom; the line rises as the source goes on. Louder grains are thicker and darker.
 
     Parameters
     ----------
-    score : of which sources beyond the twelve most heard share a lane.
+    score : if it has more than twelve sources, all but the eleven most heard share a lane.
     ax : axes to draw on; None makes a figure.
     title : text above the picture.
 
@@ -127,21 +127,21 @@ def plot_score(score: Score, *, ax: Axes | None = None, title: str | None = None
     ax = axes_or_new(ax, (10, 1.5 + 0.9 * max(2, len(lanes))))
     loudest = float(score.levels.max(initial=-np.inf))
     for lane, (_, origins) in enumerate(lanes):
-        of = np.flatnonzero(np.isin(score.origins, origins))
-        if not len(of):
+        grains = np.flatnonzero(np.isin(score.origins, origins))
+        if not len(grains):
             continue
-        begins = np.array([score.sources[i].begin for i in score.origins[of]])
-        low, spans = (begins + score.centres[of]) / score.sr, score.lengths[of] * score.hop_s
-        # Two seconds of the source and more, lest a single grain stand as upright as a wall.
+        begins = np.array([score.sources[i].begin for i in score.origins[grains]])
+        low, spans = (begins + score.centres[grains]) / score.sr, score.lengths[grains] * score.hop_s
+        # A lane shows at least two seconds of its source, so that a single grain does not stand upright in it.
         first = float(low.min())
         last = max(float((low + spans).max()), first + 2.0)
         # A little of the lane stays free on either side.
         bottom, rise = (0.06 + 0.88 * (part - first) / (last - first) for part in (low, low + spans))
-        start = score.frames[of] * score.hop_s
-        loud = np.clip(1 + (score.levels[of] - loudest) / LANE_DB, 0.05, 1)
+        start = score.frames[grains] * score.hop_s
+        loud = np.clip(1 + (score.levels[grains] - loudest) / LANE_DB, 0.05, 1)
         base = len(lanes) - 1 - lane
         ends = zip(start, base + bottom, start + spans, base + rise, strict=True)
-        colours = np.zeros((len(of), 4))
+        colours = np.zeros((len(grains), 4))
         colours[:, :3] = LANE_COLOURS[lane % len(LANE_COLOURS)]
         colours[:, 3] = 0.15 + 0.85 * loud
         drawn = [((x0, y0), (x1, y1)) for x0, y0, x1, y1 in ends]
@@ -156,15 +156,18 @@ def plot_score(score: Score, *, ax: Axes | None = None, title: str | None = None
 
 
 def _lanes(score: Score) -> list[tuple[str, list[int]]]:
-    """What stands beside each lane, and which of the score's sources lie in it."""
+    """The label of each lane, and the places of the score's sources that lie in it."""
     heard = summary(score)
     own = heard if len(heard) <= MOST_LANES else heard[: MOST_LANES - 1]
     lanes = [
-        (f"{short(of.name)}\n{of.time_share:.0%}", [i for i, s in enumerate(score.sources) if s.name == of.name])
-        for of in own
+        (
+            f"{short(usage.name)}\n{usage.time_share:.0%}",
+            [i for i, s in enumerate(score.sources) if s.name == usage.name],
+        )
+        for usage in own
     ]
     if rest := heard[len(own) :]:
-        names = {of.name for of in rest}
-        label = f"{len(rest)} others\n{sum(of.time_share for of in rest):.0%}"
+        names = {usage.name for usage in rest}
+        label = f"{len(rest)} others\n{sum(usage.time_share for usage in rest):.0%}"
         lanes.append((label, [i for i, source in enumerate(score.sources) if source.name in names]))
     return lanes

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse
+import scipy.fft
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -39,11 +39,12 @@ class Levels:
 
 def loudest_level(*levels: Levels) -> float:
     """Level of the brightest colour: that of the loudest sound, or full scale where there is none."""
-    loudest = max(float(each.db.max()) for each in levels)
+    loudest = max(float(spectrogram.db.max()) for spectrogram in levels)
     return loudest if loudest > SILENCE_DB else 0.0
 
 
 def levels_of(name: str, samples: ArrayLike, sr: int, *, window_s: float = 0.093, f_min: float = 40.0) -> Levels:
+    """The levels of a recording; arguments and errors as for `plot_spectrogram`, which call the samples `name`."""
     signal = check_signal(name, samples)
     check_rate("sr", sr)
     check_real("f_min", f_min, least=1, most=sr / 4)
