@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import speed
 import transcriptions
 from speed import SR, Matrix, Problem, judge, magnitudes
 
@@ -96,11 +95,10 @@ def solved(problem: Problem) -> tuple[float, float, Matrix]:
 
 def lists_apart(problem: Problem, ours: Matrix) -> tuple[float, float]:
     """How far lists differ from matrices: in dB of the activations, and as a share of the divergence."""
-    kept, blockwise.LISTS_BELOW = blockwise.LISTS_BELOW, 0.0
-    *_, step = blockwise.engine_steps(problem.V, problem.W, problem.start(), n_iter=50, constraints=RULES)
-    blockwise.LISTS_BELOW = kept
+    V, W, H = problem.V, problem.W, problem.start()
+    *_, step = blockwise.engine_steps(V, W, H, n_iter=50, constraints=RULES, lists_below=0.0)
     difference = np.linalg.norm(ours - step.H) / np.linalg.norm(step.H)
-    return 20 * float(np.log10(difference)), step.fit.divergence(ours, step.fit.product(ours)) / step.divergence - 1
+    return 20 * float(np.log10(difference)), step.fit.divergence(step.fit.product(ours)) / step.divergence - 1
 
 
 def transcribed(problem: Problem) -> tuple[float, Matrix]:
@@ -181,7 +179,7 @@ IMPORT = "import time; start = time.perf_counter(); import smalti; print(time.pe
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--audio", type=Path, default=speed.RECORDINGS, help="folder (default: %(default)s)")
+    parser.add_argument("--audio", type=Path, required=True, help="folder with funk_groove.mp3 and humpback.ogg")
     with tempfile.TemporaryDirectory() as scratch:
         for line in report(parser.parse_args().audio, Path(scratch)):
             print(line, flush=True)

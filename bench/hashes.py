@@ -19,7 +19,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # OpenBLAS reads this once, when numpy loads it. The commands that are started inherit it.
@@ -123,7 +123,7 @@ def everything(folder: Path, audio: Path | None, only: str) -> Iterator[tuple[st
             yield name, samples()
 
 
-def of_the_command_line(folder: Path, audio: Path | None) -> Iterator[tuple[str, "np.ndarray"]]:
+def of_the_command_line(folder: Path, audio: Path | None) -> Iterator[tuple[str, Callable[[], np.ndarray]]]:
     """Names, and functions that make the samples."""
     demo_target, demo_source = read(folder / "demo/target.wav")[: 4 * SR], read(folder / "demo/source.wav")[: 8 * SR]
     target, other = demo_target, demo_source[: 4 * SR]

@@ -34,11 +34,11 @@ from smalti.grains.runs import runs_in
 from smalti.io.sound_read import resample
 from smalti.mosaicing.candidates import along_diagonals
 from smalti.mosaicing.compare import Comparison, Entries, may_sound
-from smalti.mosaicing.job import Job
+from smalti.mosaicing.job import Job, SolverStep
 from smalti.mosaicing.prepare import prepare
-from smalti.mosaicing.solve import solve_steps
+from smalti.mosaicing.search_plan import plan_of
+from smalti.mosaicing.solve import solver_of
 from smalti.mosaicing.solve_searched import SearchedStep, listed_steps, reach_of
-from smalti.nmf.base import Step
 from smalti.workflows.inputs import read_inputs
 
 SETTINGS = replace(PRESETS["balanced"], smooth_gains_s=0.0)
@@ -127,27 +127,29 @@ def first(corpus: Corpus, size: int) -> Corpus:
 
 
 def compared(samples: np.ndarray, corpus: Corpus, seeds: int, *, dense: bool) -> list[Row]:
-    job = prepare(samples, corpus, corpus.sr, SETTINGS)
+    job = prepare(samples, corpus, corpus.sr, SETTINGS, plan=plan_of(corpus, corpus.sr, SETTINGS))
     # A first run, so that kernels are compiled and mapped files read before the clock starts.
-    n_entries = len(next(solve_steps(job)).entries.lists.atoms)
-    last(solve_steps(job))
+    n_entries = len(next(solver_of(job).steps()).entries.lists.atoms)
+    last(solver_of(job).steps())
     rows = []
     for seed in range(seeds):
-        rows.append(row("search", job, *timed(partial(solve_steps, job, rng=seed)), n_entries))
+        rows.append(row("search", job, *timed(partial(solver_of(job).steps, seed)), n_entries))
         rows.append(row("random", job, *timed(partial(at_random, job, corpus, n_entries, seed)), n_entries))
     if dense:
         everything = corpus.only(np.arange(corpus.n_atoms))
-        all_of_it = prepare(samples, everything, corpus.sr, replace(SETTINGS, search="never"))
-        step, seconds = timed(partial(solve_steps, all_of_it), views=all_of_it)
+        unsearched = replace(SETTINGS, search="never")
+        plan = plan_of(everything, corpus.sr, unsearched)
+        all_of_it = prepare(samples, everything, corpus.sr, unsearched, plan=plan)
+        step, seconds = timed(solver_of(all_of_it).steps, views=all_of_it)
         rows.append(row("all", job, step, seconds, corpus.n_atoms * len(job.spectrum.T)))
     return rows
 
 
-def at_random(job: Job, corpus: Corpus, n_entries: int, seed: int) -> Iterator[Step]:
+def at_random(job: Job, corpus: Corpus, n_entries: int, seed: int) -> Iterator[SolverStep]:
     """The steps of a solver that considers random stretches, of as many entries in all."""
     comparison, allowed = Comparison.of(job, corpus), may_sound(corpus, SETTINGS)
     rng = np.random.default_rng(seed)
-    n_frames = len(comparison.V)
+    n_frames = len(comparison.Vt)
     reach = reach_of(job)
     per_frame = n_entries / n_frames / (2 * reach + 1)
     anchors = rng.choice(np.flatnonzero(allowed), size=(n_frames, int(np.ceil(per_frame))))
@@ -156,7 +158,7 @@ def at_random(job: Job, corpus: Corpus, n_entries: int, seed: int) -> Iterator[S
     return listed_steps(job, comparison, along_diagonals(anchors, corpus.recording_ids, allowed, reach), rng=rng)
 
 
-def timed(steps, views: Job | None = None) -> tuple[Step, float]:
+def timed(steps, views: Job | None = None) -> tuple[SolverStep, float]:
     """The last step, and the seconds of all steps without a dictionary's features, which a corpus has stored."""
     if views is not None:
         views.dictionary.views()
@@ -168,19 +170,19 @@ def timed(steps, views: Job | None = None) -> tuple[Step, float]:
     return step, time.perf_counter() - start - (features_s if views is not None else 0)
 
 
-def last(steps: Iterator[Step]) -> Step:
+def last(steps: Iterator[SolverStep]) -> SolverStep:
     return deque(steps, maxlen=1).pop()
 
 
-def row(way: str, job: Job, step: Step, seconds: float, n_entries: int) -> Row:
+def row(way: str, job: Job, step: SolverStep, seconds: float, n_entries: int) -> Row:
     n_frames = job.spectrum.shape[1]
     if isinstance(step, SearchedStep):
         entries: Entries = step.entries
         atoms, frames, heard = entries.lists.atoms.astype(int), entries.frames, entries.contributions
-        mass = float(step.comparison.V.sum())
+        mass = float(step.comparison.Vt.sum())
     else:
         atoms, frames = np.nonzero(step.H)
-        heard, mass = step.H[atoms, frames], float(step.fit.V.sum())
+        heard, mass = step.H[atoms, frames], float(step.fit.Vt.sum())
     runs = runs_in(atoms, frames, heard, job.dictionary.recording_ids, n_frames, under_frame_db=np.inf)
     n_atoms = job.dictionary.n_atoms
     return Row(

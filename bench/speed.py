@@ -30,7 +30,6 @@ Solver = Callable[[Matrix, Matrix, Matrix], Iterator[Matrix]]
 
 SR = 22050
 NOTEBOOK_ATOMS, NOTEBOOK_FRAMES = 47, 772
-RECORDINGS = Path(__file__).resolve().parents[2] / "shared" / "audio"
 
 LEAST_GRAM_GAIN = 20
 MOST_TIMES_PRODUCTS = 1.5
@@ -335,8 +334,7 @@ def main() -> None:
     parser.add_argument(
         "--audio",
         type=Path,
-        default=RECORDINGS if RECORDINGS.is_dir() else None,
-        help="folder with funk_groove.mp3, oboe_c6.wav and humpback.ogg (default: %(default)s)",
+        help="folder with funk_groove.mp3, oboe_c6.wav and humpback.ogg; without one, only the demo's sounds",
     )
     options = parser.parse_args()
     busy = Console(stderr=True)

@@ -8,6 +8,11 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
+from hypothesis import settings
+
+# The same examples on every run, and no clock.
+settings.register_profile("smalti", derandomize=True, deadline=None, database=None, max_examples=60)
+settings.load_profile("smalti")
 
 
 @pytest.fixture

@@ -9,41 +9,24 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti._checks import Floats, check_rate, check_sound
-from smalti.dsp.dynamics import CEILING_DB, MARGIN_DB, MOST_LIMITED_DB, _held
-from smalti.dsp.loudness import excess_db
+from smalti._checks import Floats
 from smalti.mosaicing.mosaic import assemble, part_of
+from smalti.mosaicing.prepare import prepare
+from smalti.mosaicing.search_plan import plan_of
+from smalti.mosaicing.solve import solver_of
 from smalti.nmf.divergence import beta_divergence, noise_floor, scale_by_ratio
+
+
+def prepared(target, source, sr, settings, *, params=None, **options):
+    """The job of a mosaic, planned as `smalti.mosaic` plans it."""
+    weighed = options.get("weights") is not None or bool(options.get("limits"))
+    plan = plan_of(source, sr, settings, params=params, weighed=weighed)
+    return prepare(target, source, sr, settings, plan=plan, **options)
 
 
 def finish(job, step, divergences):
     """The mosaic of a job that is solved for one set of activations (`Job.n_solves` is 1)."""
-    return assemble(job, [part_of(job, step, divergences)])
-
-
-def limit_peaks(
-    samples: Floats, sr: int, *, ceiling_db: float = CEILING_DB - MARGIN_DB, most_db: float = MOST_LIMITED_DB
-) -> tuple[Floats, Floats]:
-    """`samples` with their true peaks turned down to a ceiling, each for a few milliseconds.
-
-    Parameters
-    ----------
-    samples : (L,) or (C, L) float array, finite, L >= 1.
-    sr : sample rate in Hz.
-    ceiling_db : the highest true peak, in dB of full scale.
-    most_db : the most that is taken off any moment; peaks further above the ceiling stay above it by the rest.
-
-    Returns
-    -------
-    samples : of the same shape and dtype; the very same array if nothing exceeds the ceiling.
-    gains_db : (L,) float64, <= 0, the gain of every sample in all channels; see `limiter_gains`.
-    """
-    sound, sr = check_sound("samples", samples), check_rate("sr", sr)
-    excess = excess_db(sound, sr, ceiling_db)
-    highest = float(excess.max())
-    if highest <= 0:
-        return samples, np.zeros(len(excess))
-    return _held(sound, sr, 0.0, excess, ceiling_db, most_db)
+    return assemble(job, [part_of(job, solver_of(job).solution(step), divergences)])
 
 
 def revealed(text: str) -> dict[str, Any]:
@@ -86,7 +69,7 @@ class SupportFit:
             Y[self.frames[first]] += np.add.reduceat(sounding, first, axis=0)
         return Y
 
-    def divergence(self, H: Floats, Y: Floats) -> float:
+    def divergence(self, Y: Floats) -> float:
         return beta_divergence(self.V, Y, beta=1)
 
     def update(self, H: Floats, Y: Floats) -> Floats:

@@ -1,15 +1,10 @@
 """Inputs nobody chose: small spectrograms, dictionaries, activations, signals and grids for hypothesis to vary."""
 
 import numpy as np
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from smalti import StftParams
-
-# The same examples on every run, and no clock.
-settings.register_profile("smalti", derandomize=True, deadline=None, database=None, max_examples=60)
-settings.load_profile("smalti")
 
 DTYPES = (np.float32, np.float64)
 BETAS = (0.0, 0.5, 1.0, 1.5, 2.0)

@@ -16,6 +16,8 @@ from smalti._checks import (
     check_same_bins,
     check_signal,
 )
+from smalti.io.score_file import schema
+from smalti.settings import KNOBS
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -151,6 +153,18 @@ def test_a_sample_rate_has_bounds():
             check_rate("sr", rate)
     with pytest.raises(TypeError, match=r"sr is 44100.0"):
         check_rate("sr", 44100.0)
+
+
+def test_settings_and_score_files_have_the_same_limits_of_a_sample_rate():
+    rate = schema()["$defs"]["ScorePart"]["properties"]["sr"]
+    for least, most in (
+        (KNOBS["sr"].least, KNOBS["sr"].most),
+        (rate["minimum"], rate["maximum"]),
+    ):
+        assert (check_rate("sr", least), check_rate("sr", most)) == (least, most)
+        for beyond in (least - 1, most + 1):
+            with pytest.raises(ValueError, match=rf"pass a sample rate from {least} to {most} Hz"):
+                check_rate("sr", beyond)
 
 
 def test_an_error_knows_its_parameter_and_can_give_it_another_name():

@@ -7,7 +7,7 @@ import pytest
 
 import smalti
 from smalti._checks import ParameterError
-from smalti.knobs import METHODS, VALUE_KINDS
+from smalti.knobs import METHODS, Kind
 from smalti.presets import FileKnobs, Knobs, configure
 from smalti.settings import KNOBS, Settings
 
@@ -25,7 +25,7 @@ def test_the_facts_about_a_setting_agree_with_its_default():
     defaults = Settings()
     assert list(KNOBS) == [field.name for field in dataclasses.fields(Settings)]
     for name, knob in KNOBS.items():
-        assert knob.kind in VALUE_KINDS
+        assert knob.kind in typing.get_args(Kind)
         assert set(knob.methods) <= set(METHODS)
         assert knob.help.endswith("."), name
         assert name in Settings.__doc__

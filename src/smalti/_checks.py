@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.floating[Any]]
 Integers = NDArray[np.integer[Any]]
+# Integers that may index an array without a conversion.
+Indices = NDArray[np.intp]
 
 # Squares of magnitudes, summed over a thousand bins, must stay far from the largest float32 (3e38).
 LARGEST = 1e15
@@ -20,6 +22,8 @@ LARGEST = 1e15
 LARGEST_SAMPLE = 1e9
 # A larger number means that samples and channels were confused.
 MOST_CHANNELS = 64
+# Sample rates in Hz: no sound is slower, and no converter is faster.
+LEAST_RATE, MOST_RATE = 1000, 768_000
 
 
 class _AboutParameter(Exception):
@@ -155,8 +159,8 @@ def check_choice(name: str, value: str, allowed: tuple[str, ...]) -> str:
 def check_rate(name: str, sr: int) -> int:
     """Return a sample rate as an int, in Hz, from 1000 to 768000."""
     rate = check_count(name, sr, least=1)
-    if not 1000 <= rate <= 768_000:
-        raise ParameterError(name, f"is {rate} Hz", "pass a sample rate from 1000 to 768000 Hz")
+    if not LEAST_RATE <= rate <= MOST_RATE:
+        raise ParameterError(name, f"is {rate} Hz", f"pass a sample rate from {LEAST_RATE} to {MOST_RATE} Hz")
     return rate
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import Field, dataclass, field
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from smalti._checks import ParameterTypeError, check_choice, check_count, check_rate, check_real
 from smalti.curves import Curve
@@ -11,7 +11,7 @@ from smalti.curves import Curve
 # The solvers that a setting may matter to: multiplicative updates and orthogonal matching pursuit.
 METHODS = ("updates", "pursuit")
 # The kind of a value decides how it is checked. `Settings` itself checks values of kind "own".
-VALUE_KINDS = ("flag", "count", "rate", "real", "choice", "own")
+Kind = Literal["flag", "count", "rate", "real", "choice", "own"]
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Knob:
 
     Attributes
     ----------
-    help : the setting's effect. kind : one of `VALUE_KINDS`.
+    help : the setting's effect. kind : decides how it is checked.
     unit : unit of the value, or "".
     least, most : the range, both ends included. choices : the allowed words of kind "choice".
     methods : the methods that use the setting.
@@ -53,7 +53,7 @@ class Knob:
     """
 
     help: str
-    kind: str
+    kind: Kind
     unit: str = ""
     least: float = -math.inf
     most: float = math.inf
@@ -84,7 +84,7 @@ class Knob:
             check_real(name, value, least=self.least, most=self.most)
 
 
-def knob_field(default: Any, help: str, kind: str, **facts: Any) -> Any:
+def knob_field(default: Any, help: str, kind: Kind, **facts: Any) -> Any:
     """A dataclass field with a `Knob` in its metadata, which `knob_of` returns; `facts` are the knob's other fields."""
     return field(default=default, metadata={"knob": Knob(help, kind, **facts)})
 

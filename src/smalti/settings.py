@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from smalti._checks import (
+    LEAST_RATE,
+    MOST_RATE,
     Floats,
     ParameterError,
     ParameterTypeError,
@@ -27,8 +29,8 @@ from smalti.nmf.let_it_bee import RANKS, LetItBee, PerFrame
 CHOICES = ("grains", "frames")
 COMPARISONS = ("bins", "bands", "views")
 WAYS = ("auto", "off", "follow", "chords")
-# Semitones.
-MOST_SHIFT = 12 * math.log2(MOST_RATIO)
+# Nothing is transposed by more.
+MOST_SEMITONES = 12 * math.log2(MOST_RATIO)
 CHANNELS = ("source", "apart", "mono")
 LOUDNESSES = ("target", "as-is")
 SEARCHES = ("auto", "always", "never")
@@ -60,8 +62,8 @@ class Settings:
         "working sample rate, or None for the target's own. Files are resampled to it; arrays never are.",
         "rate",
         unit="Hz",
-        least=1000,
-        most=768_000,
+        least=LEAST_RATE,
+        most=MOST_RATE,
         optional=True,
         option=Option("sr", "Working sample rate; the target's own if left out.", "HZ", SOLVER),
     )
@@ -367,8 +369,8 @@ class Settings:
         "`smalti.mosaicing.transpose.decide`.",
         "own",
         unit="semitones",
-        least=-MOST_SHIFT,
-        most=MOST_SHIFT,
+        least=-MOST_SEMITONES,
+        most=MOST_SEMITONES,
         varies=True,
         **_UPDATES,
         option=Option(
@@ -498,15 +500,15 @@ class Settings:
             raise ParameterTypeError("transpose", f"is {self.transpose!r}", f"pass {_TRANSPOSITIONS}")
         else:
             low, high = (
-                check_real("transpose", value, least=-MOST_SHIFT, most=MOST_SHIFT, before=f"the {end} end of ")
+                check_real("transpose", value, least=-MOST_SEMITONES, most=MOST_SEMITONES, before=f"the {end} end of ")
                 for end, value in zip(("lower", "upper"), self.transpose, strict=True)
             )
         tuned = self.tune_cents / 100
-        if low + tuned < -MOST_SHIFT or high + tuned > MOST_SHIFT:
+        if low + tuned < -MOST_SEMITONES or high + tuned > MOST_SEMITONES:
             raise ParameterError(
                 "transpose",
                 f"goes from {low:g} to {high:g} semitones and {{tune_cents}} is {self.tune_cents:g}, together beyond "
-                f"{MOST_SHIFT:g} semitones",
+                f"{MOST_SEMITONES:g} semitones",
                 "pass less of one of them",
                 also=("tune_cents",),
             )
@@ -514,13 +516,11 @@ class Settings:
             raise ParameterError("transpose", f"goes from {low:g} to {high:g} semitones", "pass the lower end first")
 
     @property
-    def searchable(self) -> bool:
-        """True if a solver with these settings compares the features that a corpus keeps."""
-        return not self.unsearchable
-
-    @property
     def unsearchable(self) -> str:
-        """The first setting that rules out searching a corpus, such as "beta is 2"; "" if none does."""
+        """The first setting that rules out searching a corpus, such as "beta is 2"; "" if none does.
+
+        Only a solver that compares the features that a corpus keeps can search it.
+        """
         wanted = {
             "search": ("auto", "always"),
             "method": ("updates",),

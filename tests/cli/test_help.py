@@ -8,7 +8,8 @@ from importlib.metadata import entry_points
 import pytest
 
 from smalti import __version__
-from smalti.cli import main
+from smalti.cli import main, terminal
+from smalti.io.sound_write import SUBTYPES
 from smalti.presets import PRESETS
 
 
@@ -44,6 +45,17 @@ def test_only_the_entry_point_takes_over_sigterm(run, monkeypatch):
     assert taken == [signal.SIGTERM]
 
 
+@pytest.mark.parametrize(("interrupt", "code"), [(KeyboardInterrupt, 130), (terminal.Terminated, 143)])
+def test_an_interrupt_inside_a_compiled_kernel_is_an_interrupt(run, monkeypatch, interrupt, code):
+    # Python reports what a compiled function is stopped by as the cause of an error of its own.
+    def interrupted(**_):
+        raise SystemError("returned a result with an exception set") from interrupt()
+
+    monkeypatch.setattr(main, "app", interrupted)
+    result = run("make", "a", "b")
+    assert (result.code, result.err) == (code, "smalti: stopped\n")
+
+
 @pytest.mark.parametrize(
     ("words", "offers"),
     [
@@ -52,6 +64,7 @@ def test_only_the_entry_point_takes_over_sigterm(run, monkeypatch):
         ("smalti demo --preset c", ["classic"]),
         ("smalti make --phase g", ["griffin-lim"]),
         ("smalti make --transpose ", ["auto", "off", "follow", "chords"]),
+        ("smalti make --subtype ", list(SUBTYPES)),
         ("smalti pre", ["presets"]),
     ],
 )

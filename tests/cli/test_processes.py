@@ -14,15 +14,17 @@ import pytest
 import soundfile
 from kit import ENVIRONMENT, SMALTI, SR, N, contents, interrupted, on_posix, on_terminal, refused, start
 
+from smalti.mosaicing import mosaic as mosaicing
 from smalti.workflows import make as make_workflow
 
 
 @pytest.mark.parametrize(
-    "moment", ["prepare", "solve_steps", "part_of", "assemble", "write_outputs", "measure_made", "write_report"]
+    "moment", ["prepare", "solver_of", "part_of", "assemble", "write_outputs", "measure_made", "write_report"]
 )
 def test_ctrl_c_stops_at_any_moment_without_a_trace(folder, make, monkeypatch, moment):
     before = contents(folder)
-    monkeypatch.setattr(make_workflow, moment, interrupted)
+    called_in = mosaicing if moment in ("solver_of", "part_of") else make_workflow
+    monkeypatch.setattr(called_in, moment, interrupted)
     assert refused(make("--report", "report.json"), 130, "^smalti: stopped$")
     left = contents(folder)
     # The sound is complete before it is measured and reported.

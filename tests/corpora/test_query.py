@@ -33,7 +33,7 @@ def test_a_corpus_keeps_its_sound_when_the_files_are_gone(folder, corpus):
     same(content(corpus), before)
 
 
-def test_filters_weights_and_limits(folder, corpus):
+def test_filters_weights_and_limits(corpus):
     def names(**filters):
         return [Path(file.path).name for file in open_corpus(corpus, Filters(**filters)).files]
 

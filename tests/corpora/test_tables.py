@@ -23,7 +23,7 @@ def test_the_names_on_the_disk_are_those_of_format_2(corpus):
 
 
 @on_posix
-def test_file_names_need_not_be_valid_text(tmp_path, rng, capsys):
+def test_file_names_need_not_be_valid_text(tmp_path, rng):
     names = [b"caf\xe9.wav", "日本.wav".encode(), b"new\nline.wav", b"quote'\".wav", b"%41?#.wav", b" .wav"]
     (tmp_path / "s").mkdir()
     for name in names:

@@ -296,7 +296,7 @@ def test_stretched_views_do_not_depend_on_how_many_frames_are_transformed_at_onc
     f0, ratios = np.where(at < 2000, 150.0, 0), np.linspace(0.5, 2, 2 * len(at)).reshape(2, -1)
     whole = stretched(y, at, HOP, SR, ratios, f0)
     for size in (1, 3, len(at) - 1):
-        monkeypatch.setattr("smalti.grains.descriptors._BLOCK", size)
+        monkeypatch.setattr("smalti.grains.descriptors._VIEWED_AT_ONCE", size)
         for view, parts in zip(whole, stretched(y, at, HOP, SR, ratios, f0), strict=True):
             np.testing.assert_allclose(parts, view, rtol=1e-12, atol=1e-12)
 

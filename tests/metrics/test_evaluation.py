@@ -157,7 +157,7 @@ def test_gains_of_target_and_source_change_nothing(target, source, mosaics, pair
     assert turned == pytest.approx(measure(audio, pair), rel=1e-4, abs=1e-4)
 
 
-def test_dc_and_rumble_change_no_measure_but_dc(target, pair, mosaics):
+def test_dc_and_rumble_change_no_measure_but_dc(pair, mosaics):
     audio = mosaics["classic"].audio.astype(np.float64)
     # It is faded in and out, since its edges would be heard.
     lift = np.sin(np.pi * np.arange(len(audio)) / len(audio)) ** 2 * (0.5 + 0.2 * sine(3, SECONDS))
@@ -307,7 +307,7 @@ def test_several_source_recordings_are_one_source(target, source, mosaics, pair)
 
 
 @pytest.mark.parametrize("extra", [700, -700])
-def test_a_mosaic_of_another_length_is_cut_or_padded(extra, target, source, pair):
+def test_a_mosaic_of_another_length_is_cut_or_padded(extra, target, pair):
     fitted = target[:extra] if extra < 0 else np.concatenate([target, noise(0, extra).astype(np.float32)])
     padded = np.concatenate([target, np.zeros(abs(extra), np.float32)])
     padded[extra + len(target) if extra < 0 else len(target) :] = 0

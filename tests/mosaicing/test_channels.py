@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_limits
 
-from helpers import finish
+from helpers import finish, prepared
 from smalti import PRESETS, StftParams, build_dictionary, griffin_lim, istft, mosaic, stft, synthesize
 from smalti.dsp.channels import (
     as_channels,
@@ -22,9 +22,10 @@ from smalti.dsp.channels import (
 from smalti.dsp.conditioning import highpass
 from smalti.dsp.phase import PHASES, shared_griffin_lim
 from smalti.grains.synthesis import target_correction
-from smalti.mosaicing.mosaic import assemble, part_of
-from smalti.mosaicing.prepare import channel_jobs, output_channels, prepare
-from smalti.mosaicing.solve import solve_steps
+from smalti.mosaicing.job import Solution
+from smalti.mosaicing.mosaic import Part, Solving, assemble, part_of, parts_of
+from smalti.mosaicing.prepare import channel_jobs, output_channels
+from smalti.mosaicing.solve import solver_of
 from smalti.nmf.base import MatrixStep
 from smalti.presets import configure
 from smalti.settings import CHANNELS
@@ -513,21 +514,46 @@ def test_consistent_spectra_are_left_alone(rng):
 
 def test_the_steps_of_a_job_driven_apart_make_its_mosaic():
     target, source = sound(2, 2000, seed=1), sound(2, 2500, seed=2)
-    job = prepare(target, source, SR, configure("classic", channels="apart", iterations=3), params=GRID)
+    job = prepared(target, source, SR, configure("classic", channels="apart", iterations=3), params=GRID)
     assert job.n_solves == 2
     parts = []
     for i, part in enumerate(channel_jobs(job)):
         np.testing.assert_array_equal(part.target, target[i])
-        steps = list(solve_steps(part, rng=7))
-        parts.append(part_of(part, steps[-1], [step.divergence for step in steps]))
+        steps = list(solver_of(part).steps(7))
+        parts.append(part_of(part, solver_of(part).solution(steps[-1]), [step.divergence for step in steps]))
     made = mosaic(target, source, SR, preset="classic", channels="apart", iterations=3, params=GRID, rng=7)
     np.testing.assert_array_equal(assemble(job, parts).audio, made.audio)
     with pytest.raises(ValueError, match="parts has 1 entries; this job has 2, one for each of channel_jobs"):
         assemble(job, parts[:1])
 
 
+def test_the_parts_of_a_job_are_solved_in_steps_that_count_all_channels(monkeypatch):
+    target, source = sound(2, 2000, seed=1), sound(2, 2500, seed=2)
+    job = prepared(target, source, SR, configure("classic", channels="apart", iterations=3), params=GRID)
+    solvers, init = [], np.full((job.dictionary.n_atoms, job.spectrum.shape[1]), 0.5)
+
+    def recorded_solver(channel, **options):
+        solvers.append(solver_of(channel, **options))
+        return solvers[-1]
+
+    monkeypatch.setattr("smalti.mosaicing.mosaic.solver_of", recorded_solver)
+    made = list(parts_of(job, init=init))
+    kinds = [type(event) for event in made]
+    assert kinds == 2 * [*4 * [Solving], Solution, Part]
+    progress = [(event.done, event.total, event.step is None) for event in made if isinstance(event, Solving)]
+    assert progress == [(0, 6, True), (1, 6, False), (2, 6, False), (3, 6, False),
+                        (3, 6, True), (4, 6, False), (5, 6, False), (6, 6, False)]  # fmt: skip
+    # One solver makes the steps and the solution of a channel, from the start that was given.
+    assert len(solvers) == 2
+    assert all(solver.init is init for solver in solvers)
+    expected = mosaic(
+        target, source, SR, preset="classic", channels="apart", iterations=3, params=GRID, init=init
+    )  # fmt: skip
+    np.testing.assert_array_equal(assemble(job, [made[5], made[11]]).audio, expected.audio)
+
+
 def test_a_job_of_one_solve_is_its_own_channel_job():
-    job = prepare(sound(2, 2000, seed=1), sound(2, 2500, seed=2), SR, configure("classic"), params=GRID)
+    job = prepared(sound(2, 2000, seed=1), sound(2, 2500, seed=2), SR, configure("classic"), params=GRID)
     assert job.n_solves == 1
     assert list(channel_jobs(job)) == [job]
     np.testing.assert_array_equal(job.target, to_mono(job.recording))

@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from helpers import finish
+from helpers import finish, prepared
 from smalti.dsp.loudness import integrated_loudness
 from smalti.dsp.stft import StftParams
 from smalti.grains.descriptors import n_bands
 from smalti.metrics.evaluation import target_leak
 from smalti.mosaicing.memory import memory_needed, memory_searched
-from smalti.mosaicing.prepare import prepare
-from smalti.mosaicing.solve import solve_steps
+from smalti.mosaicing.solve import solver_of
 from smalti.presets import PRESETS, configure
 
 SR = 8000
@@ -62,9 +61,9 @@ def test_memory_is_estimated_from_above_but_not_far(rng, preset, phase, layers, 
     tracemalloc.start()
     try:
         # Two recordings, since joining them takes memory as well.
-        job = prepare(target, [source[:, : n_source // 2], source[:, n_source // 2 :]], SR, settings, params=params)
+        job = prepared(target, [source[:, : n_source // 2], source[:, n_source // 2 :]], SR, settings, params=params)
         divergences = []
-        for step in solve_steps(job):
+        for step in solver_of(job).steps():
             # Read as the command line reads it, which keeps a product alive.
             divergences.append(step.divergence)
         finish(job, step, divergences)
@@ -80,9 +79,9 @@ def peak_and_need(settings, target, sources, params, sr=SR, **tracks):
     integrated_loudness(target, sr)
     tracemalloc.start()
     try:
-        job = prepare(target, sources, sr, settings, params=params, **tracks)
+        job = prepared(target, sources, sr, settings, params=params, **tracks)
         divergences = []
-        for step in solve_steps(job):
+        for step in solver_of(job).steps():
             divergences.append(step.divergence)
         finish(job, step, divergences)
         peak = tracemalloc.get_traced_memory()[1]

@@ -6,13 +6,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from helpers import finish
+from helpers import finish, prepared
 from smalti import PRESETS, mosaic
 from smalti.dsp.conditioning import highpass
 from smalti.dsp.dynamics import CEILING_DB
 from smalti.dsp.loudness import integrated_loudness, true_peak
 from smalti.metrics.artefacts import click_rate, click_times, clipped_share, dc_share
-from smalti.mosaicing.prepare import prepare
 from smalti.nmf.base import MatrixStep
 from smalti.presets import configure
 
@@ -158,7 +157,7 @@ def test_runs_from_a_file_s_first_frame_to_its_last_do_not_click(preset, phase):
     for fade_s in (0.0, settings.fade_s):
         # Source frames are played as recorded, even if the preset would shift them.
         job = replace(
-            prepare(melody(10, seed=1), CORPORA["sine"], SR, replace(settings, fade_s=fade_s)), transposition=None
+            prepared(melody(10, seed=1), CORPORA["sine"], SR, replace(settings, fade_s=fade_s)), transposition=None
         )
         H = at_the_edges(job.dictionary.n_atoms, job.spectrum.shape[1])
         clicks[fade_s] = len(click_times(finish(job, MatrixStep(1, H, None), []).audio, SR))

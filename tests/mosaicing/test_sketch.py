@@ -9,12 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from helpers import prepared
 from smalti import PRESETS, LetItBee, activation_steps, build_dictionary, mosaic, multiplicative_update
 from smalti.dsp.stft import StftParams
 from smalti.grains.corpus import corpus_of
-from smalti.mosaicing.prepare import prepare, sketched
+from smalti.mosaicing.prepare import sketched
 from smalti.mosaicing.sketch import Sketch, Stroke, sketch_of_array, sketch_of_image, sketch_of_strokes
-from smalti.mosaicing.solve import solve_steps
+from smalti.mosaicing.solve import solver_of
 from smalti.nmf.let_it_bee import enhance_continuity, limit_polyphony, limit_repetition
 from smalti.presets import configure
 from sounds import cleaned, notes
@@ -228,8 +229,8 @@ def sounds(rng):
 
 
 def steps_of(target, source, settings, sketch, **how):
-    job = prepare(target, source, SR, settings, sketch=sketch, **how)
-    return job, list(solve_steps(job))
+    job = prepared(target, source, SR, settings, sketch=sketch, **how)
+    return job, list(solver_of(job).steps())
 
 
 def blobs(rng, shape):
@@ -258,7 +259,7 @@ def test_what_is_forbidden_is_exactly_silent(rng, sounds, way):
     if way.startswith("searched"):
         settings = replace(settings, search="always")
     target, source = sounds
-    free = prepare(target, source, SR, settings, source_f0=tracks(settings, source))
+    free = prepared(target, source, SR, settings, source_f0=tracks(settings, source))
     shape = free.dictionary.n_atoms, free.spectrum.shape[1]
     weights = blobs(rng, shape)
     job, steps = steps_of(target, source, settings, weights, source_f0=tracks(settings, source))
@@ -291,7 +292,7 @@ def atoms_of(made, job):
 def test_a_white_sketch_changes_nothing(sounds, search, choose):
     target, source = sounds
     settings = replace(configure("balanced" if choose == "grains" else "faithful"), search=search)
-    job = prepare(target, source, SR, settings)
+    job = prepared(target, source, SR, settings)
     white = np.ones((job.dictionary.n_atoms, job.spectrum.shape[1]))
     made = [mosaic(target, source, SR, preset=settings, sketch=sketch).audio for sketch in (None, white)]
     np.testing.assert_array_equal(*made)
@@ -331,7 +332,7 @@ def test_a_search_looks_only_for_allowed_frames(sounds):
 
 def test_sketches_are_checked_when_they_are_given(sounds):
     target, source = sounds
-    job = prepare(target, source, SR, configure("balanced"))
+    job = prepared(target, source, SR, configure("balanced"))
     n_atoms, n_frames = job.dictionary.n_atoms, job.spectrum.shape[1]
     with pytest.raises(ValueError, match=rf"sketch has shape \(2, 3\); pass \({n_atoms}, {n_frames}\)"):
         mosaic(target, source, SR, sketch=np.ones((2, 3)))

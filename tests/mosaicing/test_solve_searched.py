@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from helpers import finish
+from helpers import finish, prepared
 from smalti import PRESETS, _parallel, beta_divergence, build_dictionary, mosaic, synthesize
 from smalti.dsp.stft import StftParams
 from smalti.grains.corpus import Corpus, corpus_of
@@ -14,8 +14,7 @@ from smalti.grains.runs import Runs
 from smalti.grains.source import Source, as_sources
 from smalti.mosaicing.candidates import along_diagonals, found
 from smalti.mosaicing.compare import Comparison, compared, may_sound
-from smalti.mosaicing.prepare import prepare
-from smalti.mosaicing.solve import solve_steps, solver_of
+from smalti.mosaicing.solve import solver_of
 from smalti.mosaicing.solve_searched import SearchedStep, beyond_limits, listed_steps, restricted
 from smalti.presets import configure
 from sounds import cleaned
@@ -50,8 +49,8 @@ def corpus(sources):
 
 
 def solved(target, source, settings=BALANCED, **how):
-    job = prepare(target, source, SR, settings, **how)
-    steps = list(solve_steps(job))
+    job = prepared(target, source, SR, settings, **how)
+    steps = list(solver_of(job).steps())
     return job, steps
 
 
@@ -71,10 +70,10 @@ def test_a_target_cut_out_of_the_source_is_found_there(rng, sources, corpus):
 
 
 def test_candidates_are_allowed_and_lie_apart(rng, sources, corpus):
-    job = prepare(noises(rng, seconds=1), corpus, SR, BALANCED)
+    job = prepared(noises(rng, seconds=1), corpus, SR, BALANCED)
     comparison, allowed = Comparison.of(job, corpus), rng.random(corpus.n_atoms) < 0.5
-    anchors = found(comparison, comparison.V, allowed, n=6, reach=4)
-    assert anchors.shape == (comparison.V.shape[0], 6)
+    anchors = found(comparison, comparison.Vt, allowed, n=6, reach=4)
+    assert anchors.shape == (comparison.Vt.shape[0], 6)
     for row in anchors:
         taken = row[row >= 0]
         assert allowed[taken].all()
@@ -88,8 +87,9 @@ def test_a_long_match_is_found_before_a_short_one(rng):
     alone = 1e-4 * rng.standard_normal(SR).astype(np.float32)
     alone[: moment.stop - moment.start] = target[moment]
     corpus = corpus_of([alone, target], SR, params=GRID, names=["moment", "all"])
-    job = prepare(target, corpus, SR, BALANCED)
-    anchors = found(Comparison.of(job, corpus), Comparison.of(job, corpus).V, may_sound(corpus, BALANCED), n=1, reach=5)
+    job = prepared(target, corpus, SR, BALANCED)
+    comparison = Comparison.of(job, corpus)
+    anchors = found(comparison, comparison.Vt, may_sound(corpus, BALANCED), n=1, reach=5)
     assert corpus.recording_ids[anchors[38:46, 0]].tolist() == [1] * 8
 
 
@@ -111,7 +111,7 @@ def test_lists_hold_all_places_of_stretches_through_anchors(rng):
 @pytest.mark.parametrize("rank", ["h", "contribution", "energy"])
 def test_rules_on_full_lists_agree_with_rules_on_arrays(rng, sources, corpus, rank):
     settings = replace(BALANCED, rank=rank)
-    job = prepare(noises(rng, seconds=0.6), corpus, SR, settings)
+    job = prepared(noises(rng, seconds=0.6), corpus, SR, settings)
     comparison, (V, W) = Comparison.of(job, corpus), compared(replace(job, settings=replace(settings, quietest_db=0)))
     shape = W.shape[1], V.shape[1]
     H = rng.random(shape).astype(np.float32)
@@ -127,12 +127,9 @@ def test_rules_on_full_lists_agree_with_rules_on_arrays(rng, sources, corpus, ra
 def test_a_search_that_considers_all_frames_agrees_with_the_solver_without_search(rng, sources, corpus):
     settings = replace(BALANCED, start_spread=0.0)
     target = noises(rng, seconds=0.6)
-    job = prepare(target, corpus, SR, settings)
-    dense = list(
-        solve_steps(
-            prepare(target, [cleaned(y, SR) for y in sources], SR, replace(settings, search="never", fade_s=0.0))
-        )
-    )
+    job = prepared(target, corpus, SR, settings)
+    unsearched = replace(settings, search="never", fade_s=0.0)
+    dense = list(solver_of(prepared(target, [cleaned(y, SR) for y in sources], SR, unsearched)).steps())
     comparison, allowed = Comparison.of(job, corpus), may_sound(corpus, settings)
     anchors = np.tile(np.arange(corpus.n_atoms), (job.spectrum.shape[1], 1))
     everything = along_diagonals(anchors, corpus.recording_ids, allowed, 1)
@@ -299,18 +296,18 @@ def test_weights_and_limits_without_a_search_are_refused(sources, corpus, preset
     if form == "dictionary":
         params = None
     with pytest.raises(ValueError, match="only where they are searched"):
-        prepare(sources[0], source, SR, settings, params=params, **options)
+        prepared(sources[0], source, SR, settings, params=params, **options)
 
 
 def test_limits_need_whole_grains_and_weights_need_a_number_for_each_recording(sources, corpus):
     faithful = replace(PRESETS["faithful"], search="always")
     limit = Limit("a", 0.5, np.arange(3) < 1)
     with pytest.raises(ValueError, match="only where whole grains are chosen, and choose is 'frames'"):
-        prepare(sources[0], corpus, SR, faithful, limits=[limit])
-    prepare(sources[0], corpus, SR, faithful, weights=np.ones(3, np.float32))
+        prepared(sources[0], corpus, SR, faithful, limits=[limit])
+    prepared(sources[0], corpus, SR, faithful, weights=np.ones(3, np.float32))
     for bad in ([1.0, 1.0], [1.0, -1.0, 1.0], [1.0, np.nan, 1.0]):
         with pytest.raises(ValueError, match="pass a number of at least 0 for each of 3 recordings"):
-            prepare(sources[0], corpus, SR, BALANCED, weights=np.array(bad))
+            prepared(sources[0], corpus, SR, BALANCED, weights=np.array(bad))
 
 
 def test_limits_of_all_recordings_are_refused_unless_they_fill_the_mosaic(rng, sources, corpus):
@@ -328,10 +325,10 @@ def test_limits_of_all_recordings_are_refused_unless_they_fill_the_mosaic(rng, s
 
 def test_a_start_and_weights_of_0_alone_are_refused(sources, corpus):
     with pytest.raises(ValueError, match="init means nothing where the source is searched"):
-        solve_steps(prepare(sources[0], corpus, SR, BALANCED), init=np.ones((1, 1)))
-    job = prepare(sources[0], corpus, SR, BALANCED, weights=np.zeros(3, np.float32))
+        solver_of(prepared(sources[0], corpus, SR, BALANCED), init=np.ones((1, 1)))
+    job = prepared(sources[0], corpus, SR, BALANCED, weights=np.zeros(3, np.float32))
     with pytest.raises(ValueError, match="every recording that sounds has weight 0"):
-        next(solve_steps(job))
+        next(solver_of(job).steps())
 
 
 def test_files_in_parts_become_whole_recordings_again(sources, corpus):

@@ -1,4 +1,4 @@
-"""The engine against the readable path, whose results it has to rounding."""
+"""The blockwise solver agrees with the readable path, apart from rounding."""
 
 import sys
 import threading
@@ -7,7 +7,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
@@ -21,10 +21,13 @@ from strategies import DTYPES, problems, segments_of
 pytestmark = pytest.mark.samples
 
 CLASSIC = LetItBee(repetition=3, polyphony=10, continuity=3)
+# Options of the steps: matrices are never replaced by lists, and several blocks make up even a short target.
+DENSE = {"lists_below": 0.0}
+SMALL_BLOCKS = {"most_block_frames": 7}
 
 
 def planted(rng, n_bins=60, n_atoms=150, n_frames=300, *, dtype=np.float64, **zeros):
-    """A source of which the target plays stretches, in noise, and a random start."""
+    """A target that plays stretches of a source in noise, the source, and a random start."""
     W = rng.random((n_bins, n_atoms)) ** 4
     V = np.zeros((n_bins, n_frames))
     for first in range(0, n_frames, 12):
@@ -41,9 +44,9 @@ def reference_steps(V, W, H, *, n_iter, eps=0.0, constraints=None, segments=None
     return steps_of(MatrixStep(0, H, fit), n_iter, constraints, segments, weights)
 
 
-def assert_agree(V, W, H, *, rtol, n=None, **how):
-    """Step by step, divergences too."""
-    ours, theirs = blockwise.engine_steps(V, W, H, **how), reference_steps(V, W, H, **how)
+def assert_agree(V, W, H, *, rtol, n=None, options=DENSE, **how):
+    """Assert that both paths agree in the first `n` steps, divergences included."""
+    ours, theirs = blockwise.engine_steps(V, W, H, **options, **how), reference_steps(V, W, H, **how)
     for step, expected in islice(zip(ours, theirs, strict=True), n):
         assert step.iteration == expected.iteration
         assert step.H.dtype == expected.H.dtype == V.dtype
@@ -52,55 +55,45 @@ def assert_agree(V, W, H, *, rtol, n=None, **how):
         assert step.divergence == pytest.approx(expected.divergence, rel=rtol, abs=1e-12 + 1e-5 * rtol * float(V.sum()))
 
 
-@pytest.fixture
-def dense(monkeypatch):
-    """Matrices to the end."""
-    monkeypatch.setattr(blockwise, "LISTS_BELOW", 0.0)
-
-
-@pytest.fixture
-def small_blocks(monkeypatch):
-    monkeypatch.setattr(blockwise, "MOST_BLOCK_FRAMES", 7)
-
-
 # --- the matrix
 
 
 @pytest.mark.parametrize(("constraints", "eps"), [(None, 0.01), (CLASSIC, 0.0), (CLASSIC, 0.01)])
-def test_all_iterations_in_double_precision(rng, dense, constraints, eps):
+def test_all_iterations_in_double_precision(rng, constraints, eps):
     V, W, H = planted(rng, silent=[5, 130], empty=[0, 77])
     assert_agree(V, W, H, n_iter=50, eps=eps, constraints=constraints, rtol=1e-8)
 
 
 @pytest.mark.parametrize("constraints", [None, CLASSIC])
-def test_single_precision_until_rounding_decides_which_activation_is_the_largest(rng, dense, constraints):
+def test_single_precision_agrees_until_rounding_decides_which_activation_is_the_largest(rng, constraints):
     V, W, H = planted(rng, dtype=np.float32)
     assert_agree(V, W, H, n_iter=50, constraints=constraints, rtol=1e-5, n=8)
-    # From then on other activations may win, none better than the others.
-    *_, ours = blockwise.engine_steps(V, W, H, n_iter=50, constraints=constraints)
+    # From then on other activations of equal merit may be the largest.
+    *_, ours = blockwise.engine_steps(V, W, H, n_iter=50, constraints=constraints, **DENSE)
     *_, theirs = reference_steps(V, W, H, n_iter=50, constraints=constraints)
     assert ours.divergence == pytest.approx(theirs.divergence, rel=1e-2)
 
 
 @pytest.mark.parametrize("reaches", [(2, None, None), (None, 3, None), (None, None, 2), (40, 3, 2), (1, 200, 400)])
 @pytest.mark.parametrize("rank", ["h", "contribution", "energy"])
-def test_restrictions_may_be_left_out_and_reach_far(rng, dense, small_blocks, reaches, rank):
+def test_restrictions_may_be_left_out_and_reach_far(rng, reaches, rank):
     V, W, H = planted(rng, n_atoms=70, n_frames=50)
     W *= 10 ** rng.uniform(-2, 1, W.shape[1])
-    assert_agree(V, W, H, n_iter=9, constraints=LetItBee(*reaches, rank=rank), rtol=1e-8)
+    rules = LetItBee(*reaches, rank=rank)
+    assert_agree(V, W, H, n_iter=9, constraints=rules, options=DENSE | SMALL_BLOCKS, rtol=1e-8)
 
 
 @pytest.mark.parametrize("every", [2, 3])
-def test_between_restricted_iterations_the_update_runs_alone(rng, dense, every):
+def test_between_restricted_iterations_the_update_runs_alone(rng, every):
     V, W, H = planted(rng)
     assert_agree(V, W, H, n_iter=12, constraints=replace(CLASSIC, every=every), rtol=1e-8)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60)
 @given(problems(dtype=np.float64, most=9), st.sampled_from([0.0, 0.01]), st.data())
-def test_small_and_odd_problems(dense, small_blocks, problem, eps, data):
+def test_small_and_odd_problems(problem, eps, data):
     V, W, H = problem
-    # No ties, which may be broken either way: neither at the start nor in sums of diagonals, nor of atoms alike.
+    # Random numbers avoid ties at the start, in diagonal sums and between atoms, since ties may be broken either way.
     generic = np.random.default_rng(0)
     H = H + 1e-3 * generic.random(H.shape)
     W = W * (1 + 1e-2 * generic.random(W.shape))
@@ -108,25 +101,26 @@ def test_small_and_odd_problems(dense, small_blocks, problem, eps, data):
     reaches = [data.draw(st.none() | st.integers(1, 6)) for _ in range(3)]
     every = data.draw(st.integers(1, 3))
     rules = LetItBee(*reaches, every=every)
-    # Later iterations may bring ties of zeros.
-    assert_agree(V, W, H, n_iter=8, n=3, eps=eps, constraints=rules, segments=segments, rtol=1e-7)
+    # Later iterations may have ties of zeros.
+    how = {"eps": eps, "constraints": rules, "segments": segments}
+    assert_agree(V, W, H, n_iter=8, n=3, options=DENSE | SMALL_BLOCKS, rtol=1e-7, **how)
 
 
 @pytest.mark.parametrize("shape", [(4, 1, 1), (4, 1, 9), (4, 9, 1), (1, 5, 5)])
-def test_one_of_everything(rng, dense, shape):
+def test_a_single_atom_frame_or_bin(rng, shape):
     F, K, N = shape
     V, W, H = rng.random((F, N)), rng.random((F, K)), rng.random((K, N))
     for constraints in (None, CLASSIC):
         assert_agree(V, W, H, n_iter=5, constraints=constraints, rtol=1e-8)
 
 
-def test_diagonals_end_where_a_recording_does(rng, dense):
+def test_diagonals_end_where_a_recording_does(rng):
     V, W, H = planted(rng)
     segments = np.repeat([3, 1, 4, 1], [40, 1, 60, 49])
     assert_agree(V, W, H, n_iter=20, constraints=CLASSIC, segments=segments, rtol=1e-8)
 
 
-def test_exactly_polyphony_survive_whatever_is_equal(dense):
+def test_exactly_polyphony_survive_despite_ties():
     from smalti.nmf import _kernels
 
     for n_atoms in (3, 33, 400):
@@ -139,7 +133,7 @@ def test_exactly_polyphony_survive_whatever_is_equal(dense):
                 np.testing.assert_array_equal(np.sort(kept)[-10:], np.sort(row)[-10:])
 
 
-def test_equal_largest_all_stay_under_repetition(dense):
+def test_repetition_keeps_all_equal_largest_values():
     from smalti.nmf import _kernels
 
     H, out = np.array([[1.0], [2.0], [2.0], [1.0], [0.5]]), np.empty((5, 1))
@@ -148,9 +142,9 @@ def test_equal_largest_all_stay_under_repetition(dense):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_fades_ends_as_0_and_not_as_a_denormal(rng, dense, dtype):
+def test_activations_that_fade_end_as_0_and_not_as_denormals(rng, dtype):
     V, W, H = planted(rng, dtype=dtype)
-    *_, step = blockwise.engine_steps(V, W, H, n_iter=60, constraints=CLASSIC)
+    *_, step = blockwise.engine_steps(V, W, H, n_iter=60, constraints=CLASSIC, **DENSE)
     sounding = step.H[step.H > 0]
     assert sounding.min() >= np.finfo(dtype).tiny
 
@@ -175,16 +169,16 @@ def test_lists_agree_with_the_matrix_to_80_db(rng, every, segments):
     assert ours.divergence == pytest.approx(beta_divergence(V, W @ ours.H + noise_floor(V)), rel=1e-9)
 
 
-def test_without_restrictions_lists_leave_out_zeros_alone(rng):
+def test_without_restrictions_lists_leave_out_only_zeros(rng):
     V, W, H = planted(rng)
     H *= rng.random(H.shape) < 0.05
     steps = list(blockwise.engine_steps(V, W, H, n_iter=30))
     assert all(isinstance(step, blockwise.ListStep) for step in steps)
-    assert_agree(V, W, H, n_iter=30, rtol=1e-8)
+    assert_agree(V, W, H, n_iter=30, options={}, rtol=1e-8)
     np.testing.assert_array_equal(steps[-1].H > 0, H > 0)
 
 
-def test_what_grows_together_becomes_a_matrix_again(rng):
+def test_lists_that_grow_become_a_matrix_again(rng):
     V, W, H = planted(rng)
     H *= rng.random(H.shape) < 0.15
     kinds = [isinstance(step, blockwise.ListStep) for step in islice(_classic(V, W, H), 3)]
@@ -195,7 +189,7 @@ def test_what_grows_together_becomes_a_matrix_again(rng):
     assert ours.divergence == pytest.approx(theirs.divergence, rel=1e-4)
 
 
-def test_nothing_left_is_nothing_left(rng):
+def test_a_start_of_zeros_stays_zero(rng):
     V, W, H = planted(rng)
     for step in blockwise.engine_steps(V, W, 0 * H, n_iter=3, constraints=CLASSIC):
         assert not step.H.any()
@@ -205,24 +199,24 @@ def test_nothing_left_is_nothing_left(rng):
 # --- threads
 
 
-def _classic(V, W, H):
-    return blockwise.engine_steps(V, W, H, n_iter=50, constraints=CLASSIC)
+def _classic(V, W, H, **options):
+    return blockwise.engine_steps(V, W, H, n_iter=50, constraints=CLASSIC, **options)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_the_samples_do_not_depend_on_how_many_cores_there_are(rng, monkeypatch, small_blocks, dtype):
+def test_the_results_do_not_depend_on_the_number_of_cores(rng, monkeypatch, dtype):
     V, W, H = planted(rng, dtype=dtype)
     found = []
     for cores in (1, 2, 5):
         monkeypatch.setattr(_parallel, "n_cores", lambda cores=cores: cores)
-        steps = list(_classic(V, W, H))
+        steps = list(_classic(V, W, H, **SMALL_BLOCKS))
         found.append((steps[-1].H, [step.divergence for step in steps]))
     for H, divergences in found[1:]:
         np.testing.assert_array_equal(H, found[0][0])
         assert divergences == found[0][1]
 
 
-def test_stopping_early_leaves_no_thread_and_blas_as_it_was(rng, small_blocks):
+def test_stopping_early_leaves_no_thread_and_the_limits_of_blas_as_before(rng):
     V, W, H = planted(rng)
     np.ones((2, 2)) @ np.ones((2, 2))
 
@@ -230,7 +224,7 @@ def test_stopping_early_leaves_no_thread_and_blas_as_it_was(rng, small_blocks):
         return [library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"]
 
     before, threads = limits(), threading.active_count()
-    steps = _classic(V, W, H)
+    steps = _classic(V, W, H, **SMALL_BLOCKS)
     for _ in range(3):
         _ = next(steps).divergence
         assert limits() == before
@@ -239,7 +233,7 @@ def test_stopping_early_leaves_no_thread_and_blas_as_it_was(rng, small_blocks):
     assert threading.active_count() == threads
 
 
-def test_earlier_steps_stay_what_they_were_and_asking_changes_nothing(rng):
+def test_later_steps_and_reading_divergences_do_not_change_earlier_steps(rng):
     V, W, H = planted(rng)
     start = H.copy()
     for constraints in (None, CLASSIC):
@@ -251,16 +245,16 @@ def test_earlier_steps_stay_what_they_were_and_asking_changes_nothing(rng):
     np.testing.assert_array_equal(H, start)
 
 
-# --- the door
+# --- the choice of path
 
 
-def test_large_jobs_with_beta_1_take_the_engine_and_others_do_not(rng, monkeypatch):
+def test_large_jobs_with_beta_1_are_solved_blockwise_and_others_are_not(rng, monkeypatch):
     V, W, _ = planted(rng)
     monkeypatch.setattr(blockwise, "WORTH_IT", 2 * W.size * V.shape[1] * 3)
-    for n_iter, beta, taken in ((2, 1, False), (3, 1, True), (3, 1.5, False), (3, 2, False)):
+    for n_iter, beta, blockwise_taken in ((2, 1, False), (3, 1, True), (3, 1.5, False), (3, 2, False)):
         step = next(activation_steps(V, W, n_iter=n_iter, beta=beta, constraints=CLASSIC))
-        assert isinstance(step.fit, blockwise.BlockwiseFit) is taken
-        assert step.H.flags.c_contiguous is not taken
+        assert isinstance(step.fit, blockwise.BlockwiseFit) is blockwise_taken
+        assert step.H.flags.c_contiguous is not blockwise_taken
 
 
 def test_a_small_job_loads_no_compiler():
@@ -271,22 +265,22 @@ def test_a_small_job_loads_no_compiler():
     assert run.stdout.strip() == "False"
 
 
-def test_the_fit_is_the_readable_one(rng):
+def test_the_blockwise_fit_agrees_with_the_spectral_fit(rng):
     V, W, H = planted(rng)
     ours, theirs = blockwise.BlockwiseFit.of(V, W, eps=0.01), SpectralFit.of(V, W, beta=1, eps=0.01)
     product = ours.product(H)
     np.testing.assert_allclose(product, theirs.product(H), rtol=1e-12)
     np.testing.assert_allclose(ours.update(H, product), theirs.update(H, product), rtol=1e-10)
-    assert ours.divergence(H, product) == pytest.approx(theirs.divergence(H, product))
+    assert ours.divergence(product) == pytest.approx(theirs.divergence(product))
 
 
-def test_steps_go_on_from_the_number_of_the_first(rng):
+def test_steps_are_numbered_on_from_the_first(rng):
     V, W, H = planted(rng)
     first = MatrixStep(7, H, SpectralFit.of(V, W, beta=1, eps=0))
     assert [step.iteration for step in steps_of(first, 3)] == [8, 9, 10]
 
 
-def test_lists_become_a_matrix_again_where_more_is_left(rng):
+def test_lists_convert_to_a_matrix_and_back(rng):
     V, W, H = planted(rng)
     fit = blockwise.BlockwiseFit.of(V, W, eps=0)
     step = blockwise.BlockStep(3, np.ascontiguousarray(H.T).T, fit, H.size)
@@ -299,10 +293,36 @@ def test_lists_become_a_matrix_again_where_more_is_left(rng):
     np.testing.assert_allclose(again.divergence, lists.divergence, rtol=1e-10)
 
 
-def test_steps_are_frozen_however_they_hold_their_activations(rng):
+@pytest.mark.parametrize("in_lists", [False, True])
+def test_a_step_knows_its_product_once_its_divergence_has_been_read(rng, monkeypatch, in_lists):
+    V, W, H = planted(rng)
+    fit = blockwise.BlockwiseFit.of(V, W, eps=0)
+    whole = blockwise.BlockStep(1, np.ascontiguousarray(H.T).T, fit, H.size)
+    step = whole.as_lists(0.0) if in_lists else whole
+    assert step.known == []
+    _ = step.divergence
+    np.testing.assert_allclose(step.known[0], W @ H + fit.floor, rtol=1e-12)
+    # A known product is that of the next update, even if lists become a matrix again.
+    taken = []
+    iterate = blockwise.BlockwiseFit.iterate
+
+    def recorded(self, H, rules, strength, product=None):
+        taken.append(product)
+        return iterate(self, H, rules, strength, product)
+
+    monkeypatch.setattr(blockwise.BlockwiseFit, "iterate", recorded)
+    rules = blockwise.Rules.of(CLASSIC, W, None)
+    np.testing.assert_allclose(step.as_matrix().advance(None, 0.0).H, fit.update(H, step.known[0]), rtol=1e-12)
+    step.as_matrix().advance(rules, 0.5)
+    assert taken[0] is step.known[0]
+    # The rules change the activations before the update.
+    assert taken[-1] is None
+
+
+def test_steps_with_matrices_and_with_lists_are_frozen(rng):
     V, W, H = planted(rng)
     fit = blockwise.BlockwiseFit.of(V, W, eps=0)
     step = blockwise.BlockStep(1, np.ascontiguousarray(H.T).T, fit, H.size)
-    for one in (step, step.as_lists(0.0)):
+    for frozen in (step, step.as_lists(0.0)):
         with pytest.raises(FrozenInstanceError):
-            one.iteration = 2
+            frozen.iteration = 2

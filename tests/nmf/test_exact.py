@@ -1,4 +1,4 @@
-"""The exact solver: optimal by the conditions themselves, and by a bound that nothing beats."""
+"""The exact solver meets the conditions of an optimum, and nothing is below its bound."""
 
 from itertools import islice
 
@@ -30,14 +30,14 @@ def divergence(V, W, H, beta):
 
 
 def sounds(seed, n_bins=24, n_atoms=40, n_frames=6, dtype=np.float64, *, peaky=4.0):
-    """Spectra with valleys, as sounds have them: V (F, N), W (F, K)."""
+    """Random spectra V (F, N) and W (F, K) with valleys, like those of sounds."""
     rng = np.random.default_rng(seed)
     V, W = rng.random((n_bins, n_frames)) ** peaky, rng.random((n_bins, n_atoms)) ** peaky
     return V.astype(dtype), W.astype(dtype)
 
 
 def slack_of(V, W, H, beta):
-    """Of the optimality conditions: the steepest way down (K, N relative to the atoms), and what gains cost in vain."""
+    """Two numbers that are 0 at the optimum: the steepest descent, relative to atoms' sums, and sum |gain * slope|."""
     Y = modelled(V, W, H, beta)
     V, W = V.astype(float), W.astype(float)
     sums = np.where(W.sum(axis=0) > 0, W.sum(axis=0), 1)[:, None]
@@ -57,13 +57,13 @@ def test_the_optimality_conditions_hold(beta, seed):
     assert (step.H.data > 0).all()
     assert step.relative_gap <= 1e-9
     steepest, wasted = slack_of(V, W, H, beta)
-    # A slope of d at the atom w costs d² over its curvature: the root of the gap, not the gap, bounds slopes.
+    # A slope d at the atom w costs d² over its curvature, so slopes are bounded by the square root of the gap.
     assert steepest <= 1e-3
     assert wasted <= 1e-6 * V.sum()
 
 
 @given(seed=seeds)
-def test_euclidean_is_what_scipy_finds(seed):
+def test_the_euclidean_optimum_is_scipy_s(seed):
     V, W = sounds(seed)
     step = solve_exact(V, W, beta=2, tolerance=1e-10)
     best = sum(0.5 * nnls(W, v)[1] ** 2 for v in V.T)
@@ -84,7 +84,7 @@ def test_a_long_run_of_updates_comes_near_and_never_below_the_bound(beta):
 
 @pytest.mark.parametrize("beta", [1, 2])
 @given(problem=problems(entries=level))
-def test_nothing_is_below_the_bound_whatever_the_round(beta, problem):
+def test_nothing_is_below_the_bound_in_any_round(beta, problem):
     V, W, H = problem
     n_frames = V.shape[1]
     bests = [divergence(V, W, H, beta)]
@@ -96,13 +96,13 @@ def test_nothing_is_below_the_bound_whatever_the_round(beta, problem):
         assert step.frame_gaps.shape == (n_frames,)
         assert (step.frame_gaps >= 0).all()
         assert step.divergence == pytest.approx(divergence(V, W, step.H.toarray(), beta), rel=1e-9, abs=1e-9)
-        # Of numbers that were added up in another order.
+        # The numbers are added up in another order.
         rounding = 1e-12 * (V.sum(dtype=float) + (V.astype(float) ** 2).sum())
         assert step.divergence - step.gap <= min(bests) + rounding
 
 
 @given(problem=problems(entries=level, dtype=np.float64))
-def test_euclidean_whatever_is_given(problem):
+def test_the_euclidean_optimum_of_odd_problems_is_scipy_s(problem):
     V, W, _ = problem
     step = solve_exact(V, W, beta=2, tolerance=1e-8)
     best = sum(0.5 * nnls(W, v)[1] ** 2 for v in V.T)
@@ -111,7 +111,7 @@ def test_euclidean_whatever_is_given(problem):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("beta", [1, 2])
-def test_what_was_planted_is_found(beta, dtype):
+def test_planted_activations_are_found(beta, dtype):
     rng = np.random.default_rng(0)
     W = (rng.random((60, 50)) ** 4).astype(dtype)
     H = np.zeros((50, 8), dtype)
@@ -132,12 +132,12 @@ def test_the_tolerance_is_honoured(beta, dtype, tolerance):
     assert all(step.relative_gap > tolerance for step in steps[:-1])
     assert [step.iteration for step in steps] == list(range(1, len(steps) + 1))
     best = solve_exact(V.astype(float), W.astype(float), beta=beta, tolerance=1e-7)
-    # In double precision the floor is another, far below either tolerance.
+    # The floor in double precision differs, by far less than any tolerance here.
     assert steps[-1].divergence <= best.divergence * (1 + tolerance)
     assert steps[-1].H.dtype == dtype
 
 
-# --- what is degenerate
+# --- degenerate problems
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -158,7 +158,7 @@ def test_silence_has_no_activations_and_no_gap(beta, dtype):
 
 
 @pytest.mark.parametrize("beta", [1, 2])
-def test_a_source_of_silence_explains_nothing_and_that_is_the_best(beta):
+def test_a_silent_source_is_at_its_optimum_without_activations(beta):
     V, _ = sounds(1)
     step = solve_exact(V, np.zeros((24, 3)), beta=beta)
     assert step.H.nnz == 0
@@ -186,7 +186,7 @@ def test_a_source_of_silence_explains_nothing_and_that_is_the_best(beta):
         pytest.param(lambda V, W: (V * 1e6, W * 1e-12), id="huge from tiny"),
     ],
 )  # fmt: skip
-def test_degenerate_problems_have_their_optimum_too(beta, dtype, change):
+def test_degenerate_problems_are_solved(beta, dtype, change):
     V, W = (x.astype(dtype) for x in change(*sounds(5)))
     step = solve_exact(V, W, beta=beta, tolerance=1e-4)
     assert np.isfinite(step.H.data).all()
@@ -204,17 +204,17 @@ def test_degenerate_problems_have_their_optimum_too(beta, dtype, change):
     assert step.divergence <= found + max(1e-4 * found, 2e-5 * heard)
 
 
-def test_an_atom_whose_gain_would_be_no_number_counts_as_silent():
+def test_an_atom_whose_gain_would_overflow_counts_as_silent():
     V, W = np.full((2, 1), 1e6, np.float32), np.array([[1e-38, 0], [0, 1]], np.float32)
     step = solve_exact(V, W)
     assert np.isfinite(step.H.toarray()).all()
     np.testing.assert_allclose(step.H.toarray()[1], 1e6, rtol=1e-5)
 
 
-# --- what a generator is for
+# --- the generator
 
 
-def test_it_can_be_stopped_and_goes_the_same_way():
+def test_stopping_early_gives_the_same_first_steps():
     V, W = sounds(2, n_bins=80, n_atoms=200, n_frames=100)
     whole = list(exact_steps(V, W, tolerance=1e-8))
     stopped = list(islice(exact_steps(V, W, tolerance=1e-8), 2))
@@ -240,7 +240,7 @@ def test_the_number_of_cores_changes_nothing(monkeypatch, beta):
     np.testing.assert_array_equal(found[0].H.toarray(), found[2].H.toarray())
 
 
-def test_inputs_stay_as_they_are():
+def test_arguments_are_not_changed():
     V, W = sounds(4)
     before = V.copy(), W.copy()
     solve_exact(V, W)
@@ -265,12 +265,12 @@ def test_bad_arguments_are_refused_at_the_call(arguments, message):
         exact_steps(**({"V": np.ones((4, 2)), "W": np.ones((4, 3))} | arguments))
 
 
-# --- gains of what was chosen
+# --- gains of chosen activations
 
 
 @pytest.mark.parametrize("beta", [1, 2])
 @given(problem=problems(), seed=seeds)
-def test_gains_never_get_worse_and_stay_where_they_were(beta, problem, seed):
+def test_gain_steps_never_raise_the_divergence_and_keep_zeros(beta, problem, seed):
     V, W, H = problem
     H = H * (np.random.default_rng(seed).random(H.shape) < 0.5).astype(H.dtype)
     copy = H.copy()
@@ -290,7 +290,7 @@ def test_gains_never_get_worse_and_stay_where_they_were(beta, problem, seed):
 
 
 @pytest.mark.parametrize("beta", [1, 2])
-def test_five_steps_of_gains_are_those_of_the_optimum(beta):
+def test_eight_gain_steps_reach_the_optimum(beta):
     V, W = sounds(9, n_atoms=12)
     H = np.ones((12, 6))
     *_, last = steps_of(MatrixStep(0, H, GainFit.of(V, W, H, beta=beta)), 8)
@@ -298,7 +298,7 @@ def test_five_steps_of_gains_are_those_of_the_optimum(beta):
 
 
 @given(dtype=dtypes)
-def test_gains_come_further_in_five_steps_than_by_a_hundred_updates(dtype):
+def test_five_gain_steps_come_as_near_as_a_hundred_updates(dtype):
     V, W = sounds(9, n_bins=100, n_atoms=60, dtype=dtype)
     H = np.zeros((60, 6), dtype)
     H[np.random.default_rng(0).permuted(np.tile(np.arange(60), (6, 1)), axis=1)[:, :8].T, np.arange(6)] = 1
@@ -309,14 +309,14 @@ def test_gains_come_further_in_five_steps_than_by_a_hundred_updates(dtype):
 
 @pytest.mark.parametrize("beta", [1, 2])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_no_gain_at_all_is_a_fit_too(beta, dtype):
+def test_a_gain_fit_may_have_no_activations(beta, dtype):
     V, W, H = np.ones((3, 2), dtype), np.ones((3, 4), dtype), np.zeros((4, 2), dtype)
     fit = GainFit.of(V, W, H, beta=beta)
     assert not fit.update(H, fit.product(H)).any()
 
 
 @given(seeds, st.integers(1, 40), st.sampled_from([np.float32, np.float64]))
-def test_the_line_search_of_newton_s_method_ends_where_the_divergence_is_least(seed, n_bins, dtype):
+def test_the_line_search_ends_where_the_divergence_is_least(seed, n_bins, dtype):
     from smalti.nmf import _newton
 
     rng = np.random.default_rng(seed)
@@ -333,5 +333,5 @@ def test_the_line_search_of_newton_s_method_ends_where_the_divergence_is_least(s
     elif slope(1.0) <= 0:
         assert part == 1
     else:
-        # Newton's method squares the error: within a thousandth of a step, the slope has changed its sign.
+        # Newton's method squares the error, so the slope changes its sign within a thousandth of the result.
         assert slope(part * (1 - 1e-3)) < 0 < slope(min(1.0, part * (1 + 1e-3)))

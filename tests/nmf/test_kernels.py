@@ -1,4 +1,4 @@
-"""The kernels on lists against the readable ones on arrays."""
+"""The kernels on lists agree with the readable functions on arrays."""
 
 import os
 import shutil
@@ -20,7 +20,7 @@ from strategies import DTYPES, activations, problems, segments_of, strengths
 pytestmark = pytest.mark.samples
 
 reaches = st.integers(1, 12)
-# One frame a block to all in one.
+# Frames of a block, from one to all of them.
 sizes = st.sampled_from([1, 2, 3, 100])
 
 
@@ -47,7 +47,7 @@ def joined(parts):
 
 
 @given(activations())
-def test_lists_hold_what_the_array_does(H):
+def test_lists_hold_the_entries_of_the_array(H):
     indptr, atoms, values = lists_of(H)
     np.testing.assert_array_equal(array_of((indptr, atoms, values), len(H)), H)
     ones = np.ones(len(H), H.dtype)
@@ -68,7 +68,7 @@ def test_repetition_on_lists(H, reach, strength, size):
 
 @given(activations(), st.integers(1, 8), strengths, sizes, st.booleans())
 def test_polyphony_on_lists(H, polyphony, strength, size, ranked):
-    # No ties, which may be broken either way.
+    # There must be no ties, since these may be broken either way.
     H = H + (H > 0) * np.linspace(0, 0.01, H.size, dtype=H.dtype).reshape(H.shape)
     weights = np.geomspace(1, 7, len(H), dtype=H.dtype) if ranked else np.empty(0, H.dtype)
     indptr, atoms, values = lists_of(H)
@@ -80,7 +80,7 @@ def test_polyphony_on_lists(H, polyphony, strength, size, ranked):
 
 
 @given(activations(), st.integers(1, 8))
-def test_exactly_so_many_survive_on_lists_whatever_is_equal(H, polyphony):
+def test_exactly_polyphony_survive_on_lists_despite_ties(H, polyphony):
     indptr, atoms, values = lists_of(H)
     none = np.empty(0, H.dtype)
     out = values.copy()
@@ -109,7 +109,7 @@ def test_continuity_on_lists(H, reach, size, data):
     np.testing.assert_array_equal(array_of((indptr, atoms, out), len(H)), np.where(H > 0, expected, 0))
 
 
-def test_what_is_dropped_is_small_in_both_ways():
+def test_dropped_entries_are_small_with_and_without_weights():
     H = np.array([[1.0, 1e-4, 1e-7, 0.0, 1e-7]])
     weights = np.array([1e-3, 1.0, 1.0, 1.0, 1e5])
     segments = np.zeros(5, np.int32)
@@ -147,7 +147,7 @@ def test_the_update_on_lists(problem, eps, size, gathered, data):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_fades_ends_as_0_and_not_as_a_denormal(dtype):
+def test_entries_that_fade_end_as_0_and_not_as_denormals(dtype):
     tiny = np.finfo(dtype).tiny
     V, W = np.array([[1, 0]], dtype), np.eye(2, dtype=dtype)
     indptr, atoms = np.array([0, 2]), np.array([0, 1], np.int32)
@@ -157,14 +157,14 @@ def test_what_fades_ends_as_0_and_not_as_a_denormal(dtype):
     assert out[1] == 0
 
 
-# --- where nothing may be written
+# --- folders that are not writable
 
 
 @pytest.mark.parametrize("kept", [True, False])
-def test_kernels_are_kept_in_the_users_cache_or_not_at_all_where_the_package_may_not_be_written(tmp_path, kept):
+def test_kernels_of_a_read_only_package_are_cached_for_the_user_or_not_at_all(tmp_path, kept):
     package = tmp_path / "smalti"
     shutil.copytree(Path(smalti.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    # A file where the folder would be: not even the superuser may write into it.
+    # A file takes the place of the cache folder, so that not even the superuser can write into it.
     (package / "nmf" / "__pycache__").touch()
     (package / "__pycache__").touch()
     cache = tmp_path / "cache" if kept else package / "nmf" / "__pycache__" / "cache"

@@ -1,4 +1,4 @@
-"""The kernels on features in half precision against the readable update on arrays."""
+"""The kernels on features in half precision agree with the readable update on arrays."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from smalti.nmf import _kernels_f16
 
 pytestmark = pytest.mark.samples
 
-# Half precision ends at 6e-8, and is coarse below 6e-5: features are never larger than 1.
+# Half precision is coarse below 6e-5 and ends at 6e-8; features are never larger than 1.
 HALVES = st.sampled_from([0.0, 6e-8, 1e-6, 6e-5, 1e-3, 0.1, 0.37, 1.0])
 FEATURES = arrays(np.float16, (6, 5), elements=HALVES)
 GAINS = np.array([1, 1, 0.25, 3, 0], np.float32)
@@ -37,7 +37,7 @@ def test_sums_and_norms_are_those_of_the_weighed_features(features):
     arrays(np.float32, (6, 4), elements=st.sampled_from([0.0, 0.125, 1.0, 7.0])),
     arrays(np.float32, (5, 4), elements=st.sampled_from([0.0, 0.5, 2.0])),
 )
-def test_the_update_is_the_sum_as_it_is_written(features, H, V):
+def test_the_update_agrees_with_the_formula(features, H, V):
     scales = np.array([1, 2, 0.5, 40, 1e-3, 1], np.float32)
     indptr, atoms, values = lists_of(H)
     sums, norms, out = np.empty_like(values), np.empty_like(values), np.full_like(values, np.nan)
@@ -49,12 +49,14 @@ def test_the_update_is_the_sum_as_it_is_written(features, H, V):
     )  # fmt: skip
     W, g, h = (scales[:, None] * features.astype(np.float64)).T, GAINS[:, None].astype(np.float64), H.astype(np.float64)
     # Kullback-Leibler weighed by the gains: sum_b g_b w_b v_b / y_b over sum_b g_b w_b.
-    below = (g * W).sum(axis=0)[:, None]
-    expected = h * np.divide(W.T @ (g * V / (W @ h + floor)), below, out=np.zeros_like(h), where=below > 0)
+    sums_of_atoms = (g * W).sum(axis=0)[:, None]
+    expected = h * np.divide(
+        W.T @ (g * V / (W @ h + floor)), sums_of_atoms, out=np.zeros_like(h), where=sums_of_atoms > 0
+    )
     np.testing.assert_allclose(out, expected[atoms, np.repeat(np.arange(4), np.diff(indptr))], rtol=1e-4, atol=1e-30)
 
 
-def test_even_gains_make_it_the_readable_update(rng):
+def test_with_equal_gains_the_update_agrees_with_the_readable_one(rng):
     features, V = rng.random((12, 30)).astype(np.float16), rng.random((30, 4)).astype(np.float32)
     H = rng.random((12, 4)).astype(np.float32) * (rng.random((12, 4)) < 0.7)
     indptr, atoms, values = lists_of(H)
@@ -79,7 +81,7 @@ def test_the_model_is_the_product_and_the_floor_at_the_gains(features, H):
     )
 
 
-def test_what_hardly_sounds_is_dropped():
+def test_entries_that_hardly_sound_are_dropped():
     features = np.array([[1, 1], [1, 1]], np.float16).view(np.uint16)
     ones = np.ones(2, np.float32)
     values, out = np.array([1, 1e-5], np.float32), np.empty(2, np.float32)
@@ -91,7 +93,7 @@ def test_what_hardly_sounds_is_dropped():
     assert out[0] == pytest.approx(2, rel=1e-4)
 
 
-def test_updates_descend(rng):
+def test_updates_never_raise_the_divergence(rng):
     features = rng.random((20, 9)).astype(np.float16)
     V, values = rng.random((1, 9)).astype(np.float32), np.ones(20, np.float32)
     ones, gains, at, indptr = np.ones(20, np.float32), np.ones(9, np.float32), np.arange(20), np.array([0, 20])
@@ -113,7 +115,7 @@ def test_updates_descend(rng):
     st.integers(1, 4),
     st.randoms(use_true_random=False),
 )
-def test_of_hits_that_are_near_each_other_the_best_is_taken(atoms, apart, n, random):
+def test_only_the_best_of_neighbouring_hits_is_taken(atoms, apart, n, random):
     atoms = np.sort(np.array(atoms, np.int32))
     scores = np.array(random.sample(range(100), len(atoms)), np.float32)
     wanted = []

@@ -1,4 +1,4 @@
-"""The three restrictions of Let it Bee: impulses, literal loops, and the laws of each."""
+"""The three restrictions of Let it Bee: impulses, literal loops, and laws."""
 
 import re
 
@@ -26,7 +26,7 @@ def impulse(n_atoms, n_frames, k, t, value=1.0):
 
 @pytest.mark.parametrize("t", [0, 1, 2, 5, 9, 10])
 @pytest.mark.parametrize("r", [1, 2, 3, 20])
-def test_a_loud_frame_silences_r_frames_before_and_after_in_its_row_alone(r, t):
+def test_a_loud_activation_silences_its_row_for_r_frames_before_and_after(r, t):
     H = np.full((3, 11), 0.5)
     H[1, t] = 1
     expected = H.copy()
@@ -51,7 +51,7 @@ def test_at_full_strength_no_two_different_values_of_a_row_stay_within_r(H, r):
 
 
 @given(activations(entries=positive), reach)
-def test_repetition_at_full_strength_may_as_well_be_applied_twice(H, r):
+def test_repetition_at_full_strength_is_idempotent(H, r):
     once = limit_repetition(H, repetition=r, strength=1.0)
     np.testing.assert_array_equal(limit_repetition(once, repetition=r, strength=1.0), once)
 
@@ -78,7 +78,7 @@ def test_the_p_strongest_of_a_frame_stay(p, dtype):
 
 
 @given(activations(entries=positive | st.just(1.0)), st.integers(1, 9))
-def test_exactly_p_survive_however_many_are_equal(H, p):
+def test_exactly_p_survive_despite_ties(H, p):
     out = limit_polyphony(H, polyphony=p, strength=1.0)
     for before, after in zip(H.T, out.T, strict=True):
         kept, lost = after[after > 0], before[after == 0]
@@ -88,14 +88,14 @@ def test_exactly_p_survive_however_many_are_equal(H, p):
 
 
 @given(activations(), st.integers(1, 9), strengths)
-def test_polyphony_is_the_papers_up_to_who_of_equals_stays(H, p, strength):
+def test_polyphony_is_the_papers_except_for_ties(H, p, strength):
     out = limit_polyphony(H, polyphony=p, strength=strength)
     np.testing.assert_array_equal(np.sort(out, axis=0), np.sort(oracles.limit_polyphony(H, p, strength), axis=0))
 
 
 @given(activations(entries=positive), st.integers(1, 9), strengths, st.data())
-def test_weights_change_who_stays_but_not_what_stays(H, p, strength, data):
-    # Powers of two, so that weighting does not round; ties are left to the test above.
+def test_weights_change_which_activations_stay_but_not_their_values(H, p, strength, data):
+    # Weights are powers of two, so that weighting does not round. The test above covers ties.
     weights = 2.0 ** data.draw(st.lists(st.integers(-3, 3), min_size=len(H), max_size=len(H)).map(np.array))
     scores = weights[:, None] * H
     if any(len(set(column)) < len(column) for column in scores.T.tolist()):
@@ -104,7 +104,7 @@ def test_weights_change_who_stays_but_not_what_stays(H, p, strength, data):
     np.testing.assert_array_equal(out, oracles.limit_polyphony(H, p, strength, weights))
 
 
-def test_enough_room_keeps_everything_and_returns_a_copy():
+def test_a_polyphony_of_all_atoms_returns_a_copy():
     H = np.arange(6.0).reshape(3, 2)
     out = limit_polyphony(H, polyphony=3, strength=1.0)
     np.testing.assert_array_equal(out, H)
@@ -148,13 +148,13 @@ def test_the_diagonal_does_not_run_from_one_recording_into_the_next(c):
 def test_continuity_is_the_papers_sum(H, c, data):
     segments = data.draw(st.none() | segments_of(len(H)))
     out = enhance_continuity(H, continuity=c, segments=segments)
-    # The values are few binary digits: sums are exact in any order.
+    # The values have few binary digits, so sums are exact in any order.
     np.testing.assert_array_equal(out, oracles.enhance_continuity(H, c, segments))
     assert out.dtype == H.dtype
 
 
 @given(activations(), reach, st.data())
-def test_recordings_are_enhanced_as_if_each_stood_alone(H, c, data):
+def test_each_recording_is_enhanced_like_a_single_one(H, c, data):
     segments = data.draw(segments_of(len(H)))
     alone = [enhance_continuity(H[segments == s], continuity=c) for s in np.unique(segments)]
     np.testing.assert_array_equal(enhance_continuity(H, continuity=c, segments=segments), np.concatenate(alone))
@@ -177,7 +177,7 @@ def test_segment_numbers_of_any_integer_type_have_borders():
 
 
 @given(activations(), strengths, reach, st.integers(1, 9))
-def test_no_restriction_touches_its_argument(H, strength, r, p):
+def test_no_restriction_changes_its_argument(H, strength, r, p):
     before = H.copy()
     limit_repetition(H, repetition=r, strength=strength)
     limit_polyphony(H, polyphony=p, strength=strength)
@@ -239,7 +239,7 @@ def test_an_unknown_rank_is_refused():
 
 @given(st.data(), activations(entries=positive), strengths)
 def test_every_frame_may_have_a_polyphony_of_its_own(data, H, strength):
-    # Without ties, as which of equals stay is left open.
+    # There must be no ties, since these may be broken either way.
     H = np.unique(H).searchsorted(H) + np.arange(H.size).reshape(H.shape) / (2.0 * H.size)
     p = data.draw(st.lists(st.integers(1, 8), min_size=H.shape[1], max_size=H.shape[1]))
     out = limit_polyphony(H, polyphony=tuple(p), strength=strength)
@@ -249,15 +249,15 @@ def test_every_frame_may_have_a_polyphony_of_its_own(data, H, strength):
 
 @given(st.data(), activations(), st.integers(1, 8), strengths)
 def test_the_same_number_for_every_frame_is_that_number(data, H, number, strength):
-    """To the last bit, ties and all: a curve that never moves sounds as the number does."""
-    each, segments = (number,) * H.shape[1], data.draw(segments_of(len(H)))
+    """They agree to the last bit, ties included, so that a constant curve sounds like its number."""
+    numbers, segments = (number,) * H.shape[1], data.draw(segments_of(len(H)))
     weights = np.linspace(0, 1, len(H), dtype=H.dtype)[:, None]
     np.testing.assert_array_equal(
-        limit_polyphony(H, polyphony=each, strength=strength, weights=weights),
+        limit_polyphony(H, polyphony=numbers, strength=strength, weights=weights),
         limit_polyphony(H, polyphony=number, strength=strength, weights=weights),
     )
     np.testing.assert_array_equal(
-        enhance_continuity(H, continuity=each, segments=segments),
+        enhance_continuity(H, continuity=numbers, segments=segments),
         enhance_continuity(H, continuity=number, segments=segments),
     )
 
@@ -270,7 +270,7 @@ def test_every_frame_may_have_a_continuity_of_its_own(data, H):
     np.testing.assert_allclose(out, oracles.enhance_continuity(H, c, segments), rtol=1e-6)
 
 
-def test_weights_of_every_place_are_what_is_ranked_by():
+def test_weights_of_single_places_count_in_ranking():
     H, weights = np.ones((3, 2)), np.array([[3.0, 0], [1, 2], [2, 1]])
     out = limit_polyphony(H, polyphony=1, strength=1.0, weights=weights)
     np.testing.assert_array_equal(out, [[1, 0], [0, 1], [0, 0]])

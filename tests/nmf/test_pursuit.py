@@ -1,4 +1,4 @@
-"""Sparse coding against scikit-learn, the textbook's loop, and the conditions that a best fit meets."""
+"""Sparse coding agrees with scikit-learn and the textbook's loop, and meets the conditions of a best fit."""
 
 from itertools import pairwise
 
@@ -25,7 +25,7 @@ def random_problem(seed, n_bins=12, n_atoms=20, n_frames=6):
 
 
 def residuals(V, W, H):
-    """Relative to each frame, in double precision; 0 for a silent one."""
+    """The norm of each frame's residual relative to the frame, in double precision; 0 for a silent frame."""
     V = V.astype(float)
     size = np.linalg.norm(V, axis=0)
     rest = np.linalg.norm(V - W.astype(float) @ H.astype(float), axis=0)
@@ -55,13 +55,13 @@ def test_gains_meet_the_conditions_of_a_best_nonnegative_fit(seed, n_atoms):
     H = sparse_code(V, W, n_atoms=n_atoms).H
     assert (H >= 0).all()
     assert ((H > 0).sum(axis=0) <= n_atoms).all()
-    # Karush, Kuhn, Tucker: what is missing is orthogonal to every atom that sounds.
+    # Karush, Kuhn, Tucker: the residual is orthogonal to every atom that sounds.
     slope = unit(W).T @ (V - W @ H)
     assert np.abs(slope[H > 0]).max() < 1e-12
 
 
 @pytest.mark.parametrize("coarse", [False, True])
-def test_with_as_many_atoms_as_there_are_it_is_nonnegative_least_squares(coarse):
+def test_with_all_atoms_it_is_nonnegative_least_squares(coarse):
     for seed in range(60):
         V, W = random_problem(seed, n_bins=5, n_atoms=9, n_frames=3)
         if coarse:
@@ -81,15 +81,15 @@ def test_signed_with_as_many_atoms_as_bins_explains_everything():
 def test_more_atoms_never_explain_less(problem, nonnegative):
     V, W, _ = problem
     rests = [residuals(V, W, step.H) for step in pursuit_steps(V, W, n_atoms=9, nonnegative=nonnegative)]
-    # Activations are rounded to W's type, after gains that nearly dependent atoms magnify up to a millionfold in
-    # signed pursuit; non-negative gains cannot cancel, and are not magnified.
+    # Activations are rounded to W's dtype. In signed pursuit, nearly dependent atoms magnify gains and their rounding
+    # up to a millionfold; non-negative gains cannot cancel, and are not magnified.
     tolerance = 10 * float(np.finfo(V.dtype).eps) * (1 if nonnegative else largest_gain(V, W))
     assert all((after <= before + tolerance).all() for before, after in pairwise(rests))
     assert all((rest <= 1 + tolerance).all() for rest in rests)
 
 
 def largest_gain(V, W):
-    """The sum of absolute gains of unit atoms over the frame they make, at most."""
+    """The largest sum of absolute gains of unit atoms, relative to the frame, of any frame and step."""
     norms, sizes = np.linalg.norm(W, axis=0), np.linalg.norm(V, axis=0)
     largest = 1.0
     for step in pursuit_steps(V, W, n_atoms=9, nonnegative=False):
@@ -143,7 +143,7 @@ def test_a_planted_mixture_of_orthogonal_atoms_is_found(seed, n_sounding, dtype,
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("nonnegative", [False, True])
-def test_silent_frames_and_silent_atoms_get_nothing(nonnegative, dtype):
+def test_silent_frames_and_silent_atoms_get_no_activations(nonnegative, dtype):
     V, W = (x.astype(dtype) for x in random_problem(7))
     V[:, 2] = 0
     W[:, [0, 5, 19]] = 0
@@ -160,7 +160,7 @@ def test_silent_frames_and_silent_atoms_get_nothing(nonnegative, dtype):
 
 @pytest.mark.parametrize("nonnegative", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_nothing_but_silence_gives_nothing(nonnegative, dtype):
+def test_a_silent_target_or_source_gets_no_activations(nonnegative, dtype):
     zeros, ones = np.zeros((3, 4), dtype), np.ones((3, 4), dtype)
     for V, W in ((zeros, ones), (ones, zeros), (zeros, zeros)):
         H = sparse_code(V, W, n_atoms=3, nonnegative=nonnegative).H
@@ -171,23 +171,23 @@ def test_nothing_but_silence_gives_nothing(nonnegative, dtype):
 @pytest.mark.parametrize("nonnegative", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("gain", [1, 3, 1e-3])
-def test_of_collinear_atoms_one_sounds(gain, nonnegative, dtype):
+def test_only_one_of_two_collinear_atoms_sounds(gain, nonnegative, dtype):
     V, W = (x.astype(dtype) for x in random_problem(11, n_atoms=5))
     doubled = np.concatenate([W, W * dtype(gain)], axis=1)
     H = sparse_code(V, doubled, n_atoms=10, nonnegative=nonnegative).H
     assert np.isfinite(H).all()
     assert not ((H[:5] != 0) & (H[5:] != 0)).any()
     single = sparse_code(V, W, n_atoms=5, nonnegative=nonnegative).H
-    # Where float32 rounds a multiple, the other of two equals may be taken; either fits as well.
+    # Where float32 rounds a multiple, either of two collinear atoms may be taken; both fit as well.
     np.testing.assert_allclose(residuals(V, doubled, H), residuals(V, W, single), atol=100 * np.finfo(dtype).eps)
 
 
 @given(problems(), st.integers(1, 9), st.booleans())
-def test_whatever_the_spectra_the_gains_are_numbers(problem, n_atoms, nonnegative):
+def test_gains_are_finite_for_all_spectra(problem, n_atoms, nonnegative):
     V, W, _ = problem
     H = sparse_code(V, W, n_atoms=n_atoms, nonnegative=nonnegative).H
     assert np.isfinite(H).all()
-    # No more atoms can be independent than there are bins.
+    # There cannot be more independent atoms than bins.
     assert ((H != 0).sum(axis=0) <= min(n_atoms, len(V))).all()
     assert not nonnegative or (H >= 0).all()
 
@@ -209,21 +209,21 @@ def test_frames_stop_when_they_are_explained():
 
 
 @given(seeds, dtypes, st.booleans(), st.integers(2, 9))
-def test_source_frames_that_hardly_differ_do_not_add_up_to_nonsense(seed, dtype, nonnegative, digits):
-    # A held note: source frames that are one spectrum but for a little noise, more of them than bins.
+def test_source_frames_that_hardly_differ_have_bounded_gains(seed, dtype, nonnegative, digits):
+    # A held note: more source frames than bins, which differ only by a little noise.
     V, W = random_problem(seed, n_bins=5, n_atoms=12)
     V, W = V.astype(dtype), (W[:, :1] + 10.0**-digits * W).astype(dtype)
     H = sparse_code(V, W, n_atoms=12, nonnegative=nonnegative).H
     assert ((H != 0).sum(axis=0) <= 5).all()
-    # What an atom has of its own is at least a millionth of it, and that bounds its gain: by a million for each frame
-    # of norm 1, times the few atoms that may lean on each other.
+    # At least a millionth of an atom is independent of the others. This bounds its gain to a million for a frame of
+    # norm 1, times the few atoms that may cancel each other.
     loudness = np.linalg.norm(W, axis=0)[:, None] * np.abs(H)
     assert (loudness <= 1e7 * np.linalg.norm(V, axis=0)).all()
 
 
 @pytest.mark.parametrize("nonnegative", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_rounding_gets_no_atoms(nonnegative, dtype):
+def test_residuals_of_rounding_get_no_atoms(nonnegative, dtype):
     _, W = random_problem(23, n_bins=40, n_atoms=30)
     W = W.astype(dtype)
     H = sparse_code(W * dtype(0.3), W, n_atoms=5, nonnegative=nonnegative).H
@@ -234,7 +234,7 @@ def test_rounding_gets_no_atoms(nonnegative, dtype):
 
 
 @given(seeds, st.booleans())
-def test_every_step_is_what_fewer_atoms_would_have_given(seed, nonnegative):
+def test_every_step_is_the_result_with_fewer_atoms(seed, nonnegative):
     V, W = random_problem(seed)
     for step in pursuit_steps(V, W, n_atoms=4, nonnegative=nonnegative):
         alone = sparse_code(V, W, n_atoms=step.iteration, nonnegative=nonnegative)
@@ -243,11 +243,11 @@ def test_every_step_is_what_fewer_atoms_would_have_given(seed, nonnegative):
 
 
 @given(seeds)
-def test_frames_do_not_hear_each_other(seed):
+def test_frames_do_not_depend_on_each_other(seed):
     V, W = random_problem(seed, n_frames=3)
-    together = sparse_code(V, W, n_atoms=4).H
-    apart = np.concatenate([sparse_code(v[:, None], W, n_atoms=4).H for v in V.T], axis=1)
-    np.testing.assert_allclose(together, apart, rtol=1e-9, atol=1e-12)
+    at_once = sparse_code(V, W, n_atoms=4).H
+    one_by_one = np.concatenate([sparse_code(v[:, None], W, n_atoms=4).H for v in V.T], axis=1)
+    np.testing.assert_allclose(at_once, one_by_one, rtol=1e-9, atol=1e-12)
 
 
 def test_long_targets_are_coded_like_short_ones():
@@ -256,7 +256,7 @@ def test_long_targets_are_coded_like_short_ones():
     np.testing.assert_allclose(H[:, 250:350], sparse_code(V[:, 250:350], W, n_atoms=3).H, rtol=1e-9, atol=1e-12)
 
 
-def test_the_arguments_are_not_touched():
+def test_arguments_are_not_changed():
     V, W = random_problem(17)
     copies = V.copy(), W.copy()
     sparse_code(V, W, n_atoms=5)
@@ -281,7 +281,7 @@ def test_bad_arguments_are_refused_at_the_call(arguments, error, words):
 
 
 def test_unnormalised_atoms_played_at_unit_norm_explain_next_to_nothing():
-    # A trap of the field: code with atoms as loud as recorded, reconstruct with normalised ones.
+    # A common mistake: the code is found with atoms as loud as recorded, and played with normalised ones.
     sr, params = 22050, StftParams()
     V = np.abs(stft(demo_target(sr)[: 4 * sr].astype(np.float64), params))
     raw = np.abs(stft(demo_source(sr)[: 6 * sr].astype(np.float64), params))
@@ -294,7 +294,7 @@ def test_unnormalised_atoms_played_at_unit_norm_explain_next_to_nothing():
     loudest = np.argmax(raw.T @ V, axis=0)
     frames = np.arange(V.shape[1])
     gains = (raw[:, loudest] * V).sum(axis=0) / (raw[:, loudest] ** 2).sum(axis=0)
-    trap = np.zeros((raw.shape[1], V.shape[1]))
-    trap[loudest, frames] = gains
-    assert explained(unit @ trap) < 0.02
+    mistaken = np.zeros((raw.shape[1], V.shape[1]))
+    mistaken[loudest, frames] = gains
+    assert explained(unit @ mistaken) < 0.02
     assert explained(unit @ sparse_code(V, unit).H) > 0.4

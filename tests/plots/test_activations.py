@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import scipy.sparse
-from pictures import HOP_S, bright_pixels, cell_centres, data_of, image_of, planted
+from kit_plots import HOP_S, bright_pixels, cell_centres, data_of, image_of, planted
 
 from smalti import plots
 from smalti.plots import _drawing

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pictures import (
+from kit_plots import (
     HOP_S,
     bright_pixels,
     planted,

@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 import scipy.sparse
+from kit_plots import GRAINS, HOP_S, MELODY, SR, bars_of, image_of, planted, sine, three
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from pictures import GRAINS, HOP_S, MELODY, SR, bars_of, image_of, planted, sine, three
 
 from smalti import plots
 

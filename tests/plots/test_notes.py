@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from pictures import GRAINS, HOP_S, MELODY, bars_of
+from kit_plots import GRAINS, HOP_S, MELODY, bars_of
 
 from smalti import plots
 

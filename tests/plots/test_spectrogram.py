@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from pictures import SR, bright_pixels, cell_centres, data_of, image_of, sine, three
+from kit_plots import SR, bright_pixels, cell_centres, data_of, image_of, sine, three
 
 from smalti import plots
 from smalti.dsp.stft import StftParams, stft

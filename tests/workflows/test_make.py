@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from smalti.mosaicing.sketch import Stroke
 from smalti.presets import PRESETS
+from smalti.workflows import make
+from smalti.workflows.inputs import Provenance, read_inputs
 from smalti.workflows.make import MakeRequest, make_steps
 from smalti.workflows.outputs import Outputs
 from smalti.workflows.steps import Progress, Remark, Stage, Warned
@@ -53,6 +56,41 @@ def test_the_way_of_transposing_is_a_remark(folder):
     settings = replace(PRESETS["balanced"], transpose=(-2.0, 2.0), iterations=2)
     (remark,) = [event for event in make_steps(request_of(settings=settings)) if isinstance(event, Remark)]
     assert remark.sentence == "shifts every grain by what fits, -2 to +2 semitones: as asked"
+
+
+class SourceList:
+    """Several sources as one: no other code knows of this class."""
+
+    def __init__(self, *sources):
+        self.sources = sources
+        self.samples = [sound for source in sources for sound in source.samples]
+        self.material = [sound for source in sources for sound in source.material]
+        self.channels = [n for source in sources for n in source.channels]
+        self.provenance = Provenance(tuple(file for source in sources for file in source.provenance.files))
+
+    def n_frames(self, params):
+        return sum(source.n_frames(params) for source in self.sources)
+
+
+@pytest.mark.parametrize("search", ["never", "always"])
+def test_a_new_kind_of_source_is_a_new_class(folder, monkeypatch, search):
+    soundfile.write("other.wav", notes(np.random.default_rng(2), 1.0, SR, octaves=3), SR, subtype="FLOAT")
+    settings = replace(PRESETS["balanced"], search=search, iterations=2)
+    request = replace(
+        request_of(settings=settings, measured=True, strokes=(Stroke((0.0, 0.3), None, "other", 0.0),)),
+        sources=("source.wav", "other.wav"),
+    )
+    *_, wanted = make_steps(request)
+    sound = Path("out.wav").read_bytes()
+
+    def read_apart(target, sources, **options):
+        parts = [read_inputs(target, [source], **options) for source in sources]
+        return replace(parts[0], source=SourceList(*(part.source for part in parts)))
+
+    monkeypatch.setattr(make, "read_inputs", read_apart)
+    *_, done = make_steps(request)
+    assert Path("out.wav").read_bytes() == sound
+    assert done.result | {"seconds": None} == wanted.result | {"seconds": None}
 
 
 @pytest.mark.parametrize("after", ["read", "analyse", "solve", "write"])

@@ -308,6 +308,14 @@ def test_strokes_match_tags_of_a_corpus_that_is_not_searched(corpus, make):
     assert used["path"].endswith("c.flac")
 
 
+@pytest.mark.parametrize("preset", ["balanced", "classic"])
+def test_strokes_match_paths_in_the_corpus_whether_it_is_searched_or_not(corpus, make, folder, preset):
+    # The folders above the corpus are no part of these paths, as for --exclude.
+    result = make("--preset", preset, "--paint", f"0.. {folder.name}=0", source=(corpus.absolute(),))
+    assert result.code == 2
+    assert f"has '{folder.name}', which no recording in use meets" in result.err
+
+
 def test_an_index_is_read_only_for_searching(folder, run, make, monkeypatch):
     monkeypatch.setattr(build, "EXACT_BELOW", 10)
     assert run("corpus", "build", "s", "-o", "c", "--sr", SR).code == 0

@@ -35,9 +35,7 @@ SR = 8000
 MAKE = MakeRequest(
     "example:trumpet",
     ("a b.wav", "inf", "folder"),
-    Outputs(
-        Path("o.flac"), "PCM_24", Path("f"), Path("r.json"), True, ("pitch",), Path("s.json"), Path("st"), "folder"
-    ),
+    Outputs(Path("o.flac"), "PCM_24", Path("f"), Path("r.json"), True, Path("s.json"), Path("st"), "folder"),
     settings=replace(
         PRESETS["melodic"], layers=Curve((0.0, 2.0), (1.0, 4.0)), transpose=(-3.0, 4.5), loudness=-20.0, level_db=-1.5
     ),
@@ -64,8 +62,8 @@ REQUESTS = {
     "export, plain": ExportRequest(Path("s.json"), Path("o.rpp")),
     "judge": JudgeRequest("t.wav", ("a.wav", "b"), ("m.wav",), Excerpt(0.5, None), 0.0174),
     "judge, plain": JudgeRequest("t.wav", ("a.wav",), ("m.wav",)),
-    "blind": BlindRequest("t.wav", ("a.wav",), ("m.wav", "n.wav"), Path("f"), 4, 2.5, Excerpt(0.5, 3.0), 3, True),
-    "blind, plain": BlindRequest("t.wav", ("a.wav",), ("m.wav", "n.wav"), Path("f")),
+    "blind": BlindRequest("t.wav", ("a.wav",), ("m.wav",), Excerpt(0.5, 3.0), 4, 2.5, 3, True, folder=Path("f")),
+    "blind, plain": BlindRequest("t.wav", ("a.wav",), ("m.wav", "n.wav"), folder=Path("f")),
     "edit": EditRequest(
         Path("s.json"),
         Path("o.json"),
@@ -181,7 +179,7 @@ WORKFLOWS = {
     "judge": (judge_steps, JudgeRequest("target.wav", ("source.wav",), ("m.wav", "n.wav")), ["read", "measure"], set()),
     "blind": (
         blind_steps,
-        BlindRequest("target.wav", ("source.wav",), ("m.wav", "n.wav"), Path("out"), rounds=1, length_s=0.5),
+        BlindRequest("target.wav", ("source.wav",), ("m.wav", "n.wav"), folder=Path("out"), rounds=1, length_s=0.5),
         ["read", "synthesise", "write"],
         {"out", "out/listen.html", "out/sounds", "out/sounds/01-a.wav", "out/sounds/01-b.wav",
          "out/sounds/01-source.wav", "out/sounds/01-target.wav"},
@@ -210,7 +208,6 @@ def test_stages_come_in_order_and_the_result_comes_last(folder, name):
     events = list(steps(request))
     begun = [event for event in events if isinstance(event, Stage)]
     assert [event.name for event in begun] == stages
-    assert [event.elapsed_s for event in begun] == sorted(event.elapsed_s for event in begun)
     assert [event for event in events if isinstance(event, Done)] == events[-1:]
     after = contents(folder)
     assert after.keys() - before.keys() == files

@@ -8,15 +8,8 @@ import typer
 from smalti.cli import terminal
 from smalti.cli.options import EndOfMosaics, StartOfMosaics
 from smalti.cli.terminal import located
-from smalti.workflows.blind import (
-    DEFAULT_LENGTH_S,
-    DEFAULT_ROUNDS,
-    MOST_QUESTIONS,
-    PAGE,
-    SHORTEST_ROUND_S,
-    BlindRequest,
-    blind_steps,
-)
+from smalti.metrics.blind_test import DEFAULT_LENGTH_S, DEFAULT_ROUNDS, MOST_QUESTIONS, SHORTEST_ROUND_S
+from smalti.workflows.blind import PAGE, BlindRequest, blind_steps
 from smalti.workflows.inputs import Excerpt
 
 

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 from rich.progress import TextColumn
 
+from smalti._checks import LEAST_RATE, MOST_RATE
 from smalti.cli.options import Exclude, Include, Json, Longest, Loudest, Quiet, Quietest, Shortest, Tags, filters_from
 from smalti.cli.terminal import Stopped, Terminated, bar, line, once, show, table, warn
 from smalti.corpora.build import Built, build_corpus, remove_files
@@ -39,7 +40,8 @@ def build(
     folder: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="Folders of recordings, and recordings.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="NAME", help="The corpus to make or to update.")],
     sr: Annotated[
-        int | None, typer.Option(min=1000, max=768000, metavar="HZ", help="Its sample rate; 44100 if left out.")
+        int | None,
+        typer.Option(min=LEAST_RATE, max=MOST_RATE, metavar="HZ", help="Its sample rate; 44100 if left out."),
     ] = None,
     tag: Annotated[
         list[str] | None,

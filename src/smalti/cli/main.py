@@ -86,8 +86,11 @@ def run(arguments: list[str] | None = None) -> int:
     except Exception as error:
         # Typer's usage errors carry their sentence and code. Their classes have moved between its versions, so they are
         # recognised by their attributes.
-        if type(error).__name__ == "Abort":
+        # A compiled kernel that is interrupted ends with an error of Python's own, whose cause is the interrupt.
+        if type(error).__name__ == "Abort" or isinstance(error.__cause__, KeyboardInterrupt):
             return _failed("stopped", 130)
+        if isinstance(error.__cause__, Terminated):
+            return _failed("stopped", 128 + signal.SIGTERM)
         if not hasattr(error, "format_message"):
             return _failed(f"{type(error).__name__}: {error}; this is a fault of smalti's, please report it", 1)
         code = getattr(error, "exit_code", 2)

@@ -188,7 +188,7 @@ def make(
 
 def build(request: MakeRequest, *, quiet: bool) -> dict[str, Any]:
     """Make a mosaic with warnings, remarks and a progress bar on stderr; return its report."""
-    compiles = terminal.once("compiling for this machine; it takes some seconds, once")
+    compiles = terminal.once("compiling for this machine, once for each kind of job; it takes some seconds")
     with on_compiling((lambda: None) if quiet else compiles):
         columns = TextColumn("divergence {task.fields[divergence]}")
         report: dict[str, Any] = terminal.watched(make_steps(request), columns, quiet=quiet)

@@ -14,17 +14,16 @@ import typer
 from smalti._checks import ParameterError, check_real
 from smalti.curves import Curve, as_varying
 from smalti.grains.filters import Filters
+from smalti.io.sound_write import SUBTYPES
 from smalti.knobs import Knob
 from smalti.presets import PRESETS
-from smalti.settings import GROUPS, KNOBS, MOST_SHIFT, WAYS
+from smalti.settings import GROUPS, KNOBS, MOST_SEMITONES, WAYS
 
 
 def one_of(names: Iterable[str], help: str) -> Any:
     """An option that takes one of `names`. The help shows them, the shell completes them, the library checks them."""
     return typer.Option(metavar="|".join(names), autocompletion=lambda: list(names), help=help)
 
-
-SUBTYPES = ("PCM_16", "PCM_24", "FLOAT")
 
 Preset = Annotated[str, one_of(PRESETS, "How to build it; see 'smalti presets'.")]
 Subtype = Annotated[str | None, one_of(SUBTYPES, "Sample format of WAV and FLAC.")]
@@ -240,7 +239,7 @@ def _semitones(text: str) -> str | tuple[float, float] | Curve:
         ) from None
     if not dots:
         # A lone number has no ends, so the error must not mention one.
-        check_real("transpose", ends[0], least=-MOST_SHIFT, most=MOST_SHIFT)
+        check_real("transpose", ends[0], least=-MOST_SEMITONES, most=MOST_SEMITONES)
     return ends
 
 

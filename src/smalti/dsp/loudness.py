@@ -14,7 +14,7 @@ from smalti._checks import Floats, check_rate, check_sound
 from smalti.dsp.channels import as_channels
 
 # A gating block of BS.1770.
-_BLOCK_S = 0.4
+_GATING_S = 0.4
 # Loudness is the level of the K-weighted power plus this offset. The weights are those of two channels in front, the
 # centre, and two surrounds.
 _OFFSET_DB, _CHANNEL_WEIGHTS = -0.691, np.array([1.0, 1.0, 1.0, 1.41, 1.41])
@@ -54,10 +54,10 @@ def integrated_loudness(samples: Floats, sr: int) -> float:
     peak = float(np.abs(counted).max())
     if peak == 0:
         return -math.inf
-    block = math.ceil(_BLOCK_S * rate)
+    block = math.ceil(_GATING_S * rate)
     missing = max(0, block - len(counted))
     padded = np.pad(counted, ((0, missing), (0, 0)))
-    meter = _meter(rate, _BLOCK_S, 0.75)
+    meter = _meter(rate, _GATING_S, 0.75)
     loudness = float(meter.integrated_loudness(padded))
     if loudness == -math.inf:
         loudness = float(meter.integrated_loudness(padded / peak)) + 20 * math.log10(peak)
@@ -80,7 +80,7 @@ def step_powers(samples: Floats, sr: int) -> Floats:
     import scipy.signal
 
     sound = as_channels(check_sound("samples", samples))
-    step = round(_BLOCK_S / 4 * check_rate("sr", sr))
+    step = round(_GATING_S / 4 * check_rate("sr", sr))
     if sound.shape[1] < 4 * step:
         return np.array([10 ** ((integrated_loudness(sound, sr) - _OFFSET_DB) / 10)])
     # Slow rates are interpolated first, all at once, since they have few samples.
@@ -103,7 +103,7 @@ def step_powers(samples: Floats, sr: int) -> Floats:
 def _k_weighting(rate: int) -> tuple[Floats, Floats]:
     """Both filters of K-weighting as one: numerator and denominator."""
     b, a = np.ones(1), np.ones(1)
-    for stage in _meter(rate, _BLOCK_S, 0.75)._filters.values():
+    for stage in _meter(rate, _GATING_S, 0.75)._filters.values():
         b, a = np.convolve(b, stage.passband_gain * stage.b), np.convolve(a, stage.a)
     return b, a
 

@@ -8,7 +8,7 @@ from smalti.dsp.bands import audible, decibels, mel_filters
 from smalti.dsp.stft import StftParams, stft
 
 # 23 ms windows every 2.9 ms: short enough to follow an attack, long enough for bands.
-_WINDOW_S, _HOP_S = 512 / 22050, 64 / 22050
+_ONSET_WINDOW_S, _ONSET_HOP_S = 512 / 22050, 64 / 22050
 
 
 def onset_times(samples: Floats, sr: int) -> Floats:
@@ -37,7 +37,7 @@ def onset_times(samples: Floats, sr: int) -> Floats:
     Ours; Bello et al. (2005), "A tutorial on onset detection in music signals", IEEE TSAP 13(5): rises of band levels
     as the detection function, and its peaks.
     """
-    params = StftParams.from_seconds(_WINDOW_S, _HOP_S, sr)
+    params = StftParams.from_seconds(_ONSET_WINDOW_S, _ONSET_HOP_S, sr)
     power = np.square(np.abs(stft(samples, params)))
     levels = decibels(mel_filters(24, params.n_fft, sr) @ power, span_db=50)
     lag, reach = round(0.020 * sr / params.hop), round(0.050 * sr / params.hop)

@@ -53,8 +53,8 @@ _GLIDE_WINDOW_S, _GLIDES_FROM_HZ, _GLIDE_REACH = 256 / 22050, 1000.0, 0.15
 # Longer recordings are tracked in blocks of 1875 frames of the network, each with some of the sound around it.
 TRACKED_S, _AROUND_S = 30, 2
 
-# Values of a track this many octaves apart belong to two notes, between which there is nothing to interpolate.
-_ONE_NOTE = 1 / 6
+# Values of the network this many octaves apart belong to two notes, between which there is nothing to interpolate.
+_TRACKED_NOTE_OCTAVES = 1 / 6
 # Pitch is steady if its steps are under so many octaves, in a stretch of at least so many frames.
 _STEADY_STEP, _STEADY_FRAMES = 50 / 1200, 4
 # The A that equal temperament is tuned to, and its number.
@@ -507,7 +507,9 @@ def _repair_octaves(f0: Floats) -> Floats:
     padded, voiced = np.pad(octaves, 1, constant_values=np.nan), np.pad(f0 > 0, 1)
     before, after = padded[:-2], padded[2:]
     out = np.where(voiced[:-2] | voiced[2:], f0, 0.0)
-    astray = (np.abs(before - after) < _ONE_NOTE) & ~(np.abs(octaves - (before + after) / 2) < 3 * _ONE_NOTE)
+    astray = (np.abs(before - after) < _TRACKED_NOTE_OCTAVES) & ~(
+        np.abs(octaves - (before + after) / 2) < 3 * _TRACKED_NOTE_OCTAVES
+    )
     out[astray] = 2.0 ** ((before + after) / 2)[astray]
     return out
 
@@ -523,7 +525,7 @@ def _at_times(f0: Floats, times: Floats) -> Floats:
     left = np.minimum(times.astype(int), len(f0) - 2)
     share = np.clip(times - left, 0, 1)
     octaves = _octaves(f0)
-    one_note = np.abs(octaves[left + 1] - octaves[left]) < _ONE_NOTE
+    one_note = np.abs(octaves[left + 1] - octaves[left]) < _TRACKED_NOTE_OCTAVES
     between = 2.0 ** np.where(one_note, octaves[left] + share * (octaves[left + 1] - octaves[left]), 0)
     return np.where(one_note, between, np.where(share < 0.5, f0[left], f0[left + 1]))
 
@@ -532,7 +534,7 @@ def _at_times(f0: Floats, times: Floats) -> Floats:
 MOST_RATIO = 16.0
 
 # Frames of a track so many octaves apart belong to two notes. Ratios have so many values a frame.
-ONE_NOTE, FINENESS = 1 / 12, 8
+NOTE_OCTAVES, FINENESS = 1 / 12, 8
 
 
 def pitch_at(f0: Floats, frames: Floats) -> Floats:
@@ -546,7 +548,7 @@ def pitch_at(f0: Floats, frames: Floats) -> Floats:
     right = np.minimum(left + 1, len(f0) - 1)
     a, b, share = f0[left], f0[right], at - left
     logs = np.log2(np.maximum(np.stack([a, b]), 1e-9))
-    one_note = (a > 0) & (b > 0) & (np.abs(logs[1] - logs[0]) < ONE_NOTE)
+    one_note = (a > 0) & (b > 0) & (np.abs(logs[1] - logs[0]) < NOTE_OCTAVES)
     return np.where(one_note, 2 ** (logs[0] + share * (logs[1] - logs[0])), np.where(share < 0.5, a, b))
 
 

@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from smalti._checks import Floats, check_count, check_rate
 from smalti.dsp.bands import BAND_HZ, ENVELOPE_FLOOR_DB, MOST_GAIN_DB, between, partial_levels
 from smalti.dsp.channels import as_channels, to_mono
+from smalti.dsp.pitch import MOST_RATIO
 from smalti.dsp.stft import StftParams, hann, overlap_add, spectra_at
-
-LEAST_RATIO, MOST_RATIO = 1 / 16, 16.0
 
 # The source is filtered in 46 ms windows, or in windows of so many periods where that is longer, up to 93 ms.
 WINDOW_S, MOST_WINDOW_S, WINDOW_PERIODS = 1024 / 22050, 2048 / 22050, 4.5
@@ -169,8 +168,11 @@ def _checked(
     factors, pitches = np.asarray(ratios, dtype=np.float64), np.asarray(f0, dtype=np.float64)
     if factors.ndim != 1 or factors.size == 0 or factors.shape != pitches.shape:
         raise ValueError(f"ratios and f0 have shapes {factors.shape} and {pitches.shape}; pass as many of each, (K,)")
-    if not np.all((factors >= LEAST_RATIO) & (factors <= MOST_RATIO)):
-        raise ValueError(f"ratios go from {factors.min():g} to {factors.max():g}; pass ratios from 1/16 to 16")
+    if not np.all((factors >= 1 / MOST_RATIO) & (factors <= MOST_RATIO)):
+        raise ValueError(
+            f"ratios go from {factors.min():g} to {factors.max():g}; "
+            f"pass ratios from 1/{MOST_RATIO:g} to {MOST_RATIO:g}"
+        )
     if not np.all((pitches >= 0) & (pitches <= sr / 2)):
         raise ValueError(f"f0 goes from {pitches.min():g} to {pitches.max():g} Hz; pass 0 to {sr / 2:g} Hz")
     return factors, pitches

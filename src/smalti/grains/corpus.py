@@ -16,8 +16,8 @@ from smalti._checks import Floats
 from smalti.dsp.channels import n_channels, to_mono
 from smalti.dsp.stft import StftParams, frame_powers
 from smalti.grains.descriptors import MIDDLE_WINDOW_S, Halves, descriptors_of, views
-from smalti.grains.dictionary import Dictionary, cancelled_frames
-from smalti.grains.source import Source, as_sources
+from smalti.grains.dictionary import Dictionary, build_dictionary, cancelled_frames
+from smalti.grains.source import Source, sources_of
 from smalti.settings import HOP_S
 
 
@@ -129,6 +129,13 @@ class Corpus(Dictionary):
     def _recordings_at(self, places: NDArray[np.intp]) -> Sequence[Floats]:
         return WhenAsked(len(places), lambda i: self.recordings[places[i]])
 
+    def on_grid(self, params: StftParams, *, searched: bool) -> Dictionary:
+        """The corpus on a grid of the same hop; or, if it is not to be searched, the dictionary of its recordings."""
+        if searched:
+            return replace(self, params=params)
+        recordings, sources = self.whole_recordings()
+        return build_dictionary(recordings, self.sr, params=params, names=sources)
+
     def whole_recordings(self) -> tuple[list[Floats], list[Source]]:
         """Every file in one piece, and its source. Parts are joined without the margins beyond their borders."""
         files = np.unique(self.files).tolist()
@@ -175,15 +182,18 @@ class WhenAsked(Sequence[Floats]):
         return self.read(numbers) if isinstance(numbers, int) else tuple(map(self.read, numbers))
 
 
-def corpus_of(recordings: Sequence[Floats], sr: int, *, params: StftParams, names: Sequence[str | Source]) -> Corpus:
+def corpus_of(
+    recordings: Sequence[Floats], sr: int, *, params: StftParams, names: Sequence[str | Source] | None = None
+) -> Corpus:
     """Analyse recordings into a corpus in memory.
 
     Parameters
     ----------
-    recordings : (L,) or (C, L) float32 arrays, cleaned as for `analyse`; not copied.
+    recordings : (L,) or (C, L) float32 arrays, cleaned as for `analyse`; copied.
     sr : sample rate in Hz. params : the grid; its hop must be ``hop_at(sr)``.
-    names : the name or the `Source` of each recording.
+    names : as for `smalti.grains.dictionary.build_dictionary`.
     """
+    sources = sources_of(names, len(recordings))
     parts = [analyse(recording, sr) for recording in recordings]
     counts = [len(part.norms) for part in parts]
     return Corpus(
@@ -191,10 +201,11 @@ def corpus_of(recordings: Sequence[Floats], sr: int, *, params: StftParams, name
         centres=np.concatenate([np.arange(count) * params.hop for count in counts]),
         # Frames whose channels cancel are silent in the features already, so a norm of 0 marks them.
         cancelled=np.concatenate([part.norms == 0 for part in parts]),
-        sources=as_sources(names),
+        sources=sources,
         params=params,
         sr=sr,
-        recordings=tuple(recordings),
+        # Copies, because they are read again later, when the caller's arrays may have changed.
+        recordings=tuple(recording.copy() for recording in recordings),
         features=np.concatenate([part.features for part in parts]),
         rows=np.arange(sum(counts)),
         scales=np.concatenate([part.scales for part in parts]),

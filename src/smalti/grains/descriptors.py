@@ -25,7 +25,7 @@ MOST_FORMANT_GAIN = 24 / 20 * np.log(10)
 # envelope falls steeply. A band that reaches there still holds that partial, which must not get the gain of that slope.
 MOST_GAIN_WITHIN = 6 / 20 * np.log(10)
 # Frames transformed at once, which bounds the memory.
-_BLOCK = 128
+_VIEWED_AT_ONCE = 128
 
 
 def views(
@@ -209,8 +209,8 @@ def _weights(params: StftParams, sr: int, ear_weighting: bool) -> Floats:
 
 def _blocks(samples: Floats, centres: NDArray[np.intp], params: StftParams) -> Iterator[tuple[slice, Complexes]]:
     """Yield the transforms of frames centred on any samples, a block of frames at a time."""
-    for start in range(0, len(centres), _BLOCK):
-        rows = slice(start, min(start + _BLOCK, len(centres)))
+    for start in range(0, len(centres), _VIEWED_AT_ONCE):
+        rows = slice(start, min(start + _VIEWED_AT_ONCE, len(centres)))
         yield rows, spectra_at(samples, centres[rows], params.n_fft)
 
 

@@ -11,7 +11,7 @@ from smalti._checks import Floats, check_rate, check_sound
 from smalti.dsp.channels import CANCELLED, covariances, n_channels, remixed, to_mono, toward_coherence
 from smalti.dsp.stft import Complexes, StftParams, frame_powers, spectra_at, stft
 from smalti.grains.descriptors import n_bands, shifted_views, views
-from smalti.grains.source import Source, as_sources
+from smalti.grains.source import Source, sources_of
 from smalti.nmf.let_it_bee import segment_slices
 
 # At most this many frames are used to measure the stereo image of a recording.
@@ -259,6 +259,19 @@ class Dictionary:
     def _recordings_at(self, places: NDArray[np.intp]) -> Sequence[Floats]:
         return tuple(self.recordings[i] for i in places)
 
+    def on_grid(self, params: StftParams, *, searched: bool) -> "Dictionary":
+        """The dictionary as a job takes it: on its grid, and in a form that is or is not searched.
+
+        Raises
+        ------
+        ValueError : for another grid than its own, or a search. Only a `Corpus` can have either.
+        """
+        if searched:
+            raise ValueError("a ready dictionary cannot be searched; pass its recordings or a Corpus instead")
+        if params != self.params:
+            raise ValueError(f"params is {params} but the dictionary was built with {self.params}; leave params out")
+        return self
+
     def to_mono(self) -> "Dictionary":
         """The same atoms with one channel: recordings are mixed to mono."""
         if self.n_channels == 1:
@@ -327,9 +340,7 @@ def build_dictionary(
     given = as_recordings(sources)
     sr = check_rate("sr", sr)
     params = params or StftParams()
-    names = tuple(names) if names is not None else tuple(f"source {i + 1}" for i in range(len(given)))
-    if len(names) != len(given):
-        raise ValueError(f"names has {len(names)} entries for {len(given)} recordings; pass one for each")
+    provenances = sources_of(names, len(given))
     dtype = np.result_type(*given)
     # Copies, because channels are transformed later, when the caller's arrays may have changed.
     recordings = tuple(recording.astype(dtype) for recording in given)
@@ -338,7 +349,7 @@ def build_dictionary(
         recording_ids=np.repeat(np.arange(len(counts)), counts),
         centres=np.concatenate([np.arange(count) * params.hop for count in counts]),
         cancelled=np.concatenate([cancelled_frames(recording, params) for recording in recordings]),
-        sources=as_sources(names),
+        sources=provenances,
         params=params,
         sr=sr,
         recordings=recordings,
@@ -359,7 +370,7 @@ def cancelled_frames(recording: Floats, params: StftParams, *, kept: Floats | No
 
 
 # How many frames off the grid are transformed at once. Each needs a copy of its window, so this bounds the memory.
-_BLOCK = 1024
+OFF_GRID_AT_ONCE = 1024
 
 
 def _transforms(samples: Floats, centres: NDArray[np.intp], params: StftParams) -> Complexes:
@@ -367,7 +378,7 @@ def _transforms(samples: Floats, centres: NDArray[np.intp], params: StftParams) 
     # Frames of shifted grains may lie off the grid. On the grid, `stft` need not copy a window for each frame.
     if np.array_equal(centres, np.arange(params.n_frames(len(samples))) * params.hop):
         return stft(samples, params)
-    blocks = np.array_split(centres, -(-len(centres) // _BLOCK) or 1)
+    blocks = np.array_split(centres, -(-len(centres) // OFF_GRID_AT_ONCE) or 1)
     return np.concatenate([spectra_at(samples, block, params.n_fft, window=params.window).T for block in blocks]).T
 
 

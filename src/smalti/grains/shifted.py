@@ -8,14 +8,14 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from smalti._checks import Floats
+from smalti._checks import Floats, Indices
 from smalti.dsp.channels import stack_channels
 from smalti.dsp.pitch import FINENESS, MOST_RATIO, pitch_at
 from smalti.dsp.stft import StftParams
 from smalti.grains.dictionary import Dictionary, heard_in
 from smalti.grains.runs import Runs
 from smalti.grains.source import Source
-from smalti.grains.transposition import Ints, Transposition
+from smalti.grains.transposition import Transposition
 
 # Shifted grains are added up in windows no longer than this, 116 ms. All grains of a moment have the same pitch, so a
 # longer window would only blur the change from one note to the next. Shorter windows make the steps audible as a buzz.
@@ -73,9 +73,9 @@ class Grains:
     """
 
     dictionary: Dictionary
-    atoms: Ints
-    frames: Ints
-    runs: Ints
+    atoms: Indices
+    frames: Indices
+    runs: Indices
     ratios: Floats
     shifts: tuple[Shift, ...]
 
@@ -264,7 +264,7 @@ def grain_params(params: StftParams, sr: int) -> StftParams:
     return params if params.n_fft <= n_fft else replace(params, n_fft=n_fft)
 
 
-def frames_of(recording: Floats, centres: Ints, params: StftParams, sr: int) -> Dictionary:
+def frames_of(recording: Floats, centres: Indices, params: StftParams, sr: int) -> Dictionary:
     """The dictionary of frames of one recording, (L,) or (C, L), centred on samples `centres` (K,)."""
     zeros = np.zeros(len(centres), np.intp)
     return Dictionary(zeros, centres, zeros > 0, (Source("grains"),), params, sr, (recording,))

@@ -38,3 +38,17 @@ class Source:
 def as_sources(names: Sequence[str | Source]) -> tuple[Source, ...]:
     """`names` with each text turned into a `Source` of that name."""
     return tuple(Source(name) if isinstance(name, str) else name for name in names)
+
+
+def sources_of(names: Sequence[str | Source] | None, n_recordings: int) -> tuple[Source, ...]:
+    """`as_sources`, for one name a recording; None stands for "source 1", "source 2", ...
+
+    Raises
+    ------
+    ValueError : if the number of names differs from that of recordings.
+    """
+    if names is None:
+        names = [f"source {i + 1}" for i in range(n_recordings)]
+    if len(names) != n_recordings:
+        raise ValueError(f"names has {len(names)} entries for {n_recordings} recordings; pass one for each")
+    return as_sources(names)

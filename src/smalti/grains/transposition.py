@@ -11,12 +11,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti._checks import Floats
+from smalti._checks import Floats, Indices
 from smalti.curves import Curve
 from smalti.dsp.pitch import note_numbers, pitch_at, ratios_to
 from smalti.nmf.divergence import Block
-
-Ints = NDArray[np.intp]
 
 # The most notes that melodies and chords have as a rule: two octaves, and three. Each note has a dictionary of its own
 # (see `Transposition.parts`), so memory is estimated by them.
@@ -59,7 +57,7 @@ class Transposition:
         """The number of rows that each source frame has in H; 0 if nothing is transposed."""
         return 1 if self.glide else max(len(self.melodies), len(self.shifts))
 
-    def parts(self) -> Iterator[tuple[Ints, Ints, Floats]]:
+    def parts(self) -> Iterator[tuple[Indices, Indices, Floats]]:
         """Yield groups of places in which each source frame has a single ratio.
 
         A group is the voices and the target frames of its places, (P,) each, and the ratios (K,) of the source frames.
@@ -87,7 +85,7 @@ class Transposition:
                 which = selected if isinstance(selected, slice) else voices == selected
                 yield voices[which], frames[which], ratios
 
-    def blocks(self, shifted: Callable[[Floats], Floats], atoms: Ints) -> list[Block]:
+    def blocks(self, shifted: Callable[[Floats], Floats], atoms: Indices) -> list[Block]:
         """The dictionary of every voice and note, for `smalti.nmf.divergence.BlockFit`.
 
         Parameters

@@ -8,7 +8,6 @@ cache folder.
 """
 
 import difflib
-import hashlib
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -19,7 +18,8 @@ from types import MappingProxyType
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
-from smalti.errors import ExampleError
+from smalti.errors import AudioFileError, ExampleError
+from smalti.io.files import file_sha256
 
 __all__ = ["EXAMPLES", "DownloadProgress", "Example", "example_name", "fetch_example", "is_cached"]
 
@@ -231,14 +231,9 @@ def _base_url() -> str:
 
 def _is_whole(path: Path, example: Example) -> bool:
     try:
-        return _sha256(path) == example.sha256
-    except OSError:
+        return file_sha256(path) == example.sha256
+    except AudioFileError:
         return False
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(url: str, path: Path, example: Example, progress: DownloadProgress | None) -> None:
@@ -249,7 +244,7 @@ def _download(url: str, path: Path, example: Example, progress: DownloadProgress
     def transfer_and_check(url: str, file: str, _: object) -> None:
         _transfer(url, Path(file), example.size, progress)
         # pooch checks too, but its message names neither the address nor a remedy.
-        sha256 = _sha256(Path(file))
+        sha256 = file_sha256(file)
         if sha256 != example.sha256:
             raise ExampleError(
                 f"what {url} sent is not the recording (sha256 {sha256}, expected {example.sha256}); "
@@ -267,7 +262,7 @@ def _download(url: str, path: Path, example: Example, progress: DownloadProgress
             f"cannot fetch {PREFIX}{example.name} from {url}: {_reason(error)}; "
             f"check the network, or set {URL_VARIABLE} to a mirror"
         ) from error
-    except OSError as error:
+    except (OSError, AudioFileError) as error:
         raise ExampleError(
             f"cannot keep {PREFIX}{example.name} in {path.parent}: {_reason(error)}; "
             f"set {DIR_VARIABLE} to a folder that can be written"

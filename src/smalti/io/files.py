@@ -169,12 +169,17 @@ def reason_of(error: OSError) -> str:
 
 @contextmanager
 def folder_beside(folder: Path) -> Iterator[Path]:
-    """Make a hidden folder beside `folder`, thus on the same disk, and remove it afterwards."""
+    """Make a hidden folder beside `folder`, thus on the same disk, and remove it afterwards.
+
+    Raises
+    ------
+    AudioFileError : if the hidden folder cannot be made; the sentence names `folder`.
+    """
     room = hidden_beside(folder.absolute())
     try:
         room.mkdir()
     except OSError as error:
-        raise AudioFileError(f"cannot write stems into {folder}: {reason_of(error)}; choose another folder") from error
+        raise AudioFileError(f"cannot write {folder}: {reason_of(error)}; choose another folder") from error
     try:
         yield room
     finally:

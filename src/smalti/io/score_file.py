@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta, Struct
 
-from smalti._checks import MOST_CHANNELS, Floats
+from smalti._checks import LEAST_RATE, MOST_CHANNELS, MOST_RATE, Floats
 from smalti.dsp.pitch import MOST_RATIO
 from smalti.dsp.stft import WINDOWS, StftParams
 from smalti.errors import ScoreFileError
@@ -122,7 +122,7 @@ class ScorePart(_Part, omit_defaults=False):
     format: Literal["smalti score"]
     version: int
     smalti: str
-    sr: Annotated[int, Meta(ge=1000, le=768_000)]
+    sr: Annotated[int, Meta(ge=LEAST_RATE, le=MOST_RATE)]
     length: Annotated[int, Meta(ge=1, le=2**40)]
     duration_s: Seconds
     channels: Annotated[int, Meta(ge=1, le=MOST_CHANNELS)]

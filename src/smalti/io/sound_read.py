@@ -12,8 +12,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import soundfile
@@ -115,49 +115,32 @@ def read_audio(path: StrPath, *, start_s: float | None = None, end_s: float | No
     _check_excerpt(start_s, end_s)
     path = Path(path)
     _check_readable(path)
-    try:
-        with path.open("rb") as file:
-            decoded = _decode(path, start_s, end_s)
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise AudioFileError(f"cannot read {path}: {reason_of(error)}; check its permissions and disk") from error
-    samples = decoded.samples
-
-    bad = _no_sound(as_channels(samples).T)
-    if bad.size:
-        at_s = (decoded.first + bad[0]) / decoded.sr
+    with quiet_decoder(), _opened(path) as decoder:
+        sr, channels = decoder.sr, decoder.channels
+        # No file reaches these limits. They keep huge times from becoming infinite in frames.
+        first = round(min((start_s or 0) * sr, sys.maxsize // 2))
+        stop = sys.maxsize if end_s is None else round(min(end_s * sr, sys.maxsize))
+        if stop <= first:
+            raise AudioFileError(
+                f"cannot read {path} from {start_s or 0:g} to {end_s:g} s: at {sr} Hz that is not one sample; "
+                "choose a longer excerpt"
+            )
+        frames = np.concatenate([np.zeros((0, channels), np.float32), *decoder.blocks(first, stop)])
+        sha256 = decoder.sha256()
+    if (bad := _no_sound(frames)).size:
+        raise _unusable(path, f"{bad.size} of its samples are", (first + bad[0]) / sr)
+    end_of_file_s = decoder.end / sr
+    if start_s is not None and not len(frames) and decoder.end:
         raise AudioFileError(
-            f"cannot use {path}: {bad.size} of its samples are NaN, infinite or beyond {LARGEST_SAMPLE:g}, the first "
-            f"at {at_s:.3f} s; export it again or cut that part out"
+            f"cannot read {path} from {start_s:g} s: it ends at {end_of_file_s:.3f} s; choose an earlier start"
         )
-    if start_s is not None and not samples.size and decoded.end:
-        raise AudioFileError(
-            f"cannot read {path} from {start_s:g} s: it ends at {decoded.end_s:.3f} s; choose an earlier start"
-        )
-    if not samples.size:
-        fault = "it is truncated or damaged and nothing of it can be decoded" if decoded.cut else "it holds no samples"
-        raise AudioFileError(f"cannot read {path}: {fault}; record, export or download it again")
-
-    warnings = []
-    if decoded.cut:
-        warnings.append(decoded.cut)
-    if end_s is not None and decoded.short:
-        warnings.append(f"the excerpt should end at {end_s:g} s but the file ends at {decoded.end_s:.3f} s; using that")
-    return Recording(samples, decoded.sr, path, decoded.channels, sha256, tuple(warnings))
-
-
-class _Decoded(NamedTuple):
-    samples: Samples  # (L,) or (C, L)
-    sr: int
-    channels: int
-    first: int  # frame of the file at which `samples` begin
-    end: int  # frames decoded, those before `first` included
-    short: bool  # the file ends before the requested end
-    cut: str  # "", or a sentence about what is missing
-
-    @property
-    def end_s(self) -> float:
-        return self.end / self.sr
+    if not len(frames):
+        raise decoder.nothing_read()
+    warnings = [decoder.cut] if decoder.cut else []
+    if end_s is not None and decoder.ended:
+        warnings.append(f"the excerpt should end at {end_s:g} s but the file ends at {end_of_file_s:.3f} s; using that")
+    samples = stack_channels(list(np.ascontiguousarray(frames.T)))
+    return Recording(samples, sr, path, channels, sha256, tuple(warnings))
 
 
 class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile carries no types
@@ -172,41 +155,70 @@ class _Stream(soundfile.SoundFile):  # type: ignore[misc]  # soundfile carries n
         return False
 
 
-def _decode(path: Path, start_s: float | None, end_s: float | None) -> _Decoded:
-    blocks = list[Samples]()
-    with quiet_decoder(), _opened(path) as file:
-        sr, channels = file.samplerate, file.channels
-        # No file reaches these limits. They keep huge times from becoming infinite in frames.
-        first = round(min((start_s or 0) * sr, sys.maxsize // 2))
-        stop = sys.maxsize if end_s is None else round(min(end_s * sr, sys.maxsize))
-        if stop <= first:
-            raise AudioFileError(
-                f"cannot read {path} from {start_s or 0:g} to {end_s:g} s: at {sr} Hz that is not one sample; "
-                "choose a longer excerpt"
-            )
-        promise, end, damaged = _promise_of(file), 0, False
-        try:
-            while end < stop:
-                block = file.read(min(FRAMES_PER_CALL, stop - end), dtype="float32", always_2d=True)
-                if not len(block):
-                    break
-                if end + len(block) > first:
-                    blocks.append(block[max(first - end, 0) :])
-                end += len(block)
-        except soundfile.SoundFileError:
-            damaged = True
-        cut = promise.broken(end, damaged) if end < stop else ""
-    samples = np.ascontiguousarray(np.concatenate([np.zeros((0, channels), np.float32), *blocks]).T)
-    return _Decoded(stack_channels(list(samples)), sr, channels, first, end, end < stop, cut)
+class _Decoder:
+    """One pass over a sound file: its frames, block by block, and then what is missing of them.
+
+    Attributes
+    ----------
+    sr, channels : the file's own sample rate in Hz and channels. metadata : its own texts, by libsndfile's names.
+    promised : frames according to the header; 0 if it does not say.
+    end : frames decoded so far, those before the excerpt included.
+    ended : whether the file ended, or broke off, before the end of the excerpt.
+    """
+
+    def __init__(self, path: Path, raw: BufferedReader, file: _Stream) -> None:
+        self._path, self._raw, self._file = path, raw, file
+        self.sr, self.channels = int(file.samplerate), int(file.channels)
+        self.metadata = {name: text for name, text in file.copy_metadata().items() if text}
+        # The log is read now, since decoding adds other entries.
+        self.promised = _promised_frames(file)
+        # An MP3 need not hold its length; libsndfile then guesses it from the size of the file, tags included.
+        self._slack = round(0.25 * self.sr + 0.02 * self.promised) if file.format == "MP3" else 0
+        self._endless = bool(_OGG_WITHOUT_END.search(file.extra_info))
+        self.end, self.ended, self._damaged = 0, False, False
+
+    def blocks(self, first: int = 0, stop: int = sys.maxsize) -> Iterator[Samples]:
+        """Yield the frames from `first` to `stop` as (n, C) arrays, as far as the file goes."""
+        while self.end < stop:
+            try:
+                block = self._file.read(min(FRAMES_PER_CALL, stop - self.end), dtype="float32", always_2d=True)
+            except soundfile.SoundFileError:
+                self.ended = self._damaged = True
+                return
+            if not len(block):
+                self.ended = True
+                return
+            begin, self.end = self.end, self.end + len(block)
+            if self.end > first:
+                yield block[max(first - begin, 0) :]
+
+    @property
+    def cut(self) -> str:
+        """A sentence about what is missing, once all blocks have been read; "" if nothing is missing."""
+        if not (self._damaged or (self.ended and (self._endless or self.end < self.promised - self._slack))):
+            return ""
+        kind = "truncated or damaged" if self._damaged else "truncated"
+        promise = f"the header promises {self.promised / self.sr:.3f} s but " if self.promised > self.end else ""
+        return f"{kind}: {promise}only {self.end / self.sr:.3f} s can be read; using that"
+
+    def nothing_read(self) -> AudioFileError:
+        """The error for a file without a single frame."""
+        fault = "it is truncated or damaged and nothing of it can be decoded" if self.cut else "it holds no samples"
+        return AudioFileError(f"cannot read {self._path}: {fault}; record, export or download it again")
+
+    def sha256(self) -> str:
+        """The hex digest of the whole file."""
+        return hashlib.file_digest(self._raw, "sha256").hexdigest()
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Stream]:
+def _opened(path: Path) -> Iterator[_Decoder]:
     """Open a sound file, after refusing unknown formats and unusable rates or numbers of channels."""
     # The name is absolute because libsndfile takes "-" for standard input, and bytes because it need not be valid text.
     name = str(path.absolute()) if os.name == "nt" else os.fsencode(path.absolute())
     try:
-        with _Stream(name) as file:
+        # Python opens the file first because its errors give the reason.
+        with path.open("rb") as raw, _Stream(name) as file:
             try:
                 check_rate("its sample rate", file.samplerate)
             except ValueError as error:
@@ -215,39 +227,18 @@ def _opened(path: Path) -> Iterator[_Stream]:
                 raise AudioFileError(
                     f"cannot use {path}: it has {file.channels} channels, more than {MOST_CHANNELS}; split it up first"
                 )
-            yield file
+            yield _Decoder(path, raw, file)
     except soundfile.LibsndfileError as error:
         if error.code in _UNKNOWN_FORMAT:
             fault = "it is not audio of a known format; check the file, or convert it to WAV or FLAC first"
         else:
             fault = f"it is damaged or of an unknown kind ({error.error_string.rstrip('.')}); export it again"
         raise AudioFileError(f"cannot read {path}: {fault}") from error
+    except OSError as error:
+        raise AudioFileError(f"cannot read {path}: {reason_of(error)}; check its permissions and disk") from error
 
 
-class _Promise(NamedTuple):
-    frames: int  # according to the header; 0 if it does not say
-    slack: int  # frames by which the header may be wrong
-    sr: int
-    endless: bool  # an Ogg file without its end-of-stream mark
-
-    def broken(self, end: int, damaged: bool) -> str:
-        """A sentence about what is missing if only `end` frames can be read; "" if nothing is missing."""
-        if not (damaged or self.endless or end < self.frames - self.slack):
-            return ""
-        kind = "truncated or damaged" if damaged else "truncated"
-        promise = f"the header promises {self.frames / self.sr:.3f} s but " if self.frames > end else ""
-        return f"{kind}: {promise}only {end / self.sr:.3f} s can be read; using that"
-
-
-def _promise_of(file: _Stream) -> _Promise:
-    """The length that a file promises. Call this before reading, which adds other entries to libsndfile's log."""
-    frames, sr = _promised_frames(file), int(file.samplerate)
-    # An MP3 need not hold its length; libsndfile then guesses it from the size of the file, tags included.
-    slack = round(0.25 * sr + 0.02 * frames) if file.format == "MP3" else 0
-    return _Promise(frames, slack, sr, bool(_OGG_WITHOUT_END.search(file.extra_info)))
-
-
-def _promised_frames(file: soundfile.SoundFile) -> int:
+def _promised_frames(file: _Stream) -> int:
     """The number of frames according to the header; 0 if it does not say."""
     frames: int = file.frames
     if frames == np.iinfo(np.int64).max:
@@ -284,10 +275,9 @@ class AudioStream:
         """
         self.path = Path(path)
         _check_readable(self.path)
-        with self._opened() as file:
-            self.own_sr, self.channels = int(file.samplerate), int(file.channels)
-            self.promised_s = _promised_frames(file) / self.own_sr
-            self.metadata = {name: text for name, text in file.copy_metadata().items() if text}
+        with _opened(self.path) as decoder:
+            self.own_sr, self.channels, self.metadata = decoder.sr, decoder.channels, decoder.metadata
+            self.promised_s = decoder.promised / decoder.sr
         self.sr = self.own_sr if sr is None else check_rate("sr", sr)
         self.warnings: list[str] = []
 
@@ -300,16 +290,8 @@ class AudioStream:
         ------
         AudioFileError : as for `read_audio`, once the fault is reached; also if less than one sample remains at `sr`.
         """
-        parts, held = list[Samples](), 0
-        for block in self._at_rate():
-            parts.append(block)
-            held += len(block)
-            while held >= length:
-                joined = np.concatenate(parts)
-                yield np.ascontiguousarray(joined[:length].T)
-                parts, held = [joined[length:]], held - length
-        if held:
-            yield np.ascontiguousarray(np.concatenate(parts).T)
+        for block in _regrouped(self._at_rate(), length):
+            yield np.ascontiguousarray(block.T)
 
     def _at_rate(self) -> Iterator[Samples]:
         """Blocks (n, C) at `sr`, of about a second."""
@@ -335,47 +317,40 @@ class AudioStream:
 
     def _blocks(self) -> Iterator[Samples]:
         """Blocks (n, C) at the file's own rate, of about a second, after refusing unusable samples."""
-        with self._opened() as file:
-            promise, at, damaged = _promise_of(file), 0, False
-            wanted = -(-self.own_sr // FRAMES_PER_CALL) * FRAMES_PER_CALL
-            parts, held = list[Samples](), 0
-            while True:
-                try:
-                    part = file.read(FRAMES_PER_CALL, dtype="float32", always_2d=True)
-                except soundfile.SoundFileError:
-                    part, damaged = np.zeros((0, self.channels), np.float32), True
-                parts.append(part)
-                held += len(part)
-                if held and (not len(part) or held >= wanted):
-                    block = np.concatenate(parts)
-                    if (bad := _no_sound(block)).size:
-                        raise AudioFileError(
-                            f"cannot use {self.path}: it holds samples that are NaN, infinite or beyond "
-                            f"{LARGEST_SAMPLE:g}, the first at {(at + bad[0]) / self.own_sr:.3f} s; export it again or "
-                            f"cut that part out"
-                        )
-                    yield block
-                    at += held
-                    parts, held = [], 0
-                if not len(part):
-                    break
-            cut = promise.broken(at, damaged)
-        if not at:
-            fault = "it is truncated or damaged and nothing of it can be decoded" if cut else "it holds no samples"
-            raise AudioFileError(f"cannot read {self.path}: {fault}; record, export or download it again")
-        if cut:
-            self.warnings.append(cut)
+        second = -(-self.own_sr // FRAMES_PER_CALL) * FRAMES_PER_CALL
+        with _opened(self.path) as decoder:
+            at = 0
+            for block in _regrouped(decoder.blocks(), second):
+                if (bad := _no_sound(block)).size:
+                    raise _unusable(self.path, "it holds samples that are", (at + bad[0]) / self.own_sr)
+                yield block
+                at += len(block)
+        if not decoder.end:
+            raise decoder.nothing_read()
+        if decoder.cut:
+            self.warnings.append(decoder.cut)
 
-    @contextmanager
-    def _opened(self) -> Iterator[_Stream]:
-        try:
-            # Python opens the file first because its errors give the reason.
-            with self.path.open("rb"), _opened(self.path) as file:
-                yield file
-        except OSError as error:
-            raise AudioFileError(
-                f"cannot read {self.path}: {reason_of(error)}; check its permissions and disk"
-            ) from error
+
+def _regrouped(blocks: Iterator[Samples], length: int) -> Iterator[Samples]:
+    """Yield the frames of blocks (n, C) in arrays of `length` frames; the last may have fewer."""
+    parts, held = list[Samples](), 0
+    for block in blocks:
+        parts.append(block)
+        held += len(block)
+        while held >= length:
+            joined = np.concatenate(parts)
+            yield joined[:length]
+            parts, held = [joined[length:]], held - length
+    if held:
+        yield np.concatenate(parts)
+
+
+def _unusable(path: Path, samples_are: str, at_s: float) -> AudioFileError:
+    """The error for samples that are no sound, the first of them at `at_s` seconds; `samples_are` says how many."""
+    return AudioFileError(
+        f"cannot use {path}: {samples_are} NaN, infinite or beyond {LARGEST_SAMPLE:g}, the first at {at_s:.3f} s; "
+        "export it again or cut that part out"
+    )
 
 
 def _no_sound(block: Samples) -> NDArray[np.intp]:

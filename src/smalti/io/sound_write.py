@@ -40,6 +40,8 @@ _FORMATS = {
     ".ogg": _Format("OGG", ("VORBIS",), lambda sr: sr <= 200_000, "up to 200000 Hz", MOST_CHANNELS),
     ".mp3": _Format("MP3", ("MPEG_LAYER_III",), _MP3_RATES.__contains__, ", ".join(map(str, _MP3_RATES)) + " Hz", 2),
 }
+# WAV and FLAC leave a choice, and WAV has all that FLAC has.
+SUBTYPES = _FORMATS[".wav"].subtypes
 _BITS = {"PCM_16": 16, "PCM_24": 24}
 
 

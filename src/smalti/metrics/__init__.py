@@ -5,8 +5,9 @@ and which way is better. To measure many mosaics of one pair, build the `referen
 The single measures are functions on arrays, in `features` (what they look at), `fidelity`, `timbre`, `grains` and
 `artefacts`.
 
-No measure replaces ears. Two of them can be fooled: a plain mix of target and source follows the target well, which
-``leak`` gives away, and noise resembles many sources, which ``FID`` gives away.
+No measure replaces ears; `blind_test` draws the rounds of a comparison by ear. Two of the measures can be fooled: a
+plain mix of target and source follows the target well, which ``leak`` gives away, and noise resembles many sources,
+which ``FID`` gives away.
 """
 
 from smalti.metrics.evaluation import (

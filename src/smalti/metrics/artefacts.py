@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from smalti._checks import Floats, check_real
 from smalti.dsp.bands import a_weights, mel_filters
 from smalti.dsp.stft import Complexes, StftParams, istft, stft
+from smalti.metrics.features import euclidean_norm
 
 # 23 ms windows every 2.9 ms: short enough to follow a hop, long enough for bands.
-_WINDOW_S, _HOP_S = 512 / 22050, 64 / 22050
+_BUZZ_WINDOW_S, _BUZZ_HOP_S = 512 / 22050, 64 / 22050
 
 # --- grains that cancel
 
@@ -35,8 +36,8 @@ def inconsistency(spectrum: Complexes, params: StftParams, *, length: int) -> fl
     Le Roux, Kameoka, Ono & Sagayama (2010), "Fast signal reconstruction from magnitude STFT spectrogram based on
     spectrogram consistency", DAFx.
     """
-    size = _norm(spectrum)
-    return _norm(stft(istft(spectrum, params, length=length), params) - spectrum) / size if size > 0 else 0.0
+    size = euclidean_norm(spectrum)
+    return euclidean_norm(stft(istft(spectrum, params, length=length), params) - spectrum) / size if size > 0 else 0.0
 
 
 def model_error(samples: Floats, model: Floats, params: StftParams) -> float:
@@ -66,11 +67,11 @@ def model_error(samples: Floats, model: Floats, params: StftParams) -> float:
             f"model has shape {model.shape} but the mosaic's STFT {magnitudes.shape}; "
             "pass W @ H of this mosaic, and its grid"
         )
-    size, power = _norm(model), _norm(magnitudes) ** 2
+    size, power = euclidean_norm(model), euclidean_norm(magnitudes) ** 2
     if size == 0 or power == 0:
         return float(size > 0 or power > 0)
     gain = float((magnitudes * model).sum(dtype=np.float64)) / power
-    return _norm(magnitudes.dtype.type(gain) * magnitudes - model) / size
+    return euclidean_norm(magnitudes.dtype.type(gain) * magnitudes - model) / size
 
 
 # --- buzz
@@ -103,7 +104,7 @@ def hop_buzz_db(samples: Floats, sr: int, hop_s: float, *, bands: int = 12) -> f
     if check_real("hop_s", hop_s, least=0) < 0.002:
         return 0.0
     # Eight envelope values a hop, whatever the hop; the window stays shorter than the hop is long.
-    params = StftParams.from_seconds(min(_WINDOW_S, hop_s), min(_HOP_S, hop_s / 8), sr)
+    params = StftParams.from_seconds(min(_BUZZ_WINDOW_S, hop_s), min(_BUZZ_HOP_S, hop_s / 8), sr)
     power = np.square(np.abs(stft(samples, params)))
     envelopes = np.sqrt(mel_filters(bands, params.n_fft, sr) @ power)
     rate_hz = sr / params.hop
@@ -294,7 +295,3 @@ def _midpoint_hann(length: int) -> Floats:
     """A Hann window sampled between its points: nowhere 0, so that even one sample is heard."""
     window: Floats = np.sin(np.pi * (np.arange(length) + 0.5) / length) ** 2
     return window
-
-
-def _norm(values: Floats | Complexes) -> float:
-    return math.sqrt(float(np.square(np.abs(values), dtype=np.float64).sum()))

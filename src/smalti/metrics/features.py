@@ -14,13 +14,18 @@ import scipy.ndimage
 
 from smalti._checks import Floats
 from smalti.dsp.bands import audible
-from smalti.dsp.stft import StftParams
+from smalti.dsp.stft import Complexes, StftParams
 
 # All analysis happens at this rate, so that a measure means the same whatever the recordings' own rate is.
 RATE = 22050
 GRID = StftParams(2048, 512)
 FINE_GRID = StftParams(4096, 512)
 SHORT_GRID = StftParams(512, 128)
+
+
+def euclidean_norm(values: Floats | Complexes) -> float:
+    """The root of the sum of all squared magnitudes, added up in double precision."""
+    return math.sqrt(float(np.square(np.abs(values), dtype=np.float64).sum()))
 
 
 def resampled(samples: Floats, sr: int, *, rate: int = RATE) -> Floats:

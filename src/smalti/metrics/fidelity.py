@@ -4,14 +4,13 @@ V (F, N) are the target's magnitudes, Y (F, N) the mosaic's; every measure compa
 target itself scores the best value of each.
 """
 
-import math
-
 import numpy as np
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_real
 from smalti.dsp.bands import audible, decibels
 from smalti.dsp.stft import Complexes
+from smalti.metrics.features import euclidean_norm
 
 # Levels further than this below the target's loudest do not count as heard.
 LEVEL_SPAN_DB = 70.0
@@ -61,7 +60,7 @@ def spectral_convergence(V: Floats, Y: Floats) -> float:
     Sturmel & Daudet (2011), "Signal reconstruction from STFT magnitude: a state of the art", DAFx, with a free gain.
     """
     error = V - V.dtype.type(matching_gain(V, Y)) * Y
-    return _norm(error) / _norm(V)
+    return euclidean_norm(error) / euclidean_norm(V)
 
 
 def log_mel_distance(target_mel: Floats, mel: Floats, *, span_db: float = LEVEL_SPAN_DB) -> float:
@@ -139,7 +138,7 @@ def correlation(a: Floats, b: Floats, *, still: float = 1e-3) -> float:
     centred = [envelope - envelope.mean() for envelope in (first, second)]
     if any(np.abs(envelope).max() < still for envelope in centred):
         return float(np.abs(first - second).max() < still)
-    return float(centred[0] @ centred[1]) / (_norm(centred[0]) * _norm(centred[1]))
+    return float(centred[0] @ centred[1]) / (euclidean_norm(centred[0]) * euclidean_norm(centred[1]))
 
 
 def onset_f_measure(target_onsets: ArrayLike, onsets: ArrayLike, *, window_s: float = 0.05) -> float:
@@ -271,7 +270,3 @@ def leak(target: Complexes, spectrum: Complexes) -> float:
     if room <= 1e-9 * float(weights.sum()):
         return 0.0
     return min(max(float((weights * (coherence - chance)).sum()) / room, 0.0), 1.0)
-
-
-def _norm(values: Floats) -> float:
-    return math.sqrt(float(np.square(values, dtype=np.float64).sum()))

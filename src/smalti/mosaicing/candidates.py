@@ -25,7 +25,7 @@ def found(comparison: Comparison, magnitudes: Floats, allowed: NDArray[np.bool_]
 
     Parameters
     ----------
-    magnitudes : (N, B) to look for, as `Comparison.V` has them: the target, or what is missing of it.
+    magnitudes : (N, B) to look for, as `Comparison.Vt` has them: the target, or what is missing of it.
     allowed : (K,) bools, the atoms to choose from. n : candidates for each frame.
     reach : frames before and after that count, too, as far as source and target go on alike.
 

@@ -75,7 +75,7 @@ T = TypeVar("T")
 # `Comparison.missing` raises no part of the target to more than this many times its level.
 MOST_MISSING = 8.0
 # Entries below this share of the largest in their frame are dropped.
-LEAST_SHARE = 1e-4
+DROPPED_BELOW = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +129,7 @@ class Comparison:
     Attributes
     ----------
     corpus : the source.
-    target_views : the target's views, (bands, N) each. V : (N, B) float32, the views side by side, times `gains`.
+    target_views : the target's views, (bands, N) each. Vt : (N, B) float32, the views side by side, times `gains`.
     gains : (B,) float32, of the bands.
     weights : (R,) float32, how much each recording counts.
     sketch : which source frames may sound when, and how much they count; None if all count alike.
@@ -137,7 +137,7 @@ class Comparison:
 
     corpus: Corpus
     target_views: list[Floats]
-    V: Floats
+    Vt: Floats
     gains: Floats
     weights: Floats
     sketch: Sketch | None = None
@@ -148,14 +148,14 @@ class Comparison:
         target_views = views(job.target, np.arange(job.spectrum.shape[1]) * hop, hop, sr)
         weights = view_gains(target_views)
         gains = np.repeat(weights, [len(view) for view in target_views]).astype(np.float32)
-        V = np.ascontiguousarray(stack(target_views, weights).T, np.float32)
+        Vt = np.ascontiguousarray(stack(target_views, weights).T, np.float32)
         even = np.ones(len(corpus.recordings)) if job.weights is None else job.weights
-        return cls(corpus, target_views, V, gains, np.asarray(even, np.float32), job.sketch)
+        return cls(corpus, target_views, Vt, gains, np.asarray(even, np.float32), job.sketch)
 
     @cached_property
     def atoms(self) -> HalfAtoms:
         """The corpus's features, for the kernels. The floor of a model is added before the gains."""
-        floor = noise_floor(self.V) / max(float(self.gains.max()), float(np.finfo(np.float32).tiny))
+        floor = noise_floor(self.Vt) / max(float(self.gains.max()), float(np.finfo(np.float32).tiny))
         return HalfAtoms(self.corpus.features.view(np.uint16), self.gains, floor)
 
     @cached_property
@@ -172,7 +172,7 @@ class Comparison:
         return weights if self.sketch is None else weights * self.sketch.at(atoms, frames)
 
     def queries(self, magnitudes: Floats) -> Floats:
-        """(N, D) float32, the descriptors of magnitudes (N, B) like `V`."""
+        """(N, D) float32, the descriptors of magnitudes (N, B) like `Vt`."""
         features = np.divide(magnitudes, self.gains, out=np.zeros_like(magnitudes), where=self.gains > 0)
         descriptors: Floats = descriptors_of(features, [len(view) for view in self.target_views]).astype(np.float32)
         return descriptors
@@ -184,9 +184,9 @@ class Comparison:
         weights = self.weights_at(atoms, entry_frames(indptr))
         return Entries(Lists(indptr, atoms, values), rows, self.corpus.scales[atoms], sums, norms, weights)
 
-    def update(self, entries: Entries, least: float = LEAST_SHARE) -> Floats:
+    def update(self, entries: Entries, least: float = DROPPED_BELOW) -> Floats:
         """(E,) the activations after one multiplicative update."""
-        return self.atoms.update(self.V, entries.lists, entries.rows, entries.scales, entries.sums, least=least)
+        return self.atoms.update(self.Vt, entries.lists, entries.rows, entries.scales, entries.sums, least=least)
 
     def gains_fit(self, entries: Entries) -> GainFit:
         """The fit that refines the gains of entries that were chosen."""
@@ -194,25 +194,25 @@ class Comparison:
         _, first, places = np.unique(atoms, return_index=True, return_inverse=True)
         columns = self.corpus.features[entries.rows[first]].astype(np.float32)
         columns *= entries.scales[first, None] * self.gains
-        return GainFit.over(self.V, columns, indptr.astype(np.int64), atoms.astype(np.intp), places)
+        return GainFit.over(self.Vt, columns, indptr.astype(np.int64), atoms.astype(np.intp), places)
 
     def over_models(self, entries: Entries, work: Callable[[slice, Floats], T]) -> list[T]:
         """Call `work` on each block of frames and its models, (n, B); return its results in order."""
-        return self.atoms.over_models(self.V, entries.lists, entries.rows, entries.scales, work)
+        return self.atoms.over_models(self.Vt, entries.lists, entries.rows, entries.scales, work)
 
     def divergence(self, entries: Entries) -> float:
-        return sum(self.over_models(entries, lambda n, Y: beta_divergence(self.V[n], Y)))
+        return sum(self.over_models(entries, lambda n, Y: beta_divergence(self.Vt[n], Y)))
 
     def missing(self, entries: Entries) -> Floats:
         """(N, B) float32: the target times its ratio to the model, which is at most `MOST_MISSING`.
 
         Parts that the model lacks are raised, and parts that it has too much of are lowered.
         """
-        out = np.empty_like(self.V)
+        out = np.empty_like(self.Vt)
 
         def work(n: slice, Y: Floats) -> None:
-            ratio = np.divide(self.V[n], Y, out=np.zeros_like(Y), where=Y > 0)
-            out[n] = self.V[n] * np.minimum(ratio, MOST_MISSING)
+            ratio = np.divide(self.Vt[n], Y, out=np.zeros_like(Y), where=Y > 0)
+            out[n] = self.Vt[n] * np.minimum(ratio, MOST_MISSING)
 
         self.over_models(entries, work)
         return out

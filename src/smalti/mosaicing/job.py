@@ -17,8 +17,8 @@ from smalti.grains.filters import Limit
 from smalti.grains.runs import Allowed, Runs, choose_runs, drifting
 from smalti.grains.shifted import Grains
 from smalti.grains.transposition import Transposition
+from smalti.mosaicing.search_plan import SearchPlan
 from smalti.mosaicing.sketch import Sketch
-from smalti.nmf.base import Step
 from smalti.nmf.let_it_bee import PerFrame
 from smalti.nmf.multiplicative import Seed
 from smalti.score.score import Target
@@ -35,8 +35,9 @@ class Job:
     Attributes
     ----------
     target : (L,) float samples, the mono mix. spectrum : (F, N) complex, its STFT.
-    dictionary : the source. settings : how to make the mosaic.
+    dictionary : the source, a `Corpus` if `plan` says that it is searched. settings : how to make the mosaic.
     recording : (L,) or (C, L) float samples, the target with all its channels.
+    plan : whether the source is searched, and the grid.
     transposition : how the source is brought to the target's pitches; None if it keeps its own.
     weights : (R,) float32, >= 0, how much each recording of the source counts; None if all count alike.
     limits : the largest shares of the mosaic that some recordings may have.
@@ -49,6 +50,7 @@ class Job:
     dictionary: Dictionary
     settings: Settings
     recording: Floats
+    plan: SearchPlan
     transposition: Transposition | None = None
     weights: Floats | None = None
     limits: tuple[Limit, ...] = ()
@@ -92,7 +94,26 @@ class Solution:
     recordings: NDArray[np.intp] | None = None
 
 
-SomeStep = TypeVar("SomeStep", bound=Step)
+class SolverStep(Protocol):
+    """The activations after one step of a `Solver`.
+
+    Attributes
+    ----------
+    iteration : 1 for the first.
+    H : (rows, N) activations; a scipy.sparse CSC if the source is searched. Only the solver knows what its rows stand
+        for, and its `solution` tells.
+    divergence : as for `smalti.nmf.base.Step`.
+    """
+
+    @property
+    def iteration(self) -> int: ...
+    @property
+    def H(self) -> Floats | scipy.sparse.csc_array: ...
+    @property
+    def divergence(self) -> float: ...
+
+
+SomeStep = TypeVar("SomeStep", bound=SolverStep)
 
 
 class Solver(Protocol[SomeStep]):
@@ -102,8 +123,11 @@ class Solver(Protocol[SomeStep]):
     def n_steps(self) -> int:
         """The number of steps in all."""
 
-    def steps(self, rng: Seed) -> Iterator[SomeStep]:
-        """Yield the activations as they form."""
+    def steps(self, rng: Seed = 0) -> Iterator[SomeStep]:
+        """Yield the activations as they form, one step for each iteration of updates, or for each layer of pursuit.
+
+        `rng` is the seed or the generator of the random start.
+        """
 
     def solution(self, step: SomeStep) -> Solution:
         """The solution that the activations of a step make."""

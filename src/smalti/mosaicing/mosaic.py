@@ -1,11 +1,11 @@
 """Make a mosaic of a target and a source.
 
-`mosaic` does all of it. Its steps can be called one by one, to watch or steer them: `prepare` analyses, `channel_jobs`
-yields the jobs to solve (one, or one for each channel if channels are driven apart), `solve_steps` yields the
-activations of a job as they form, `part_of` makes their sound, and `assemble` makes the mosaic of all parts.
+`mosaic` does all of it. Its steps can be called one by one, to watch or steer them: `plan_of` decides whether the
+source is searched, `prepare` analyses, `parts_of` yields the activations as they form and then their sound, and
+`assemble` makes the mosaic of all parts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Unpack
@@ -24,14 +24,29 @@ from smalti.grains.filters import Limit
 from smalti.grains.shifted import Grains
 from smalti.grains.sound import Aim, apply_gain_curve, follow_target_contour, sounded
 from smalti.grains.transposition import Transposition
-from smalti.mosaicing.job import Job
+from smalti.mosaicing.job import Job, Solution, SolverStep
 from smalti.mosaicing.prepare import Sketched, channel_jobs, prepare
-from smalti.mosaicing.solve import solve_steps, solver_of
-from smalti.nmf.base import Step
+from smalti.mosaicing.search_plan import plan_of
+from smalti.mosaicing.solve import solver_of
 from smalti.nmf.multiplicative import Seed
 from smalti.presets import DEFAULT_PRESET, Knobs, configure
 from smalti.score.score import Columns, Score, joined, read_grains, read_shifted
 from smalti.settings import Settings
+
+
+@dataclass(frozen=True, eq=False)
+class Solving:
+    """How far the solving of all `channel_jobs` has come.
+
+    Attributes
+    ----------
+    done, total : steps of all channels.
+    step : the last step of this channel; None before its first.
+    """
+
+    done: int
+    total: int
+    step: SolverStep | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -202,22 +217,50 @@ def mosaic(
     (22050,)
     """
     settings = configure(preset, **knobs)
+    plan = plan_of(source, sr, settings, params=params, weighed=weights is not None or bool(limits))
     job = prepare(
-        target, source, sr, settings, params=params, target_f0=target_f0, source_f0=source_f0,
+        target, source, sr, settings, plan=plan, target_f0=target_f0, source_f0=source_f0,
         weights=None if weights is None else np.asarray(weights, np.float32), limits=limits, sketch=sketch,
     )  # fmt: skip
-    parts = []
-    for part in channel_jobs(job):
-        divergences = []
-        for step in solve_steps(part, init=init, rng=rng):
+    return assemble(job, [made for made in parts_of(job, init=init, rng=rng) if isinstance(made, Part)])
+
+
+def parts_of(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> Iterator[Solving | Solution | Part]:
+    """Solve a job and make its sound, for one of the `channel_jobs` after the other.
+
+    Parameters
+    ----------
+    job : from `prepare`. init, rng : as for `mosaic`.
+
+    Yields
+    ------
+    Solving : before the first step of each channel, and after each step.
+    Solution : as soon as a channel is solved.
+    Part : as soon as its sound is made; `assemble` takes the parts of all channels.
+
+    Raises
+    ------
+    ValueError : as for `smalti.mosaicing.solve.solver_of`.
+    """
+    done = 0
+    for channel in channel_jobs(job):
+        solver, divergences = solver_of(channel, init=init), list[float]()
+        total = solver.n_steps * job.n_solves
+        yield Solving(done, total, None)
+        for step in solver.steps(rng):
+            done += 1
             divergences.append(step.divergence)
-        parts.append(part_of(part, step, divergences))
-    return assemble(job, parts)
+            yield Solving(done, total, step)
+        solution = solver.solution(step)
+        yield solution
+        yield part_of(channel, solution, divergences)
 
 
-def part_of(job: Job, step: Step, divergences: Sequence[float]) -> Part:
-    """The sound of a job's activations after one step of its solver, at the level that the gains give."""
-    solution = solver_of(job).solution(step)
+def part_of(job: Job, solution: Solution, divergences: Sequence[float]) -> Part:
+    """The sound of the solution of a job, one of the `channel_jobs`, at the level that the gains give.
+
+    `divergences` are those of the steps that led to the solution.
+    """
     dictionary, activations = solution.dictionary, solution.activations
     audio, unshaped = sounded(activations, dictionary, Aim(job.target, job.settings, melodies_of(job)))
     return Part(

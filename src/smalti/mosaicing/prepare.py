@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike
 from smalti._checks import Floats, ParameterError, check_rate, check_sound
 from smalti.dsp.channels import as_channels, to_mono
 from smalti.dsp.stft import StftParams, stft
-from smalti.grains.corpus import Corpus, corpus_of
+from smalti.grains.corpus import corpus_of
 from smalti.grains.dictionary import Dictionary, as_recordings, build_dictionary
 from smalti.grains.filters import Limit
 from smalti.grains.sound import cleaned
 from smalti.grains.source import Source
 from smalti.mosaicing.job import PLAIN_TARGET, Job
-from smalti.mosaicing.search_plan import SearchPlan, grid_of
+from smalti.mosaicing.search_plan import SearchPlan
 from smalti.mosaicing.sketch import Sketch, Stroke, sketch_of_array, sketch_of_strokes
 from smalti.mosaicing.transpose import check_melody_wanted, transposition_of
 from smalti.score.score import Target
@@ -33,8 +33,7 @@ def prepare(
     sr: int,
     settings: Settings,
     *,
-    params: StftParams | None = None,
-    plan: SearchPlan | None = None,
+    plan: SearchPlan,
     names: Sequence[str | Source] | None = None,
     about_target: Target = PLAIN_TARGET,
     target_f0: ArrayLike | None = None,
@@ -47,10 +46,10 @@ def prepare(
 
     Parameters
     ----------
-    plan : whether the source is searched, if that is decided already; `params` is then left out.
+    plan : whether the source is searched, and the grid; see `smalti.mosaicing.search_plan.plan_of`.
     names : as for `build_dictionary`.
     about_target : where the target comes from; warnings call it by that name.
-    weights, limits : as for `Job`. With either, even a short source is searched.
+    weights, limits : as for `Job`. A plan without a search leaves no use for them.
 
     Raises
     ------
@@ -61,29 +60,18 @@ def prepare(
     UserWarning : for a silent target, and for recordings shorter than a window.
     """
     recording, sr = check_sound("target", target), check_rate("sr", sr)
-    forced = weights is not None or bool(limits)
-    if isinstance(source, Corpus):
-        _check_rates(source, sr)
-        plan = plan or SearchPlan.of(source.n_atoms, settings, params or grid_of(settings, sr), sr, forced=True)
-        dictionary = on_grid(source, plan)
-    elif isinstance(source, Dictionary):
-        dictionary, plan = source, SearchPlan.of_ready(source.params)
-        _check_rates(source, sr)
-        if params not in (None, dictionary.params):
-            raise ValueError(
-                f"params is {params} but the dictionary was built with {dictionary.params}; leave params out"
-            )
+    if isinstance(source, Dictionary):
+        if source.sr != sr:
+            raise ValueError(f"the dictionary is at {source.sr} Hz but the target at {sr} Hz; resample one of them")
+        dictionary = source.on_grid(plan.params, searched=plan.searched)
     else:
         recordings = as_recordings(source)
         dtype = np.result_type(recording, *recordings)
         recordings = cleaned([samples.astype(dtype, copy=False) for samples in recordings], sr, settings)
-        params = plan.params if plan else params or grid_of(settings, sr)
-        dictionary = build_dictionary(recordings, sr, params=params, names=names)
-        plan = plan or SearchPlan.of(dictionary.n_atoms, settings, params, sr, forced=forced)
-        if plan.searched:
-            dictionary = corpus_of(dictionary.recordings, sr, params=params, names=dictionary.sources)
+        build = corpus_of if plan.searched else build_dictionary
+        dictionary = build(recordings, sr, params=plan.params, names=names)
         lengths = [samples.shape[-1] for samples in recordings]
-        _warn_of_short(dict(zip(dictionary.names, lengths, strict=True)), params)
+        _warn_of_short(dict(zip(dictionary.names, lengths, strict=True)), plan.params)
     _check_weights_and_limits(dictionary, plan, settings, weights, limits)
     if settings.channels == "mono":
         dictionary = dictionary.to_mono()
@@ -102,7 +90,7 @@ def prepare(
         fault, remedy = "means nothing while {transpose} is off", "add {transpose} auto, or leave it out"
         raise ParameterError("source_f0", fault, remedy, also=("transpose",))
     job = Job(
-        samples, spectrum, dictionary, settings, recording, weights=weights, limits=tuple(limits),
+        samples, spectrum, dictionary, settings, recording, plan, weights=weights, limits=tuple(limits),
         about_target=about_target,
     )  # fmt: skip
     if sketch is not None:
@@ -139,19 +127,6 @@ def sketched(job: Job, sketch: Sketched) -> Job:
     if not sketch.cells[np.unique(sketch.rows)][:, np.unique(sketch.columns)].any():
         raise ValueError("the sketch forbids everything; leave something of the source to some moment")
     return replace(job, sketch=sketch)
-
-
-def on_grid(corpus: Corpus, plan: SearchPlan) -> Dictionary:
-    """The corpus on the grid of a job, or the dictionary of all its recordings if the job does not search."""
-    if plan.searched:
-        return replace(corpus, params=plan.params)
-    recordings, sources = corpus.whole_recordings()
-    return build_dictionary(recordings, corpus.sr, params=plan.params, names=sources)
-
-
-def _check_rates(dictionary: Dictionary, sr: int) -> None:
-    if dictionary.sr != sr:
-        raise ValueError(f"the dictionary is at {dictionary.sr} Hz but the target at {sr} Hz; resample one of them")
 
 
 def _check_weights_and_limits(
@@ -202,7 +177,7 @@ def channel_jobs(job: Job) -> Iterator[Job]:
     for channel, samples in enumerate(as_channels(job.recording)):
         dictionary = job.dictionary.one_channel(channel, job.n_solves)
         spectrum = stft(samples, dictionary.params)
-        yield Job(samples, spectrum, dictionary, job.settings, samples, job.transposition, sketch=job.sketch)
+        yield Job(samples, spectrum, dictionary, job.settings, samples, job.plan, job.transposition, sketch=job.sketch)
 
 
 def _warn_of_short(lengths: Mapping[str, int], params: StftParams) -> None:

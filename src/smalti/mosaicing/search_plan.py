@@ -1,9 +1,14 @@
 """The decision whether a source is searched, made once for each job, on its grid."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from numpy.typing import ArrayLike
+
+from smalti._checks import check_rate
 from smalti.dsp.stft import StftParams
-from smalti.grains.corpus import hop_at
+from smalti.grains.corpus import Corpus, hop_at
+from smalti.grains.dictionary import Dictionary, as_recordings
 from smalti.settings import Settings
 
 # A source with more frames is searched: considering all of them takes longer than looking up candidates.
@@ -51,6 +56,36 @@ class SearchPlan:
     def of_ready(cls, params: StftParams) -> "SearchPlan":
         """The plan for a ready dictionary, which cannot be searched."""
         return cls(params, "the source is a ready dictionary")
+
+
+def plan_of(
+    source: ArrayLike | Sequence[ArrayLike] | Dictionary,
+    sr: int,
+    settings: Settings,
+    *,
+    params: StftParams | None = None,
+    weighed: bool = False,
+) -> SearchPlan:
+    """The plan for a source, and the grid with it.
+
+    Parameters
+    ----------
+    source, sr, settings : as for `smalti.mosaicing.prepare.prepare`.
+    params : the grid; by default that of a ready dictionary, or of the settings.
+    weighed : whether recordings are weighed or limited. Even a short source is then searched, as a corpus always is.
+
+    Raises
+    ------
+    ValueError, TypeError : if `source` or `sr` cannot be used.
+    """
+    sr = check_rate("sr", sr)
+    if isinstance(source, Corpus):
+        return SearchPlan.of(source.n_atoms, settings, params or grid_of(settings, sr), sr, forced=True)
+    if isinstance(source, Dictionary):
+        return SearchPlan.of_ready(params or source.params)
+    params = params or grid_of(settings, sr)
+    n_atoms = sum(params.n_frames(samples.shape[-1]) for samples in as_recordings(source))
+    return SearchPlan.of(n_atoms, settings, params, sr, forced=weighed)
 
 
 def grid_of(settings: Settings, sr: int) -> StftParams:

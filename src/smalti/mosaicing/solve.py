@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import scipy.sparse
@@ -38,9 +38,9 @@ def solver_of(job: Job, *, init: ArrayLike | None = None) -> Solver[Any]:
     if job.transposition is not None and job.transposition.n_voices:
         _check_no_init(init, "where grains are transposed")
         return TransposedSolver(job, job.transposition)
-    if isinstance(job.dictionary, Corpus):
+    if job.plan.searched:
         _check_no_init(init, "where the source is searched")
-        return SearchedSolver(job, job.dictionary)
+        return SearchedSolver(job, cast(Corpus, job.dictionary))
     if job.settings.method == "pursuit":
         _check_no_init(init, "to pursuit, which starts from silence")
         return PursuitSolver(job)
@@ -50,25 +50,6 @@ def solver_of(job: Job, *, init: ArrayLike | None = None) -> Solver[Any]:
 def _check_no_init(init: ArrayLike | None, where: str) -> None:
     if init is not None:
         raise ValueError(f"init means nothing {where}; leave it out")
-
-
-def solve_steps(job: Job, *, init: ArrayLike | None = None, rng: Seed = 0) -> Iterator[Step]:
-    """Yield the activations of a job as they form; `part_of` makes the sound of the last.
-
-    Parameters
-    ----------
-    job, init : as for `solver_of`.
-    rng : as for `mosaic`.
-
-    Yields
-    ------
-    Step : one for each iteration of updates, or for each layer of pursuit.
-
-    Raises
-    ------
-    ValueError : as for `solver_of`.
-    """
-    return solver_of(job, init=init).steps(rng)
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +63,7 @@ class PursuitSolver:
         n_atoms = self.job.dictionary.n_atoms
         return min(self.job.settings.constant_layers or n_atoms, n_atoms)
 
-    def steps(self, rng: Seed) -> Iterator[Step]:
+    def steps(self, rng: Seed = 0) -> Iterator[Step]:
         return pursuit_steps(*compared(self.job), n_atoms=self.n_steps, nonnegative=self.job.settings.nonnegative)
 
     def solution(self, step: Step) -> Solution:
@@ -100,7 +81,7 @@ class UpdateSolver:
     def n_steps(self) -> int:
         return self.job.n_updates
 
-    def steps(self, rng: Seed) -> Iterator[Step]:
+    def steps(self, rng: Seed = 0) -> Iterator[Step]:
         job, settings, init = self.job, self.job.settings, self.init
         V, W = compared(job)
         if init is None and settings.start_spread < 1:
@@ -163,7 +144,7 @@ def _refined(steps: Iterator[Step], V: Floats, W: Floats, job: Job) -> Iterator[
         yield MatrixStep(last.iteration + 1, smooth_runs(last.H, runs, reach=job.smoothing_reach), last.fit)
 
 
-def _gains_fit(V: Floats, W: Floats, H: Floats, settings: Settings) -> Fit:
+def _gains_fit(V: Floats, W: Floats, H: Floats, settings: Settings) -> Fit[Any]:
     """The fit of the last refinement, over the activations that are not 0 in `H`."""
     if settings.choose == "grains" and settings.beta in (1, 2) and not settings.eps:
         return GainFit.of(V, W, H, beta=settings.beta)

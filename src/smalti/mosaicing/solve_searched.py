@@ -59,7 +59,7 @@ class SearchedSolver:
     def n_steps(self) -> int:
         return self.job.n_updates
 
-    def steps(self, rng: Seed) -> Iterator[SearchedStep]:
+    def steps(self, rng: Seed = 0) -> Iterator[SearchedStep]:
         return searched_steps(self.job, self.corpus, rng=rng)
 
     def solution(self, step: SearchedStep) -> Solution:
@@ -124,7 +124,7 @@ def searched_steps(job: Job, corpus: Corpus, *, rng: Seed) -> Iterator[SearchedS
             raise ValueError("the sketch forbids everything that sounds; leave something of the source to some moment")
         return indptr_of(may_sound_here, indptr), atoms[may_sound_here]
 
-    anchors = found_in_all(comparison.V)
+    anchors = found_in_all(comparison.Vt)
     entries = _started(comparison, lists_of(anchors), settings, generator)
     for i in range(FIRST_ROUNDS):
         strength = (i + 1) / FIRST_ROUNDS
@@ -260,7 +260,7 @@ def _runs(entries: Entries, heard: Floats, job: Job, comparison: Comparison) -> 
         entries.frames.astype(np.intp),
         heard,
         comparison.corpus.recording_ids,
-        len(comparison.V),
+        len(comparison.Vt),
         under_frame_db=job.settings.masking_db,
         allowed=allowed,
     )

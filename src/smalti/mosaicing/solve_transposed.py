@@ -60,7 +60,7 @@ class TransposedSolver:
     def n_steps(self) -> int:
         return self.job.n_updates
 
-    def steps(self, rng: Seed) -> Iterator[ShiftedStep]:
+    def steps(self, rng: Seed = 0) -> Iterator[ShiftedStep]:
         return transposed_steps(self.job, self.transposition, rng=rng)
 
     def solution(self, step: ShiftedStep) -> Solution:

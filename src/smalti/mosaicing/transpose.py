@@ -180,7 +180,7 @@ def _way_to_go(plan: Transposition, job: Job, given: Floats | None) -> Transposi
     else:
         track = _track(job.target, dictionary.sr, dictionary.params, job.spectrum.shape[1])
         if way == "auto":
-            way, reason = decide(_voicing_of_target(job, track), _voicing_of_source(job, plan.source_f0))
+            way, reason = decide(_target_profile(job, track), _source_profile(job, plan.source_f0))
     pitched = heard & (plan.origins > 0)
     usable = pitched & clear(harmonicity(dictionary.magnitudes, plan.origins, dictionary.sr), pitched)
     return replace(plan, way=way, reason=reason, target_f0=track, usable=usable)
@@ -309,13 +309,13 @@ def _track(samples: Floats, sr: int, params: StftParams, n_frames: int) -> Float
     return np.pad(track, (0, max(0, n_frames - len(track))))[:n_frames]
 
 
-def _voicing_of_target(job: Job, track: Floats) -> PitchProfile:
+def _target_profile(job: Job, track: Floats) -> PitchProfile:
     magnitudes, sr = np.abs(job.spectrum), job.dictionary.sr
     heard = audible(np.square(magnitudes, dtype=np.float64).sum(axis=0))
     return PitchProfile.of(track, magnitudes, sr, heard, in_tune=spectral_tuning(job.target, sr)[1])
 
 
-def _voicing_of_source(job: Job, track: Floats) -> PitchProfile:
+def _source_profile(job: Job, track: Floats) -> PitchProfile:
     dictionary = job.dictionary
     everything = np.concatenate(list(map(to_mono, dictionary.recordings)))
     heard = may_sound(dictionary, job.settings)

@@ -2,20 +2,24 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from smalti._checks import Floats
 
+Product = TypeVar("Product")
 
-class Fit(Protocol):
+
+class Fit(Protocol[Product]):
     """The divergence of ``W @ H`` from V that a solver lowers, such as `SpectralFit` and `GramFit`.
 
-    `product` is costly; the caller computes it once and hands it to both `divergence` and `update`.
+    H is (K, N) everywhere. The product is costly, so the caller computes it once and hands it to both `divergence` and
+    `update`. Only its own fit looks into it, since each has the form that is fastest for it: the model (F, N) or
+    (N, F), or ``W'W @ H``.
     """
 
-    def product(self, H: Floats) -> Floats: ...
-    def divergence(self, H: Floats, product: Floats) -> float: ...
-    def update(self, H: Floats, product: Floats) -> Floats: ...
+    def product(self, H: Floats) -> Product: ...
+    def divergence(self, product: Product) -> float: ...
+    def update(self, H: Floats, product: Product) -> Floats: ...
 
 
 class Step(Protocol):
@@ -50,13 +54,13 @@ class MatrixStep:
 
     iteration: int
     H: Floats
-    fit: Fit
+    fit: Fit[Any]
 
     @cached_property
-    def product(self) -> Floats:
-        """The product that the divergence and the next update both need: ``W @ H``, or ``W'W @ H`` in the Gram form."""
+    def product(self) -> Any:
+        """The product that the divergence and the next update both need; see `Fit`."""
         return self.fit.product(self.H)
 
     @cached_property
     def divergence(self) -> float:
-        return self.fit.divergence(self.H, self.product)
+        return self.fit.divergence(self.product)

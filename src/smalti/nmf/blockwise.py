@@ -7,7 +7,7 @@ of them replace the matrix.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar, cast
 
@@ -15,7 +15,7 @@ import numpy as np
 
 from smalti._checks import Floats, Integers
 from smalti._parallel import over_blocks
-from smalti.nmf.base import MatrixStep, Step
+from smalti.nmf.base import Step
 from smalti.nmf.divergence import SpectralFit, beta_divergence
 from smalti.nmf.let_it_bee import LetItBee, segment_slices
 from smalti.nmf.lists import Lists, joined
@@ -42,9 +42,9 @@ def worthwhile(V: Floats, W: Floats, *, n_iter: int) -> bool:
     return bool(2.0 * V.size * W.shape[1] * n_iter >= WORTH_IT)
 
 
-def block_size(n_frames: int) -> int:
+def block_size(n_frames: int, most: int = MOST_BLOCK_FRAMES) -> int:
     """Frames of a block. They depend on the job alone, since rounding within a block must not depend on the machine."""
-    n_blocks = SHARES * -(-n_frames // (SHARES * MOST_BLOCK_FRAMES))
+    n_blocks = SHARES * -(-n_frames // (SHARES * most))
     return max(1, -(-n_frames // n_blocks))
 
 
@@ -52,24 +52,29 @@ def block_size(n_frames: int) -> int:
 class BlockwiseFit:
     """`SpectralFit` with beta 1, by blocks of frames on all cores.
 
-    V (N, F) and W (K, F) are transposed here. `product`, `divergence` and `update` take and return (K, N) and (F, N)
-    arrays, as for `SpectralFit`.
+    The product is the model (F, N), as for `SpectralFit`.
+
+    Attributes
+    ----------
+    Vt : (N, F), the target. Wt : (K, F), the dictionary. A frame and an atom are contiguous.
+    eps, floor : as for `SpectralFit`. most_block_frames : the most frames that a thread takes at once.
     """
 
-    V: Floats
-    W: Floats
+    Vt: Floats
+    Wt: Floats
     eps: float
     floor: float
+    most_block_frames: int
 
     @classmethod
-    def of(cls, V: Floats, W: Floats, *, eps: float) -> "BlockwiseFit":
+    def of(cls, V: Floats, W: Floats, *, eps: float, most_block_frames: int = MOST_BLOCK_FRAMES) -> "BlockwiseFit":
         floor = SpectralFit.of(V, W, beta=1, eps=eps).floor
-        return cls(np.ascontiguousarray(V.T), np.ascontiguousarray(W.T), eps, floor)
+        return cls(np.ascontiguousarray(V.T), np.ascontiguousarray(W.T), eps, floor, most_block_frames)
 
     @cached_property
     def sums(self) -> Floats:
         """(K,) the sum of each atom."""
-        sums: Floats = self.W.sum(axis=1)
+        sums: Floats = self.Wt.sum(axis=1)
         return sums
 
     @cached_property
@@ -80,25 +85,25 @@ class BlockwiseFit:
         return np.divide(1, denominators, out=np.zeros_like(denominators), where=sounds)
 
     @cached_property
-    def Wt(self) -> Floats:
+    def W(self) -> Floats:
         """(F, K) the dictionary, in C order unless that would take too much memory."""
-        return np.ascontiguousarray(self.W.T) if self.W.nbytes < TWICE_BELOW else self.W.T
+        return np.ascontiguousarray(self.Wt.T) if self.Wt.nbytes < TWICE_BELOW else self.Wt.T
 
     def over_frames(self, work: Callable[[slice], T]) -> list[T]:
-        return over_blocks(work, len(self.V), size=block_size(len(self.V)))
+        return over_blocks(work, len(self.Vt), size=block_size(len(self.Vt), self.most_block_frames))
 
     def product(self, H: Floats) -> Floats:
-        activations, Y = np.ascontiguousarray(H.T), np.empty_like(self.V)
+        activations, Y = np.ascontiguousarray(H.T), np.empty_like(self.Vt)
 
         def work(block: slice) -> None:
-            np.matmul(activations[block], self.W, out=Y[block])
+            np.matmul(activations[block], self.Wt, out=Y[block])
             Y[block] += Y.dtype.type(self.floor)
 
         self.over_frames(work)
         return Y.T
 
-    def divergence(self, H: Floats, product: Floats) -> float:
-        return sum(self.over_frames(lambda n: beta_divergence(self.V[n], product.T[n])))
+    def divergence(self, product: Floats) -> float:
+        return sum(self.over_frames(lambda n: beta_divergence(self.Vt[n], product.T[n])))
 
     def update(self, H: Floats, product: Floats) -> Floats:
         return self.iterate(np.ascontiguousarray(H.T), None, 0.0, product)[0].T
@@ -115,7 +120,7 @@ class BlockwiseFit:
 
         out, least = np.empty_like(H), 0.0 if rules is None else LISTED_SHARE
         # These are read before the threads start, or each thread would compute them for itself the first time.
-        Wt, reciprocals, sums = self.Wt, self.reciprocals, self.sums
+        W, reciprocals, sums = self.W, self.reciprocals, self.sums
 
         def work(n: slice) -> int:
             old = H[n]
@@ -123,11 +128,11 @@ class BlockwiseFit:
                 old = np.empty_like(old)
                 _kernels.restricted(H, rules.weights, rules.borders, n.start, n.stop, *rules.reaches, 1 - strength, old)
             if product is None:
-                ratio = old @ self.W
-                _kernels.quotients(self.V[n], self.floor, ratio)
+                ratio = old @ self.Wt
+                _kernels.quotients(self.Vt[n], self.floor, ratio)
             else:
-                ratio = self.V[n] / product.T[n]
-            np.matmul(ratio, Wt, out=out[n])
+                ratio = self.Vt[n] / product.T[n]
+            np.matmul(ratio, W, out=out[n])
             return int(_kernels.updated(old, out[n], reciprocals, sums, self.eps, least))
 
         return out, sum(self.over_frames(work))
@@ -144,7 +149,7 @@ class BlockwiseFit:
         """(N, K) the activations of lists as an array."""
         from smalti.nmf import _kernels
 
-        H = np.empty((len(self.V), len(self.W)), self.W.dtype)
+        H = np.empty((len(self.Vt), len(self.Wt)), self.Wt.dtype)
         self.over_frames(lambda n: _kernels.dense_of(*lists, n.start, n.stop, H))
         return H
 
@@ -152,11 +157,11 @@ class BlockwiseFit:
         """(F, N) the model of the activations in lists."""
         from smalti.nmf import _kernels
 
-        Y = np.empty_like(self.V)
+        Y = np.empty_like(self.Vt)
 
         def work(n: slice) -> None:
             part = lists.indptr[n.start : n.stop + 1]
-            _kernels.list_model(self.W, part, lists.atoms, lists.values, self.floor, Y[n])
+            _kernels.list_model(self.Wt, part, lists.atoms, lists.values, self.floor, Y[n])
 
         self.over_frames(work)
         return Y.T
@@ -189,7 +194,7 @@ class BlockwiseFit:
                 start, stop = indptr[n.start], indptr[n.stop]
                 part, own, old = indptr[n.start : n.stop + 1] - start, atoms[start:stop], values[start:stop]
             new = np.empty_like(old)
-            _kernels.list_update(self.V[n], self.W, self.sums, part, own, old, self.floor, self.eps, new)
+            _kernels.list_update(self.Vt[n], self.Wt, self.sums, part, own, old, self.floor, self.eps, new)
             return part, own, new
 
         return joined(self.over_frames(work))
@@ -228,16 +233,27 @@ class Rules:
 
 
 @dataclass(frozen=True, eq=False)
-class BlockStep(MatrixStep):
+class BlockStep:
     """A step whose activations are a matrix; `H` is a transposed view of a time-major array.
 
     Attributes
     ----------
     n_left : the number of activations that matter, as for `BlockwiseFit.iterate`.
+    known : holds the product as soon as the divergence has been read; empty until then. Without it, the next update
+        forms the product block by block, which is faster than to form it beforehand.
     """
 
+    iteration: int
+    H: Floats
     fit: BlockwiseFit
     n_left: int
+    known: list[Floats] = field(default_factory=list)
+
+    @cached_property
+    def divergence(self) -> float:
+        if not self.known:
+            self.known.append(self.fit.product(self.H))
+        return self.fit.divergence(self.known[0])
 
     def as_matrix(self) -> "BlockStep":
         return self
@@ -245,44 +261,47 @@ class BlockStep(MatrixStep):
     def as_lists(self, least: float) -> "ListStep":
         return ListStep(self.iteration, self.fit.listed(self.H.T, least), self.fit)
 
-    def advance(self, rules: "Rules | None", strength: float, product: Floats | None) -> "BlockStep":
-        """The step after this one; `product` is that of the activations, if it is known and nothing is restricted."""
+    def advance(self, rules: "Rules | None", strength: float) -> "BlockStep":
+        """The step after this one. The product is that of the next update only if nothing is restricted before."""
+        product = self.known[0] if self.known and rules is None else None
         H, n_left = self.fit.iterate(self.H.T, rules, strength, product)
         return BlockStep(self.iteration + 1, H.T, self.fit, n_left)
 
 
 @dataclass(frozen=True, eq=False)
 class ListStep:
-    """A step whose activations are lists; `H` is a transposed view of an array that is filled when it is first read."""
+    """A step whose activations are lists; `H` is a transposed view of an array that is filled when it is first read.
+
+    `known` is as for `BlockStep`.
+    """
 
     iteration: int
     lists: Lists
     fit: BlockwiseFit
+    known: list[Floats] = field(default_factory=list)
 
     @cached_property
     def H(self) -> Floats:
         return self.fit.dense(self.lists).T
 
     @cached_property
-    def product(self) -> Floats:
-        return self.fit.models(self.lists)
-
-    @cached_property
     def divergence(self) -> float:
-        return self.fit.divergence(self.lists.values, self.product)
+        if not self.known:
+            self.known.append(self.fit.models(self.lists))
+        return self.fit.divergence(self.known[0])
 
     @property
     def n_left(self) -> int:
         return len(self.lists.values)
 
     def as_matrix(self) -> BlockStep:
-        return BlockStep(self.iteration, self.H, self.fit, self.n_left)
+        return BlockStep(self.iteration, self.H, self.fit, self.n_left, self.known)
 
     def as_lists(self, least: float) -> "ListStep":
         return self
 
-    def advance(self, rules: "Rules | None", strength: float, product: Floats | None) -> "ListStep":
-        """As `BlockStep.advance`, but without use for `product`: lists are so short that it saves nothing."""
+    def advance(self, rules: "Rules | None", strength: float) -> "ListStep":
+        """The step after this one. A known product would save nothing for such short lists, so it is not used."""
         return ListStep(self.iteration + 1, self.fit.iterate_lists(self.lists, rules, strength), self.fit)
 
 
@@ -295,23 +314,28 @@ def engine_steps(
     eps: float = 0.0,
     constraints: LetItBee | None = None,
     segments: Integers | None = None,
+    lists_below: float = LISTS_BELOW,
+    most_block_frames: int = MOST_BLOCK_FRAMES,
 ) -> Iterator[Step]:
     """`smalti.nmf.multiplicative.activation_steps` with beta 1, for arguments that are checked already.
+
+    Parameters
+    ----------
+    lists_below : lists replace the matrix below this share of activations left; 0 keeps the matrix to the end.
+    most_block_frames : >= 1, the most frames that a thread takes at once.
 
     Yields
     ------
     Step : a `BlockStep` while many activations are left, then a `ListStep`. A `BlockStep` agrees with the readable path
         apart from rounding, and a `ListStep` also apart from what `LISTED_SHARE` leaves out.
     """
-    fit = BlockwiseFit.of(V, W, eps=eps)
+    fit = BlockwiseFit.of(V, W, eps=eps, most_block_frames=most_block_frames)
     rules = None if constraints is None else Rules.of(constraints, W, segments)
-    few = LISTS_BELOW * H.size
+    few = lists_below * H.size
     least = 0.0 if rules is None else LISTED_SHARE
     step: BlockStep | ListStep = BlockStep(0, np.ascontiguousarray(H.T).T, fit, int(np.count_nonzero(H)))
     for iteration in range(n_iter):
         due = rules if constraints is not None and iteration % constraints.every == 0 else None
-        # The product is known if the divergence has been read.
-        product = None if due else vars(step).get("product")
         step = step.as_lists(least) if step.n_left < few else step.as_matrix()
-        step = step.advance(due, (iteration + 1) / n_iter, product)
+        step = step.advance(due, (iteration + 1) / n_iter)
         yield step

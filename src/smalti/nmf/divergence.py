@@ -7,6 +7,7 @@ values between interpolate. V (F, N) is the target, W (F, K) the fixed dictionar
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,9 +102,9 @@ def noise_floor(V: Floats) -> float:
 
 @dataclass(frozen=True, eq=False)
 class SpectralFit:
-    """The fit of activations to a target, for any beta, through the model spectrogram ``Y = W @ H + floor``.
+    """The fit of activations to a target, for any beta.
 
-    The caller computes the costly product once and hands it to both `divergence` and `update`.
+    Its product is the model spectrogram ``Y = W @ H + floor``, (F, N).
     """
 
     V: Floats
@@ -139,7 +140,7 @@ class SpectralFit:
             Y += Y.dtype.type(self.floor)
         return Y
 
-    def divergence(self, H: Floats, Y: Floats) -> float:
+    def divergence(self, Y: Floats) -> float:
         return beta_divergence(self.V, Y, beta=self.beta)
 
     def update(self, H: Floats, Y: Floats) -> Floats:
@@ -152,6 +153,13 @@ class SpectralFit:
         # Y ** (beta - 2) would overflow in float32, where the model of a silent bin is squared.
         weights = Y ** (beta - 1)
         return scale_by_ratio(H, W.T @ (V / Y * weights), W.T @ weights, self.eps, power=majorising_power(beta))
+
+
+class GramProduct(NamedTuple):
+    """The product of a `GramFit`: the activations H (K, N), and ``P = W'W @ H`` (K, N). Its divergence needs both."""
+
+    H: Floats
+    P: Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -178,14 +186,13 @@ class GramFit:
         twice: Floats = 2 * self.WtV
         return twice
 
-    def product(self, H: Floats) -> Floats:
-        P: Floats = self.WtW @ H
-        return P
+    def product(self, H: Floats) -> GramProduct:
+        return GramProduct(H, self.WtW @ H)
 
-    def divergence(self, H: Floats, P: Floats) -> float:
+    def divergence(self, product: GramProduct) -> float:
         # ||V - WH||² = ||V||² - 2 <H, W'V> + <H, W'W H>: the spectrogram W @ H itself is never formed.
         # Only the sums of rows need double, since these large numbers nearly cancel the energy.
-        cross = np.vecdot(H, P - self.twice_WtV).sum(dtype=np.float64)
+        cross = np.vecdot(product.H, product.P - self.twice_WtV).sum(dtype=np.float64)
         return max(0.5 * (self.energy + float(cross)), 0.0)
 
     @cached_property
@@ -194,7 +201,8 @@ class GramFit:
         shifted: Floats = self.WtV + self.WtV.dtype.type(self.eps)
         return shifted
 
-    def update(self, H: Floats, P: Floats) -> Floats:
+    def update(self, H: Floats, product: GramProduct) -> Floats:
+        P = product.P
         shift = P.dtype.type(self.eps)
         if not shift:
             return scale_by_ratio(H, self.WtV, P, 0.0)
@@ -233,10 +241,15 @@ class BlockFit:
     places (v, n) of all blocks b. With one voice and one block of all frames this is `SpectralFit`. Activations at
     places that are in no block become 0.
 
-    Spectra and the product are transposed here, (N, F), so that the frames of a block are contiguous.
+    The target and the product are transposed here, so that the frames of a block are contiguous.
+
+    Attributes
+    ----------
+    Vt : (N, F), the target. blocks : the dictionary of each place.
+    eps, floor : as for `SpectralFit`.
     """
 
-    V: Floats
+    Vt: Floats
     blocks: tuple[Block, ...]
     eps: float
     floor: float
@@ -246,17 +259,18 @@ class BlockFit:
         return cls(np.ascontiguousarray(V.T), tuple(blocks), eps, noise_floor(V))
 
     def product(self, H: Floats) -> Floats:
-        Y = np.full(self.V.shape, self.floor, self.V.dtype)
+        """The model (N, F)."""
+        Y = np.full(self.Vt.shape, self.floor, self.Vt.dtype)
         by_voice = self._by_voice(H)
         for block in self.blocks:
             Y[block.frames] += by_voice[block.voices, :, block.frames] @ block.W.T
         return Y
 
-    def divergence(self, H: Floats, Y: Floats) -> float:
-        return beta_divergence(self.V, Y, beta=1)
+    def divergence(self, Y: Floats) -> float:
+        return beta_divergence(self.Vt, Y, beta=1)
 
     def update(self, H: Floats, Y: Floats) -> Floats:
-        ratio, out = self.V / Y, np.zeros_like(H)
+        ratio, out = self.Vt / Y, np.zeros_like(H)
         by_voice, updated = self._by_voice(H), self._by_voice(out)
         for block in self.blocks:
             correlation = ratio[block.frames] @ block.W

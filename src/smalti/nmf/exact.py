@@ -116,15 +116,16 @@ class _Problem:
 
     Attributes
     ----------
-    V : (N, F), W : (K, F), as given. floor : of the model. floors : (N,), the floor beside targets at a level of 1.
+    Vt : (N, F), Wt : (K, F), target and dictionary as given, but transposed.
+    floor : of the model. floors : (N,), the floor beside targets at a level of 1.
     targets : (N, F) and rows : (K, F), each divided by its sum, or by its norm if `euclidean`; 0 if silent.
     levels : (N,) and scales : (K,) float64, the divisors of `targets` and `rows`; 0 if silent.
-    sums : (K,) float64, of W's rows; 0 if silent.
+    sums : (K,) float64, of each atom; 0 if silent.
     euclidean : True for beta 2, False for beta 1.
     """
 
-    V: Floats
-    W: Floats
+    Vt: Floats
+    Wt: Floats
     floor: float
     floors: Floats
     targets: Floats
@@ -138,14 +139,14 @@ class _Problem:
     def of(cls, V: Floats, W: Floats, *, euclidean: bool) -> "_Problem":
         # The floor is rounded to the dtype of the model that it is added to.
         floor = 0.0 if euclidean else float(V.dtype.type(noise_floor(V)))
-        VT, WT = np.ascontiguousarray(V.T), np.ascontiguousarray(W.T)
-        levels, scales = sizes(VT, euclidean), sizes(WT, euclidean)
-        sums = scales if not euclidean else sizes(WT, False)
+        Vt, Wt = np.ascontiguousarray(V.T), np.ascontiguousarray(W.T)
+        levels, scales = sizes(Vt, euclidean), sizes(Wt, euclidean)
+        sums = scales if not euclidean else sizes(Wt, False)
         limits = np.finfo(V.dtype)
         sounds = (scales >= limits.tiny) & (scales > levels.max() / (0.25 * float(limits.max)))
         scales, sums = np.where(sounds, scales, 0), np.where(sounds, sums, 0)
         floors = floor_at(floor, levels, V.dtype)
-        return cls(VT, WT, floor, floors, scaled(VT, levels), scaled(WT, scales), levels, scales, sums, euclidean)
+        return cls(Vt, Wt, floor, floors, scaled(Vt, levels), scaled(Wt, scales), levels, scales, sums, euclidean)
 
     def units(self, frames: NDArray[np.intp]) -> NDArray[np.float64]:
         """(n,) the scale of the divergences of some frames: their levels, or squared levels if `euclidean`."""
@@ -170,14 +171,14 @@ class _Sounding:
 
     @classmethod
     def nothing(cls, problem: _Problem) -> "_Sounding":
-        shape = len(problem.V), 4 * _JOIN
-        return cls(np.zeros(shape[0], np.int64), np.zeros(shape, np.int64), np.zeros(shape, problem.V.dtype))
+        shape = len(problem.Vt), 4 * _JOIN
+        return cls(np.zeros(shape[0], np.int64), np.zeros(shape, np.int64), np.zeros(shape, problem.Vt.dtype))
 
     def copy(self) -> "_Sounding":
         return _Sounding(self.counts.copy(), self.atoms.copy(), self.values.copy())
 
     def at(self, frames: slice | NDArray[np.intp]) -> "_Sounding":
-        """What sounds in some frames: a view for a slice, else a copy."""
+        """The atoms of some frames and their gains: a view for a slice, else a copy."""
         return _Sounding(self.counts[frames], self.atoms[frames], self.values[frames])
 
     def put(self, frames: NDArray[np.intp], changed: "_Sounding") -> None:
@@ -245,7 +246,7 @@ class _State:
 
     @classmethod
     def of(cls, problem: _Problem) -> "_State":
-        n_frames = len(problem.V)
+        n_frames = len(problem.Vt)
         return cls(
             _Sounding.nothing(problem),
             np.zeros(n_frames),
@@ -290,7 +291,7 @@ def _begin(problem: _Problem, sounding: _Sounding) -> None:
         own.enter(comparable(problem.targets[block]) @ rows.T, np.zeros(n), np.ones(n))
         own.improve(problem, block, np.full(n, _FIRST_GOAL), n_updates=2 * _UPDATES, n_newton=_NEWTON)
 
-    over_blocks(begin, len(problem.V), size=FRAMES_AT_ONCE)
+    over_blocks(begin, len(problem.Vt), size=FRAMES_AT_ONCE)
 
 
 def _advance(problem: _Problem, state: _State, frames: NDArray[np.intp], tolerance: float, shared: float) -> None:
@@ -315,11 +316,11 @@ def _price(
     """
     from smalti.nmf import _newton
 
-    V = problem.V[frames]
+    V = problem.Vt[frames]
     gains = _as_given(problem, frames, sounding)
     ratios, shown, totals = np.empty(V.shape), np.empty_like(V), np.empty((len(V), 5))
     _newton.expose(
-        problem.W, V, problem.floor, sounding.firsts, sounding.counts, sounding.atoms.reshape(-1), gains.reshape(-1),
+        problem.Wt, V, problem.floor, sounding.firsts, sounding.counts, sounding.atoms.reshape(-1), gains.reshape(-1),
         problem.euclidean, ratios, shown, totals,
     )  # fmt: skip
     return shown @ problem.rows.T, ratios, totals
@@ -341,12 +342,12 @@ def _bound(
     """
     from smalti.nmf import _newton
 
-    V, limits = problem.V[frames], np.finfo(problem.V.dtype)
+    V, limits = problem.Vt[frames], np.finfo(problem.Vt.dtype)
     # The relative rounding of a sum of F products of rounded factors in any order (Higham 2002, lemma 3.1).
     terms = (V.shape[1] + 8) * float(limits.eps) / 2
     within, worst = terms / (1 - 2 * terms), np.empty(len(V))
     _newton.worst_price(
-        problem.W, problem.sums, prices, problem.scales, within, float(limits.tiny), ratios, totals, problem.euclidean,
+        problem.Wt, problem.sums, prices, problem.scales, within, float(limits.tiny), ratios, totals, problem.euclidean,
         worst,
     )  # fmt: skip
     rounding = (V.shape[1] + room + 8) * float(np.finfo(np.float64).eps)
@@ -372,7 +373,7 @@ def _decide(
     bests = np.maximum(state.bests[frames], divergences - gaps)
     gaps, last = np.maximum(divergences - bests, 0), state.gaps[frames]
     stuck = np.where(gaps > 0.9 * last, state.stuck[frames] + 1, 0)
-    least = 4 * float(np.finfo(problem.V.dtype).eps) * problem.units(frames)
+    least = 4 * float(np.finfo(problem.Vt.dtype).eps) * problem.units(frames)
     allowed: NDArray[np.float64] = np.maximum(0.5 * tolerance * (np.maximum(bests, 0) + shared), least)
     state.divergences[frames], state.bests[frames], state.gaps[frames] = divergences, bests, gaps
     state.stuck[frames], state.open[frames] = stuck, (gaps > allowed) & (stuck < _PATIENCE)
@@ -391,7 +392,7 @@ def _improve(
     gaps, stuck, units = state.gaps[frames], state.stuck[frames], problem.units(frames)
     if problem.euclidean:
         # Prices become relative to the level of the target.
-        prices /= problem.levels[frames, None].astype(problem.V.dtype)
+        prices /= problem.levels[frames, None].astype(problem.Vt.dtype)
     # Atoms that would gain next to nothing stay out, or rounding would add the same ones for ever.
     least = (0.0 if problem.euclidean else 1.0) + 0.1 * allowed / units
     given = np.zeros(len(frames)) if problem.euclidean else np.minimum(_GIVEN, gaps / units)
@@ -443,6 +444,6 @@ def _step(iteration: int, problem: _Problem, state: _State, sounding: _Sounding)
     sounds = np.arange(gains.shape[1]) < sounding.counts[:, None]
     frames, places = np.nonzero(sounds & (gains > 0))
     H = scipy.sparse.csc_array(
-        (gains[frames, places], (sounding.atoms[frames, places], frames)), shape=(len(problem.W), len(problem.V))
+        (gains[frames, places], (sounding.atoms[frames, places], frames)), shape=(len(problem.Wt), len(problem.Vt))
     )
     return ExactStep(iteration, H, float(state.divergences.sum()), float(state.gaps.sum()), state.gaps.copy())

@@ -47,16 +47,16 @@ class GainFit:
 
     Attributes
     ----------
-    V : (N, F), the target. targets : (N, F), its frames at a level of 1: each divided by its sum (beta 2: norm).
+    Vt : (N, F), the target. targets : (N, F), its frames at a level of 1: each divided by its sum (beta 2: norm).
     floor : the constant in every bin of the model. floors : (N,), the floor in units of each frame's level.
     indptr : (N + 1,) ints, frame n has the activations ``indptr[n]`` to ``indptr[n + 1]`` of P.
     atoms : (P,) ints, their rows in H. places : (P,) ints, their rows in `columns`.
     columns : (Q, F), the atoms that sound, each divided by its sum (beta 2: norm).
-    scales : (P,), the sum (norm) of each activation's atom. levels : (N,), the sum (norm) of each frame of V.
+    scales : (P,), the sum (norm) of each activation's atom. levels : (N,), the sum (norm) of each frame of the target.
     euclidean : True for beta 2, False for beta 1.
     """
 
-    V: Floats
+    Vt: Floats
     targets: Floats
     floor: float
     floors: Floats
@@ -81,7 +81,7 @@ class GainFit:
     @classmethod
     def over(
         cls,
-        V: Floats,
+        Vt: Floats,
         columns: Floats,
         indptr: NDArray[np.int64],
         atoms: NDArray[np.intp],
@@ -89,26 +89,26 @@ class GainFit:
         *,
         beta: float = 1.0,
     ) -> "GainFit":
-        """The fit over given activations: V (N, F), `columns` (Q, F) not yet scaled; the rest as for the class."""
+        """The fit over given activations: `Vt` (N, F), `columns` (Q, F) not yet scaled; the rest as for the class."""
         euclidean = beta == 2
-        floor = 0.0 if euclidean else float(V.dtype.type(noise_floor(V)))
-        scales, levels = sizes(columns, euclidean), sizes(V, euclidean)
-        floors = floor_at(floor, levels, V.dtype)
+        floor = 0.0 if euclidean else float(Vt.dtype.type(noise_floor(Vt)))
+        scales, levels = sizes(columns, euclidean), sizes(Vt, euclidean)
+        floors = floor_at(floor, levels, Vt.dtype)
         return cls(
-            V, scaled(V, levels), floor, floors, indptr, atoms, places, scaled(columns, scales),
-            scales.astype(V.dtype)[places], levels.astype(V.dtype), euclidean,
+            Vt, scaled(Vt, levels), floor, floors, indptr, atoms, places, scaled(columns, scales),
+            scales.astype(Vt.dtype)[places], levels.astype(Vt.dtype), euclidean,
         )  # fmt: skip
 
     @property
     def frames(self) -> NDArray[np.intp]:
         """(P,) the frame of each activation."""
-        return np.repeat(np.arange(len(self.V)), np.diff(self.indptr))
+        return np.repeat(np.arange(len(self.Vt)), np.diff(self.indptr))
 
     def product(self, H: Floats) -> Floats:
-        """The model ``(W @ H).T``, (N, F), as V and the atoms are transposed here."""
+        """The model (N, F), as the target and the atoms are transposed here."""
         from smalti.nmf import _newton
 
-        Y, values = np.empty_like(self.V), H[self.atoms, self.frames] * self.scales
+        Y, values = np.empty_like(self.Vt), H[self.atoms, self.frames] * self.scales
         floors = np.full(len(Y), self.floor, Y.dtype)
         firsts, counts = self.indptr[:-1], np.diff(self.indptr)
         over_blocks(
@@ -120,10 +120,11 @@ class GainFit:
         )
         return Y
 
-    def divergence(self, H: Floats, Y: Floats) -> float:
-        return beta_divergence(self.V, Y, beta=2 if self.euclidean else 1)
+    def divergence(self, Y: Floats) -> float:
+        return beta_divergence(self.Vt, Y, beta=2 if self.euclidean else 1)
 
-    def update(self, H: Floats, Y: Floats) -> Floats:
+    def update(self, H: Floats, product: Floats) -> Floats:
+        """The activations after one update; `product` is of no use, since Newton's method adds up models of its own."""
         out = np.zeros_like(H)
         out[self.atoms, self.frames] = self.improved(H[self.atoms, self.frames])
         return out
@@ -138,13 +139,13 @@ class GainFit:
         )
         values = gains * to_level
         firsts, counts = self.indptr[:-1], np.where(self.levels > 0, np.diff(self.indptr), 0)
-        goals = np.full(len(self.V), _CLOSE)
+        goals = np.full(len(self.Vt), _CLOSE)
         over_blocks(
             lambda block: _newton.improve(
                 self.columns, self.targets[block], self.floors[block], firsts[block], counts[block], self.places,
                 values, goals[block], self.euclidean, 1, 1,
             ),
-            len(self.V),
+            len(self.Vt),
             size=FRAMES_AT_ONCE,
         )  # fmt: skip
         # Silent atoms and the atoms of silent frames get a gain of 0.

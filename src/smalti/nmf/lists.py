@@ -17,8 +17,8 @@ from smalti.nmf.let_it_bee import PerFrame
 
 T = TypeVar("T")
 
-# Frames of a block.
-BLOCK_FRAMES = 64
+# Frames of lists in a block; work that costs less per frame has blocks of eight times as many.
+LISTED_AT_ONCE = 64
 
 
 class Lists(NamedTuple):
@@ -83,7 +83,7 @@ def restrict(
             if most:
                 _kernels.list_polyphony(indptr, numbers, thinned, loudness, first, last, most, keep, thinned)
 
-    over_blocks(thin, n_frames, size=8 * BLOCK_FRAMES)
+    over_blocks(thin, n_frames, size=8 * LISTED_AT_ONCE)
     if continuity is None:
         return thinned
 
@@ -92,7 +92,7 @@ def restrict(
             _kernels.list_continuity(indptr, atoms, thinned, recording_ids, first, last, reach, out)
 
     # Continuity reads the frames of other blocks, so all blocks must be thinned out before.
-    over_blocks(sum_up, n_frames, size=8 * BLOCK_FRAMES)
+    over_blocks(sum_up, n_frames, size=8 * LISTED_AT_ONCE)
     return out
 
 
@@ -136,7 +136,7 @@ def best_diagonals(lists: Lists, recording_ids: Integers, *, n: int, reach: int)
         _kernels.list_continuity(indptr, atoms, values, recording_ids, *at, reach, along)
         _kernels_f16.diverse(indptr, atoms, along, *at, reach, best[block])
 
-    over_blocks(work, len(best), size=BLOCK_FRAMES)
+    over_blocks(work, len(best), size=LISTED_AT_ONCE)
     return best
 
 
@@ -169,12 +169,12 @@ class HalfAtoms:
         over_blocks(work, len(rows), size=4096)
         return sums, norms
 
-    def update(self, V: Floats, lists: Lists, rows: Integers, scales: Floats, sums: Floats, *, least: float) -> Floats:
-        """(E,) activations after one multiplicative update towards V (N, B), with beta 1.
+    def update(self, Vt: Floats, lists: Lists, rows: Integers, scales: Floats, sums: Floats, *, least: float) -> Floats:
+        """(E,) activations after one multiplicative update towards Vt (N, B), with beta 1.
 
         Parameters
         ----------
-        V : weighed by the gains. rows, scales : (E,) the row of each entry, and the factor of the row.
+        Vt : weighed by the gains. rows, scales : (E,) the row of each entry, and the factor of the row.
         sums : from `statistics`. least : entries below this share of the largest in their frame become 0.
         """
         from smalti.nmf import _kernels_f16
@@ -185,22 +185,22 @@ class HalfAtoms:
         def work(n: slice) -> None:
             part = indptr[n.start : n.stop + 1]
             _kernels_f16.feature_update(
-                V[n], self.bits, self.gains, part, rows, scales, sums, values, self.floor, least, out
+                Vt[n], self.bits, self.gains, part, rows, scales, sums, values, self.floor, least, out
             )
 
-        over_blocks(work, len(V), size=BLOCK_FRAMES)
+        over_blocks(work, len(Vt), size=LISTED_AT_ONCE)
         return out
 
     def over_models(
-        self, V: Floats, lists: Lists, rows: Integers, scales: Floats, work: Callable[[slice, Floats], T]
+        self, Vt: Floats, lists: Lists, rows: Integers, scales: Floats, work: Callable[[slice, Floats], T]
     ) -> list[T]:
-        """Call `work` on each block of frames of V (N, B) and its models, (n, B); return its results in order."""
+        """Call `work` on each block of frames of Vt (N, B) and its models, (n, B); return its results in order."""
         from smalti.nmf import _kernels_f16
 
         def model(n: slice) -> T:
-            Y = np.empty_like(V[n])
+            Y = np.empty_like(Vt[n])
             part = lists.indptr[n.start : n.stop + 1]
             _kernels_f16.feature_model(self.bits, self.gains, part, rows, scales, lists.values, self.floor, Y)
             return work(n, Y)
 
-        return over_blocks(model, len(V), size=8 * BLOCK_FRAMES)
+        return over_blocks(model, len(Vt), size=8 * LISTED_AT_ONCE)

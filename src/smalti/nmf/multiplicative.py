@@ -6,6 +6,7 @@ loop.
 
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -126,7 +127,7 @@ def solve_activations(
     return deque(steps, maxlen=1).pop()
 
 
-def choose_fit(V: Floats, W: Floats, *, n_iter: int, beta: float, eps: float) -> Fit:
+def choose_fit(V: Floats, W: Floats, *, n_iter: int, beta: float, eps: float) -> Fit[Any]:
     """The fit, in the form that takes fewer multiplications in all."""
     n_bins, n_atoms = W.shape
     n_frames = V.shape[1]

@@ -30,7 +30,7 @@ COLOURS = "magma"
 PEN = 1.5
 
 # Frames transformed at once: bounds the memory of a spectrogram whatever the length of the recording.
-BLOCK_FRAMES = 512
+DRAWN_AT_ONCE = 512
 
 # Digital silence has no level; this one is below the rounding errors of any recording that holds a loud
 # sample.

@@ -43,8 +43,8 @@ def plot_pitch(
     Parameters
     ----------
     target_f0 : (N,) Hz, 0 where there is no pitch; or (M, N), a row for each voice of a chord.
-    grains : (G, 4) begin and end in seconds, pitch in Hz, shift in semitones; `smalti.workflows.report.grain_notes` has
-        those of a mosaic.
+    grains : (G, 4) begin and end in seconds, pitch in Hz, shift in semitones; those of a mosaic are in
+        `smalti.workflows.outputs.grain_notes`.
     hop_s : float, at least 1e-6. Seconds from one frame of a track to the next.
     mosaic_f0 : (N,) Hz likewise, drawn as dots: the pitch that was tracked in the mosaic; None leaves it out.
     ax : axes to draw on; None makes a figure.

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from smalti._checks import Floats, check_rate, check_real, check_signal
 from smalti.dsp.stft import StftParams, stft
 from smalti.plots._drawing import (
-    BLOCK_FRAMES,
+    DRAWN_AT_ONCE,
     FREQUENCY_TICKS,
     LOG_ROWS,
     MAX_COLUMNS,
@@ -58,7 +58,7 @@ def levels_of(name: str, samples: ArrayLike, sr: int, *, window_s: float = 0.093
     edges = np.geomspace(f_min, sr / 2, LOG_ROWS + 1) * n_fft / sr
 
     peaks = np.empty((LOG_ROWS, -(-n_frames // pooled)), np.float32)
-    step = max(1, BLOCK_FRAMES // pooled)
+    step = max(1, DRAWN_AT_ONCE // pooled)
     for first in range(0, peaks.shape[1], step):
         frames = range(first * pooled, min((first + step) * pooled, n_frames))
         rows = _log_rows(_magnitudes(signal, params, frames), edges)

@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti._checks import Floats, check_real
+from smalti._checks import Floats, Indices, check_real
 from smalti.curves import Curve, as_varying, on_times
 from smalti.score.edit import Bools, mean_squares
-from smalti.score.score import COLUMNS, Ints, Score
+from smalti.score.score import COLUMNS, Score
 
 # The share of the grains that sound is as requested in the mean over so long.
 REACH_S = 1.5
 # What two scores must have in common, and which settings they must share if both have shifted grains.
 _IN_COMMON, _OF_SHIFTS = ("sr", "length", "channels", "n_parts", "n_frames"), ("tape", "keep_formants")
 # Moments within so much of a mosaic's loudest are heard. None of these may be left with less than this share of sound.
-HEARD_DB, LEAST_SHARE = 40.0, 0.25
+HEARD_DB, LEAST_SOUNDING = 40.0, 0.25
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,8 +31,8 @@ class _Fractions:
     powers : (P * N,) the power of all grains together.
     """
 
-    cells: Ints
-    owners: Ints
+    cells: Indices
+    owners: Indices
     fractions: NDArray[np.float64]
     powers: NDArray[np.float64]
 
@@ -62,7 +62,7 @@ class _Fractions:
         return _sums(self.owners, values, n_grains)
 
 
-def _sums(places: Ints, values: Floats, n: int) -> NDArray[np.float64]:
+def _sums(places: Indices, values: Floats, n: int) -> NDArray[np.float64]:
     """(n,) sums of the values at each place."""
     return np.bincount(places, values, n).astype(np.float64, copy=False)
 
@@ -183,7 +183,7 @@ def _without_holes(shares: _Fractions, taken: Bools, beside: Floats, heard: Bool
     """
     taken = taken.copy()
     while True:
-        holes = heard & (shares.taken(taken) + beside < LEAST_SHARE)
+        holes = heard & (shares.taken(taken) + beside < LEAST_SOUNDING)
         helps = shares.per_grain(shares.fractions * holes[shares.cells], len(taken)) * ~taken
         if not helps.any():
             return taken

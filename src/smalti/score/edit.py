@@ -11,17 +11,16 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti._checks import Floats, check_count, check_real
+from smalti._checks import Floats, Indices, check_count, check_real
 from smalti.dsp.pitch import MOST_RATIO
 from smalti.grains.filters import check_pattern, meets
 from smalti.grains.shifted import Shift, n_ratios, ratio_step
 from smalti.grains.source import Source
-from smalti.score.score import Ints, Score
+from smalti.score.score import Score
+from smalti.settings import MOST_SEMITONES
 
 Bools = NDArray[np.bool_]
 
-# Semitones of four octaves.
-MOST_SEMITONES = 12 * math.log2(MOST_RATIO)
 # The furthest that a grain can be moved, in seconds.
 LONGEST_S = 24 * 3600.0
 # The most sources that an error names.
@@ -185,7 +184,7 @@ def at_gains(score: Score, gains: Floats) -> Score:
     return replace(score, gains=gains, levels=score.levels + rise_db(before, after))
 
 
-def mean_squares(gains: Floats, lengths: Ints) -> NDArray[np.float64]:
+def mean_squares(gains: Floats, lengths: Indices) -> NDArray[np.float64]:
     """(G,) mean squares of gains (E,), which lie grain after grain."""
     firsts = np.cumsum(lengths) - lengths
     sums = np.add.reduceat(np.square(gains, dtype=np.float64), firsts) if len(firsts) else np.zeros(0)
@@ -240,7 +239,7 @@ def moved(score: Score, seconds: float, selection: Selection = ALL) -> Score:
     return moved_by(score, n_samples * chosen(score, selection))
 
 
-def moved_by(score: Score, n_samples: Ints) -> Score:
+def moved_by(score: Score, n_samples: Indices) -> Score:
     """`moved` with a number of samples for each grain, (G,)."""
     hop = score.params.hop
     later = (2 * n_samples + hop) // (2 * hop)
@@ -310,7 +309,7 @@ def _shift_cut(shift: Shift, skipped: int, length: int, score: Score) -> Shift:
     return replace(shift, before=before, length=length, ratios=shift.ratios[places], hz=shift.hz[places])
 
 
-def _shifts_later(score: Score, rest: Ints) -> tuple[Shift | None, ...]:
+def _shifts_later(score: Score, rest: Indices) -> tuple[Shift | None, ...]:
     """The shifts with their sound and their ratios later by `rest`, (G,) samples of less than a hop."""
     out = []
     for shift, samples in zip(score.shifts, rest.tolist(), strict=True):

@@ -14,14 +14,12 @@ import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
-from smalti._checks import Floats, Integers
+from smalti._checks import Floats, Indices
 from smalti.dsp.stft import StftParams
 from smalti.grains.dictionary import Dictionary
 from smalti.grains.shifted import Grains, Shift
 from smalti.grains.source import Source
 from smalti.settings import Settings
-
-Ints = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,8 @@ class Sounding(NamedTuple):
     shifts : those of the shifted grains. shifted : (K', N) scipy.sparse CSC, the gains of their frames.
     """
 
-    sources: Ints
-    centres: Ints
+    sources: Indices
+    centres: Indices
     H: scipy.sparse.csc_array
     shifts: tuple[Shift, ...]
     shifted: scipy.sparse.csc_array
@@ -118,12 +116,12 @@ class Score(Sequence[Grain]):
     gain_db: float
     target: Target
     sources: tuple[Source, ...]
-    ids: Ints
-    parts: Ints
-    origins: Ints
-    frames: Ints
-    lengths: Ints
-    centres: Ints
+    ids: Indices
+    parts: Indices
+    origins: Indices
+    frames: Indices
+    lengths: Indices
+    centres: Indices
     gains: Floats
     levels: NDArray[np.float64]
     shifts: tuple[Shift | None, ...]
@@ -154,26 +152,26 @@ class Score(Sequence[Grain]):
         return self.params.hop / self.sr
 
     @cached_property
-    def offsets(self) -> Ints:
+    def offsets(self) -> Indices:
         """(G,) where in `gains` each grain begins."""
-        offsets: Ints = np.cumsum(self.lengths) - self.lengths
+        offsets: Indices = np.cumsum(self.lengths) - self.lengths
         return offsets
 
     @cached_property
-    def owners(self) -> Ints:
+    def owners(self) -> Indices:
         """(E,) the grain that each of `gains` belongs to."""
         return np.repeat(np.arange(len(self.ids)), self.lengths)
 
     @cached_property
-    def steps(self) -> Ints:
+    def steps(self) -> Indices:
         """(E,) how many frames each of `gains` is from the first of its grain."""
-        steps: Ints = np.arange(len(self.gains)) - self.offsets[self.owners]
+        steps: Indices = np.arange(len(self.gains)) - self.offsets[self.owners]
         return steps
 
     @property
-    def at(self) -> Ints:
+    def at(self) -> Indices:
         """(E,) the target frame of each of `gains`."""
-        at: Ints = self.frames[self.owners] + self.steps
+        at: Indices = self.frames[self.owners] + self.steps
         return at
 
     @cached_property
@@ -213,24 +211,24 @@ class Score(Sequence[Grain]):
         return (self[i] for i in range(len(self)))
 
     @cached_property
-    def n_partners(self) -> Ints:
+    def n_partners(self) -> Indices:
         """(G,) how many other grains sound together with each at any time."""
         ends = self.frames + self.lengths
         begun = np.searchsorted(np.sort(self.frames), ends, side="left")
         over = np.searchsorted(np.sort(ends), self.frames, side="right")
-        counts: Ints = begun - over - 1
+        counts: Indices = begun - over - 1
         return counts
 
-    def partners(self, i: int) -> Ints:
+    def partners(self, i: int) -> Indices:
         """The places of the grains that sound together with grain `i` at any time, ascending."""
         order, begins, longest = self._by_time
         first, end = self.frames[i], self.frames[i] + self.lengths[i]
         near = order[slice(*np.searchsorted(begins, [first - longest + 1, end]))]
-        together: Ints = np.sort(near[(self.frames[near] + self.lengths[near] > first) & (near != i)])
+        together: Indices = np.sort(near[(self.frames[near] + self.lengths[near] > first) & (near != i)])
         return together
 
     @cached_property
-    def _by_time(self) -> tuple[Ints, Ints, int]:
+    def _by_time(self) -> tuple[Indices, Indices, int]:
         """The places of the grains by time, the frames they begin in, and how long the longest is."""
         order = np.argsort(self.frames, kind="stable")
         return order, self.frames[order], int(self.lengths.max(initial=0))
@@ -302,10 +300,10 @@ def _check_range(name: str, values: NDArray[Any], least: int, most: int) -> None
 class Columns(NamedTuple):
     """Some grains, in any order; as the columns of `Score`."""
 
-    origins: Ints
-    frames: Ints
-    lengths: Ints
-    centres: Ints
+    origins: Indices
+    frames: Indices
+    lengths: Indices
+    centres: Indices
     gains: Floats
     levels: NDArray[np.float64]
     shifts: tuple[Shift | None, ...]
@@ -355,14 +353,14 @@ def read_shifted(activations: scipy.sparse.csc_array, grains: Grains, dictionary
 
 
 def _columns(
-    atoms: Integers,
-    frames: Integers,
-    lengths: Integers,
+    atoms: Indices,
+    frames: Indices,
+    lengths: Indices,
     gains: Floats,
     loudness: Floats,
     dictionary: Dictionary,
     params: StftParams,
-    order: Integers,
+    order: Indices,
 ) -> Columns:
     """The grains in a given order, of (G,) first atoms and frames and lengths, and (E,) gains and their loudness."""
     starts = np.cumsum(lengths) - lengths
@@ -378,7 +376,7 @@ def _columns(
     )
 
 
-def _entries(gains: Floats, lengths: Integers, chosen: Integers) -> Floats:
+def _entries(gains: Floats, lengths: Indices, chosen: Indices) -> Floats:
     """The gains of the `chosen` grains, in that order, out of gains (E,) that lie grain after grain."""
     firsts, kept = np.cumsum(lengths) - lengths, lengths[chosen]
     within = np.arange(int(kept.sum())) - np.repeat(np.cumsum(kept) - kept, kept)

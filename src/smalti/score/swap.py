@@ -6,21 +6,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from smalti._checks import Floats, check_sound
+from smalti._checks import Floats, Indices, check_sound
 from smalti.dsp.channels import as_channels, n_channels, to_mono
 from smalti.dsp.stft import spectra_at
 from smalti.grains.descriptors import descriptors_of, views
+from smalti.grains.dictionary import OFF_GRID_AT_ONCE
 from smalti.grains.shifted import sound_of_shifts
 from smalti.grains.sound import cleaned
 from smalti.grains.source import Source
 from smalti.score.edit import Selection, chosen, cut, rise_db
 from smalti.score.render import Sources, heard_of, recordings_of
-from smalti.score.score import Ints, Score
+from smalti.score.score import Score
 
 # The most that a frame may be turned up or down to be as loud as the one that it replaces.
 MOST_GAIN = 10 ** (24 / 20)
-# Frames transformed at once, which bounds the memory.
-_BLOCK = 1024
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +37,7 @@ class _Frames:
     norms: Floats
 
     @classmethod
-    def of(cls, samples: Floats, centres: Ints, score: Score) -> "_Frames":
+    def of(cls, samples: Floats, centres: Indices, score: Score) -> "_Frames":
         """The frames of (L,) or (C, L) samples around `centres` (N,)."""
         mono, params = to_mono(samples), score.params
         seen = [view.T for view in views(mono, centres, params.hop, score.sr)]
@@ -46,9 +45,9 @@ class _Frames:
         descriptors = descriptors_of(np.concatenate(seen, axis=1), sizes).astype(np.float32)
         powers = np.zeros(len(centres))
         for channel in as_channels(samples):
-            for i in range(0, len(centres), _BLOCK):
-                spectra = spectra_at(channel, centres[i : i + _BLOCK], params.n_fft, window=params.window)
-                powers[i : i + _BLOCK] += np.square(np.abs(spectra), dtype=np.float64).sum(axis=0)
+            for i in range(0, len(centres), OFF_GRID_AT_ONCE):
+                spectra = spectra_at(channel, centres[i : i + OFF_GRID_AT_ONCE], params.n_fft, window=params.window)
+                powers[i : i + OFF_GRID_AT_ONCE] += np.square(np.abs(spectra), dtype=np.float64).sum(axis=0)
         return cls(descriptors, np.sqrt(powers / n_channels(samples)))
 
 
@@ -108,7 +107,7 @@ def swapped(
     )
 
 
-def _pairs(score: Score, grains: Ints, old: Sequence[Floats], new: Floats) -> Iterator[tuple[int, _Frames, _Frames]]:
+def _pairs(score: Score, grains: Indices, old: Sequence[Floats], new: Floats) -> Iterator[tuple[int, _Frames, _Frames]]:
     """The place of every grain, its frames as they are heard, and all frames that it might be cut from."""
     for part in np.unique(score.parts[grains]).tolist():
         candidates = _worth_hearing(heard_of(score, new, part), score)
@@ -126,11 +125,11 @@ def _worth_hearing(samples: Floats, score: Score) -> _Frames:
     return frames
 
 
-def _heard(score: Score, i: int, recording: Floats) -> tuple[Floats, Ints]:
+def _heard(score: Score, i: int, recording: Floats) -> tuple[Floats, Indices]:
     """The sound of a grain at a gain of 1, and the samples (n,) of it on which its frames are centred."""
     shift = score.shifts[i]
     if shift is None:
-        centres: Ints = score.centres[i] + np.arange(score.lengths[i]) * score.params.hop
+        centres: Indices = score.centres[i] + np.arange(score.lengths[i]) * score.params.hop
         return recording, centres
     shifted = sound_of_shifts(
         [replace(shift, recording=0)],

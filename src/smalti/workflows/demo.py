@@ -353,10 +353,9 @@ def prepare_demo(
         figures=folder / "figures" if figures else None,
         report=folder / "report.json",
         overwrite=overwrite,
-        drawn=figures_of(settings),
     )
     make_folder(folder)
-    check_outputs(outputs, [target, source])
+    check_outputs(outputs, [target, source], drawn=figures_of(settings))
     for file in (target, source):
         check_writable(file, overwrite=overwrite)
     sr = 22050

@@ -8,15 +8,14 @@ import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
-import scipy.sparse
 
 from smalti._checks import Floats, ParameterError
 from smalti.corpora.query import OpenCorpus, open_corpus
 from smalti.corpora.tables import ENDING
-from smalti.dsp.channels import n_channels, to_mono
+from smalti.dsp.channels import n_channels
 from smalti.dsp.conditioning import LOUDEST_PEAK, QUIETEST
 from smalti.dsp.loudness import integrated_loudness
 from smalti.dsp.stft import StftParams
@@ -28,15 +27,12 @@ from smalti.grains.source import Source
 from smalti.io.examples import example_name, fetch_example
 from smalti.io.files import StrPath, same_file
 from smalti.io.image import Picture
+from smalti.io.melody import Melody
 from smalti.io.sound_read import Recording, find_audio, read_audio, resample
-from smalti.mosaicing.mosaic import Mosaic
 from smalti.mosaicing.prepare import output_channels
-from smalti.mosaicing.search_plan import SearchPlan, grid_of
+from smalti.mosaicing.search_plan import SearchPlan, plan_of
 from smalti.score.score import Target
 from smalti.settings import Settings
-
-# The measures compare a mosaic with at most so many seconds of a corpus, from the recordings that sound most in it.
-MOST_COMPARED_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -109,80 +105,56 @@ class TargetInput:
         )
 
 
-class SourcePicture(NamedTuple):
-    """The data of a source that figures show.
+@dataclass(frozen=True, eq=False)
+class Provenance:
+    """Where the recordings of a source come from.
 
     Attributes
     ----------
-    samples : (L,) float array. H : (K, N) scipy.sparse CSC, how loud each source frame sounds in each target frame.
-    boundaries : the first frame of every recording but the first. rows : the label of the axis of source frames.
+    files : the sound files that were read. skipped : files that could not be used, and why.
+    corpora : the corpora that were opened, with the files of each that pass.
     """
 
-    samples: Floats
-    H: scipy.sparse.csc_array
-    boundaries: tuple[int, ...]
-    rows: str
+    files: tuple[Source, ...] = ()
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    corpora: tuple[OpenCorpus, ...] = ()
+
+    @property
+    def paths(self) -> list[Path]:
+        """Every file that was named or found, used or not: none may be overwritten."""
+        in_corpora = [file.place for corpus in self.corpora for file in corpus.files]
+        return [*(Path(source.name) for source in self.files), *map(Path, self.skipped), *in_corpora]
+
+    def infos(self, dictionary: Dictionary) -> list[Tagged]:
+        """For each recording of a dictionary of the source, the path and tags that patterns match.
+
+        A file of a corpus has the path that it has in the corpus, as for filters.
+        """
+        listed = {str(file.place): file for corpus in self.corpora for file in corpus.files}
+        return [listed[source.name] if source.corpus else source for source in dictionary.sources]
 
 
 class SourceInput(Protocol):
     """The source of a mosaic, whether it lies in files or in a corpus."""
 
     @property
+    def provenance(self) -> Provenance:
+        """Where its recordings come from."""
+
+    @property
     def channels(self) -> Sequence[int]:
         """The numbers of channels of its recordings, or only the largest."""
 
     @property
-    def files(self) -> list[Path]:
-        """Every file that was named or found, used or not: none may be overwritten."""
+    def samples(self) -> Sequence[Floats]:
+        """The recordings that lie in memory, as read: (L,) or (C, L) float32 each, at the working rate."""
 
     @property
-    def skipped(self) -> Mapping[str, str]:
-        """Files that could not be used, and why."""
-
-    @property
-    def in_memory(self) -> bool:
-        """Whether its sound and features lie in memory rather than being mapped from a disk."""
-
-    @property
-    def weights(self) -> Floats | None:
-        """The factors by which recordings count, (R,), or None if all count alike."""
-
-    @property
-    def limits(self) -> tuple[Limit, ...]:
-        """The largest shares of the mosaic that some recordings may be."""
-
-    @property
-    def asks_for_search(self) -> bool:
-        """Whether it is to be searched even if it is short."""
-
-    @property
-    def material(self) -> list[Floats] | Corpus:
-        """The source in the form that `smalti.mosaicing.prepare.prepare` takes."""
-
-    @property
-    def provenance(self) -> tuple[Source, ...] | None:
-        """The provenance of each recording, in the order of `material`; None if the material holds it."""
+    def material(self) -> list[Floats] | Dictionary:
+        """What `smalti.mosaicing.prepare.prepare` makes the dictionary of the job of, by the plan of its search."""
 
     def n_frames(self, params: StftParams) -> int:
         """The number of its frames on a grid."""
-
-    def infos(self, dictionary: Dictionary) -> Sequence[Tagged] | None:
-        """For each recording of the dictionary, the names and tags that strokes match; None for the dictionary's."""
-
-    def check_picture(self, picture: Picture) -> None:
-        """Raise ValueError if a picture cannot lie over its time."""
-
-    def unsearched(self, plan: SearchPlan, needed: int) -> list[str]:
-        """Sentences for the user if all frames are considered, which takes `needed` bytes."""
-
-    def picture(self, mosaic: Mosaic) -> SourcePicture:
-        """The data that figures show."""
-
-    def compared_with(self, mosaic: Mosaic) -> list[Floats]:
-        """The recordings that the measures compare a mosaic with."""
-
-    def describe(self, mosaic: Mosaic) -> dict[str, Any]:
-        """Its entries of the report: "sources" and "corpus"."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,188 +164,54 @@ class FileSource:
     Attributes
     ----------
     recordings : those that could be read. samples : (L,) or (C, L) float32 each, at the working rate.
+    skipped : files that could not be used, and why.
     """
 
     recordings: tuple[Recording, ...]
     samples: tuple[Floats, ...]
     skipped: Mapping[str, str] = field(default_factory=dict)
-    weights: Floats | None = None
-    limits: tuple[Limit, ...] = ()
-    in_memory = True
+
+    @property
+    def provenance(self) -> Provenance:
+        files = (
+            Source(str(recording.path), recording.sha256, recording.sr, recording.channels, recording.duration_s)
+            for recording in self.recordings
+        )
+        return Provenance(tuple(files), self.skipped)
 
     @property
     def channels(self) -> list[int]:
         return list(map(n_channels, self.samples))
 
     @property
-    def files(self) -> list[Path]:
-        return [*(recording.path for recording in self.recordings), *map(Path, self.skipped)]
-
-    @property
-    def asks_for_search(self) -> bool:
-        return self.weights is not None or bool(self.limits)
-
-    @property
     def material(self) -> list[Floats]:
         return list(self.samples)
-
-    @property
-    def provenance(self) -> tuple[Source, ...]:
-        return tuple(
-            Source(str(recording.path), recording.sha256, recording.sr, recording.channels, recording.duration_s)
-            for recording in self.recordings
-        )
 
     def n_frames(self, params: StftParams) -> int:
         return sum(params.n_frames(samples.shape[-1]) for samples in self.samples)
 
-    def infos(self, dictionary: Dictionary) -> None:
-        return None
-
-    def check_picture(self, picture: Picture) -> None:
-        """Accept any picture: files follow each other in the order in which they were named."""
-
-    def unsearched(self, plan: SearchPlan, needed: int) -> list[str]:
-        return []
-
-    def picture(self, mosaic: Mosaic) -> SourcePicture:
-        samples, rows = np.concatenate(list(map(to_mono, self.samples))), "Source time (s)"
-        H, subset, kept = mosaic.contributions, mosaic.dictionary, mosaic.parts[0].recordings
-        if kept is None:
-            return SourcePicture(samples, H, subset.borders, rows)
-        dictionary = mosaic.job.dictionary
-        # The files were searched. They are drawn in their own time, since sketches lie over that time too.
-        firsts = np.searchsorted(dictionary.recording_ids, kept[subset.recording_ids])
-        entries = H.tocoo()
-        at = (firsts + subset.centres // subset.params.hop)[entries.row]
-        in_time = scipy.sparse.csc_array((entries.data, (at, entries.col)), shape=(dictionary.n_atoms, H.shape[1]))
-        return SourcePicture(samples, in_time, dictionary.borders, rows)
-
-    def compared_with(self, mosaic: Mosaic) -> list[Floats]:
-        return [*self.samples, *_shifted_grains(mosaic)]
-
-    def describe(self, mosaic: Mosaic) -> dict[str, Any]:
-        return {"sources": list(map(describe_recording, self.recordings)), "corpus": None}
-
 
 @dataclass(frozen=True, eq=False)
 class CorpusSource:
-    """The recordings of a corpus that pass; see `SourceInput`."""
+    """The recordings of a corpus that pass; see `SourceInput`. All of them stay on the disk."""
 
     opened: OpenCorpus
-    weights: Floats | None = None
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    in_memory = False
-    asks_for_search = True
-    provenance = None
+    samples = ()
+
+    @property
+    def provenance(self) -> Provenance:
+        return Provenance(corpora=(self.opened,))
+
+    @property
+    def channels(self) -> list[int]:
+        return [self.opened.corpus.n_channels]
 
     @property
     def material(self) -> Corpus:
         return self.opened.corpus
 
-    @property
-    def limits(self) -> tuple[Limit, ...]:
-        return self.opened.limits
-
-    @property
-    def channels(self) -> list[int]:
-        return [self.material.n_channels]
-
-    @property
-    def files(self) -> list[Path]:
-        return [file.place for file in self.opened.files]
-
     def n_frames(self, params: StftParams) -> int:
-        return self.material.n_atoms * self.material.params.hop // params.hop
-
-    def infos(self, dictionary: Dictionary) -> Sequence[Tagged] | None:
-        return [self.opened.files[i] for i in dictionary.files] if isinstance(dictionary, Corpus) else None
-
-    def check_picture(self, picture: Picture) -> None:
-        raise ParameterError(
-            "sketch",
-            f"is {picture.path} but {self.opened.folder} is a corpus, whose files have no order for a picture to lie "
-            "over",
-            "take --paint, with their names",
-        )
-
-    def unsearched(self, plan: SearchPlan, needed: int) -> list[str]:
-        if self.weights is not None or self.limits:
-            # `prepare` refuses these for the same reason.
-            return []
-        return [f"all of {self.opened.folder} is considered, which takes {needed / 1e9:.1f} GB, as {plan.reason}"]
-
-    def picture(self, mosaic: Mosaic) -> SourcePicture:
-        """The parts of it that sound, in the order of its frames."""
-        dictionary = mosaic.dictionary
-        half, parts = dictionary.params.hop // 2, []
-        for number, recording in enumerate(map(to_mono, dictionary.recordings)):
-            atoms = np.flatnonzero(dictionary.recording_ids == number)
-            for stretch in np.split(atoms, np.flatnonzero(np.diff(dictionary.stretches[atoms])) + 1):
-                first, last = int(dictionary.centres[stretch[0]]), int(dictionary.centres[stretch[-1]])
-                parts.append(recording[max(0, first - half) : last + half])
-        rows = "What sounds of the source (s)"
-        return SourcePicture(np.concatenate(parts), mosaic.contributions, dictionary.borders, rows)
-
-    def compared_with(self, mosaic: Mosaic) -> list[Floats]:
-        """The recordings that sound most, up to `MOST_COMPARED_S`; only the shifted grains if there are any."""
-        if mosaic.transposition is not None and mosaic.transposition.n_voices:
-            return _shifted_grains(mosaic)
-        dictionary = mosaic.dictionary
-        sounding = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
-        share = np.bincount(dictionary.recording_ids, weights=sounding, minlength=len(dictionary.recordings))
-        out, left = list[Floats](), round(MOST_COMPARED_S * mosaic.sr)
-        for number in np.argsort(-share, kind="stable"):
-            if left > 0:
-                out.append(dictionary.recordings[number][..., :left])
-                left -= out[-1].shape[-1]
-        return out
-
-    def describe(self, mosaic: Mosaic) -> dict[str, Any]:
-        """The corpus, and for how many seconds each of its files sounds, the most first."""
-        dictionary, files = mosaic.dictionary, {str(file.place): file for file in self.opened.files}
-        gains = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
-        seconds = dict[str, float]()
-        for atom in np.flatnonzero(gains):
-            name = dictionary.names[dictionary.recording_ids[atom]]
-            seconds[name] = seconds.get(name, 0.0) + float(gains[atom]) * dictionary.hop_s
-        used = [
-            {
-                "path": name,
-                "sha256": files[name].sha256,
-                "licence": files[name].licence,
-                "tags": list(files[name].tags),
-                "sounds_s": round(time, 4),
-            }
-            for name, time in sorted(seconds.items(), key=lambda item: -item[1])
-        ]
-        about = {
-            "path": str(self.opened.folder),
-            "sr": self.material.sr,
-            "files": len(self.opened.files),
-            "frames": self.material.n_atoms,
-            "index": self.material.index is not None,
-            "used": used,
-        }
-        return {"sources": [], "corpus": about}
-
-
-def _shifted_grains(mosaic: Mosaic) -> list[Floats]:
-    """The grains of a mosaic as they were shifted, which alone give it its timbre; none without transposition."""
-    if mosaic.transposition is None or not mosaic.transposition.n_voices:
-        return []
-    return [part.grains.dictionary.recordings[0] for part in mosaic.parts if part.grains is not None]
-
-
-def describe_recording(recording: Recording) -> dict[str, Any]:
-    """The provenance of a recording, for reports."""
-    return {
-        "path": str(recording.path),
-        "sha256": recording.sha256,
-        "sr": recording.sr,
-        "channels": recording.channels,
-        "duration_s": recording.duration_s,
-    }
+        return self.opened.corpus.n_atoms * self.opened.corpus.params.hop // params.hop
 
 
 def named_file(name: str) -> Path:
@@ -401,6 +239,9 @@ class Inputs:
     sr : working rate in Hz.
     warnings : sentences for the user.
     choice : the selection from the sources.
+    weights : (R,) float32, >= 0, how much each recording of the source counts; None if all count alike.
+    limits : the largest shares of the mosaic that some recordings may be.
+    melody, picture : the melody to follow and the picture over the activations, or None.
     """
 
     target: TargetInput
@@ -408,11 +249,20 @@ class Inputs:
     sr: int
     warnings: tuple[str, ...] = ()
     choice: SourceSelection = NO_CHOICE
+    weights: Floats | None = None
+    limits: tuple[Limit, ...] = ()
+    melody: Melody | None = None
+    picture: Picture | None = None
 
     @property
     def files(self) -> list[Path]:
-        """Every file that was named or found, used or not."""
-        return [self.target.path, *self.source.files]
+        """Every recording that was named or found, used or not."""
+        return [self.target.path, *self.source.provenance.paths]
+
+    @property
+    def is_weighed(self) -> bool:
+        """Whether some recordings count more than others, or are limited."""
+        return self.weights is not None or bool(self.limits)
 
     def channels_of(self, settings: Settings) -> int:
         """The number of channels of their mosaic."""
@@ -420,9 +270,7 @@ class Inputs:
 
     def plan(self, settings: Settings, params: StftParams | None = None) -> SearchPlan:
         """Whether the source is searched, on the grid of the settings or on `params`."""
-        params = params or grid_of(settings, self.sr)
-        n_atoms, forced = self.source.n_frames(params), self.source.asks_for_search
-        return SearchPlan.of(n_atoms, settings, params, self.sr, forced=forced)
+        return plan_of(self.source.material, self.sr, settings, params=params, weighed=self.is_weighed)
 
 
 def read_inputs(
@@ -451,10 +299,10 @@ def read_inputs(
     corpora = [source for source in sources if is_corpus(source)]
     if not corpora:
         read, source, warnings = read_files(target, sources, excerpt, sr)
-        if choice != NO_CHOICE:
-            source, unmet_ = _chosen(source, choice, tuple(sources))
-            warnings += unmet_
-        return Inputs(read, source, sr or read.recording.sr, tuple(warnings), choice)
+        rate = sr or read.recording.sr
+        warnings += _lost_above(rate, read.recording, source.recordings, chosen=sr is not None)
+        inputs = Inputs(read, source, rate, tuple(warnings))
+        return inputs if choice == NO_CHOICE else _chosen(inputs, source, choice, tuple(sources))
     if len(sources) > 1:
         raise ValueError(f"{corpora[0]} is a corpus, and can be the only source; build the others into it")
     return _read_corpus(target, corpora[0], excerpt, sr, choice)
@@ -474,7 +322,6 @@ def read_files(
         raise AudioFileError(f"the source is silent: there is no sound in {names}; choose a source that sounds")
     warnings = [f"{read.path}: {sentence}" for read in (recording, *readable) for sentence in read.warnings]
     warnings += [f"skipped: {reason}" for reason in source.skipped.values()]
-    warnings += _lost_above(rate, recording, readable, chosen=sr is not None)
     if any(same_file(target, file.path) for file in readable):
         warnings.append(f"{target} is target and source at once: the mosaic will be little else than the target")
     return target_input, source, warnings
@@ -512,21 +359,25 @@ class _ReadFile:
         return integrated_loudness(self.recording.samples, self.recording.sr)
 
 
-def _chosen(source: FileSource, choice: SourceSelection, named: tuple[Path, ...]) -> tuple[FileSource, Sequence[str]]:
-    """The files that pass, and sentences for the user. `named` are the files and folders that the user named."""
+def _chosen(inputs: Inputs, source: FileSource, choice: SourceSelection, named: tuple[Path, ...]) -> Inputs:
+    """The inputs with the files of `source` that pass. `named` are the files and folders that the user named."""
     infos = [_ReadFile(recording, named) for recording in source.recordings]
     passing = [i for i, info in enumerate(infos) if choice.filters.passes(info)]
     if not passing:
         raise AudioFileError(f"none of the {len(infos)} source files passes {choice.filters}; leave some of that out")
     used = [infos[i] for i in passing]
-    chosen = replace(
-        source,
-        recordings=tuple(source.recordings[i] for i in passing),
-        samples=tuple(source.samples[i] for i in passing),
+    return replace(
+        inputs,
+        source=replace(
+            source,
+            recordings=tuple(source.recordings[i] for i in passing),
+            samples=tuple(source.samples[i] for i in passing),
+        ),
+        warnings=(*inputs.warnings, *unmet(infos, choice.filters)),
+        choice=choice,
         weights=weights_of(used, choice.weights) if choice.weights else None,
         limits=limits_of(used, choice.limits),
     )
-    return chosen, unmet(infos, choice.filters)
 
 
 def is_corpus(path: StrPath) -> bool:
@@ -548,8 +399,15 @@ def _read_corpus(target: Path, name: Path, excerpt: Excerpt, sr: int | None, cho
     warnings += opened.warnings
     if any(same_file(target, file.place) for file in opened.files):
         warnings.append(f"{target} is in {name}, too: the mosaic will be little else than the target")
-    source = CorpusSource(opened, opened.weights if choice.weights else None)
-    return Inputs(TargetInput(recording, _at_rate(recording, rate), excerpt), source, rate, tuple(warnings), choice)
+    return Inputs(
+        target=TargetInput(recording, _at_rate(recording, rate), excerpt),
+        source=CorpusSource(opened),
+        sr=rate,
+        warnings=tuple(warnings),
+        choice=choice,
+        weights=opened.weights if choice.weights else None,
+        limits=opened.limits,
+    )
 
 
 def _lost_above(sr: int, target: Recording, sources: Sequence[Recording], *, chosen: bool) -> Iterator[str]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -35,12 +35,13 @@ from smalti.workflows.inputs import (
     Excerpt,
     FileSource,
     Inputs,
+    SourceInput,
     TargetInput,
-    describe_recording,
     is_corpus,
     named_file,
     read_files,
 )
+from smalti.workflows.report import describe_recording
 from smalti.workflows.steps import Clock, Done, Events, Progress, Request, Warned
 
 # Sounds shorter than an analysis window have no spectrum to judge. In those shorter than a second, one or two events
@@ -48,6 +49,8 @@ from smalti.workflows.steps import Clock, Done, Events, Progress, Request, Warne
 SHORTEST_JUDGED_S, SHORT_JUDGED_S = GRID.n_fft / RATE, 1.0
 # Other tools round up to whole windows. Mosaics that differ by more were made of another target or excerpt.
 FAR_OFF_S = 0.5
+# Mosaics of a source that is not in memory are compared with at most so many seconds of it, those that sound most.
+MOST_COMPARED_S = 600.0
 # Only the target itself has at least this FID and this leak.
 SURELY_THE_TARGET = 0.99
 
@@ -88,8 +91,8 @@ class Judged:
 
 
 @dataclass(frozen=True)
-class JudgeRequest(Request):
-    """All that it takes to judge mosaics of files.
+class MosaicsRequest(Request):
+    """All that it takes to read mosaics of files.
 
     Attributes
     ----------
@@ -97,13 +100,35 @@ class JudgeRequest(Request):
     sources : sound files, folders, or example:NAME.
     mosaics : sound files, from any tool.
     excerpt : the part of the target that they re-create, in seconds.
-    hop_s : see `judge_each`.
     """
 
     target: str
     sources: tuple[str, ...]
     mosaics: tuple[str, ...]
     excerpt: Excerpt = WHOLE
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every name in it."""
+        return (self.target, *self.sources, *self.mosaics)
+
+    def fetched(self) -> Self:
+        """The request with every example:NAME fetched, and named by its file; errors as for `named_file`."""
+        target, sources, mosaics = (
+            tuple(str(named_file(name)) for name in names) for names in ((self.target,), self.sources, self.mosaics)
+        )
+        return replace(self, target=target[0], sources=sources, mosaics=mosaics)
+
+
+@dataclass(frozen=True)
+class JudgeRequest(MosaicsRequest):
+    """All that it takes to judge mosaics of files.
+
+    Attributes
+    ----------
+    target, sources, mosaics, excerpt : see `MosaicsRequest`. hop_s : see `judge_each`.
+    """
+
     hop_s: float | None = None
 
 
@@ -123,24 +148,26 @@ def judge_steps(request: JudgeRequest) -> Events:
     """
     clock = Clock()
     yield clock.begin("read")
-    target, sources, mosaics = (
-        list(map(named_file, names)) for names in ([request.target], request.sources, request.mosaics)
-    )
-    inputs = read_judged(target[0], sources, mosaics, excerpt=request.excerpt)
+    inputs = read_judged(request)
     yield from map(Warned, inputs.warnings)
     yield clock.begin("measure")
-    yield Progress(0, len(mosaics))
+    yield Progress(0, len(inputs.mosaics))
     judged = list[Judged]()
     for mosaic in judge_each(inputs, hop_s=request.hop_s):
         judged.append(mosaic)
-        yield Progress(len(judged), len(mosaics))
+        yield Progress(len(judged), len(inputs.mosaics))
     yield from (Warned(sentence) for mosaic in judged for sentence in mosaic.warnings)
     yield Done(describe_judged(inputs, judged))
 
 
-def read_mosaics(
-    target: Path, sources: Sequence[Path], mosaics: Sequence[Path], *, excerpt: Excerpt = WHOLE, purpose: str
-) -> MosaicInputs:
+# What `read_mosaics` says of mosaics that are longer or shorter than their target.
+_BEYOND = {
+    "judge": "what one has beyond the other is left out or counts as silence",
+    "compare": "it is cut, or padded with silence",
+}
+
+
+def read_mosaics(request: MosaicsRequest, *, purpose: str) -> MosaicInputs:
     """Read the target (or the excerpt of it that the mosaics were made of), every source, and the mosaics.
 
     `purpose` is the verb in error messages: "judge" or "compare".
@@ -148,32 +175,40 @@ def read_mosaics(
     Raises
     ------
     AudioFileError : if the target, a mosaic, or every source cannot be used, or is silent.
+    ExampleError : if an example is unknown, or cannot be fetched.
     ValueError : if a source is a corpus, or the excerpt is no stretch of time.
     """
-    for name in sources:
+    request = request.fetched()
+    for name in request.sources:
         if is_corpus(name):
             raise ValueError(f"{name} is a corpus; name the recordings or folders that it was built from")
-    read, source, warnings = read_files(Path(target), list(map(Path, sources)), excerpt, None)
-    recordings = tuple(map(read_audio, mosaics))
-    for recording in (read.recording, *recordings):
+    target, source, warnings = read_files(Path(request.target), list(map(Path, request.sources)), request.excerpt, None)
+    mosaics = tuple(map(read_audio, request.mosaics))
+    for recording in (target.recording, *mosaics):
         if not np.abs(recording.samples).max() > QUIETEST:
             raise AudioFileError(
                 f"cannot {purpose} {recording.path}: it is silent; choose a recording or an excerpt with sound"
             )
-    return MosaicInputs(read, source, read.recording.sr, recordings, tuple(warnings))
+    lasts_s = target.recording.duration_s
+    for mosaic in mosaics:
+        warnings += [f"{mosaic.path}: {sentence}" for sentence in mosaic.warnings]
+        if abs(mosaic.duration_s - lasts_s) > FAR_OFF_S:
+            warnings.append(
+                f"{mosaic.path} lasts {mosaic.duration_s:.1f} s and the target {lasts_s:.1f} s: {_BEYOND[purpose]}; "
+                "check the excerpt (--start, --end) and the files"
+            )
+    return MosaicInputs(target, source, target.recording.sr, mosaics, tuple(warnings))
 
 
-def read_judged(
-    target: Path, sources: Sequence[Path], mosaics: Sequence[Path], *, excerpt: Excerpt = WHOLE
-) -> MosaicInputs:
+def read_judged(request: MosaicsRequest) -> MosaicInputs:
     """Read the files to judge.
 
     Raises
     ------
-    AudioFileError, ValueError : as for `read_mosaics`; also if the target, the source or a mosaic is shorter than one
-        window (93 ms).
+    AudioFileError, ExampleError, ValueError : as for `read_mosaics`; also if the target, the source or a mosaic is
+        shorter than one window (93 ms).
     """
-    read = read_mosaics(target, sources, mosaics, excerpt=excerpt, purpose="judge")
+    read = read_mosaics(request, purpose="judge")
     for recording in (read.target.recording, *read.mosaics):
         if recording.duration_s < SHORTEST_JUDGED_S:
             raise AudioFileError(
@@ -183,29 +218,17 @@ def read_judged(
         raise AudioFileError(f"the source lasts {_short(lasts_s)}; choose a longer one")
     warnings = list(read.warnings)
     if (lasts_s := read.target.recording.duration_s) < SHORT_JUDGED_S:
-        warnings.append(f"{target} lasts {lasts_s:.2f} s only: the measures of so short a sound say little")
-    for recording in read.mosaics:
-        warnings += [f"{recording.path}: {sentence}" for sentence in recording.warnings]
-        warnings += _suspicions(recording, read)
+        warnings.append(f"{read.target.path} lasts {lasts_s:.2f} s only: the measures of so short a sound say little")
+    for mosaic in read.mosaics:
+        if same_file(mosaic.path, read.target.path):
+            warnings.append(f"{mosaic.path} is the target itself: it follows perfectly and is no mosaic")
+        if any(same_file(mosaic.path, source.path) for source in read.source.recordings):
+            warnings.append(f"{mosaic.path} is a source itself: it has the timbre in full and is no mosaic")
     return replace(read, warnings=tuple(warnings))
 
 
 def _short(seconds: float) -> str:
     return f"{1000 * seconds:.3g} ms, less than one window of {1000 * SHORTEST_JUDGED_S:.0f} ms"
-
-
-def _suspicions(mosaic: Recording, inputs: MosaicInputs) -> Iterator[str]:
-    """Reasons to doubt that a file is a mosaic of this target and source, as sentences for the user."""
-    target = inputs.target.recording
-    if same_file(mosaic.path, target.path):
-        yield f"{mosaic.path} is the target itself: it follows perfectly and is no mosaic"
-    if any(same_file(mosaic.path, source.path) for source in inputs.source.recordings):
-        yield f"{mosaic.path} is a source itself: it has the timbre in full and is no mosaic"
-    if abs(mosaic.duration_s - target.duration_s) > FAR_OFF_S:
-        yield (
-            f"{mosaic.path} lasts {mosaic.duration_s:.1f} s and the target {target.duration_s:.1f} s: what one has "
-            "beyond the other is left out or counts as silence; check the excerpt (--start, --end) and the files"
-        )
 
 
 def judge_each(inputs: MosaicInputs, *, hop_s: float | None = None) -> Iterator[Judged]:
@@ -262,9 +285,35 @@ def measure_made(inputs: Inputs, mosaic: Mosaic) -> tuple[dict[str, float] | Non
     """
     if not np.abs(inputs.target.samples).max() > QUIETEST:
         return None, (f"no measures: {inputs.target.path} is silent, and nothing can be compared with silence",)
-    against = reference(inputs.target.samples, inputs.source.compared_with(mosaic), inputs.sr)
+    against = reference(inputs.target.samples, compared_with(inputs.source, mosaic), inputs.sr)
     f0 = _melodies(inputs.target.samples, mosaic)
     return measure(mosaic.audio, against, blueprint=blueprint_of(mosaic), f0=f0), ()
+
+
+def compared_with(source: SourceInput, mosaic: Mosaic) -> list[Floats]:
+    """The recordings that the measures compare a mosaic with.
+
+    These are all recordings in memory, and the shifted grains, which alone give a transposed mosaic its timbre. If
+    there are neither, they are the recordings that sound most, up to `MOST_COMPARED_S`.
+    """
+    grains = [] if mosaic.transposition is None or not mosaic.transposition.n_voices else _shifted_grains(mosaic)
+    return [*source.samples, *grains] or _most_heard(mosaic)
+
+
+def _shifted_grains(mosaic: Mosaic) -> list[Floats]:
+    return [part.grains.dictionary.recordings[0] for part in mosaic.parts if part.grains is not None]
+
+
+def _most_heard(mosaic: Mosaic) -> list[Floats]:
+    dictionary = mosaic.dictionary
+    sounding = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
+    share = np.bincount(dictionary.recording_ids, weights=sounding, minlength=len(dictionary.recordings))
+    out, left = list[Floats](), round(MOST_COMPARED_S * mosaic.sr)
+    for number in np.argsort(-share, kind="stable"):
+        if left > 0:
+            out.append(dictionary.recordings[number][..., :left])
+            left -= out[-1].shape[-1]
+    return out
 
 
 def _melodies(target: Floats, mosaic: Mosaic) -> tuple[Floats, Floats] | None:

@@ -1,16 +1,18 @@
 """Write results. A result that could not or must not be written is refused before any work."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
+import scipy.sparse
 
 from smalti._checks import Floats, check_choice
 from smalti.dsp.channels import to_mono
 from smalti.dsp.pitch import track_pitch
 from smalti.errors import AudioFileError, require_extra
+from smalti.grains.dictionary import Dictionary
 from smalti.grains.shifted import heard_stretches
 from smalti.grains.transposition import Transposition
 from smalti.io.files import check_writable, make_folder, same_file, write_atomic
@@ -39,9 +41,8 @@ def figures_of(settings: Settings) -> tuple[str, ...]:
 class Outputs:
     """The places of the results, or None for those that are left out.
 
-    `figures` is a folder, made if it does not exist, and `drawn` names the figures that may be drawn in it, see
-    `figures_of`. `stems` is a folder too, and `stems_by` is the kind of source that has a stem; see
-    `smalti.io.stem_files`.
+    `figures` is a folder, made if it does not exist. `stems` is a folder too, and `stems_by` is the kind of source that
+    has a stem; see `smalti.io.stem_files`.
     """
 
     audio: Path
@@ -49,7 +50,6 @@ class Outputs:
     figures: Path | None = None
     report: Path | None = None
     overwrite: bool = False
-    drawn: tuple[str, ...] = FIGURES
     score: Path | None = None
     stems: Path | None = None
     stems_by: str = "file"
@@ -59,19 +59,22 @@ class Outputs:
         assert self.figures is not None
         return self.figures / f"{name}.png"
 
-    def files(self) -> list[Path]:
-        """Every file that will, or may, be written."""
-        figures = [self.figure(name) for name in self.drawn] if self.figures else []
+    def files(self, drawn: Sequence[str] = FIGURES) -> list[Path]:
+        """Every file that will, or may, be written; `drawn` names the figures that may be drawn, see `figures_of`."""
+        figures = [self.figure(name) for name in drawn] if self.figures else []
         return [self.audio, *figures, *(file for file in (self.report, self.score) if file is not None)]
 
 
-def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, channels: int = 1) -> None:
+def check_outputs(
+    outputs: Outputs, inputs: Iterable[Path], *, drawn: Sequence[str] = FIGURES, sr: int = 44100, channels: int = 1
+) -> None:
     """Refuse, before any work, results that could not or must not be written.
 
     Parameters
     ----------
     outputs : where the results are to go.
     inputs : files that they must not replace.
+    drawn : the figures that may be drawn, see `figures_of`.
     sr, channels : sample rate of the sound in Hz, and its channels; until they are known, 44.1 kHz and one, which suit
         every format.
 
@@ -82,7 +85,7 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, 
     AudioFileError : if a file exists and may not be overwritten, or its folder is missing or not writable.
     MissingExtraError : if figures are wanted and matplotlib is not installed.
     """
-    files = outputs.files()
+    files = outputs.files(drawn)
     check_format(outputs.audio.suffix, sr, subtype=outputs.subtype, channels=channels)
     check_choice("stems_by", outputs.stems_by, STEMS_BY)
     inputs = list(inputs)
@@ -95,7 +98,7 @@ def check_outputs(outputs: Outputs, inputs: Iterable[Path], *, sr: int = 44100, 
     if outputs.figures is not None:
         if not outputs.figures.exists():
             # The folder is made for the figures, which come last. Other results cannot count on it.
-            figures = [outputs.figure(name) for name in outputs.drawn]
+            figures = [outputs.figure(name) for name in drawn]
             files = [outputs.figures, *(file for file in files if file not in figures)]
         elif not outputs.figures.is_dir():
             raise AudioFileError(f"cannot write figures into {outputs.figures}: it is not a folder; name another")
@@ -129,7 +132,7 @@ def write_outputs(outputs: Outputs, source: SourceInput, mosaic: Mosaic) -> None
         make_folder(outputs.figures)
         from smalti import plots
 
-        picture = source.picture(mosaic)
+        picture = picture_of(source, mosaic)
         figures = plots.mosaic_figures(
             source=picture.samples,
             target=mosaic.job.target,
@@ -155,6 +158,53 @@ def write_outputs(outputs: Outputs, source: SourceInput, mosaic: Mosaic) -> None
             figures[PITCH_FIGURE] = cast(Any, ax.figure)
         for name, figure in figures.items():
             write_atomic(outputs.figure(name), plots.figure_png(figure), overwrite=outputs.overwrite)
+
+
+class SourcePicture(NamedTuple):
+    """The data of a source that figures show.
+
+    Attributes
+    ----------
+    samples : (L,) float array. H : (K, N) scipy.sparse CSC, how loud each source frame sounds in each target frame.
+    boundaries : the first frame of every recording but the first. rows : the label of the axis of source frames.
+    """
+
+    samples: Floats
+    H: scipy.sparse.csc_array
+    boundaries: tuple[int, ...]
+    rows: str
+
+
+def picture_of(source: SourceInput, mosaic: Mosaic) -> SourcePicture:
+    """The data of the source of a mosaic that figures show.
+
+    A source in memory is shown in its own time, since sketches lie over that time too. Of a source that is not, the
+    parts that sound are shown, in the order of its frames.
+    """
+    H, subset = mosaic.contributions, mosaic.dictionary
+    if not source.samples:
+        return SourcePicture(_what_sounds(subset), H, subset.borders, "What sounds of the source (s)")
+    samples, rows = np.concatenate(list(map(to_mono, source.samples))), "Source time (s)"
+    dictionary, kept = mosaic.job.dictionary, mosaic.parts[0].recordings
+    if kept is None:
+        return SourcePicture(samples, H, subset.borders, rows)
+    # The source was searched, and `subset` has only the frames that sound.
+    firsts = np.searchsorted(dictionary.recording_ids, kept[subset.recording_ids])
+    entries = H.tocoo()
+    at = (firsts + subset.centres // subset.params.hop)[entries.row]
+    in_time = scipy.sparse.csc_array((entries.data, (at, entries.col)), shape=(dictionary.n_atoms, H.shape[1]))
+    return SourcePicture(samples, in_time, dictionary.borders, rows)
+
+
+def _what_sounds(dictionary: Dictionary) -> Floats:
+    """The samples around the frames of a dictionary, (L,), stretch by stretch."""
+    half, parts = dictionary.params.hop // 2, []
+    for number, recording in enumerate(map(to_mono, dictionary.recordings)):
+        atoms = np.flatnonzero(dictionary.recording_ids == number)
+        for stretch in np.split(atoms, np.flatnonzero(np.diff(dictionary.stretches[atoms])) + 1):
+            first, last = int(dictionary.centres[stretch[0]]), int(dictionary.centres[stretch[-1]])
+            parts.append(recording[max(0, first - half) : last + half])
+    return np.concatenate(parts)
 
 
 def _wanted(plan: Transposition, job: Job) -> Floats:

@@ -1,28 +1,26 @@
-"""Reports of mosaics: inputs, settings, results and measures, in plain types, ready for JSON."""
+"""The parts of reports, in plain types, ready for JSON: recordings, sources, transpositions, selections, sketches."""
 
 import json
 import math
 import platform
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
-from smalti.dsp.channels import n_channels
-from smalti.dsp.loudness import integrated_loudness
-from smalti.dsp.stft import StftParams
+from smalti.corpora.query import OpenCorpus
 from smalti.grains.filters import Filters
 from smalti.grains.shifted import heard_stretches
+from smalti.grains.source import Source
 from smalti.io.files import write_atomic
 from smalti.io.image import Picture
 from smalti.io.melody import Melody
-from smalti.io.sound_write import check_format
+from smalti.io.sound_read import Recording
 from smalti.mosaicing.mosaic import Mosaic
 from smalti.mosaicing.sketch import Stroke
 from smalti.nmf.let_it_bee import segment_slices
-from smalti.workflows.inputs import Inputs, SourceSelection, describe_recording
+from smalti.workflows.inputs import Provenance, SourceSelection
 from smalti.workflows.outputs import Outputs
 
 # Advice for reading the measures of transposed mosaics.
@@ -78,66 +76,57 @@ def _rounded(seconds: float) -> float:
     return round(float(seconds), 4)
 
 
-def describe(
-    inputs: Inputs,
-    outputs: Outputs,
-    mosaic: Mosaic,
-    *,
-    preset: str,
-    seed: int,
-    seconds: Mapping[str, float],
-    warnings: Sequence[str],
-    measures: Mapping[str, float] | None = None,
-    melody: Melody | None = None,
-    picture: Picture | None = None,
-    strokes: Sequence[Stroke] = (),
-) -> dict[str, Any]:
-    """The report of a mosaic: its inputs, settings, results and measures, in plain types, ready for JSON."""
-    params: StftParams = mosaic.dictionary.params
-    target = inputs.target
+def describe_software() -> dict[str, Any]:
+    """The entries of the report about the versions of smalti and of all that its numbers depend on."""
+    packages = ("numba", "numpy", "scipy", "soundfile", "soxr", "pyloudnorm")
     return {
         "smalti": version("smalti"),
-        "versions": {
-            "python": platform.python_version(),
-            **{package: version(package) for package in ("numba", "numpy", "scipy", "soundfile", "soxr", "pyloudnorm")},
-        },
-        "preset": preset,
-        "settings": asdict(mosaic.settings),
-        "seed": seed,
-        "sr": mosaic.sr,
-        "grid": asdict(params),
-        "target": describe_recording(target.recording)
-        | {
-            "start_s": target.excerpt.begin_s,
-            "end_s": target.excerpt.end_s,
-            "loudness_lufs": _or_none(integrated_loudness(target.samples, inputs.sr)),
-        },
-        **inputs.source.describe(mosaic),
-        "choice": describe_choice(inputs.choice),
-        "sketch": describe_sketch(picture, strokes),
-        "skipped": dict(inputs.source.skipped),
-        "output": {
-            "path": str(outputs.audio),
-            "subtype": check_format(outputs.audio.suffix, mosaic.sr, subtype=outputs.subtype),
-            "channels": n_channels(mosaic.audio),
-            "samples": mosaic.audio.shape[-1],
-            "duration_s": mosaic.audio.shape[-1] / mosaic.sr,
-            "loudness_lufs": _or_none(mosaic.loudness),
-            "true_peak_db": _or_none(mosaic.true_peak_db),
-        },
-        "bins": params.n_bins,
-        "atoms": mosaic.dictionary.n_atoms,
-        "frames": int(mosaic.activations.shape[1]),
-        "transposition": describe_transposition(mosaic, melody),
-        "divergence": mosaic.divergences.tolist(),
-        "fit": mosaic.overlap,
-        "leak": mosaic.leak,
-        "gain_db": mosaic.gain_db,
-        "peak_gain_db": mosaic.peak_gain_db,
-        "limited_db": mosaic.limited_db,
-        "measures": None if measures is None else dict(measures),
-        "seconds": dict(seconds),
-        "warnings": list(warnings),
+        "versions": {"python": platform.python_version(), **{package: version(package) for package in packages}},
+    }
+
+
+def describe_recording(recording: Recording | Source) -> dict[str, Any]:
+    """The provenance of a recording."""
+    return {
+        "path": str(recording.path),
+        "sha256": recording.sha256,
+        "sr": recording.sr,
+        "channels": recording.channels,
+        "duration_s": recording.duration_s,
+    }
+
+
+def describe_source(provenance: Provenance, mosaic: Mosaic) -> dict[str, Any]:
+    """The entries of the report about the source of a mosaic: its files and its corpus."""
+    corpora = [_describe_corpus(opened, mosaic) for opened in provenance.corpora]
+    return {"sources": list(map(describe_recording, provenance.files)), "corpus": corpora[0] if corpora else None}
+
+
+def _describe_corpus(opened: OpenCorpus, mosaic: Mosaic) -> dict[str, Any]:
+    """A corpus, and for how many seconds each of its files sounds, the most first."""
+    dictionary, files = mosaic.dictionary, {str(file.place): file for file in opened.files}
+    n_sounding = np.asarray((mosaic.activations > 0).sum(axis=1)).ravel()
+    seconds = dict[str, float]()
+    for atom in np.flatnonzero(n_sounding):
+        if (name := dictionary.names[dictionary.recording_ids[atom]]) in files:
+            seconds[name] = seconds.get(name, 0.0) + float(n_sounding[atom]) * dictionary.hop_s
+    used = [
+        {
+            "path": name,
+            "sha256": files[name].sha256,
+            "licence": files[name].licence,
+            "tags": list(files[name].tags),
+            "sounds_s": _rounded(time),
+        }
+        for name, time in sorted(seconds.items(), key=lambda item: -item[1])
+    ]
+    return {
+        "path": str(opened.folder),
+        "sr": opened.corpus.sr,
+        "files": len(opened.files),
+        "frames": opened.corpus.n_atoms,
+        "index": opened.corpus.index is not None,
+        "used": used,
     }
 
 
@@ -161,8 +150,8 @@ def _numbers(filters: Filters) -> Iterator[tuple[str, float]]:
         yield name, getattr(filters, name)
 
 
-def _or_none(level: float) -> float | None:
-    """A level, or None for that of silence, since JSON knows no infinity."""
+def finite_or_none(level: float) -> float | None:
+    """A level in dB, or None for that of silence, since JSON knows no infinity."""
     return level if math.isfinite(level) else None
 
 

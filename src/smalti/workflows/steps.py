@@ -97,11 +97,10 @@ class Stage:
 
     Attributes
     ----------
-    name : of the stage. elapsed_s : seconds since the work began.
+    name : of the stage.
     """
 
     name: str
-    elapsed_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ class Clock:
         """End the current stage, and begin this one."""
         self.end()
         self._stage = name
-        return Stage(name, self._last - self._begin)
+        return Stage(name)
 
     def end(self) -> None:
         """End the stage, if there is one."""
