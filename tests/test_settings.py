@@ -6,9 +6,9 @@ import typing
 import pytest
 
 import smalti
-from smalti._checks import ParameterError
+from smalti._checks import ParameterError, ParameterTypeError
 from smalti.knobs import METHODS, Kind
-from smalti.presets import FileKnobs, Knobs, configure
+from smalti.presets import FileKnobs, Knobs, configure, settings_from
 from smalti.settings import KNOBS, Settings
 
 
@@ -54,9 +54,30 @@ def test_an_unknown_setting_is_refused_by_name():
         smalti.mosaic([0.0], [0.0], 8000, layer=3)
 
 
-@pytest.mark.parametrize("name", [name for name, knob in KNOBS.items() if knob.needs])
-def test_a_setting_is_refused_while_the_one_that_it_needs_is_off(name):
-    value = getattr(smalti.PRESETS["melodic"], name)
+NEEDING = {"keep_formants": False, "tape": True, "tune_cents": 5.0, "purity": 20.0, "voices": 3}
+
+
+def test_every_setting_that_needs_another_is_tried():
+    assert NEEDING.keys() == {name for name, knob in KNOBS.items() if knob.needs}
+
+
+@pytest.mark.parametrize(("name", "value"), NEEDING.items())
+def test_a_setting_is_refused_while_the_one_that_it_needs_is_off(name, value):
     with pytest.raises(ParameterError, match=f"^{name} means nothing while transpose is off; add transpose auto"):
         configure("balanced", **{name: value})
     assert getattr(configure("balanced", transpose="auto", **{name: value}), name) == value
+    # A caller may name all settings, as long as they are as they were.
+    assert configure("balanced", **{name: getattr(smalti.PRESETS["balanced"], name)}) == smalti.PRESETS["balanced"]
+
+
+@pytest.mark.parametrize(
+    ("points", "fault"),
+    [
+        ({"times_s": [], "values": []}, "a curve has no point"),
+        ({"times_s": ["x"], "values": [1]}, "times_s holds 'x'"),
+    ],
+)
+def test_a_curve_of_a_report_that_is_none_is_refused_by_the_name_of_its_setting(points, fault):
+    with pytest.raises((ParameterError, ParameterTypeError), match=fault) as caught:
+        settings_from({"layers": points})
+    assert caught.value.name == "layers"

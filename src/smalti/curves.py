@@ -1,7 +1,7 @@
 """Settings that change over time: breakpoints, straight lines between them, and jumps."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -140,8 +140,8 @@ def as_varying(name: str, value: Any) -> Any:
     Parameters
     ----------
     name : name of the setting, for errors.
-    value : a number, a `Curve`, a list of (seconds, value) pairs, or a text with a number or with ``seconds:value``
-        pairs. A tuple of two numbers is a range, not a curve.
+    value : a number, a `Curve`, a list of (seconds, value) pairs, a mapping of `times_s` and `values`, or a text with a
+        number or with ``seconds:value`` pairs. A tuple of two numbers is a range, not a curve.
 
     Returns
     -------
@@ -154,6 +154,8 @@ def as_varying(name: str, value: Any) -> Any:
     try:
         if isinstance(value, str) and ":" in value:
             return Curve.parse(value)
+        if isinstance(value, Mapping):
+            return Curve(**value)
         if isinstance(value, list | np.ndarray) or (isinstance(value, tuple) and not all(map(np.isscalar, value))):
             return Curve.through(value)
     except _CurveError as error:

@@ -205,8 +205,8 @@ def configure(preset: str | Settings = DEFAULT_PRESET, **knobs: Unpack[FileKnobs
             raise ParameterError(knob, fault, "leave it out")
     configured = replace(settings, **{knob: _with_curve(knob, value) for knob, value in changed.items()})
     for knob in changed:
-        needed = KNOBS[knob].needs
-        if needed and getattr(configured, needed) == "off":
+        needed, is_changed = KNOBS[knob].needs, getattr(configured, knob) != getattr(settings, knob)
+        if is_changed and needed and getattr(configured, needed) == "off":
             fault, remedy = f"means nothing while {{{needed}}} is off", f"add {{{needed}}} auto, or another way"
             raise ParameterError(knob, fault, remedy, also=(needed,))
     return configured
@@ -238,5 +238,5 @@ def _revived(name: str, value: Any) -> Any:
     if KNOBS[name].varies and isinstance(value, Mapping):
         if sorted(value) != ["times_s", "values"]:
             raise ParameterError(name, f"has {', '.join(map(repr, value))}", "a curve has 'times_s' and 'values'")
-        return Curve(**value)
+        return as_varying(name, value)
     return tuple(value) if isinstance(value, list) else value

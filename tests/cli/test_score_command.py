@@ -444,11 +444,15 @@ def test_every_edit_is_made(made, run):
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        ([], 2, "there is nothing to do; add --mute"),
+        ([], 2, "edits hold nothing to do; add --mute, --solo, --swap, --transpose, --gain or --shift"),
         (["--mute", "hail"], 2, "no source of the score meets 'hail'; there are "),
-        (["--mute", "*", "--between", "1", "0.5"], 2, "between goes from 1 s to 0.5 s; pass a begin before its end"),
+        (["--mute", "*", "--between", "1", "0.5"], 2, "--between goes from 1 s to 0.5 s; pass a begin before its end"),
         (["--gain", "3", "--grain", "9999"], 2, "ids has 9999, which no grain has; the score has ids"),
-        (["--mute", "*", "--source", "bees"], 2, "--source means nothing to --mute, --solo and --swap"),
+        (
+            ["--mute", "*", "--source", "bees"],
+            2,
+            "selection names sources, which means nothing to --mute",
+        ),
         (["--swap", "bees"], 2, "--swap is 'bees'; pass PATTERN=FILE"),
         (["--swap", "bees=none.wav"], 1, "cannot read none.wav: there is no such file"),
         (["--gain", "nan"], 2, ".*gain"),
@@ -530,12 +534,12 @@ def test_a_blend_goes_from_one_source_to_the_other(folder, run):
     refused(
         run("score", "blend", "bees.json", "rain.json", "-o", "c.json", "--share", "2:0, 1:1"),
         2,
-        "^smalti: share is .*order",
+        "^smalti: --share is .*order",
     )
     refused(
         run("score", "blend", "bees.json", "rain.json", "-o", "c.json", "--share", "half"),
         2,
-        "^smalti: share is 'half'",
+        "^smalti: --share is 'half'",
     )
 
 

@@ -206,5 +206,9 @@ def test_a_change_that_cannot_be_committed_leaves_the_writer_as_it_was(corpus):
 def test_a_build_removes_the_part_of_an_index_that_a_killed_build_left(folder, corpus):
     part = hidden_beside(corpus / "index-1.bin")
     part.write_bytes(b"half of an index")
+    # A folder of such a name is nothing of the writer's.
+    other = hidden_beside(corpus / "stems")
+    other.mkdir()
     build(folder, corpus)
     assert not part.exists()
+    assert other.is_dir()

@@ -113,7 +113,7 @@ def test_recordings_of_swaps_are_looked_for_in_the_places_given(folder):
     assert [source.name for source in after.compact().sources] == ["bees.wav", "hail.wav"]
 
 
-@pytest.mark.parametrize("edits", [Edits(), Edits(mute=("*",)), Edits(gain_db=3.0)])
+@pytest.mark.parametrize("edits", [Edits(mute=("*",)), Edits(gain_db=3.0)])
 def test_an_edit_that_changes_nothing_is_warned_of(folder, edits):
     warnings, after = edit(edits, Selection(longer_than_s=60.0))
     assert warnings == ["nothing has changed: no grain meets all options"]
@@ -143,11 +143,11 @@ def test_a_blend_of_different_settings_is_warned_of(folder):
     ("steps", "request_", "sentence"),
     [
         (blend_steps, BlendRequest(Path("a.json"), Path("c.json"), OUT), r"different targets, target\.wav and long\."),
-        (blend_steps, BlendRequest(Path("a.json"), Path("b.json"), OUT, 101.0), "share is 101"),
+        (blend_steps, BlendRequest(Path("a.json"), Path("b.json"), OUT, 101.0), "percent is 101"),
         (
             blend_steps,
             BlendRequest(Path("a.json"), Path("b.json"), OUT, Curve((0.0, 1.0), (0.0, -1.0))),
-            "share is -1",
+            "percent is -1",
         ),
         (
             blend_steps,
@@ -161,6 +161,12 @@ def test_a_blend_of_different_settings_is_warned_of(folder):
         ),
         (edit_steps, EditRequest(Path("a.json"), OUT, Edits(mute=("snow",))), "no source of the score meets 'snow'"),
         (edit_steps, EditRequest(Path("a.json"), OUT, Edits(gain_db=99.0)), "gain_db is 99"),
+        (edit_steps, EditRequest(Path("a.json"), OUT, Edits()), "edits hold nothing to do; add mute, solo, swaps"),
+        (
+            edit_steps,
+            EditRequest(Path("a.json"), OUT, Edits(mute=("rain",)), Selection(sources=("bees",))),
+            "selection names sources, which means nothing to mute, solo and swaps",
+        ),
     ],
 )
 def test_impossible_requests_write_nothing(folder, steps, request_, sentence):

@@ -10,6 +10,7 @@ import soundfile
 from threadpoolctl import threadpool_limits
 
 import smalti
+from smalti._checks import ParameterError
 from smalti.dsp.conditioning import QUIETEST
 from smalti.dsp.stft import StftParams
 from smalti.errors import AudioFileError
@@ -23,6 +24,7 @@ from smalti.workflows.judge import (
     blueprint_of,
     describe_judged,
     judge_each,
+    judge_steps,
     measure_made,
     preset_hop_s,
     read_judged,
@@ -114,6 +116,12 @@ def test_measures_that_need_activations_or_pitch_are_left_out(files):
     assert list(numbers) == [name for name in MEASURES if name in numbers]
     assert all(math.isfinite(number) for number in numbers.values())
     assert warnings == []
+
+
+@pytest.mark.parametrize("hop_s", [0.001, 2.0])
+def test_a_hop_out_of_range_is_refused_before_anything_is_read(hop_s):
+    with pytest.raises(ParameterError, match=f"^hop_s is {hop_s:g}; pass a number from 0.002 to 1"):
+        list(judge_steps(JudgeRequest("none.wav", ("none.wav",), ("none.wav",), hop_s=hop_s)))
 
 
 @pytest.mark.parametrize("hop_s", [None, 0.0174])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from smalti._checks import ParameterError
 from smalti.mosaicing.sketch import Stroke
 from smalti.presets import PRESETS
 from smalti.workflows import make
@@ -42,6 +43,16 @@ def test_stages_come_in_order_and_every_step_is_reported(folder):
     assert [step.done for step in steps] == list(range(steps[-1].total + 1))
     assert [step.divergence for step in steps[1:]] == events[-1].result["divergence"]
     assert set(events[-1].result["seconds"]) == {"read", "analyse", "solve", "synthesise", "write", "measure", "total"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [({"seed": -1}, "^seed is -1; pass a whole number"), ({"sources": ()}, "^sources is empty; name at least one")],
+)
+def test_impossible_requests_are_refused_before_anything_is_read(folder, changes, sentence):
+    (folder / "target.wav").unlink()
+    with pytest.raises(ParameterError, match=sentence):
+        list(make_steps(replace(request_of(), **changes)))
 
 
 def test_warnings_are_in_the_report_too(folder):

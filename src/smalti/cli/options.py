@@ -271,7 +271,9 @@ _OPTIONS = {
     "start_s": "--start", "end_s": "--end", "n_fft": "--n-fft", "hop": "--hop", "preset": "--preset",
     "weights": "--weight", "limits": "--limit", "sketch": "--sketch", "target_f0": "--target-f0",
     "length_s": "--length", "stems_by": "--stems-by", "shortest_s": "--shortest", "longest_s": "--longest",
-    "quietest_lufs": "--quietest", "loudest_lufs": "--loudest",
+    "quietest_lufs": "--quietest", "loudest_lufs": "--loudest", "mute": "--mute", "solo": "--solo", "swaps": "--swap",
+    "semitones": "--transpose", "gain_db": "--gain", "shift_s": "--shift", "seconds": "--shift", "percent": "--share",
+    "between": "--between", "seed": "--seed",
 }  # fmt: skip
 
 

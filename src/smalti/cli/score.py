@@ -163,10 +163,6 @@ def edit(
 
     smalti score edit score.json edited.json --transpose 12 --grain 7 --grain 9
     """
-    if all(option is None for option in (mute, solo, gain, shift, transpose, swap)):
-        raise ValueError("there is nothing to do; add --mute, --solo, --swap, --transpose, --gain or --shift")
-    if source and all(option is None for option in (gain, shift, transpose)):
-        raise ValueError("--source means nothing to --mute, --solo and --swap, which name sources; leave it out")
     selection = Selection(
         sources=tuple(source or ()),
         between=between,
@@ -213,7 +209,7 @@ def blend(
 
     smalti score blend bees.json rain.json -o storm.json --share "0:0, 8:100"
     """
-    percent = as_varying("share", share.replace("%", ""))
+    percent = as_varying("percent", share.replace("%", ""))
     mixture: Score = terminal.watched(blend_steps(BlendRequest(first, second, output, percent, overwrite)))
     shares = ", ".join(f"{usage.time_share:.0%} {Path(usage.name).name}" for usage in summary(mixture)[:4])
     print(terminal.line(f"{output}: {counted(len(mixture), 'grain')}, {shares}"))

@@ -154,7 +154,8 @@ class Writer:
     def _remove_strays(self) -> None:
         known = {self.about.name(kind) for kind in ARRAYS} | {self.about.index_name}
         for file in self.folder.iterdir():
-            if (is_array(file) or is_index(file) or is_hidden_part(file)) and file.name not in known:
+            is_stray = (is_array(file) or is_index(file) or is_hidden_part(file)) and file.name not in known
+            if is_stray and not file.is_dir():
                 file.unlink()
 
     def _open(self, kind: str, about: About) -> BinaryIO:

@@ -109,6 +109,8 @@ def transposition_of(
         has no pitch.
     MissingExtraError : if a pitch has to be tracked and swift-f0 is not installed.
     """
+    if target_f0 is not None:
+        check_melody_wanted(job.settings)
     plan = _source_plan(job, source_f0)
     if not isinstance(job.settings.transpose, str):
         return _shifted(plan, job)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from smalti._checks import Floats, Indices, check_count, check_real
+from smalti._checks import Floats, Indices, ParameterError, check_count, check_real
 from smalti.dsp.pitch import MOST_RATIO
 from smalti.grains.filters import check_pattern, meets
 from smalti.grains.shifted import Shift, n_ratios, ratio_step
@@ -60,7 +60,9 @@ class Selection:
         if self.between is not None:
             begin_s, end_s = (check_real("between", moment, least=0) for moment in self.between)
             if end_s <= begin_s:
-                raise ValueError(f"between goes from {begin_s:g} s to {end_s:g} s; pass a begin before its end")
+                raise ParameterError(
+                    "between", f"goes from {begin_s:g} s to {end_s:g} s", "pass a begin before its end"
+                )
         for name, least, limit in (
             ("louder_than_db", -400, -math.inf),
             ("quieter_than_db", -400, math.inf),

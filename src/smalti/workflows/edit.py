@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from smalti._checks import check_real
+from smalti._checks import ParameterError, check_real
 from smalti.curves import Curve
 from smalti.grains.source import Source
 from smalti.io.files import check_writable, same_file, write_atomic
@@ -86,6 +86,7 @@ def edit_steps(request: EditRequest) -> Events:
     """
     clock = Clock()
     yield clock.begin("read")
+    _check_edits(request.edits, request.selection)
     if same_file(request.score, request.output):
         raise ValueError(
             f"{request.output} is the score that is edited; choose another name, so that it is still there"
@@ -101,6 +102,24 @@ def edit_steps(request: EditRequest) -> Events:
     yield clock.begin("write")
     write_atomic(request.output, data, overwrite=request.overwrite)
     yield Done(Edited(before, after))
+
+
+def _check_edits(edits: Edits, selection: Selection) -> None:
+    """Refuse edits that would do nothing, and a selection that none of them would hear."""
+    if edits == Edits():
+        raise ParameterError(
+            "edits",
+            "hold nothing to do",
+            "add {mute}, {solo}, {swaps}, {semitones}, {gain_db} or {shift_s}",
+            also=("mute", "solo", "swaps", "semitones", "gain_db", "shift_s"),
+        )
+    if selection.sources and not (edits.semitones or edits.gain_db or edits.shift_s):
+        raise ParameterError(
+            "selection",
+            "names sources, which means nothing to {mute}, {solo} and {swaps}",
+            "leave them out",
+            also=("mute", "solo", "swaps"),
+        )
 
 
 def _swapped(request: EditRequest, score: Score, selection: Selection, file: str) -> Score:
@@ -146,7 +165,7 @@ def blend_steps(request: BlendRequest) -> Events:
 def _share(percent: float | Curve) -> float | Curve:
     """A percentage, or percentages over time, as shares of 1."""
     for value in percent.values if isinstance(percent, Curve) else [percent]:
-        check_real("share", value, least=0, most=100)
+        check_real("percent", value, least=0, most=100)
     if isinstance(percent, Curve):
         return Curve(percent.times_s, tuple(value / 100 for value in percent.values))
     return float(percent) / 100

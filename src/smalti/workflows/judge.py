@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from smalti._checks import Floats
+from smalti._checks import Floats, check_real
 from smalti.dsp.bands import audible
 from smalti.dsp.channels import as_channels, to_mono
 from smalti.dsp.conditioning import QUIETEST
@@ -148,6 +148,8 @@ def judge_steps(request: JudgeRequest) -> Events:
     """
     clock = Clock()
     yield clock.begin("read")
+    if request.hop_s is not None:
+        check_real("hop_s", request.hop_s, least=0.002, most=1)
     inputs = read_judged(request)
     yield from map(Warned, inputs.warnings)
     yield clock.begin("measure")
@@ -155,8 +157,8 @@ def judge_steps(request: JudgeRequest) -> Events:
     judged = list[Judged]()
     for mosaic in judge_each(inputs, hop_s=request.hop_s):
         judged.append(mosaic)
+        yield from map(Warned, mosaic.warnings)
         yield Progress(len(judged), len(inputs.mosaics))
-    yield from (Warned(sentence) for mosaic in judged for sentence in mosaic.warnings)
     yield Done(describe_judged(inputs, judged))
 
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from smalti._checks import ParameterError
+from smalti._checks import ParameterError, check_count
 from smalti.dsp.channels import n_channels
 from smalti.dsp.loudness import integrated_loudness
 from smalti.dsp.pitch import check_tracker
@@ -152,6 +152,9 @@ def _steps(request: MakeRequest, warned: list[str]) -> Events:
 
 def _read(request: MakeRequest) -> Inputs:
     """Read melody, picture and recordings, after checking that the outputs can be written."""
+    check_count("seed", request.seed, least=0)
+    if not request.sources:
+        raise ParameterError("sources", "is empty", "name at least one file, folder or corpus")
     target, sources = named_file(request.target), list(map(named_file, request.sources))
     settings, outputs, drawn = request.settings, request.outputs, figures_of(request.settings)
     extras = [file for file in (request.melody, request.sketch) if file is not None]
