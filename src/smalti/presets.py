@@ -158,7 +158,10 @@ class Knobs(TypedDict, total=False):
     aim: str | None
     target_phase: float | None
     colour: float | None
+    colour_most_db: float | None
+    harmony: float | None
     attacks: float | None
+    edges: float | None
     channels: str | None
     ear_weighting: bool | None
     loudness: str | float | None

@@ -298,12 +298,38 @@ class Settings:
             aliases=("color",),
         ),
     )
+    colour_most_db: float = knob_field(
+        12.0,
+        "no level is drawn further by `colour`. A small number spares sources that are far from the target.",
+        "real",
+        unit="dB",
+        least=0,
+        most=40,
+    )
+    harmony: float = knob_field(
+        0.0,
+        "how far the target's partials are brought out of the mosaic, where it has something there; see "
+        "`smalti.dsp.shaping.fine_colour`.",
+        **_PERCENT,
+        option=Option(
+            "harmony",
+            "Bring the target's notes out of the grains. More: clearer melody and chords; 0: the source's own.",
+            "PERCENT",
+            SOUND,
+        ),
+    )
     attacks: float = knob_field(
         0.0,
         "how far the mosaic's attacks are made as sharp as the target's; see `smalti.dsp.shaping.attack_shape`. Where "
         "a melody or chords are followed, 55 % of this value applies.",
         **_PERCENT,
         option=Option("attacks", "Make attacks as sharp as the target's. 0: soft.", "PERCENT", SOUND),
+    )
+    edges: float = knob_field(
+        0.0,
+        "how far what sounds just before the target's attacks is taken away, to the millisecond; see "
+        "`smalti.dsp.shaping.edge_gains`.",
+        **_PERCENT,
     )
     channels: str = knob_field(
         "source",
@@ -514,28 +540,6 @@ class Settings:
             )
         if low > high:
             raise ParameterError("transpose", f"goes from {low:g} to {high:g} semitones", "pass the lower end first")
-
-    @property
-    def unsearchable(self) -> str:
-        """The first setting that rules out searching a corpus, such as "beta is 2"; "" if none does.
-
-        Only a solver that compares the features that a corpus keeps can search it.
-        """
-        wanted = {
-            "search": ("auto", "always"),
-            "method": ("updates",),
-            "compare": ("views",),
-            "beta": (1,),
-            "eps": (0,),
-            "unit_norm": (False,),
-            "ear_weighting": (False,),
-            "channels": ("source", "mono"),
-            "transpose": ("off",),
-        }
-        for name, values in wanted.items():
-            if getattr(self, name) not in values:
-                return f"{name} is {getattr(self, name)}"
-        return ""
 
     @property
     def leaks(self) -> bool:

@@ -80,10 +80,11 @@ def test_a_score_renders_its_mosaic_byte_for_byte(made, run):
         ["--start", "0.3", "--end", "1.4", "--sr", "16000"],
         ["--preset", "melodic", "--transpose", "0:0, 1:7"],
         ["--preset", "notebook"],
+        ["--harmony", "80", "--set", "edges=90", "--set", "colour_most_db=3"],
         ["--layers", "0:1, 1:3", "--level", "0:0, 1:-9", "--loudness", "-10"],
         ["--preset", "source-like", "--weight", "rain=0.5", "--limit", "two=30"],
     ],
-    ids=["classic", "excerpt", "glide", "notebook", "curves", "weights"],
+    ids=["classic", "excerpt", "glide", "notebook", "harmony", "curves", "weights"],
 )
 def test_a_mosaic_with_any_options_renders_again(folder, run, options):
     few = ("--iterations", "4")

@@ -33,7 +33,7 @@ from smalti.dsp.dynamics import CEILING_DB, at_gain
 from smalti.dsp.loudness import integrated_loudness, loudness_contour, true_peak
 from smalti.dsp.onsets import onset_times
 from smalti.dsp.phase import PHASES
-from smalti.dsp.shaping import COLOUR_WINDOW_S, PURITY_WINDOW_S, attack_shape, colour, purity
+from smalti.dsp.shaping import COLOUR_WINDOW_S, PURITY_WINDOW_S, attack_shape, colour, edge_gains, fine_colour, purity
 from smalti.grains.sound import IN_TUNE_ATTACKS, Aim, shaped
 from smalti.grains.synthesis import synthesize
 from smalti.metrics import evaluate
@@ -467,9 +467,19 @@ def test_sources_fade_as_long_as_the_settings_say():
 # The sound of the activations
 
 
-@pytest.mark.parametrize("changes", [{"colour": 50.0}, {"attacks": 80.0}, {"colour": 100.0, "attacks": 100.0}, {}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"harmony": 60.0},
+        {"colour": 50.0},
+        {"attacks": 80.0},
+        {"edges": 70.0},
+        {"harmony": 100.0, "colour": 100.0, "colour_most_db": 2.5, "attacks": 100.0, "edges": 100.0},
+        {},
+    ],
+)
 @pytest.mark.parametrize("width", [1, 2])
-def test_colour_comes_before_attacks_and_both_have_their_share(changes, width):
+def test_harmony_colour_attacks_and_edges_have_their_shares_in_that_order(changes, width):
     target = np.concatenate([0.001 * TARGET, TARGET[::-1]])
     settings = replace(PRESETS["classic"], colour=0.0, attacks=0.0, iterations=2)
     settings = replace(settings, **changes)
@@ -478,12 +488,17 @@ def test_colour_comes_before_attacks_and_both_have_their_share(changes, width):
     *_, step = solver_of(job).steps()
     part = part_of(job, solver_of(job).solution(step), [])
     audio = part.unshaped
+    times_s = onset_times(target, SR)
+    assert len(times_s)
+    if "harmony" in changes:
+        audio = fine_colour(to_mono(audio), target, SR, share=settings.harmony / 100).apply(audio)
     if "colour" in changes:
-        audio = colour(to_mono(audio), target, SR, share=settings.colour / 100).apply(audio)
+        most_db = changes.get("colour_most_db", 12)
+        audio = colour(to_mono(audio), target, SR, share=settings.colour / 100, most_db=most_db).apply(audio)
     if "attacks" in changes:
-        times_s = onset_times(target, SR)
-        assert len(times_s)
         audio = attack_shape(to_mono(audio), target, SR, times_s, share=settings.attacks / 100).apply(audio)
+    if "edges" in changes:
+        audio = audio * edge_gains(to_mono(audio), target, SR, times_s, share=settings.edges / 100)
     if width == 2 and changes:
         audio = match_coherence(audio, part.unshaped, GRID)
     np.testing.assert_array_equal(part.audio, audio)

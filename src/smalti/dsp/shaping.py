@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.ndimage
+import scipy.special
 from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_count, check_real
@@ -21,6 +22,21 @@ COLOUR_WINDOW_S, COLOUR_HOP_S, COLOUR_STEP_ERB = 1024 / 22050, 128 / 22050, 0.5
 # would be drawn towards the target's noise, which nobody hears. No gain goes beyond 12 dB.
 COLOUR_FLOOR_DB, COLOUR_MOST_DB = -45.0, 12.0
 
+# Fine colour: 186 ms windows every 23 ms, which tell partials 20 Hz apart, in bands of an eighth of a critical band.
+FINE_WINDOW_S, FINE_HOP_S, FINE_STEP_ERB = 4096 / 22050, 512 / 22050, 0.12
+# Differences broader than two critical bands are tone colour, and left to `colour`.
+FINE_BROAD_ERB = 2.0
+# Levels differ by 40 dB at most, gains are 18 dB at most, and what is too loud is turned down by three tenths only.
+FINE_APART_DB, FINE_MOST_DB, FINE_DOWN_SHARE = 40.0, 18.0, 0.3
+# A band counts less the further it lies under the loudest of its moment, and not at all from 20 dB on.
+FINE_HEARD_DB = 20.0
+# Levels of 9 frames (372 ms) are compared with those of the bands around them. They hold 3.5 independent values of
+# noise, and a bin holds two thirds of one. What stands out by up to a quarter more than noise does is noise,
+# and what stands out by another 2.5 dB is pitched.
+FINE_MEAN_FRAMES, FINE_FRESH_FRAMES, HANN_BINS, FINE_NOISY, FINE_TONAL_DB = 9, 3.5, 1.5, 1.25, 2.5
+# Bands of a moment count as at most 50 dB under its loudest, so that what is cut off does not pass for partials.
+FINE_FLOOR = 1e-5
+
 # Attacks: 12 ms windows every 1.5 ms, as fine as an attack; bass, middle and top have attacks of their own, and
 # narrower bands would follow the target's tones.
 ATTACK_WINDOW_S, ATTACK_HOP_S, ATTACK_BANDS_HZ = 256 / 22050, 32 / 22050, (0.0, 600.0, 2500.0)
@@ -31,6 +47,16 @@ FULL_BEFORE_S, FADE_BEFORE_S, AFTER_S = 0.060, 0.120, 0.040
 # Before an attack the mosaic is turned down where it is more than 6 dB louder than the target, by 30 dB at most; after
 # it, it is turned up by 6 dB at most.
 SPARED_DB, MOST_DOWN_DB, MOST_UP_DB = 6.0, 30.0, 6.0
+
+# Edges: the 25 ms before an attack, but for the last 2 ms, are compared with the 25 ms after it.
+EDGE_MEAN_S, EDGE_SPARED_S = 0.025, 0.002
+# The mosaic is turned down from 70 ms before an attack, or from 20 ms after the one before it, within 25 ms; it is
+# back in the last 1.5 ms. There is no room for that in 6 ms.
+EDGE_REACH_S, EDGE_SINCE_S, EDGE_FADE_S, EDGE_BACK_S, EDGE_LEAST_S = 0.070, 0.020, 0.025, 0.0015, 0.006
+# It is turned down if it stands more than 2 dB higher before the attack than the target does, and by 60 dB at most.
+EDGE_SPARED_DB, EDGE_MOST_DB = 2.0, 60.0
+# Of the mean square of the whole: what lies under it counts as silence.
+EDGE_FLOOR = 1e-8
 
 # Purity: 93 ms windows, which tell partials 40 Hz apart. Powers are means over three of them, since noise in a single
 # window has as many peaks as valleys.
@@ -82,11 +108,11 @@ class Shape:
         return istft(stft(samples, self.params) * gains.astype(samples.dtype), self.params, length=len(samples))
 
 
-def colour(samples: Floats, target: Floats, sr: int, *, share: float) -> Shape:
+def colour(samples: Floats, target: Floats, sr: int, *, share: float, most_db: float = COLOUR_MOST_DB) -> Shape:
     """The mosaic's tone colour drawn towards the target's.
 
     In every half of a critical band, every 6 ms, the level moves by `share` of its difference from the target's in dB,
-    and by 12 dB at most. A quarter lets melody, harmony and loudness through; grains and timbre stay the source's.
+    and by `most_db` at most. A quarter lets melody, harmony and loudness through; grains and timbre stay the source's.
 
     Parameters
     ----------
@@ -94,10 +120,45 @@ def colour(samples: Floats, target: Floats, sr: int, *, share: float) -> Shape:
         matter, as both are brought to one level first.
     sr : Hz.
     share : 0 (nothing) to 1 (the target's spectral envelope, as a vocoder would have it).
+    most_db : dB, >= 0. A small one spares sources that are far from the target.
 
     Returns
     -------
-    Shape : gains of -12 to 12 dB; 0 wherever both lie under the floor, and everywhere for a silent target.
+    Shape : gains of -`most_db` to `most_db`; 0 wherever both lie under the floor, and everywhere for a silent target.
+
+    Raises
+    ------
+    ValueError, TypeError : for a share or `most_db` out of range.
+
+    References
+    ----------
+    Ours. The bands are those of Glasberg & Moore (1990).
+    """
+    check_real("share", share, least=0, most=1)
+    check_real("most_db", most_db, least=0)
+    params = StftParams.from_seconds(COLOUR_WINDOW_S, COLOUR_HOP_S, sr)
+    bands = erb_filters(params.n_fft, sr, step=COLOUR_STEP_ERB)
+    ours, theirs = (bands @ power for power in _powers(samples, target, params))
+    missing = _decibels_apart(ours, theirs, floor_db=COLOUR_FLOOR_DB)
+    return Shape(np.clip(share * missing, -most_db, most_db), bands, params)
+
+
+def fine_colour(samples: Floats, target: Floats, sr: int, *, share: float) -> Shape:
+    """The target's partials brought out of the mosaic: turned up where the mosaic has something there.
+
+    In every eighth of one of the ear's critical bands, every 23 ms, the level moves by `share` of what it differs from
+    the target's, in dB. Three things limit that. Differences broader than two critical bands are left alone, as they
+    are the source's own tone colour. Levels move down by three tenths only, as the source's own partials belong to it.
+    And noise moves little, since noise through narrow filters sounds as the filters do.
+
+    Parameters
+    ----------
+    samples, target, sr : as for `colour`.
+    share : 0 (nothing) to 1.
+
+    Returns
+    -------
+    Shape : gains of -18 to 18 dB; 0 everywhere for a silent target.
 
     Raises
     ------
@@ -108,11 +169,48 @@ def colour(samples: Floats, target: Floats, sr: int, *, share: float) -> Shape:
     Ours. The bands are those of Glasberg & Moore (1990).
     """
     check_real("share", share, least=0, most=1)
-    params = StftParams.from_seconds(COLOUR_WINDOW_S, COLOUR_HOP_S, sr)
-    bands = erb_filters(params.n_fft, sr, step=COLOUR_STEP_ERB)
+    params = StftParams.from_seconds(FINE_WINDOW_S, FINE_HOP_S, sr)
+    bands = erb_filters(params.n_fft, sr, step=FINE_STEP_ERB)
+    # Bands in the bass may lie between two bins, and hold none.
+    bands = bands[bands.any(axis=1)]
     ours, theirs = (bands @ power for power in _powers(samples, target, params))
-    missing = _decibels_apart(ours, theirs, floor_db=COLOUR_FLOOR_DB)
-    return Shape(np.clip(share * missing, -COLOUR_MOST_DB, COLOUR_MOST_DB), bands, params)
+    missing = np.clip(_decibels_apart(ours, theirs, floor_db=COLOUR_FLOOR_DB), -FINE_APART_DB, FINE_APART_DB)
+    missing = _fine(missing) * _heard(np.maximum(ours, theirs)) * _tonality(ours, bands)
+    missing = np.where(missing < 0, FINE_DOWN_SHARE * missing, missing)
+    return Shape(np.clip(share * missing, -FINE_MOST_DB, FINE_MOST_DB), bands, params)
+
+
+def _fine(levels: Floats) -> Floats:
+    """What levels (B, N) in dB of narrow bands differ from those of the bands around them."""
+    broad: Floats = scipy.ndimage.gaussian_filter1d(levels, FINE_BROAD_ERB / FINE_STEP_ERB, axis=0, mode="nearest")
+    return levels - broad
+
+
+def _heard(power: Floats) -> Floats:
+    """How much each band of powers (B, N) counts, 0 to 1: fully at its moment's loudest, not at all 20 dB under it."""
+    loudest = power.max(axis=0)
+    share = np.divide(power, loudest, out=np.zeros_like(power), where=loudest > 0)
+    counts: Floats = np.clip(1 + 10 * np.log10(np.maximum(share, LEAST_STANDING)) / FINE_HEARD_DB, 0, 1)
+    return counts
+
+
+def _tonality(power: Floats, bands: Floats) -> Floats:
+    """How pitched a sound is around each band of its powers (B, N): 0 for noise, 1 where partials stand out."""
+    mean = scipy.ndimage.uniform_filter1d(power, FINE_MEAN_FRAMES, axis=1, mode="nearest")
+    floor = np.maximum(FINE_FLOOR * mean.max(axis=0), LEAST_STANDING)
+    # A running sum leaves rounding where there should be silence, even less than nothing.
+    levels = _fine(10 * np.log10(np.maximum(mean, 0) + floor))
+    # The power of noise is a chi-square variable, of two degrees of freedom for each independent value in a mean. Its
+    # level in dB then deviates by the root of the trigamma function, times 10 / ln(10).
+    n_bins = np.square(bands.sum(axis=1)) / np.square(bands).sum(axis=1)
+    n_values = FINE_FRESH_FRAMES * np.maximum(1, n_bins / HANN_BINS)
+    of_noise = np.square(10 / np.log(10)) * scipy.special.polygamma(1, n_values)[:, None]
+    contrast, noisy = (
+        np.sqrt(scipy.ndimage.gaussian_filter1d(square, FINE_BROAD_ERB / FINE_STEP_ERB, axis=0, mode="nearest"))
+        for square in (np.square(levels), of_noise)
+    )
+    tonality: Floats = np.clip((contrast - FINE_NOISY * noisy) / FINE_TONAL_DB, 0, 1)
+    return tonality
 
 
 def attack_shape(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike, *, share: float = 1.0) -> Shape:
@@ -160,6 +258,67 @@ def attack_shape(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike,
     reach = round(ATTACK_SMOOTH_S * sr / params.hop)
     db = scipy.ndimage.uniform_filter1d(share * (before * down + after * up), 2 * reach + 1, axis=1, mode="nearest")
     return Shape(db, bands, params)
+
+
+def edge_gains(samples: Floats, target: Floats, sr: int, attacks_s: ArrayLike, *, share: float = 1.0) -> Floats:
+    """Gains that take away what sounds in the mosaic just before the target's attacks, to the sample.
+
+    `attack_shape` sees 12 ms at once, and leaves the last of them before an attack. Here the level just before each
+    attack is brought as far under the level just after it as the target has it.
+
+    Parameters
+    ----------
+    samples, target, sr, attacks_s : as for `attack_shape`.
+    share : 0 (nothing) to 1, of the gains in dB.
+
+    Returns
+    -------
+    (L,) array of the dtype of `samples`: 0.001 to 1, and 1 but for at most 70 ms before each attack. They fall in
+        25 ms, or in half the room there is, and rise again in the last 1.5 ms.
+
+    Raises
+    ------
+    ValueError, TypeError : for a share out of range.
+
+    References
+    ----------
+    Ours.
+    """
+    check_real("share", share, least=0, most=1)
+    ours, theirs = (np.cumsum(np.square(_at_level_1(sound), dtype=np.float64)) for sound in (samples, target))
+    gains, since_s = np.ones(len(samples)), -np.inf
+    for attack_s in np.sort(np.asarray(attacks_s, dtype=np.float64)):
+        attack = round(attack_s * sr)
+        begin = max(0, round(max(attack_s - EDGE_REACH_S, since_s + EDGE_SINCE_S) * sr))
+        since_s = attack_s
+        over_db = min(_before_db(ours, attack, sr) - _before_db(theirs, attack, sr), EDGE_MOST_DB)
+        if over_db > EDGE_SPARED_DB and attack - begin > EDGE_LEAST_S * sr:
+            gains[begin:attack] = np.minimum(gains[begin:attack], _dip(share * over_db, attack - begin, sr))
+    return gains.astype(samples.dtype)
+
+
+def _before_db(energy: Floats, attack: int, sr: int) -> float:
+    """The level just before a sample over that just after it, in dB, by a sound's running sum of squares."""
+    reach, spared = round(EDGE_MEAN_S * sr), round(EDGE_SPARED_S * sr)
+    before, after = _mean_power(energy, attack - reach, attack - spared), _mean_power(energy, attack, attack + reach)
+    return float(10 * np.log10((before + EDGE_FLOOR) / (after + EDGE_FLOOR)))
+
+
+def _mean_power(energy: Floats, begin: int, end: int) -> float:
+    begin, end = max(0, begin), min(end, len(energy))
+    if end <= begin:
+        return 0.0
+    return float(energy[end - 1] - (energy[begin - 1] if begin else 0.0)) / (end - begin)
+
+
+def _dip(down_db: float, length: int, sr: int) -> Floats:
+    """(length,) gains that fall linearly in dB, stay down, and rise along a raised cosine up to the sample after."""
+    fall = min(round(EDGE_FADE_S * sr), length // 2)
+    rise = min(round(EDGE_BACK_S * sr), length - fall)
+    gains = 10 ** (-down_db / 20 * np.minimum(1, np.arange(length) / max(1, fall)))
+    back = 0.5 - 0.5 * np.cos(np.pi * np.arange(rise) / max(1, rise))
+    gains[length - rise :] += (1 - gains[length - rise :]) * back
+    return gains
 
 
 def purity(samples: Floats, melodies: Floats, sr: int, *, hop: int, share: float) -> Shape:

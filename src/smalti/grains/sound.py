@@ -74,7 +74,7 @@ def sounded(activations: scipy.sparse.csc_array, dictionary: Dictionary, aim: Ai
 
 
 def shaped(audio: Floats, dictionary: Dictionary, aim: Aim) -> Floats:
-    """Apply the gains of `purity`, `colour` and `attacks` to `audio`, in that order.
+    """Apply the gains of `purity`, `harmony`, `colour`, `attacks` and `edges` to `audio`, in that order.
 
     Parameters
     ----------
@@ -85,25 +85,31 @@ def shaped(audio: Floats, dictionary: Dictionary, aim: Aim) -> Floats:
 
     Returns
     -------
-    Array of the same shape and dtype; `audio` itself if the settings use none of the three.
+    Array of the same shape and dtype; `audio` itself if the settings use none of them.
     """
     settings, sr, unshaped = aim.settings, dictionary.sr, audio
     followed = len(aim.melodies) > 0
     pure = settings.purity > 0 and followed
-    if not (settings.colour or settings.attacks or pure):
+    if not (pure or settings.harmony or settings.colour or settings.attacks or settings.edges):
         return audio
     # Imported here, because they load a part of scipy that nothing else needs.
     from smalti.dsp.onsets import onset_times
-    from smalti.dsp.shaping import attack_shape, colour, purity
+    from smalti.dsp.shaping import attack_shape, colour, edge_gains, fine_colour, purity
 
     if pure:
         hop = dictionary.params.hop
         audio = purity(to_mono(audio), aim.melodies, sr, hop=hop, share=settings.purity / 100).apply(audio)
+    if settings.harmony:
+        audio = fine_colour(to_mono(audio), aim.target, sr, share=settings.harmony / 100).apply(audio)
     if settings.colour:
-        audio = colour(to_mono(audio), aim.target, sr, share=settings.colour / 100).apply(audio)
+        share, most_db = settings.colour / 100, settings.colour_most_db
+        audio = colour(to_mono(audio), aim.target, sr, share=share, most_db=most_db).apply(audio)
+    onsets_s = onset_times(aim.target, sr) if settings.attacks or settings.edges else np.zeros(0)
     if settings.attacks:
         share = settings.attacks / 100 * (IN_TUNE_ATTACKS if followed else 1)
-        audio = attack_shape(to_mono(audio), aim.target, sr, onset_times(aim.target, sr), share=share).apply(audio)
+        audio = attack_shape(to_mono(audio), aim.target, sr, onsets_s, share=share).apply(audio)
+    if settings.edges:
+        audio = audio * edge_gains(to_mono(audio), aim.target, sr, onsets_s, share=settings.edges / 100)
     if audio.ndim == 2:
         # The gains change how much each moment counts for the coherence between channels, so it is matched again.
         audio = match_coherence(audio, unshaped, dictionary.params)
@@ -124,4 +130,6 @@ def apply_gain_curve(audio: Floats, sr: int, settings: Settings) -> Floats:
 
 def needs_target(settings: Settings) -> bool:
     """True if these settings draw the sound towards its target, which is then required."""
-    return settings.leaks or any((settings.colour, settings.attacks, settings.level_follow))
+    return settings.leaks or any(
+        (settings.harmony, settings.colour, settings.attacks, settings.edges, settings.level_follow)
+    )

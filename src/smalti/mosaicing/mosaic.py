@@ -58,7 +58,7 @@ class Part:
     audio : (L,) or (C, L) float samples, at the level that the gains give.
     activations : (K, N) scipy.sparse CSC, of the frames of `dictionary`.
     divergences : (iterations,) float64, as in `Mosaic`.
-    unshaped : `audio` before `purity`, `colour` and `attacks`: the sound of the activations alone.
+    unshaped : `audio` before `purity`, `harmony`, `colour`, `attacks` and `edges`: the sound of the activations alone.
     dictionary : the frames that the activations belong to: the source's, or those of `grains`.
     grains : the grains that were shifted, or None.
     recordings : (R,) ints, the number in the source of each recording of `dictionary`; None if it has them all.

@@ -1,7 +1,8 @@
 """The decision whether a source is searched, made once for each job, on its grid."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from numpy.typing import ArrayLike
 
@@ -13,6 +14,20 @@ from smalti.settings import Settings
 
 # A source with more frames is searched: considering all of them takes longer than looking up candidates.
 SEARCHED_ABOVE = 5_000
+# The values that settings must have for a source to be searched, since a corpus keeps the features of these alone.
+SEARCHABLE: Mapping[str, tuple[object, ...]] = MappingProxyType(
+    {
+        "search": ("auto", "always"),
+        "method": ("updates",),
+        "compare": ("views",),
+        "beta": (1,),
+        "eps": (0,),
+        "unit_norm": (False,),
+        "ear_weighting": (False,),
+        "channels": ("source", "mono"),
+        "transpose": ("off",),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -42,8 +57,9 @@ class SearchPlan:
         n_atoms : the number of source frames. settings, params, sr : those of the job.
         forced : whether even a short source is to be searched: a corpus, or recordings with weights or limits.
         """
-        if settings.unsearchable:
-            reason = settings.unsearchable
+        unfit = [name for name, values in SEARCHABLE.items() if getattr(settings, name) not in values]
+        if unfit:
+            reason = f"{unfit[0]} is {getattr(settings, unfit[0])}"
         elif params.hop != hop_at(sr):
             reason = f"the hop is {params.hop} and not {hop_at(sr)}"
         elif not (forced or settings.search == "always" or n_atoms > SEARCHED_ABOVE):

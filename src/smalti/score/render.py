@@ -30,7 +30,15 @@ _SILENT_SHARE = 1e-12
 def dry_score(score: Score) -> Score:
     """The score with its grains alone: added up as recorded, at its gain, and not drawn towards the target."""
     dry = replace(
-        score.settings, phase="source", target_phase=0.0, colour=0.0, attacks=0.0, purity=0.0, level_follow=0.0
+        score.settings,
+        phase="source",
+        target_phase=0.0,
+        harmony=0.0,
+        colour=0.0,
+        attacks=0.0,
+        edges=0.0,
+        purity=0.0,
+        level_follow=0.0,
     )
     return replace(score, settings=dry)
 
