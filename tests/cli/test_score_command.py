@@ -476,6 +476,13 @@ def test_a_grain_that_is_muted_may_be_selected_for_the_gain_too(made, run):
     assert first not in read_score(made / "e.json").ids
 
 
+def test_a_picture_is_a_png(made, run):
+    refused(
+        run("score", "show", "m.json", "--picture", "roll.pdf"), 2, "--picture is roll.pdf; choose a name that ends"
+    )
+    assert not Path("roll.pdf").exists()
+
+
 def test_a_picture_does_not_overwrite_its_score(made, run):
     refused(
         run("score", "show", "m.json", "--picture", "m.json", "--overwrite"),

@@ -253,6 +253,15 @@ def test_the_overlap_is_the_bhattacharyya_coefficient_of_the_spectrograms():
     assert made.overlap == pytest.approx(expected, rel=1e-12)
 
 
+def test_a_mosaic_is_shown_in_a_line():
+    m = mosaic(TARGET, np.stack([SOURCE, SOURCE]), SR, params=GRID, iterations=2)
+    n_atoms, n_frames = m.activations.shape
+    assert repr(m) == (
+        f"<Mosaic of {len(TARGET) / SR:.2f} s at {SR} Hz, channels: 2, activations: {n_atoms} x {n_frames}, "
+        f"overlap: {m.overlap:.0%}>"
+    )
+
+
 def test_the_overlap_is_low_if_target_and_source_have_no_frequency_in_common():
     t = np.arange(LENGTH) / SR
     low, high = (0.1 * np.hanning(LENGTH) * np.sin(2 * np.pi * hz * t) for hz in (300, 3000))

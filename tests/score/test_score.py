@@ -41,6 +41,15 @@ def test_grains_are_as_long_as_they_can_be_and_stay_in_their_recordings(case):
             assert not inside or H[k, t] == 0 or dictionary.recording_ids[k] != recording
 
 
+@given(mosaics())
+def test_a_score_is_shown_in_a_line(case):
+    dictionary, H = case
+    score = score_of(scipy.sparse.csc_array(H), dictionary)
+    n_sources = len(score.sources)
+    seconds = f"{LENGTH / SR:.2f}"
+    assert repr(score) == f"<Score of {seconds} s at {SR} Hz, grains: {len(score)}, sources: {n_sources}>"
+
+
 def test_a_grain_says_where_it_is_from_and_what_sounds_with_it():
     rng = np.random.default_rng(0)
     dictionary = build_dictionary([rng.standard_normal(200), rng.standard_normal(100)], SR, params=GRID)

@@ -67,6 +67,8 @@ def show(
     if picture is not None:
         require_extra("plots", "pictures need matplotlib")
         refuse_inputs(picture, [score])
+        if picture.suffix.lower() != ".png":
+            raise ValueError(f"--picture is {picture}; choose a name that ends in .png")
         check_writable(picture, overwrite=overwrite)
     contents = read_score(score)
     if json:

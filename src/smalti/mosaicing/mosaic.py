@@ -73,7 +73,7 @@ class Part:
     recordings: NDArray[np.intp] | None = None
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mosaic:
     """A mosaic: its sound, its activations, and facts about both.
 
@@ -120,6 +120,14 @@ class Mosaic:
     transposition: Transposition | None
     parts: tuple[Part, ...]
     job: Job
+
+    def __repr__(self) -> str:
+        # The arrays would fill screens.
+        n_atoms, n_frames = self.activations.shape
+        return (
+            f"<Mosaic of {self.audio.shape[-1] / self.sr:.2f} s at {self.sr} Hz, channels: {n_channels(self.audio)}, "
+            f"activations: {n_atoms} x {n_frames}, overlap: {self.overlap:.0%}>"
+        )
 
     @cached_property
     def score(self) -> Score:

@@ -85,7 +85,7 @@ class Sounding(NamedTuple):
     shifted: scipy.sparse.csc_array
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Score(Sequence[Grain]):
     """A mosaic as a sequence of `Grain`, by time. The columns below hold what it is made of.
 
@@ -178,6 +178,11 @@ class Score(Sequence[Grain]):
     def shifted(self) -> NDArray[np.bool_]:
         """(G,) which grains sound at another pitch than they were recorded at."""
         return np.array([shift is not None for shift in self.shifts], bool)
+
+    def __repr__(self) -> str:
+        # The arrays would fill screens.
+        lasts_s = self.length / self.sr
+        return f"<Score of {lasts_s:.2f} s at {self.sr} Hz, grains: {len(self)}, sources: {len(self.sources)}>"
 
     def __len__(self) -> int:
         return len(self.ids)
