@@ -39,7 +39,7 @@ BASE = "classic"
 # The measures together must tell these from a mosaic. The first fools FID alone, the second TIM alone.
 CONTROLS = ("plain mix", "white noise")
 SHOWN = (
-    "FID", "TIM", "leak", "kl", "sc", "lmd", "chroma_z", "onset_r", "loud_r",
+    "FID", "TIM", "leak", "in_phase", "kl", "sc", "lmd", "chroma_z", "onset_r", "loud_r",
     "tim_nn", "tex_nn", "fine_nn", "fd", "mod", "run_ms", "poly", "rep", "model_err", "incons", "hopbuzz",
     "pre_x", "clicks",
 )  # fmt: skip

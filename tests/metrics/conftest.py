@@ -1,9 +1,12 @@
-"""The demo's target and source as a pair to measure mosaics of, and a burst of drums."""
+"""The demo's target and source as a pair to measure mosaics of, three mosaics of them, and a burst of drums."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from kit_metrics import SECONDS, noise
 
+import smalti
 from smalti.metrics import reference
 from smalti.metrics.features import RATE
 from smalti.workflows.demo import demo_source, demo_target
@@ -39,3 +42,15 @@ def drums():
         start, length = round(start_s * RATE), round(0.3 * RATE)
         y[start : start + length] += noise(i, length) * np.exp(-np.arange(length) / (0.06 * RATE))
     return y, times
+
+
+@pytest.fixture(scope="module")
+def mosaics(target, source):
+    """One by source frames, one with the target's phase, one of plain updates without any rule."""
+    classic = replace(smalti.PRESETS["classic"], iterations=25)
+    made = {
+        "classic": classic,
+        "notebook": replace(smalti.PRESETS["notebook"], iterations=50),
+        "plain": replace(classic, layers=None, no_repeat_s=0.0, grain_length_s=0.0),
+    }
+    return {name: smalti.mosaic(target, source, RATE, preset=settings) for name, settings in made.items()}

@@ -8,12 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kit_metrics import noise
 
-from smalti.dsp.stft import stft
+from smalti.dsp.stft import istft, stft
 from smalti.metrics import measure
 from smalti.metrics.features import GRID, RATE
 from smalti.metrics.fidelity import (
     chroma_agreement,
     correlation,
+    in_phase,
     kl_divergence,
     leak,
     log_mel_distance,
@@ -189,6 +190,30 @@ def test_leak_of_independent_sounds_is_nothing_and_of_mixes_their_share():
     # The target still counts if it is filtered, inverted and late.
     late = np.concatenate([np.zeros(40), -0.1 * np.diff(wanted)])[: len(wanted)]
     assert leak(spectrum, stft(late, GRID)) > 0.9
+
+
+def test_in_phase_counts_the_target_s_waveform_and_no_likeness_of_it(target, mosaics):
+    level = np.linalg.norm(target)
+    of_grains = [mosaics[name].audio for name in ("classic", "plain")]
+    # The target's spectral envelope on noise follows the target in time and frequency, but has no phase of it.
+    shaped = istft(stft(noise(1, len(target)), GRID) * np.abs(stft(target, GRID)), GRID, length=len(target))
+    for likeness in (*of_grains, shaped):
+        likeness = likeness * level / np.linalg.norm(likeness)
+        shares = [in_phase(target, (1 - share) * likeness + share * target) for share in (0, 0.1, 0.2, 0.5, 1)]
+        assert shares[0] < 0.01 < 0.03 < shares[2]
+        assert shares == sorted(shares)
+        assert shares[-1] == pytest.approx(1, abs=1e-6)
+    # Neither level, nor sign, nor a delay of a millisecond matters.
+    for copy in (1e-3 * target, -target):
+        assert in_phase(target, copy) == pytest.approx(1, abs=1e-6)
+    assert in_phase(target, np.roll(target, 20)) > 0.9
+    assert in_phase(target, np.roll(target, 200)) < 0.1
+    assert in_phase(target, mosaics["notebook"].audio) > 0.3
+
+
+def test_in_phase_of_silence_is_nothing():
+    y = noise(0, 3000)
+    assert in_phase(y, np.zeros(3000)) == in_phase(np.zeros(3000), y) == 0
 
 
 def test_leak_of_short_and_silent_sounds_is_nothing():

@@ -65,6 +65,7 @@ MEASURES: Mapping[str, Measure] = MappingProxyType(
         "FID": Measure("composite", "higher", None, "follows the target; read with leak"),
         "TIM": Measure("composite", "higher", None, "sounds like the source; read with FID"),
         "leak": Measure("cheating", "lower", 0.05, "the target itself in the mosaic, 0 to 1"),
+        "in_phase": Measure("cheating", "lower", 0.03, "the target's own waveform, 0 to 1"),
         "kl": Measure("fidelity", "lower", None, "spectrum missing or in the wrong place"),
         "sc": Measure("fidelity", "lower", None, "the same, of the loudest partials"),
         "lmd": Measure("fidelity", "lower", None, "difference of the mel levels", "dB"),
@@ -337,7 +338,9 @@ def measure(
     numbers["dc"] = artefacts.dc_share(samples)
     numbers["clipping"] = max(map(artefacts.clipped_share, as_channels(sound)))
     leak = fidelity.leak(target.spectrum, ours.spectrum)
-    return {"FID": composite_fidelity(numbers), "TIM": composite_timbre(numbers), "leak": leak} | numbers
+    in_phase = fidelity.in_phase(target.samples, ours.samples)
+    composites = {"FID": composite_fidelity(numbers), "TIM": composite_timbre(numbers)}
+    return composites | {"leak": leak, "in_phase": in_phase} | numbers
 
 
 def evaluate(

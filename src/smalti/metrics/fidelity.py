@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 
 from smalti._checks import Floats, check_real
 from smalti.dsp.bands import audible, decibels
-from smalti.dsp.stft import Complexes
+from smalti.dsp.stft import Complexes, StftParams, stft
 from smalti.metrics.features import euclidean_norm
 
 # Levels further than this below the target's loudest do not count as heard.
@@ -231,6 +231,8 @@ def _share_in_tune(cents: Floats, voiced: int, tolerance_cents: float) -> float:
 
 # --- cheating
 
+# The grid and the delays, in samples at 22 050 Hz, of `in_phase`.
+_PHASE_GRID, _MOST_DELAY = StftParams(1024, 512), 22
 # Frames a quarter of a Hann window apart share this much, so this many count as one independent frame.
 _FRAMES_PER_INDEPENDENT = 1 + 2 * (0.6592**2 + 0.1667**2)
 
@@ -270,3 +272,37 @@ def leak(target: Complexes, spectrum: Complexes) -> float:
     if room <= 1e-9 * float(weights.sum()):
         return 0.0
     return min(max(float((weights * (coherence - chance)).sum()) / room, 0.0), 1.0)
+
+
+def in_phase(target: Floats, samples: Floats) -> float:
+    """``in_phase``: how much of the target's own waveform is in the mosaic: 0 none, 1 nothing else.
+
+    In each frequency bin, the mean of the mosaic's spectrum times the target's conjugate one, as a share of both their
+    lengths; then the real part of the sum over bins, weighted by the target's magnitudes, at the delay within 1 ms
+    where it is largest; squared. Unlike `leak`, it asks for the target's phase at all frequencies at once. So filters
+    that are in tune with the target do not count: mosaics of grains read up to .01, with a tenth of the target mixed
+    in .02 to .07, with a fifth .07 to .2, with the target's phase .4 to .8.
+
+    Parameters
+    ----------
+    target, samples : (L,) each, at 22 050 Hz; their levels and signs do not matter. A copy that comes more than 1 ms
+        early or late does not count.
+
+    References
+    ----------
+    Ours; the sum over frequencies is the cross-correlation of Knapp & Carter (1976), "The generalized correlation
+    method for estimation of time delay", IEEE Trans. ASSP 24(4), each bin weighted by the target's magnitude.
+    """
+    theirs, ours = (stft(sound, _PHASE_GRID).astype(np.complex128) for sound in (target, samples))
+    powers, lengths = (np.square(np.abs(X)).sum(axis=1) for X in (theirs, ours))
+    products = np.sqrt(powers * lengths)
+    heard = products > 0
+    if not heard.any():
+        return 0.0
+    weights = np.sqrt(powers[heard])
+    agreement = weights / weights.sum() * (ours[heard] * theirs[heard].conj()).sum(axis=1) / products[heard]
+    radians = 2 * np.pi / _PHASE_GRID.n_fft * np.flatnonzero(heard)[:, None]
+    delays = np.arange(-_MOST_DELAY, _MOST_DELAY + 1)
+    # A copy turned upside down sounds as the copy does.
+    most = float(np.abs((agreement[:, None] * np.exp(1j * radians * delays)).sum(axis=0).real).max())
+    return min(most, 1.0) ** 2
