@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import strategies  # noqa: F401 - sets the profile of hypothesis
 from smalti import PRESETS, Settings
 from smalti.curves import Curve, as_varying, on_frames
 from smalti.presets import configure, settings_from

@@ -56,12 +56,20 @@ def test_memory_is_estimated_from_above_but_not_far(rng, preset, phase, layers, 
     target = rng.standard_normal(n_target).astype(np.float32)
     source = rng.standard_normal((channels, n_source)).astype(np.float32)
     # Loading the code of the measures takes memory too, which is not the job's.
-    integrated_loudness(target, SR)
     target_leak(target, target, SR)
+    # Two recordings, since joining them takes memory as well.
+    halves = [source[:, : n_source // 2], source[:, n_source // 2 :]]
+    peak, needed = peak_and_need(settings, target, halves, params, channels=channels)
+    assert peak < needed < 2.5 * peak
+
+
+def peak_and_need(settings, target, sources, params, sr=SR, channels=1, **tracks):
+    """The peak memory of a job in bytes, and its estimate."""
+    # Its code is loaded before, as that is not the job's memory.
+    integrated_loudness(target, sr)
     tracemalloc.start()
     try:
-        # Two recordings, since joining them takes memory as well.
-        job = prepared(target, [source[:, : n_source // 2], source[:, n_source // 2 :]], SR, settings, params=params)
+        job = prepared(target, sources, sr, settings, params=params, **tracks)
         divergences = []
         for step in solver_of(job).steps():
             # Read as the command line reads it, which keeps a product alive.
@@ -70,24 +78,8 @@ def test_memory_is_estimated_from_above_but_not_far(rng, preset, phase, layers, 
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    needed = memory_needed(job.dictionary.n_atoms, job.spectrum.shape[1], settings, params, channels=channels, sr=SR)
-    assert peak < needed < 2.5 * peak
-
-
-def peak_and_need(settings, target, sources, params, sr=SR, **tracks):
-    """The peak memory of a job in bytes, and its estimate."""
-    integrated_loudness(target, sr)
-    tracemalloc.start()
-    try:
-        job = prepared(target, sources, sr, settings, params=params, **tracks)
-        divergences = []
-        for step in solver_of(job).steps():
-            divergences.append(step.divergence)
-        finish(job, step, divergences)
-        peak = tracemalloc.get_traced_memory()[1]
-    finally:
-        tracemalloc.stop()
-    return peak, memory_needed(job.dictionary.n_atoms, job.spectrum.shape[1], settings, params, channels=1, sr=sr)
+    n_atoms, n_frames = job.dictionary.n_atoms, job.spectrum.shape[1]
+    return peak, memory_needed(n_atoms, n_frames, settings, params, channels=channels, sr=sr)
 
 
 def humming(n, sr=SR):

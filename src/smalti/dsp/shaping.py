@@ -175,15 +175,15 @@ def fine_colour(samples: Floats, target: Floats, sr: int, *, share: float) -> Sh
     bands = bands[bands.any(axis=1)]
     ours, theirs = (bands @ power for power in _powers(samples, target, params))
     missing = np.clip(_decibels_apart(ours, theirs, floor_db=COLOUR_FLOOR_DB), -FINE_APART_DB, FINE_APART_DB)
-    missing = _fine(missing) * _heard(np.maximum(ours, theirs)) * _tonality(ours, bands)
+    missing = (missing - _broad(missing)) * _heard(np.maximum(ours, theirs)) * _tonality(ours, bands)
     missing = np.where(missing < 0, FINE_DOWN_SHARE * missing, missing)
     return Shape(np.clip(share * missing, -FINE_MOST_DB, FINE_MOST_DB), bands, params)
 
 
-def _fine(levels: Floats) -> Floats:
-    """What levels (B, N) in dB of narrow bands differ from those of the bands around them."""
-    broad: Floats = scipy.ndimage.gaussian_filter1d(levels, FINE_BROAD_ERB / FINE_STEP_ERB, axis=0, mode="nearest")
-    return levels - broad
+def _broad(values: Floats) -> Floats:
+    """Values (B, N) of narrow bands, smoothed over two critical bands."""
+    smooth: Floats = scipy.ndimage.gaussian_filter1d(values, FINE_BROAD_ERB / FINE_STEP_ERB, axis=0, mode="nearest")
+    return smooth
 
 
 def _heard(power: Floats) -> Floats:
@@ -199,16 +199,13 @@ def _tonality(power: Floats, bands: Floats) -> Floats:
     mean = scipy.ndimage.uniform_filter1d(power, FINE_MEAN_FRAMES, axis=1, mode="nearest")
     floor = np.maximum(FINE_FLOOR * mean.max(axis=0), LEAST_STANDING)
     # A running sum leaves rounding where there should be silence, even less than nothing.
-    levels = _fine(10 * np.log10(np.maximum(mean, 0) + floor))
+    levels = 10 * np.log10(np.maximum(mean, 0) + floor)
     # The power of noise is a chi-square variable, of two degrees of freedom for each independent value in a mean. Its
     # level in dB then deviates by the root of the trigamma function, times 10 / ln(10).
     n_bins = np.square(bands.sum(axis=1)) / np.square(bands).sum(axis=1)
     n_values = FINE_FRESH_FRAMES * np.maximum(1, n_bins / HANN_BINS)
     of_noise = np.square(10 / np.log(10)) * scipy.special.polygamma(1, n_values)[:, None]
-    contrast, noisy = (
-        np.sqrt(scipy.ndimage.gaussian_filter1d(square, FINE_BROAD_ERB / FINE_STEP_ERB, axis=0, mode="nearest"))
-        for square in (np.square(levels), of_noise)
-    )
+    contrast, noisy = np.sqrt(_broad(np.square(levels - _broad(levels)))), np.sqrt(_broad(of_noise))
     tonality: Floats = np.clip((contrast - FINE_NOISY * noisy) / FINE_TONAL_DB, 0, 1)
     return tonality
 
